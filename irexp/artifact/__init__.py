@@ -1,0 +1,1 @@
+"""What was made and from what: identities, the store, provenance."""

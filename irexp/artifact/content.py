@@ -1,0 +1,39 @@
+"""Digests of what lies outside the configuration: local files and folders, and models of the hub."""
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 over the content of a file, or over the names and contents of a folder's files (hidden ones aside)."""
+    if path.is_file():
+        return _file_digest(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
+            digest.update(f"{relative.as_posix()}\0{_file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of_state(str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of_state(path: str, size: int, modified_ns: int) -> str:  # noqa: ARG001 (they are the cache's key)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hub_revision(name: object) -> str | None:
+    """The commit of a hub model in this machine's cache; None if it is a local path or was never fetched."""
+    if not isinstance(name, str) or name.count("/") > 1 or Path(name).expanduser().exists():
+        return None
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE", str(home / "hub")))
+    reference = cache / f"models--{name.replace('/', '--')}" / "refs" / "main"
+    return reference.read_text(encoding="utf8").strip() if reference.is_file() else None

@@ -1,0 +1,157 @@
+"""What an artifact is a digest of.
+
+An artifact is named after exactly the configuration that determines its content, and later identities contain earlier
+ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one checkpoint. `MADE_FROM` is the
+whole design; what is absent there (machine, paths, logger) moves no identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.artifact.content import content_digest, hub_revision
+
+#: What each kind is made from, as paths into the configuration. The path of another artifact stands for all that it
+#: is made from in turn. No ingredient may live under `stage`.
+MADE_FROM: dict[str, tuple[str, ...]] = {
+    "checkpoint": (
+        "seed",
+        "model",
+        "loss",
+        "dataset.documents",
+        "dataset.train",
+        "dataset.dev",
+        "training",
+        "optimizer",
+        "schedule",
+    ),
+    "encoding": ("artifact.checkpoint", "model", "dataset.documents", "encoding"),
+    "index": ("artifact.encoding", "dataset.documents", "index"),
+    "run": ("artifact.index", "artifact.checkpoint", "model", "dataset.test", "search"),
+    "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
+}
+
+#: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
+CONTENT_VERSION = {"checkpoint": 1, "encoding": 1, "index": 1, "run": 1, "measures": 1}
+
+#: Keys that are for people or for Hydra and say nothing about content.
+_NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+
+_IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an artifact is made from, and the name that follows from it.
+
+    Attributes:
+        kind: checkpoint, encoding, index, run or measures.
+        name: `kind/model.dataset-digest`, the folder below the artifacts' root.
+        made_from: the ingredients; other artifacts enter by their digest.
+        lineage: the same with the ingredients of those artifacts spelled out, as far as they are known.
+    """
+
+    kind: str
+    name: str
+    made_from: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+def identify(config: DictConfig, kind: str) -> Identity:
+    """The identity of the artifact that a configuration makes, whether or not it is there yet."""
+    made_from: dict[str, Any] = {"content_version": CONTENT_VERSION[kind]}
+    lineage: dict[str, Any] = {}
+    for path in MADE_FROM[kind]:
+        if path.startswith("artifact."):
+            made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
+        else:
+            made_from[path] = lineage[path] = canonical(_select(config, path), key=path)
+    made_from = {path: value for path, value in made_from.items() if value is not None}
+    lineage = {path: value for path, value in lineage.items() if value is not None}
+    subject = f"{_for_people(config, 'model.name')}.{_for_people(config, 'dataset.name')}"
+    return Identity(kind, f"{kind}/{subject}-{digest_of(made_from)}", made_from, lineage)
+
+
+def digest_of(made_from: dict[str, Any]) -> str:
+    """Eight hexadecimal digits of SHA-256 over sorted JSON; `Store.has` compares the ingredients in full."""
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def digest_in(name: str) -> str | None:
+    """The digest at the end of an identifier; None if this is not one."""
+    match = _IDENTIFIER.fullmatch(name)
+    return match.group(3) if match else None
+
+
+def is_made_here(config: DictConfig, kind: str) -> bool:
+    """Whether this configuration makes the artifact, rather than being handed one (`artifact.checkpoint=<path>`)."""
+    value = OmegaConf.to_container(config.artifact, resolve=False)[kind]  # type: ignore[index, call-overload]
+    return isinstance(value, str) and value.startswith("${artifact:")
+
+
+def locate(value: str, root: Path) -> Path | None:
+    """Where an artifact's value lies: below the artifacts' root, else a path as typed, else nowhere on this machine."""
+    return next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
+
+
+def canonical(value: Any, *, key: str = "") -> Any:
+    """What of a configuration value determines content.
+
+    Nulls are dropped, so that a new option which defaults to null leaves old digests alone; a `_target_` enters by
+    class name, so that moving a module keeps artifacts; a local file or folder (a key that is `path` or ends in
+    `_path`) enters by the digest of its content, a hub model by its revision; 1.0 equals 1.
+    """
+    if isinstance(value, dict):
+        kept = {k: canonical(v, key=k) for k, v in value.items() if k not in _NOT_CONTENT and v is not None}
+        if "_target_" in kept:
+            kept["_target_"] = str(kept["_target_"]).rpartition(".")[2]
+        if "revision" not in kept and (revision := hub_revision(value.get("name_or_path"))):
+            kept["revision"] = revision
+        return kept
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    if isinstance(value, str) and (key == "path" or key.endswith("_path")) and Path(value).expanduser().exists():
+        return {"content": content_digest(Path(value).expanduser())}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _select(config: DictConfig, path: str) -> Any:
+    value = OmegaConf.select(config, path)
+    if isinstance(value, DictConfig):
+        return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
+
+
+def _artifact_ingredient(config: DictConfig, kind: str) -> tuple[Any, Any]:
+    """What another artifact contributes: its digest, and its own lineage for people."""
+    if is_made_here(config, kind):
+        identity = identify(config, kind)
+        return {"digest": digest_of(identity.made_from)}, identity.lineage
+    value = config.artifact[kind]
+    if value is None:
+        return None, None
+    if digest := digest_in(str(value)):
+        return {"digest": digest}, {"name": value}
+    path = locate(str(value), Path(config.paths.artifacts))
+    if path is None:
+        entry = {"hub": value, "revision": hub_revision(value)}
+    elif (manifest := path / "manifest.json").is_file():
+        recorded = json.loads(manifest.read_text(encoding="utf8"))
+        return {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
+    else:
+        entry = {"content": content_digest(path)}
+    return entry, {"name": value, **entry}
+
+
+def _for_people(config: DictConfig, path: str) -> str:
+    """A name as it may stand in a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(OmegaConf.select(config, path) or "any")).strip("_")

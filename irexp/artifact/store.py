@@ -1,0 +1,195 @@
+"""The folder of artifacts: each is complete or absent, and says what made it.
+
+A folder is filled under `.partial-…`, which a later process takes up where a killed one stopped, and renamed when its
+manifest is written. A lock per artifact lets one process make it while others wait and then find it done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irexp.artifact.identity import Identity
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+class MissingArtifactError(UserError):
+    """An artifact that a stage needs is not there."""
+
+
+@dataclass
+class Making:
+    """An artifact on its way: the folder to fill, and what the manifest will say beside its ingredients."""
+
+    folder: Path
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """The artifacts below one root folder."""
+
+    def __init__(self, root: Path) -> None:
+        """A store; the folder is made when it is first written to."""
+        self.root = root
+
+    def folder(self, identity: Identity) -> Path:
+        """Where the artifact lies once it is complete."""
+        return self.root / identity.name
+
+    def has(self, identity: Identity) -> bool:
+        """Whether the artifact is there, made from exactly these ingredients.
+
+        Raises:
+            UserError: if a file of it was truncated or removed, or another artifact has the same digest.
+        """
+        folder = self._find(identity)
+        if folder is None:
+            return False
+        manifest = read_manifest(folder)
+        if manifest["made_from"] != identity.made_from:
+            raise UserError(
+                f"{folder} was made from something else than its name says (its digest is the same by accident, or its "
+                f"manifest was edited). Move that folder away and run the stage again."
+            )
+        _check_files(folder, manifest)
+        return True
+
+    def open(self, identity: Identity) -> Path:
+        """The folder of an artifact that `has` found."""
+        folder = self._find(identity)
+        assert folder is not None, identity.name
+        return folder
+
+    def _find(self, identity: Identity) -> Path | None:
+        """By digest: the part of a folder's name that is for people plays no role."""
+        kind, _, name = identity.name.partition("/")
+        return next(
+            (path for path in (self.root / kind).glob(f"*-{name[-8:]}") if (path / MANIFEST).is_file()),
+            None,
+        )
+
+    @contextmanager
+    def making(self, identity: Identity, *, resumes: bool) -> Iterator[Making | None]:
+        """Fill an artifact's folder; it appears under its name when the block ends without an error.
+
+        Args:
+            identity: what is made.
+            resumes: whether to hand over what a killed process left, rather than an empty folder.
+
+        Yields:
+            The folder to fill, or None if another process made the artifact while this one waited.
+        """
+        final = self.folder(identity)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".partial-{final.name}")
+        with _lock(final.with_name(f".lock-{final.name}"), identity.name):
+            if self.has(identity):
+                yield None
+                return
+            if partial.exists() and not resumes:
+                shutil.rmtree(partial)
+            partial.mkdir(exist_ok=True)
+            making = Making(partial)
+            yield making
+            write_manifest(partial, identity, making.provenance)
+            os.replace(partial, final)
+
+    def all(self, kind: str) -> list[Path]:
+        """Every complete artifact of a kind, by name."""
+        return sorted(path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
+
+    def nearest(self, identity: Identity) -> tuple[Path, list[str]] | None:
+        """The artifact of this kind that differs in the fewest values, and those values."""
+        wanted = flatten(identity.lineage)
+        candidates = [
+            (differences(wanted, flatten(read_manifest(path)["lineage"])), path) for path in self.all(identity.kind)
+        ]
+        if not candidates:
+            return None
+        found, path = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1].name))
+        return path, found
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a complete artifact."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+    return manifest
+
+
+def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any]) -> None:
+    """Write what an artifact is made from, what made it, and the size and digest of each file."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {
+        "kind": identity.kind,
+        "name": identity.name,
+        "made_from": identity.made_from,
+        "lineage": identity.lineage,
+        "files": files,
+        "provenance": provenance,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf8")
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """A nested lineage as {dotted path: value}; the artifact levels are left out of the paths."""
+    if not isinstance(value, dict):
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        prefix = "" if key.startswith("artifact.") and isinstance(inner, dict) else f"{path}.{key}".lstrip(".")
+        flat |= flatten(inner, prefix)
+    return flat
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The values in which two flat lineages differ, one line each."""
+    return [
+        f"{key}: {found.get(key, 'unset')} there, {wanted.get(key, 'unset')} here"
+        for key in sorted(wanted.keys() | found.keys())
+        if wanted.get(key) != found.get(key)
+    ]
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            state = f"has {path.stat().st_size:,} bytes" if path.is_file() else "is not there"
+            raise UserError(
+                f"{path} {state}; the manifest says {entry['bytes']:,} bytes. The artifact is damaged: "
+                f"remove {folder} and run its stage again."
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _lock(path: Path, name: str) -> Iterator[None]:
+    """Hold a file lock, which ends with the process however that ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process is making %s: waiting for it", name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

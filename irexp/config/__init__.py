@@ -1,0 +1,1 @@
+"""Typed records, resolvers and the check of a composed configuration."""

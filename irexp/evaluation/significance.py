@@ -1,0 +1,106 @@
+"""Is the difference of two runs more than chance? Paired two-sided tests over queries, and corrections for many tests.
+
+Both tests take the values of one measure, query by query in the same order. Source: Smucker, Allan and Carterette 2007,
+"A comparison of statistical significance tests for information retrieval evaluation", CIKM.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+# A difference this small is rounding: the measures are between 0 and 1 or count documents.
+ROUNDING = 1e-12
+
+# Sign flips held at once: 2^22 doubles are 32 MiB.
+FLIPS_AT_ONCE = 2**22
+
+
+def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
+    """The two-sided p-value of Student's paired t-test.
+
+        d_i = a_i - b_i,   t = mean(d) / (s(d) / sqrt(n)),   p = 2 P(T_{n-1} <= -|t|)
+
+    with s the standard deviation with n - 1 in the denominator. Identical values have p = 1, and so have fewer than two
+    queries, which prove nothing; a difference that is the same for every query has p = 0.
+
+    Raises:
+        ValueError: if the two are not of one length, or a value is not finite.
+    """
+    difference = _differences(a, b)
+    n = len(difference)
+    if n < 2 or not difference.any():
+        return 1.0
+    deviation = difference.std(ddof=1)
+    if deviation < ROUNDING:
+        return 0.0
+    t = difference.mean() / (deviation / np.sqrt(n))
+    return float(2 * stdtr(n - 1, -abs(t)))
+
+
+def randomisation_test(a: Sequence[float], b: Sequence[float], *, permutations: int = 10_000, seed: int = 0) -> float:
+    """The two-sided p-value of Fisher's paired randomisation test, by sampled sign flips.
+
+        p = (1 + #{flips: |sum_i f_i d_i| >= |sum_i d_i|}) / (1 + permutations),   f_i = -1 or 1 with equal chance
+
+    The observed difference counts as one of the flips, so that p is never 0 and the test keeps its level
+    (Phipson and Smyth 2010). Identical values and fewer than two queries have p = 1.
+
+    Args:
+        a: the values of one run.
+        b: the values of the other, in the same order of queries.
+        permutations: how many flips are drawn; the smallest p is 1 / (1 + permutations).
+        seed: of the flips.
+
+    Raises:
+        ValueError: if the two are not of one length, a value is not finite, or permutations is below 1.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations must be at least 1; got {permutations}")
+    difference = _differences(a, b)
+    difference = difference[difference != 0]  # flipping a zero changes nothing
+    if len(difference) < 1 or len(a) < 2:
+        return 1.0
+    generator = np.random.default_rng(seed)
+    observed = abs(difference.sum())
+    at_once = max(1, FLIPS_AT_ONCE // len(difference))
+    as_extreme = 0
+    for start in range(0, permutations, at_once):
+        size = (min(at_once, permutations - start), len(difference))
+        is_flipped = generator.integers(0, 2, size=size, dtype=np.int8)
+        # The sum with the signs flipped is the sum less twice what is flipped.
+        flipped_sum = difference.sum() - 2 * (is_flipped @ difference)
+        # A flip of equal magnitude may differ in the last bit and still counts.
+        as_extreme += int(np.count_nonzero(np.abs(flipped_sum) >= observed - ROUNDING * len(difference)))
+    return (as_extreme + 1) / (permutations + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given: the chance of one false alarm among all tests stays below alpha.
+
+        p'_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)),   p_(1) <= ... <= p_(m)
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for step, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - step) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
+
+
+def bonferroni(p_values: Sequence[float]) -> list[float]:
+    """Bonferroni's adjustment, p' = min(1, m p): simpler than Holm's and never smaller."""
+    return [min(1.0, len(p_values) * p_value) for p_value in p_values]
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> NDArray[np.float64]:
+    if len(a) != len(b):
+        raise ValueError(f"a paired test needs the same queries on both sides; got {len(a)} and {len(b)} values")
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if not np.isfinite(difference).all():
+        raise ValueError("a paired test needs finite values; one is NaN or infinite")
+    difference[np.abs(difference) < ROUNDING] = 0.0
+    return difference

@@ -1,0 +1,117 @@
+"""The stage that makes an encoding: every document's vector, in shards on disk.
+
+Documents are read in windows of one shard, sorted by length within it, and encoded in batches of equal token budget;
+the next window is read and tokenized by a thread meanwhile. Memory holds two windows, whatever the collection's size,
+and a killed process goes on behind the last complete shard.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Encoding, Machine
+from irexp.dataset.collection import Documents
+from irexp.index.shards import ShardWriter
+from irexp.model.batching import token_budget_batches
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.load import load
+from irexp.stage.machine import prepare
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: A window's document ids and token sequences.
+Window = tuple[list[str], list[list[int]]]
+
+
+def encode(
+    folder: Path,
+    checkpoint: str,
+    *,
+    model: partial[BiEncoder],
+    documents: Documents,
+    encoding: Encoding,
+    machine: Machine,
+) -> dict[str, float]:
+    """Encode a collection into `folder`, going on where a killed process stopped.
+
+    Returns:
+        The number of documents.
+    """
+    device = prepare(machine)
+    encoder = open_encoder(checkpoint, model).to(device)
+    writer = ShardWriter(folder, shard_size=machine.shard_size, dtype=encoding.dtype)
+    done = writer.finished
+    if done:
+        log.info("going on behind %s documents that are encoded already", f"{done:,}")
+    with tqdm(
+        total=documents.count(), initial=done, unit=" documents", desc="encode", disable=not machine.progress
+    ) as progress:
+        for doc_ids, token_ids in _windows(encoder, documents, skip=done, size=machine.shard_size):
+            writer.write(doc_ids, _encode_window(encoder, token_ids, encoding, machine, device, progress.update))
+            done += len(doc_ids)
+    if not done:
+        raise UserError("the collection has no documents; look at dataset.documents")
+    writer.close(done)
+    return {"documents": float(done)}
+
+
+def open_encoder(checkpoint: str, model: partial[BiEncoder]) -> BiEncoder:
+    """A checkpoint as a bi-encoder that is ready to encode, read as long as the configuration says.
+
+    The checkpoint decides its own architecture; of `model` only the lengths and the name are used.
+    """
+    settings = model.keywords
+    encoder = load(
+        checkpoint,
+        name=settings["name"],
+        query_length=settings["query_length"],
+        document_length=settings["document_length"],
+    )
+    return encoder.eval()
+
+
+def _windows(encoder: BiEncoder, documents: Documents, *, skip: int, size: int) -> Iterator[Window]:
+    """Tokenized windows, each made while the one before it is encoded."""
+    stream = islice(iter(documents), skip, None)
+
+    def read() -> Window:
+        window = list(islice(stream, size))
+        return [document.doc_id for document in window], encoder.tokenize_documents([d.text for d in window])
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read)
+        while (window := coming.result())[0]:
+            coming = reader.submit(read)
+            yield window
+
+
+@torch.inference_mode()
+def _encode_window(
+    encoder: BiEncoder,
+    token_ids: list[list[int]],
+    encoding: Encoding,
+    machine: Machine,
+    device: torch.device,
+    advance: Callable[[int], object],
+) -> np.ndarray:
+    """The vectors of a window, in its order."""
+    vector_NH = np.empty((len(token_ids), encoder.embedding_dim), dtype=np.float32)
+    lower = torch.autocast(device.type, torch.bfloat16) if encoding.precision == "bfloat16" else nullcontext()
+    for batch in token_budget_batches([len(tokens) for tokens in token_ids], machine.token_budget):
+        tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
+        with lower:
+            embeddings = encoder.encode_documents(tokens.to(device))
+        vector_NH[batch] = embeddings.vectors_BH.float().cpu().numpy()
+        advance(len(batch))
+    return vector_NH

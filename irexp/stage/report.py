@@ -1,0 +1,125 @@
+"""The stage that makes tables: one a test collection, over this experiment and its baselines or all that was measured.
+
+A row is named after its model and the overrides that were typed to make it, and lists the artifacts behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from irexp.artifact.store import Store, read_manifest
+from irexp.config.schema import Evaluation
+from irexp.evaluation.measures import load_measured, parse_measures
+from irexp.evaluation.table import Row, Table, make_table
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: Overrides that say where and what to run, not what the row is.
+_NOT_IN_LABEL = ("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation")
+
+
+def report(
+    output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluation: Evaluation
+) -> dict[str, Table]:
+    """Write table.md, table.tex and table.csv for every test collection into `output`, and log them.
+
+    Args:
+        output: the job's output folder.
+        rows: the measures to compare, the first being what the others are tested against; None for all there are.
+        artifacts: the store.
+        evaluation: the measures, which are the columns, and how differences are tested.
+
+    Returns:
+        The tables by the collection's name.
+    """
+    folders = list(rows) if rows is not None else _everything(Store(Path(artifacts)))
+    if not folders:
+        raise UserError(f"nothing was measured yet in {Path(artifacts).resolve()}; run stage=all, or stage=evaluate")
+    tables = {}
+    for name, members in _by_test(folders, evaluation).items():
+        table = make_table(
+            _rows(members),
+            evaluation.measures,
+            test=evaluation.significance,
+            permutations=evaluation.permutations,
+            correction=evaluation.correction,
+            alpha=evaluation.alpha,
+        )
+        tables[name] = table
+        stem = "table" if len(tables) == 1 else f"table.{name}"
+        for suffix, text in (("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())):
+            (output / f"{stem}.{suffix}").write_text(text, encoding="utf8")
+        artifacts_of = "\n".join(f"  {row.label}: {' '.join(row.artifacts.values())}" for row in table.rows)
+        log.info("%s\n\n%s\nartifacts, below %s:\n%s\n", name, table.to_markdown(), artifacts, artifacts_of)
+    log.info("report: %s", output / "table.md")
+    return tables
+
+
+def _everything(store: Store) -> list[Path]:
+    """All measures, the oldest first, those of BM25 before them."""
+    return sorted(
+        store.all("measures"),
+        key=lambda folder: (_model(folder) != "bm25", read_manifest(folder)["provenance"]["finished"]),
+    )
+
+
+def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[Path]]:
+    """Measures grouped by the judgements they were taken with, if they hold the columns that are asked for."""
+    wanted = {str(measure) for measure in parse_measures(evaluation.measures)}
+    groups: dict[str, list[Path]] = {}
+    names: dict[str, str] = {}
+    left_out = 0
+    for folder in folders:
+        if not wanted <= load_measured(folder).aggregated.keys():
+            left_out += 1
+            continue
+        test = json.dumps(read_manifest(folder)["made_from"].get("dataset.test"), sort_keys=True)
+        name = names.setdefault(test, _collection(folder))
+        if name != _collection(folder):
+            log.info("%s and %s have the same test set", name, _collection(folder))
+        groups.setdefault(test, []).append(folder)
+    if left_out:
+        log.warning("%d results lack one of %s and are left out", left_out, ", ".join(sorted(wanted)))
+    repeated = [name for name in names.values() if list(names.values()).count(name) > 1]
+    return {
+        f"{names[test]}-{position}" if names[test] in repeated else names[test]: members
+        for position, (test, members) in enumerate(groups.items(), 1)
+    }
+
+
+def _rows(folders: Sequence[Path]) -> list[Row]:
+    labels = [label(folder) for folder in folders]
+    return [
+        Row(
+            text if labels.count(text) == 1 else f"{text} ({folder.name[-8:]})",
+            load_measured(folder),
+            _artifacts(folder),
+        )
+        for text, folder in zip(labels, folders, strict=True)
+    ]
+
+
+def label(folder: Path) -> str:
+    """What a row is called: its model, and what was typed beyond the model and the collection."""
+    overrides: list[str] = read_manifest(folder)["provenance"]["overrides"]
+    typed = [override for override in overrides if not override.startswith(_NOT_IN_LABEL)]
+    words = ["before fine-tuning" if override == "training=none" else override for override in typed]
+    return " ".join([_model(folder), *words])
+
+
+def _artifacts(folder: Path) -> dict[str, str]:
+    configured: dict[str, Any] = read_manifest(folder)["provenance"]["configuration"]["artifact"]
+    return {kind: name for kind, name in configured.items() if name is not None}
+
+
+def _model(folder: Path) -> str:
+    return folder.name.partition(".")[0]
+
+
+def _collection(folder: Path) -> str:
+    return folder.name.partition(".")[2].rpartition("-")[0]

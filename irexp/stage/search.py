@@ -1,0 +1,105 @@
+"""The stage that makes a run: every test query answered from the index, as a TREC run file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Machine, Search
+from irexp.dataset.collection import Topics
+from irexp.evaluation.run_file import write_run
+from irexp.index.bm25 import BM25Index
+from irexp.index.index import Index
+from irexp.index.ranking import rank
+from irexp.index.shards import IdList
+from irexp.model.bi_encoder import BiEncoder
+from irexp.stage.encode import open_encoder
+from irexp.stage.index import IDS
+from irexp.stage.machine import prepare
+from irexp.types import Query, ScoredDoc, UserError
+
+log = logging.getLogger(__name__)
+
+#: The run file within a run's folder.
+RUN = "test.run"
+
+#: The results of a batch of queries: document ids with scores, best first.
+Results = list[list[tuple[str, float]]]
+
+
+def search(
+    folder: Path,
+    index_folder: Path,
+    checkpoint: str | None,
+    *,
+    model: partial[BiEncoder],
+    index: Index | BM25Index,
+    topics: Topics,
+    search: Search,
+    machine: Machine,
+) -> dict[str, float]:
+    """Answer the queries of `topics` and write the run into `folder`.
+
+    Returns:
+        The number of queries and of those without a hit.
+    """
+    if search.depth < 1:
+        raise UserError(f"search.depth={search.depth}: a run needs at least one document a query")
+    device = prepare(machine)
+    index.load(index_folder)
+    queries = list(topics.queries())
+    if not queries:
+        raise UserError("there are no queries to answer; look at dataset.test")
+    depth = search.depth + search.remove_query
+    if isinstance(index, BM25Index):
+        doc_ids: Sequence[str] = index.doc_ids
+        answers = (index.search([query.text for query in batch], depth) for batch in _batches(queries, machine))
+    else:
+        assert checkpoint is not None, "an index of vectors is searched with the model that made them"
+        encoder = open_encoder(checkpoint, model).to(device)
+        doc_ids = IdList([index_folder / IDS])
+        answers = (_answer(encoder, index, batch, depth, doc_ids) for batch in _batches(queries, machine))
+    _log_unknown(topics, doc_ids)
+    hits = 0
+    lines: list[ScoredDoc] = []
+    with tqdm(total=len(queries), unit=" queries", desc="search", disable=not machine.progress) as progress:
+        for batch, results in zip(_batches(queries, machine), answers, strict=True):
+            for query, ranking in zip(batch, results, strict=True):
+                found = [(d, s) for d, s in ranking if not (search.remove_query and d == query.query_id)]
+                lines += [ScoredDoc(query.query_id, doc_id, score) for doc_id, score in found[: search.depth]]
+                hits += bool(found)
+            progress.update(len(batch))
+    write_run(folder / RUN, lines, tag="irexp")
+    if hits < len(queries):
+        log.warning("%d of %d queries have no hit", len(queries) - hits, len(queries))
+    return {"queries": float(len(queries)), "queries_without_hit": float(len(queries) - hits)}
+
+
+def _batches(queries: list[Query], machine: Machine) -> Iterator[list[Query]]:
+    stream = iter(queries)
+    while batch := list(islice(stream, machine.query_batch)):
+        yield batch
+
+
+@torch.inference_mode()
+def _answer(encoder: BiEncoder, index: Index, batch: list[Query], depth: int, doc_ids: Sequence[str]) -> Results:
+    return rank(index, encoder.embed_queries([query.text for query in batch]), depth, doc_ids=doc_ids)
+
+
+def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
+    """Say how many relevant documents the index lacks: no search can find them."""
+    relevant = {qrel.doc_id for qrel in topics.qrels() if qrel.relevance > 0}
+    unknown = relevant.difference(doc_ids)
+    if unknown:
+        log.warning(
+            "%d of %d relevant documents are not in the index, such as %r; no search can find them",
+            len(unknown),
+            len(relevant),
+            min(unknown),
+        )

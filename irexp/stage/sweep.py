@@ -1,0 +1,41 @@
+"""The end of a sweep: what became of each job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+class SweepReport(Callback):
+    """Lists the jobs of a sweep with their outcomes, in the log and as summary.json in the sweep's folder.
+
+    The same command again runs only what is missing, since what was made is found by its identity.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Say what became of each job; the exit status is 1 if one failed."""
+        folder = Path(config.hydra.sweep.dir)
+        jobs = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
+        lines = [
+            f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
+            + (f"\n           {str(job['error']).splitlines()[0]}" if job["error"] else "")
+            for job in jobs
+        ]
+        log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
+        (folder / "summary.json").write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
+        failed = sum(job["outcome"] != "done" for job in jobs)
+        if failed:
+            log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
+            sys.exit(1)
+
+
+def _summaries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))

@@ -1,0 +1,141 @@
+"""Identities: what moves them, and what does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.artifact.content import content_digest, hub_revision
+from irexp.artifact.identity import MADE_FROM, canonical, digest_in, identify
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import Config
+
+KINDS = list(MADE_FROM)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DictConfig:
+    """A small configuration with every ingredient."""
+    register_resolvers()
+    config = OmegaConf.structured(Config)
+    return OmegaConf.merge(  # type: ignore[return-value]
+        config,
+        {
+            "model": {"_target_": "irexp.model.dense.DenseBiEncoder", "_partial_": True, "name": "sbert", "pooling": "mean"},
+            "loss": {"_target_": "irexp.loss.info_nce.InfoNCE", "temperature": 0.05},
+            "index": {"_target_": "irexp.index.faiss_flat.FaissFlat"},
+            "optimizer": {"_target_": "torch.optim.AdamW", "lr": "${training.learning_rate}"},
+            "schedule": {"_target_": "irexp.training.schedule.linear_warmup"},
+            "dataset": {"name": "toy", "documents": {"size": 3}, "train": {"a": 1}, "dev": {"b": 1}, "test": {"c": 1}},
+            "paths": {"artifacts": str(tmp_path / "artifacts")},
+        },
+    )
+
+
+def _names(config: DictConfig, **changes: Any) -> dict[str, str]:
+    changed = config.copy()
+    for key, value in changes.items():
+        OmegaConf.update(changed, key.replace("__", "."), value, force_add=True)
+    return {kind: identify(changed, kind).name for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        ({"training__learning_rate": 1e-4}, {"checkpoint", "encoding", "index", "run", "measures"}),
+        ({"seed": 1}, {"checkpoint", "encoding", "index", "run", "measures"}),
+        ({"model__pooling": "cls"}, {"checkpoint", "encoding", "index", "run", "measures"}),
+        ({"encoding__dtype": "float16"}, {"encoding", "index", "run", "measures"}),
+        ({"index__probes": 4}, {"index", "run", "measures"}),
+        ({"search__depth": 50}, {"run", "measures"}),
+        ({"dataset__test": {"c": 2}}, {"run", "measures"}),
+        ({"evaluation__measures": ["AP"]}, {"measures"}),
+        ({"machine__threads": 7}, set()),
+        ({"machine__devices": 8}, set()),
+        ({"evaluation__alpha": 0.01}, set()),
+        ({"index__new_option": None}, set()),
+        ({"model__name": "mine", "dataset__name": "toy"}, set()),
+        ({"model___target_": "irexp.elsewhere.DenseBiEncoder"}, set()),
+    ],
+)
+def test_a_change_moves_exactly_the_artifacts_whose_content_it_can_change(
+    config: DictConfig, change: dict[str, Any], moved: set[str]
+) -> None:
+    """An option moves what it determines and all that is made from it, and nothing else."""
+    before, after = _names(config), _names(config, **change)
+    assert {kind for kind in KINDS if digest_in(before[kind]) != digest_in(after[kind])} == moved
+
+
+def test_the_name_is_for_people_and_ends_in_the_digest(config: DictConfig) -> None:
+    """A folder's name says the kind, the model and the collection."""
+    assert identify(config, "run").name.startswith("run/sbert.toy-")
+    assert len(digest_in(identify(config, "run").name) or "") == 8
+
+
+def test_the_resolver_names_what_identify_names(config: DictConfig) -> None:
+    """`${artifact:kind}` in a configuration is the identity of that configuration."""
+    for kind in KINDS:
+        assert config.artifact[kind] == identify(config, kind).name
+
+
+def test_a_local_file_enters_by_its_content(config: DictConfig, tmp_path: Path) -> None:
+    """Changed content moves the identity; a copy elsewhere does not."""
+    (tmp_path / "a.jsonl").write_text("one")
+    (tmp_path / "b.jsonl").write_text("one")
+    first = _names(config, dataset__documents={"path": str(tmp_path / "a.jsonl")})
+    assert first == _names(config, dataset__documents={"path": str(tmp_path / "b.jsonl")})
+    (tmp_path / "b.jsonl").write_text("two")
+    assert first["index"] != _names(config, dataset__documents={"path": str(tmp_path / "b.jsonl")})["index"]
+
+
+def test_a_checkpoint_from_elsewhere_enters_by_its_content(config: DictConfig, tmp_path: Path) -> None:
+    """Training settings play no role for a checkpoint that was not trained here."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    theirs = _names(config, artifact__checkpoint=str(folder))
+    assert theirs["index"] == _names(config, artifact__checkpoint=str(folder), training__learning_rate=1.0)["index"]
+    (folder / "model.safetensors").write_bytes(b"other")
+    assert theirs["index"] != _names(config, artifact__checkpoint=str(folder))["index"]
+
+
+def test_an_identifier_stands_for_what_it_names(config: DictConfig) -> None:
+    """Naming one's own checkpoint by its identifier leads to the same index."""
+    names = _names(config)
+    assert _names(config, artifact__checkpoint=names["checkpoint"])["index"] == names["index"]
+
+
+def test_without_a_checkpoint_training_plays_no_role(config: DictConfig) -> None:
+    """The index of BM25 is not named after a learning rate."""
+    nothing = {"artifact__checkpoint": None, "artifact__encoding": None}
+    assert _names(config, **nothing)["run"] == _names(config, **nothing, training__learning_rate=1.0, seed=7)["run"]
+
+
+def test_canonical_values() -> None:
+    """Nulls and names go, 1.0 equals 1, a class enters by its name."""
+    value = {"_target_": "a.b.C", "_partial_": True, "name": "x", "k": 1.0, "n": None, "l": [1.0, 0.5]}
+    assert canonical(value) == {"_target_": "C", "k": 1, "l": [1, 0.5]}
+    assert json.dumps(canonical({"flag": True})) == '{"flag": true}'
+
+
+def test_folder_digests_ignore_hidden_files_and_see_names(tmp_path: Path) -> None:
+    """A renamed file changes a folder's digest, a hidden one does not."""
+    (tmp_path / "a").write_text("x")
+    before = content_digest(tmp_path)
+    (tmp_path / ".cache").write_text("y")
+    assert content_digest(tmp_path) == before
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert content_digest(tmp_path) != before
+
+
+def test_a_hub_model_enters_by_the_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched earlier keeps its commit in the cache's references."""
+    references = tmp_path / "models--org--model" / "refs"
+    references.mkdir(parents=True)
+    (references / "main").write_text("abc123")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert hub_revision("org/model") == "abc123"
+    assert hub_revision("org/other") is None
+    assert canonical({"name_or_path": "org/model"}) == {"name_or_path": "org/model", "revision": "abc123"}

@@ -1,0 +1,120 @@
+"""The store: complete or absent, never stale, and helpful about what is missing."""
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irexp.artifact.identity import Identity, digest_of
+from irexp.artifact.store import Store, differences, flatten, read_manifest
+from irexp.types import UserError
+
+
+def _identity(**made_from: Any) -> Identity:
+    return Identity("index", f"index/m.toy-{digest_of(made_from)}", made_from, made_from)
+
+
+def _make(store: Store, identity: Identity, content: str = "x") -> None:
+    with store.making(identity, resumes=False) as making:
+        assert making is not None
+        (making.folder / "file").write_text(content)
+        making.provenance = {"seconds": 1}
+
+
+def test_an_artifact_is_there_only_when_its_block_has_ended(tmp_path: Path) -> None:
+    """Inside the block, and after an error in it, the artifact is absent."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    with pytest.raises(RuntimeError), store.making(identity, resumes=False) as making:
+        assert making is not None
+        (making.folder / "file").write_text("half")
+        assert not store.has(identity)
+        raise RuntimeError
+    assert not store.has(identity)
+    _make(store, identity)
+    assert store.has(identity)
+    assert read_manifest(store.open(identity))["provenance"] == {"seconds": 1}
+
+
+@pytest.mark.parametrize(("resumes", "left"), [(True, True), (False, False)])
+def test_what_a_failed_attempt_left_is_handed_on_only_to_a_stage_that_resumes(
+    tmp_path: Path, resumes: bool, left: bool
+) -> None:
+    """Half an index is thrown away, half an encoding is gone on with."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    with pytest.raises(RuntimeError), store.making(identity, resumes=resumes) as making:
+        assert making is not None
+        (making.folder / "file").write_text("half")
+        raise RuntimeError
+    with store.making(identity, resumes=resumes) as making:
+        assert making is not None
+        assert (making.folder / "file").exists() == left
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    """Damage is an error that names the file, not a wrong result."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity, "long content")
+    (store.open(identity) / "file").write_text("short")
+    with pytest.raises(UserError, match=r"file has 5 bytes.*12 bytes"):
+        store.has(identity)
+    (store.open(identity) / "file").unlink()
+    with pytest.raises(UserError, match="is not there"):
+        store.has(identity)
+
+
+def test_the_same_digest_by_accident_is_an_error(tmp_path: Path) -> None:
+    """The ingredients are compared in full, not their eight digits."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    twin = Identity("index", identity.name, {"a": 2}, {"a": 2})
+    with pytest.raises(UserError, match="made from something else"):
+        store.has(twin)
+
+
+def test_another_name_for_people_finds_the_same_artifact(tmp_path: Path) -> None:
+    """Only the digest counts."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    renamed = Identity("index", f"index/other.name-{digest_of({'a': 1})}", {"a": 1}, {"a": 1})
+    assert store.has(renamed)
+
+
+def test_the_nearest_artifact_and_its_differences(tmp_path: Path) -> None:
+    """The one that differs in the fewest values is named, with both values."""
+    store = Store(tmp_path)
+    for rate, seed in ((1, 1), (2, 1), (3, 9)):
+        _make(store, _identity(training={"learning_rate": rate}, seed=seed))
+    found = store.nearest(_identity(training={"learning_rate": 3}, seed=8))
+    assert found is not None
+    assert found[1] == ["seed: 9 there, 8 here"]
+
+
+def test_lineages_flatten_to_the_paths_that_people_type() -> None:
+    """The levels of artifacts are left out."""
+    lineage = {"artifact.run": {"artifact.index": {"index": {"probes": 2}}, "search": {"depth": 5}}, "seed": 1}
+    assert flatten(lineage) == {"index.probes": 2, "search.depth": 5, "seed": 1}
+    assert differences({"a": 1, "b": 2}, {"a": 1}) == ["b: unset there, 2 here"]
+
+
+def _slow_make(root: str, log: Any) -> None:
+    with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
+        if making is not None:
+            log.put("made")
+            time.sleep(0.5)
+            (making.folder / "file").write_text("x")
+        else:
+            log.put("found")
+
+
+def test_two_processes_make_an_artifact_once(tmp_path: Path) -> None:
+    """The second waits for the first and then finds it done."""
+    context = multiprocessing.get_context("fork")
+    log: Any = context.Queue()
+    processes = [context.Process(target=_slow_make, args=(str(tmp_path), log)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(20)
+    assert sorted(log.get(timeout=5) for _ in processes) == ["found", "made"]

@@ -1,0 +1,36 @@
+"""The options of the group evaluation."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from omegaconf import OmegaConf
+
+from irexp.evaluation.measures import Measured, parse_measures
+from irexp.evaluation.table import Row, make_table
+
+FOLDER = Path(__file__).parents[2] / "conf" / "evaluation"
+
+
+@pytest.mark.parametrize("option", ["default", "msmarco", "trec_dl", "beir"])
+def test_every_option_makes_a_table(option: str) -> None:
+    """The measures of an option exist, and its test and correction are those that a table knows."""
+    config = cast(dict[str, object], OmegaConf.to_container(OmegaConf.load(FOLDER / f"{option}.yaml")))
+    assert set(config) == {"measures", "significance", "permutations", "correction", "alpha"}
+    names = cast(list[str], config["measures"])
+    assert [str(measure) for measure in parse_measures(names)] == names
+    measured = Measured({name: {"1": 0.5, "2": 1.0} for name in names}, dict.fromkeys(names, 0.75), 0, 0)
+    table = make_table(
+        [Row("a", measured), Row("b", measured)],
+        names,
+        test=cast(str, config["significance"]),
+        correction=cast(str, config["correction"]),
+        alpha=cast(float, config["alpha"]),
+        permutations=cast(int, config["permutations"]),
+    )
+    assert table.measures == tuple(names)
+
+
+def test_the_options_are_those_tested() -> None:
+    """No option is left out of the test above."""
+    assert sorted(path.stem for path in FOLDER.iterdir()) == ["beir", "default", "msmarco", "trec_dl"]

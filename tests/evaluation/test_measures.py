@@ -1,0 +1,241 @@
+"""Measures, against their formulas in loops."""
+
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from irexp.evaluation.measures import Measured, evaluate, load_measured, parse_measures, save_measured
+from irexp.types import Qrel, ScoredDoc, UserError
+
+
+def naive_order(run: list[ScoredDoc], query_id: str) -> list[str]:
+    """Document ids by score descending, then id, by repeated search for the best."""
+    left = [scored for scored in run if scored.query_id == query_id]
+    ordered = []
+    while left:
+        best = left[0]
+        for scored in left:
+            if scored.score > best.score or (scored.score == best.score and scored.doc_id < best.doc_id):
+                best = scored
+        ordered.append(best.doc_id)
+        left.remove(best)
+    return ordered
+
+
+def naive_ndcg(order: list[str], relevance_of: dict[str, int], k: int) -> float:
+    """Gain = relevance, discount = log2(rank + 1), over that of the best possible order."""
+
+    def dcg(gains: list[int]) -> float:
+        return sum(max(gain, 0) / math.log2(rank + 1) for rank, gain in enumerate(gains[:k], start=1))
+
+    ideal = dcg(sorted(relevance_of.values(), reverse=True))
+    return dcg([relevance_of.get(doc_id, 0) for doc_id in order]) / ideal if ideal > 0 else 0.0
+
+
+def naive_rr(order: list[str], relevance_of: dict[str, int], k: int, least: int) -> float:
+    """One over the rank of the first relevant document within k."""
+    for rank, doc_id in enumerate(order[:k], start=1):
+        if relevance_of.get(doc_id, 0) >= least:
+            return 1 / rank
+    return 0.0
+
+
+def naive_recall(order: list[str], relevance_of: dict[str, int], k: int, least: int) -> float:
+    """The share of the relevant documents that are within k."""
+    relevant = {doc_id for doc_id, relevance in relevance_of.items() if relevance >= least}
+    return len(relevant & set(order[:k])) / len(relevant) if relevant else 0.0
+
+
+def naive_ap(order: list[str], relevance_of: dict[str, int], least: int) -> float:
+    """The mean of the precisions at the relevant documents, those not found counting 0."""
+    relevant = {doc_id for doc_id, relevance in relevance_of.items() if relevance >= least}
+    precisions = [
+        len(relevant & set(order[:rank])) / rank for rank, doc_id in enumerate(order, start=1) if doc_id in relevant
+    ]
+    return sum(precisions) / len(relevant) if relevant else 0.0
+
+
+def random_case(seed: int) -> tuple[list[ScoredDoc], list[Qrel]]:
+    """A shuffled run with many ties and unjudged documents, and graded qrels of which it misses a query."""
+    generator = random.Random(seed)
+    doc_ids = [f"d {i}" for i in range(20)]
+    qrels = [Qrel(f"q{q}", doc_id, generator.choice([-1, 0, 0, 1, 2, 3])) for q in range(8) for doc_id in doc_ids[:12]]
+    run = [ScoredDoc(f"q{q}", doc_id, float(generator.randint(0, 4))) for q in range(1, 10) for doc_id in doc_ids]
+    generator.shuffle(run)
+    return [scored for scored in run if generator.random() < 0.7], qrels
+
+
+def test_values_are_those_of_the_formulas() -> None:
+    """nDCG, RR, R and AP equal their loops on random runs with ties, and 0 where the run misses the query."""
+    names = ["nDCG@3", "nDCG@10", "nDCG", "RR@3", "RR(rel=2)@10", "RR", "R@5", "R(rel=2)@5", "AP", "AP(rel=2)"]
+    measures = parse_measures(names)
+    for seed in range(10):
+        run, qrels = random_case(seed)
+        measured = evaluate(run, qrels, measures)
+        assert list(measured.per_query) == names
+        assert (measured.missing_queries, measured.unjudged_queries) == (1, 2)
+        for query_id in [f"q{q}" for q in range(8)]:
+            order = naive_order(run, query_id)
+            judged = {qrel.doc_id: qrel.relevance for qrel in qrels if qrel.query_id == query_id}
+            expected = [
+                naive_ndcg(order, judged, 3),
+                naive_ndcg(order, judged, 10),
+                naive_ndcg(order, judged, 99),
+                naive_rr(order, judged, 3, 1),
+                naive_rr(order, judged, 10, 2),
+                naive_rr(order, judged, 99, 1),
+                naive_recall(order, judged, 5, 1),
+                naive_recall(order, judged, 5, 2),
+                naive_ap(order, judged, 1),
+                naive_ap(order, judged, 2),
+            ]
+            assert [measured.per_query[name][query_id] for name in names] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_missing_query_counts_zero() -> None:
+    """Every measure that we support is 0 for a query that the run does not answer, and the mean counts it."""
+    names = ["nDCG@10", "nDCG", "RR", "RR@10", "R@10", "AP", "AP@10", "P@2", "Success@1", "Judged@10", "Bpref"]
+    names += ["Rprec", "infAP", "SetP", "SetR", "SetF", "SetAP", "IPrec@0.1", "Compat"]
+    qrels = [Qrel("1", "a", 1), Qrel("1", "z", 0), Qrel("2", "a", 1)]
+    measured = evaluate(
+        [ScoredDoc("1", "a", 2.0), ScoredDoc("1", "z", 1.0), ScoredDoc("9", "a", 1.0)], qrels, parse_measures(names)
+    )
+    assert len(measured.per_query) == len(names)
+    for name in names:
+        first = measured.per_query[name]["1"]
+        assert first > 0
+        assert measured.per_query[name] == {"1": first, "2": 0.0}
+        assert measured.aggregated[name] == first / 2
+    assert (measured.missing_queries, measured.unjudged_queries) == (1, 1)
+
+
+def test_the_aggregate_is_the_mean_over_the_queries() -> None:
+    """Aggregated values are means over all queries of the qrels, and of a count the sum."""
+    run, qrels = random_case(3)
+    measured = evaluate(run, qrels, parse_measures(["nDCG@10", "Judged@5", "NumRelRet"]))
+    for name in ("nDCG@10", "Judged@5"):
+        values = measured.per_query[name].values()
+        assert measured.aggregated[name] == pytest.approx(sum(values) / 8)
+    assert measured.aggregated["NumRet(rel=1)"] == sum(measured.per_query["NumRet(rel=1)"].values())
+
+
+def test_ties_go_to_the_smaller_document_id() -> None:
+    """Of two documents with one score the smaller id comes first, for every engine; trec_eval would take the other."""
+    names = ["nDCG@1", "RR", "RR@10", "R@1", "AP", "Judged@1", "Compat"]
+    run = [ScoredDoc("1", "b", 1.0), ScoredDoc("1", "a", 1.0)]
+    for_a = evaluate(run, [Qrel("1", "a", 1)], parse_measures(names))
+    for_b = evaluate(run, [Qrel("1", "b", 1)], parse_measures(names))
+    assert set(for_a.aggregated.values()) == {1.0}
+    assert all(value < 1 for value in for_b.aggregated.values())
+
+
+def test_scores_that_differ_below_32_bits_are_no_tie() -> None:
+    """A difference that trec_eval's 32-bit scores would lose still orders the documents."""
+    run = [ScoredDoc("1", "a", 1.0), ScoredDoc("1", "b", 1.0 + 1e-12)]
+    measured = evaluate(run, [Qrel("1", "b", 1)], parse_measures(["nDCG@1", "AP"]))
+    assert set(measured.aggregated.values()) == {1.0}
+
+
+def test_the_order_of_lines_changes_nothing() -> None:
+    """Shuffling run and qrels gives the same values for every query."""
+    run, qrels = random_case(5)
+    measures = parse_measures(["nDCG@10", "RR@10", "AP"])
+    first = evaluate(run, qrels, measures)
+    random.Random(1).shuffle(run)
+    random.Random(2).shuffle(qrels)
+    assert evaluate(iter(run), iter(qrels), measures).per_query == first.per_query
+
+
+@pytest.mark.parametrize(
+    ("run", "qrels", "names", "expected"),
+    [
+        ([("1", "a", 1.0)], [("1", "a", 0)], ["AP"], "no document is relevant"),
+        ([("1", "a", 1.0)], [], ["AP"], "no document is relevant"),
+        ([("x", "a", 1.0)], [("1", "a", 1)], ["AP"], "no query in common.*'x'.*'1'"),
+        ([], [("1", "a", 1)], ["AP"], "no query in common.*none"),
+        ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*go up to 1"),
+        ([("1", "a", 1.0), ("1", "a", 2.0)], [("1", "a", 1)], ["AP"], "'a' twice"),
+        ([("1", "a", math.nan)], [("1", "a", 1)], ["AP"], "NaN"),
+        ([("1", "a", 1.0)], [("1", "a", 1), ("1", "a", 2)], ["AP"], "contradict"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    run: list[tuple[str, str, float]], qrels: list[tuple[str, str, int]], names: list[str], expected: str
+) -> None:
+    """A mistake that would make every value 0 or arbitrary is an error that says which it is."""
+    with pytest.raises(UserError, match=expected):
+        evaluate([ScoredDoc(*scored) for scored in run], [Qrel(*qrel) for qrel in qrels], parse_measures(names))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ndcg@10", r"did you mean nDCG@10\?"),
+        ("nDGC@10", r"did you mean nDCG@10\?"),
+        ("recall_100", r"did you mean R@100\?"),
+        ("nonsense", r"examples: nDCG@10"),
+        ("", r"examples: nDCG@10"),
+        ("nDCG@ten", "not of the form"),
+        ("nDCG@10)", "not of the form"),
+        ("nDCG@0", "at least 1"),
+        ("R", "R has: cutoff"),
+        ("AP(foo=1)", "AP has: cutoff"),
+        ("ERR@10", "none of the engines"),
+    ],
+)
+def test_a_bad_name_is_explained(name: str, expected: str) -> None:
+    """A name that is no measure is refused with the nearest one, the parameters or examples."""
+    with pytest.raises(UserError, match=expected):
+        parse_measures(["AP@3", name])
+
+
+def test_names_form_a_list_without_repetition() -> None:
+    """An empty list, a bare name and two names of one measure are refused."""
+    for names in ("", "AP"):
+        with pytest.raises(UserError, match="must be a list"):
+            parse_measures(names)
+    with pytest.raises(UserError, match="must be a list"):
+        parse_measures([])
+    with pytest.raises(UserError, match="'RR@10' and 'MRR@10' are the same"):
+        parse_measures(["RR@10", "AP", "MRR@10"])
+
+
+def test_measures_come_back_as_saved(tmp_path: Path) -> None:
+    """Saving and loading gives an equal record, its queries in the same order, ids with blanks included."""
+    measured = Measured(
+        {"AP": {"q 2": 1 / 3, "q1": 0.0}, "RR@10": {"q 2": 1.0, "q1": 0.1}}, {"AP": 1 / 6, "RR@10": 0.55}, 1, 2
+    )
+    save_measured(tmp_path, measured)
+    assert load_measured(tmp_path) == measured
+    assert load_measured(tmp_path).query_ids == ("q 2", "q1")
+    assert (tmp_path / "per_query.tsv").read_text().splitlines()[1] == "q 2\tRR@10\t1.0"
+
+
+def test_damaged_measures_are_refused(tmp_path: Path) -> None:
+    """What is missing, cut off or contradicts itself is not loaded, and the message says which stage makes it."""
+    with pytest.raises(UserError, match=r"measures\.json.*stage=evaluate"):
+        load_measured(tmp_path)
+    measured = Measured({"AP": {"1": 0.5, "2": 0.25}, "RR": {"1": 0.5, "2": 0.25}}, {"AP": 0.375, "RR": 0.375}, 0, 0)
+    save_measured(tmp_path, measured)
+    lines = (tmp_path / "per_query.tsv").read_text().splitlines(keepends=True)
+    for damaged in (lines[:-1], lines[:-2], [], [*lines[:-1], "2\tRR"], [*lines[:-1], "2\tP@1\t0.5"]):
+        (tmp_path / "per_query.tsv").write_text("".join(damaged))
+        with pytest.raises(UserError, match=str(tmp_path)):
+            load_measured(tmp_path)
+    (tmp_path / "measures.json").write_text("{}")
+    with pytest.raises(UserError, match=r"aggregated"):
+        load_measured(tmp_path)
+
+
+def test_an_id_that_breaks_the_file_is_not_saved(tmp_path: Path) -> None:
+    """A query id with a tab is refused before anything is written."""
+    measured = Measured({"AP": {"a\tb": 0.5}}, {"AP": 0.5}, 0, 0)
+    with pytest.raises(UserError, match="tab"):
+        save_measured(tmp_path, measured)
+    assert list(tmp_path.iterdir()) == []
+    save_measured(tmp_path, replace(measured, per_query={"AP": {"a b": 0.5}}))
+    assert json.loads((tmp_path / "measures.json").read_text())["queries"] == 1

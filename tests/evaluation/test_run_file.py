@@ -1,0 +1,115 @@
+"""Run files."""
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+
+from irexp.evaluation.run_file import in_rank_order, read_run, write_run
+from irexp.types import ScoredDoc, UserError
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Ids with blanks and scores of any size survive the round trip exactly, compressed or not."""
+    generator = random.Random(0)
+    scores = sorted((generator.gauss(0, 10.0 ** generator.randint(-12, 12)) for _ in range(50)), reverse=True)
+    ranking = [ScoredDoc(f"query {q}", f" doc\u00a0{q} {i} ", s) for q in range(3) for i, s in enumerate(scores)]
+    for name in ("a.run", "a.run.gz"):
+        write_run(tmp_path / name, ranking, tag="my run")
+        assert list(read_run(tmp_path / name)) == ranking
+    assert gzip.decompress((tmp_path / "a.run.gz").read_bytes()) == (tmp_path / "a.run").read_bytes()
+
+
+def test_the_columns_are_those_of_trec(tmp_path: Path) -> None:
+    """A line holds query_id, Q0, doc_id, rank from 1 within its query, score and tag, separated by tabs."""
+    write_run(
+        tmp_path / "a.run", [ScoredDoc("1", "x", 2.0), ScoredDoc("1", "y", 0.1), ScoredDoc("2", "x", -1.0)], tag="t"
+    )
+    assert (tmp_path / "a.run").read_text() == ("1\tQ0\tx\t1\t2.0\tt\n1\tQ0\ty\t2\t0.1\tt\n2\tQ0\tx\t1\t-1.0\tt\n")
+
+
+def test_a_run_from_elsewhere_is_read(tmp_path: Path) -> None:
+    """Columns may be separated by any blanks, lines by CRLF, and a byte order mark may come first."""
+    (tmp_path / "a.run").write_bytes(
+        "\ufeff1 Q0 d\u00a01   1 2.5 tag\r\n\r\n1\tQ0  d2 2 1e-3 tag\r\n 2 0 d1 7 -3 x\r\n".encode()
+    )
+    assert list(read_run(tmp_path / "a.run")) == [
+        ScoredDoc("1", "d\u00a01", 2.5),
+        ScoredDoc("1", "d2", 0.001),
+        ScoredDoc("2", "d1", -3.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("1 Q0 d2 2 0.5", "six columns"),
+        ("1 Q0 d 2 2 0.5 t", "six columns"),
+        ("1 Q0 d2 2 high t", "'high'"),
+        ("1 Q0 d2 2 nan t", "NaN"),
+        ("1 Q0 d1 2 0.1 t", "first is line 1"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
+    """A malformed line, a NaN and a repeated document are refused with the file and the line, counting blank lines."""
+    path = tmp_path / "a.run"
+    path.write_text(f"1 Q0 d1 1 1.0 t\n\n{line}\n")
+    with pytest.raises(UserError, match=expected) as caught:
+        list(read_run(path))
+    assert f"{path}:3: " in str(caught.value)
+
+
+def test_a_repetition_is_found_across_other_queries(tmp_path: Path) -> None:
+    """A pair is found again when other queries lie between; the same document for another query is no repetition."""
+    path = tmp_path / "a.run"
+    path.write_text("1\tQ0\td\t1\t1\tt\n2\tQ0\td\t1\t1\tt\n1\tQ0\td\t2\t0\tt\n")
+    with pytest.raises(UserError, match=r"a\.run:3: .* line 1;"):
+        list(read_run(path))
+
+
+def test_a_tabbed_file_stays_tabbed(tmp_path: Path) -> None:
+    """In a file that begins with tabs a line separated by blanks is refused: its ids could hold the blanks."""
+    path = tmp_path / "a.run"
+    path.write_text("1\tQ0\td\t1\t1\tt\n2 Q0 d 1 1 t\n")
+    with pytest.raises(UserError, match=r"a\.run:2: .*tabs"):
+        list(read_run(path))
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A file that is missing, cut off or not text is the user's to mend, not a traceback."""
+    with pytest.raises(UserError, match=r"no such run file.*stage=search"):
+        list(read_run(tmp_path / "absent.run"))
+    write_run(tmp_path / "a.run.gz", [ScoredDoc("1", str(i), 0.0) for i in range(999)], tag="t")
+    (tmp_path / "cut.run.gz").write_bytes((tmp_path / "a.run.gz").read_bytes()[:-20])
+    (tmp_path / "plain.run.gz").write_text("1 Q0 d 1 1 t\n")
+    (tmp_path / "latin.run").write_bytes(b"1 Q0 d\xe9 1 1 t\n")
+    for name in ("cut.run.gz", "plain.run.gz", "latin.run"):
+        with pytest.raises(UserError, match=name):
+            list(read_run(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("scored", "expected"),
+    [
+        (ScoredDoc("1", "a\tb", 1.0), "doc_id"),
+        (ScoredDoc("a\nb", "d", 1.0), "query_id"),
+        (ScoredDoc("1", "", 1.0), "doc_id"),
+        (ScoredDoc("1", "d", float("nan")), "NaN"),
+    ],
+)
+def test_what_cannot_be_read_back_is_not_written(tmp_path: Path, scored: ScoredDoc, expected: str) -> None:
+    """An id that would break the columns and a score without a rank are refused."""
+    with pytest.raises(UserError, match=expected):
+        write_run(tmp_path / "a.run", [scored], tag="t")
+
+
+def test_ranks_follow_scores(tmp_path: Path) -> None:
+    """A ranking whose scores rise within a query is our own mistake."""
+    with pytest.raises(AssertionError, match="not ranked"):
+        write_run(tmp_path / "a.run", [ScoredDoc("1", "a", 1.0), ScoredDoc("1", "b", 2.0)], tag="t")
+
+
+def test_ties_go_to_the_smaller_id() -> None:
+    """The order is score descending, then document id as a text, ascending."""
+    assert in_rank_order({"b": 1.0, "c": 2.0, "a": 1.0, "10": 1.0, "9": 1.0}) == ["c", "10", "9", "a", "b"]

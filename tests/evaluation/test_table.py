@@ -1,0 +1,209 @@
+"""The table, its cells and its formats."""
+
+import csv
+import io
+import random
+import re
+
+import pytest
+
+from irexp.evaluation.measures import Measured
+from irexp.evaluation.significance import paired_t_test, randomisation_test
+from irexp.evaluation.table import Row, Table, make_table
+from irexp.types import UserError
+
+
+def measured(*, offset: float, seed: int, queries: int = 40) -> Measured:
+    """Values around 0.5 + offset for both measures, those of AP half as large."""
+    generator = random.Random(seed)
+    values = {f"q{i}": 0.5 + offset + generator.gauss(0, 0.05) for i in range(queries)}
+    halves = {query_id: value / 2 for query_id, value in values.items()}
+    return Measured(
+        {"RR@10": values, "AP": halves},
+        {"RR@10": sum(values.values()) / queries, "AP": sum(halves.values()) / queries},
+        0,
+        0,
+    )
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """A baseline, a better, a worse and an equal run."""
+    return [
+        Row("BM25", measured(offset=0, seed=0), {"run": "run/bm25"}),
+        Row("better & |best|", measured(offset=0.2, seed=1), {"run": "run/b", "index": "index/b"}),
+        Row("worse_run", measured(offset=-0.2, seed=2)),
+        Row("again", measured(offset=0, seed=0)),
+    ]
+
+
+def markers(table: Table) -> list[list[str]]:
+    """The markers of all cells."""
+    return [[cell.marker for cell in row] for row in table.cells]
+
+
+def test_significance_is_marked_against_the_baseline(rows: list[Row]) -> None:
+    """Better and worse runs have their markers; the baseline and its copy have none."""
+    for test in ("t", "randomisation"):
+        table = make_table(rows, ["RR@10", "AP"], test=test)
+        assert markers(table) == [["", ""], ["†", "†"], ["‡", "‡"], ["", ""]]
+        assert [cell.p_value for cell in table.cells[0]] == [None, None]
+        assert table.cells[3][0].p_value == 1.0
+
+
+def test_another_baseline_turns_the_markers(rows: list[Row]) -> None:
+    """Against the best run every other is worse."""
+    assert markers(make_table(rows, ["AP"], baseline=1)) == [["‡"], [""], ["‡"], ["‡"]]
+
+
+def test_p_values_are_corrected_over_the_comparisons_of_a_measure() -> None:
+    """With two comparisons Holm doubles the smaller p only, Bonferroni both, none neither; measures stay apart."""
+    rows = [Row(str(seed), measured(offset=0.01 * seed, seed=seed)) for seed in range(3)]
+    values = [list(row.measured.per_query["RR@10"].values()) for row in rows]
+    raw = [paired_t_test(values[1], values[0]), paired_t_test(values[2], values[0])]
+    assert max(raw) < 0.5
+
+    def p_values(correction: str) -> list[float | None]:
+        return [row[0].p_value for row in make_table(rows, ["RR@10", "AP"], correction=correction).cells[1:]]
+
+    assert p_values("none") == raw
+    assert p_values("bonferroni") == [2 * p for p in raw]
+    assert p_values("holm") == [2 * p if p == min(raw) else max(p, 2 * min(raw)) for p in raw]
+
+
+def test_alpha_decides_the_marker() -> None:
+    """A difference is marked just when its p-value is below alpha."""
+    rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
+    p_value = make_table(rows, ["AP"]).cells[1][0].p_value
+    assert p_value is not None and 0 < p_value < 0.5
+    assert markers(make_table(rows, ["AP"], alpha=p_value * 1.01))[1] == ["†"]
+    assert markers(make_table(rows, ["AP"], alpha=p_value * 0.99))[1] == [""]
+
+
+def test_queries_are_paired_by_id() -> None:
+    """The order of the queries in the measures of a row does not matter."""
+    first, second = measured(offset=0, seed=0), measured(offset=0.02, seed=1)
+    turned = Measured({m: dict(reversed(v.items())) for m, v in second.per_query.items()}, second.aggregated, 0, 0)
+    assert (
+        make_table([Row("a", first), Row("b", turned)], ["AP"]).cells
+        == make_table([Row("a", first), Row("b", second)], ["AP"]).cells
+    )
+
+
+def test_the_permutations_are_used() -> None:
+    """The randomisation test draws as many sign flips as asked for, and warns of too few to find anything."""
+    rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
+    a, b = (list(row.measured.per_query["AP"].values()) for row in rows)
+    table = make_table(rows, ["AP"], test="randomisation", permutations=50)
+    assert table.cells[1][0].p_value == randomisation_test(b, a, permutations=50)
+
+
+def test_too_few_permutations_are_warned_of(rows: list[Row], caplog: pytest.LogCaptureFixture) -> None:
+    """Three comparisons and 50 permutations cannot get below 3 / 51 > 0.05, 100 can."""
+    make_table(rows, ["AP"], test="randomisation", permutations=100)
+    assert caplog.text == ""
+    make_table(rows, ["AP"], test="randomisation", permutations=50)
+    assert "too few" in caplog.text
+
+
+def test_what_looks_best_is_bold(rows: list[Row]) -> None:
+    """The largest value of a column is best, and so is one that is the same in four digits; a single row is not."""
+    table = make_table(rows, ["RR@10", "AP"])
+    assert [[cell.is_best for cell in row] for row in table.cells] == [
+        [False] * 2,
+        [True] * 2,
+        [False] * 2,
+        [False] * 2,
+    ]
+    nearly = [Row(str(x), Measured({"AP": {"1": x}}, {"AP": x}, 0, 0)) for x in (0.50001, 0.50002, 0.4)]
+    assert [row[0].is_best for row in make_table(nearly, ["AP"]).cells] == [True, True, False]
+    assert not make_table(rows[:1], ["AP"]).cells[0][0].is_best
+
+
+def test_markdown_reads_well_as_text(rows: list[Row]) -> None:
+    """All lines of the table are of one width, the digits stand below each other, and bars in a label are escaped."""
+    text = make_table(rows, ["RR@10", "AP"]).to_markdown()
+    lines = text.splitlines()
+    assert len({len(line) for line in lines[:6]}) == 1
+    assert lines[6] == ""
+    assert len({tuple(m.start() for m in re.finditer(r"\d\.\d{4}", line)) for line in lines[2:6]}) == 1
+    assert re.match(r"\| better & \\\|best\\\| \| \*\*0\.\d{4}\*\*† \| ", lines[3])
+    assert "worse_run" in lines[4] and "‡ |" in lines[4]
+
+
+def test_the_footer_says_how_the_table_was_made(rows: list[Row]) -> None:
+    """Test, correction, level, baseline, number of queries and tie rule are named, in Markdown and in LaTeX."""
+    table = make_table(rows, ["AP"], test="randomisation", alpha=0.01, permutations=999)
+    for part in (
+        "randomisation test (999",
+        "Holm correction over the 3",
+        "alpha = 0.01",
+        "worse than BM25",
+        "40 queries",
+    ):
+        assert part in table.to_markdown()
+        assert part in table.to_latex()
+    assert "score descending, then document id" in table.footer
+    assert "no correction" in make_table(rows, ["AP"], correction="none").footer
+    assert "significant" not in make_table(rows[:1], ["AP"]).footer
+    lacking = Row("lacking", Measured({"AP": {"1": 0.0}}, {"AP": 0.0}, 1, 0))
+    assert "Without a result in lacking: 1." in make_table([lacking], ["AP"]).footer
+
+
+def test_latex_is_escaped(rows: list[Row]) -> None:
+    """Characters that LaTeX reads are escaped, the best is bold, and the rules are those of booktabs."""
+    rows[3] = Row("a\\b~^{$}#%_<\n>", rows[3].measured)
+    text = make_table(rows, ["RR@10", "AP"]).to_latex()
+    assert re.search(r"^better \\& \\textbar\{\}best\\textbar\{\} & \\textbf\{0\.\d{4}\}\$\^\\dagger\$ & ", text, re.M)
+    assert re.search(r"^worse\\_run & 0\.\d{4}\$\^\\ddagger\$ & .* \\\\$", text, re.M)
+    assert r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}\{\$\}\#\%\_\textless{} \textgreater{} & 0." in text
+    assert all(text.count(rule) == 1 for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_csv_is_for_programs(rows: list[Row]) -> None:
+    """Plain numbers, corrected p-values with none for the baseline, and the artifacts of every row."""
+    records = list(csv.DictReader(io.StringIO(make_table(rows, ["RR@10", "AP"]).to_csv())))
+    assert list(records[0]) == ["label", "RR@10", "p(RR@10)", "AP", "p(AP)", "run", "index"]
+    assert [record["label"] for record in records] == [row.label for row in rows]
+    for record, row in zip(records, rows, strict=True):
+        assert float(record["AP"]) == pytest.approx(row.measured.aggregated["AP"], abs=5e-5)
+    assert records[0]["p(AP)"] == "" and 0 < float(records[1]["p(AP)"]) < 1e-6
+    assert [record["index"] for record in records] == ["", "index/b", "", ""]
+
+
+def test_measures_may_have_another_spelling(rows: list[Row]) -> None:
+    """MRR@10 finds the column RR@10."""
+    assert make_table(rows, ["MRR@10"]).measures == ("RR@10",)
+
+
+def test_rows_over_other_queries_are_refused(rows: list[Row]) -> None:
+    """The message names both rows and a query that only one of them has."""
+    rows.append(Row("short", measured(offset=0, seed=0, queries=39)))
+    with pytest.raises(UserError, match=r"'BM25' and 'short'.*: 1 are in one.*'q39'"):
+        make_table(rows, ["AP"])
+
+
+def test_a_lacking_measure_is_named(rows: list[Row]) -> None:
+    """A row that was not evaluated with a measure is named with those it has."""
+    with pytest.raises(UserError, match=r"'BM25' was not evaluated with nDCG@10; it has RR@10, AP"):
+        make_table(rows, ["AP", "nDCG@10"])
+
+
+def test_wrong_settings_are_refused(rows: list[Row]) -> None:
+    """Each setting is checked, with its choices and the nearest one."""
+    with pytest.raises(UserError, match=r"significance: 'randomization' .*did you mean 'randomisation'"):
+        make_table(rows, ["AP"], test="randomization")
+    with pytest.raises(UserError, match=r"correction: 'bon' is none of holm, bonferroni, none"):
+        make_table(rows, ["AP"], correction="bon")
+    for baseline in (-1, 4):
+        with pytest.raises(UserError, match="the rows are 0 to 3"):
+            make_table(rows, ["AP"], baseline=baseline)
+    for alpha in (0.0, 1.0, 5.0):
+        with pytest.raises(UserError, match="alpha"):
+            make_table(rows, ["AP"], alpha=alpha)
+    with pytest.raises(UserError, match="permutations"):
+        make_table(rows, ["AP"], permutations=0)
+    with pytest.raises(UserError, match="at least one row"):
+        make_table([], ["AP"])
+    with pytest.raises(UserError, match="two rows are called 'again'"):
+        make_table([*rows, rows[3]], ["AP"])

@@ -129,7 +129,7 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
         if "report" in config.stage:
             rows += _measured(job.stages)
             report = instantiate(config.stage.report, _convert_="object")
-            tables = report(output, rows=list(dict.fromkeys(rows)) if names else None)
+            tables = report(output, rows=list(dict.fromkeys(rows)) or None)
             if logger:
                 from irexp.training.tracking import log_tables
 

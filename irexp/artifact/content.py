@@ -2,8 +2,11 @@
 
 import functools
 import hashlib
+import logging
 import os
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def content_digest(path: Path) -> str:
@@ -24,7 +27,7 @@ def _file_digest(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _digest_of_state(path: str, size: int, modified_ns: int) -> str:  # noqa: ARG001 (they are the cache's key)
+def _digest_of_state(path: str, size: int, modified_ns: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -37,3 +40,24 @@ def hub_revision(name: object) -> str | None:
     cache = Path(os.environ.get("HF_HUB_CACHE", str(home / "hub")))
     reference = cache / f"models--{name.replace('/', '--')}" / "refs" / "main"
     return reference.read_text(encoding="utf8").strip() if reference.is_file() else None
+
+
+def fetch_revision(name: object, *, root: Path) -> None:
+    """Note the hub's present commit of a model in the cache, if the cache knows none.
+
+    Without a network nothing happens here: what then reads the model says what it looked for.
+
+    Args:
+        name: a hub name; anything that is a local path or an artifact below `root` is passed over.
+        root: the artifacts' root.
+    """
+    if not isinstance(name, str) or name.count("/") > 1 or Path(name).expanduser().exists() or (root / name).exists():
+        return
+    if hub_revision(name) is None:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+        try:
+            hf_hub_download(name, "config.json")
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            log.debug("the hub's commit of %s is not known here: %s", name, error)

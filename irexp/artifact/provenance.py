@@ -12,9 +12,9 @@ from typing import Any
 
 #: The packages whose version may change a number.
 PACKAGES = (
-    "irexp torch lightning transformers tokenizers safetensors numpy scipy faiss-cpu faiss-gpu-cu12 bm25s PyStemmer "
-    "ir_datasets ir_measures hydra-core omegaconf"
-).split()
+    *("irexp", "torch", "lightning", "transformers", "tokenizers", "safetensors", "numpy", "scipy"),
+    *("faiss-cpu", "faiss-gpu-cu12", "bm25s", "PyStemmer", "ir_datasets", "ir_measures", "hydra-core", "omegaconf"),
+)
 
 
 def provenance(*, overrides: list[str], configuration: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class ConfigError(UserError):
 
     def __init__(self, faults: Iterable[str]) -> None:
         """An error over faults, each once, in order."""
-        super().__init__("this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
+        super().__init__(
+            "this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults))
+        )
 
 
 def check(config: DictConfig) -> None:
@@ -38,8 +40,8 @@ def check(config: DictConfig) -> None:
 def config_faults(config: DictConfig) -> list[str]:
     """Every fault of a composed configuration: records against their fields, components against their signatures."""
     faults = [
-        f"{key}: there is no such key{near(str(key), Config.__dataclass_fields__)}"
-        for key in config
+        f"{key}: there is no such key{near(key, Config.__dataclass_fields__)}"
+        for key in map(str, config)
         if key not in Config.__dataclass_fields__
     ]
     for name, record in RECORDS.items():
@@ -63,11 +65,11 @@ def _record_faults(node: Any, name: str, record: type) -> list[str]:
     fields = record.__dataclass_fields__  # type: ignore[attr-defined]
     schema = OmegaConf.structured(record)
     faults = []
-    for key in node:
+    for key in map(str, node):
         if key not in fields:
-            faults.append(f"{name}.{key}: {record.__name__} has no '{key}'{near(str(key), fields)}")
+            faults.append(f"{name}.{key}: {record.__name__} has no '{key}'{near(key, fields)}")
             continue
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, str(key)):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
         try:
             schema[key] = node[key]
@@ -79,10 +81,10 @@ def _record_faults(node: Any, name: str, record: type) -> list[str]:
 def _missing_keys(node: DictConfig, path: str = "") -> list[str]:
     """Keys that hold `???`, without resolving any interpolation on the way."""
     missing = []
-    for key in node:
+    for key in map(str, node):
         name = f"{path}.{key}".lstrip(".")
         if OmegaConf.is_missing(node, key):
             missing.append(name)
-        elif not OmegaConf.is_interpolation(node, str(key)) and isinstance(node[key], DictConfig):
+        elif not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
             missing += _missing_keys(node[key], name)
     return missing

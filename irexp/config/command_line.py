@@ -147,12 +147,13 @@ def _near_key(config: DictConfig, parent: str, leaf: str) -> str:
     node = OmegaConf.select(config, parent) if parent else config
     if isinstance(node, DictConfig) and difflib.get_close_matches(leaf, [str(key) for key in node], n=1, cutoff=0.6):
         return near(f"{leaf}", [str(key) for key in node], cutoff=0.6)
-    elsewhere = [
-        f"{group}.{leaf}" for group in config if isinstance(inner := _peek(config, str(group)), DictConfig) and leaf in inner
-    ]
+    groups = {str(group): _peek(config, str(group)) for group in config}
+    elsewhere = [f"{name}.{leaf}" for name, inner in groups.items() if isinstance(inner, DictConfig) and leaf in inner]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
-    return near(leaf, [str(key) for key in node if not str(key).startswith("_")]) if isinstance(node, DictConfig) else ""
+    if not isinstance(node, DictConfig):
+        return ""
+    return near(leaf, [key for key in map(str, node) if not key.startswith("_")])
 
 
 def _peek(config: DictConfig, key: str) -> Any:
@@ -160,5 +161,3 @@ def _peek(config: DictConfig, key: str) -> Any:
         return OmegaConf.select(config, key)
     except OmegaConfBaseException:
         return None  # a node that cannot be resolved has its own fault
-
-

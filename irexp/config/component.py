@@ -28,8 +28,8 @@ _GIVEN_BY_RUNNER = {"folder", "checkpoint", "encoding", "index_folder", "run", "
 def component_faults(config: DictConfig) -> list[str]:
     """The faults of every component below a configuration; each once, though interpolations repeat it."""
     faults: list[str] = []
-    for key in config:
-        _visit(config, str(key), str(key), faults)
+    for key in map(str, config):
+        _visit(config, key, key, faults)
     return faults
 
 
@@ -45,7 +45,7 @@ def _visit(parent: DictConfig | ListConfig, key: Any, path: str, faults: list[st
     elif isinstance(node, DictConfig):
         if "_target_" in node:
             faults += _bind(node, path)
-        for inner in node:
+        for inner in map(str, node):
             _visit(node, inner, f"{path}.{inner}", faults)
 
 
@@ -62,14 +62,18 @@ def _resolves(parent: DictConfig | ListConfig, key: Any, path: str, faults: list
 def _bind(node: DictConfig, path: str) -> list[str]:
     target = str(node["_target_"])
     if target.partition(".")[0] not in ALLOWED_PACKAGES:
-        return [f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(ALLOWED_PACKAGES)})"]
+        return [
+            f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(ALLOWED_PACKAGES)})"
+        ]
     try:
         component = find(target)
         signature = inspect.signature(component)
     except (ImportError, AttributeError, ValueError) as error:
         return [f"{path}._target_: {target} cannot be found ({error})"]
     parameters = {
-        name: parameter for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
     }
     swallows = len(parameters) < len(signature.parameters)
     given = [str(key) for key in node if key not in _HYDRA_KEYS]
@@ -130,7 +134,10 @@ def _fits(value: Any, allowed: list[Any]) -> bool:
 
 
 def _spell(allowed: list[Any]) -> str:
-    names = ["null" if kind in (type(None), "None") else kind.__name__ if isinstance(kind, type) else kind for kind in allowed]
+    names = [
+        "null" if kind in (type(None), "None") else kind.__name__ if isinstance(kind, type) else kind
+        for kind in allowed
+    ]
     return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 

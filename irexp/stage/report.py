@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 _NOT_IN_LABEL = ("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation")
 
 
-def report(
-    output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluation: Evaluation
-) -> dict[str, Table]:
+def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluation: Evaluation) -> dict[str, Table]:
     """Write table.md, table.tex and table.csv for every test collection into `output`, and log them.
 
     Args:

@@ -5,6 +5,8 @@ Secrets stay out: wandb reads its key from its own environment variable or login
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +14,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 if TYPE_CHECKING:
     from irexp.evaluation.table import Table
-
-
-def no_logger(save_dir: Path, *, group: str | None, name: str) -> None:
-    """Track nothing."""
 
 
 def csv_logger(save_dir: Path, *, group: str | None, name: str) -> Logger:
@@ -65,20 +63,17 @@ def wandb_logger(
     )
 
 
-def log_outcome(logger: Logger, *, configuration: dict[str, Any], measures: dict[str, float]) -> None:
-    """Log the configuration, the artifacts' identities among it, and the final measures."""
+def log_outcome(
+    logger: Logger, *, configuration: dict[str, Any], measures: dict[str, float], tables: dict[str, Table]
+) -> None:
+    """Log the configuration, the artifacts' identities in it, the measures and, where there is a place, the tables."""
     logger.log_hyperparams(configuration)
     if measures:
         logger.log_metrics(measures)
-
-
-def log_tables(logger: Logger, tables: dict[str, Table]) -> None:
-    """Log the result tables, where the tracker has a place for them."""
-    if not isinstance(logger, WandbLogger):
-        return
-    for name, table in tables.items():
-        header, *rows = table.to_rows()
-        logger.log_table(f"table/{name}", columns=header, data=rows)
+    if isinstance(logger, WandbLogger):
+        for name, table in tables.items():
+            header, *rows = csv.reader(io.StringIO(table.to_csv()))
+            logger.log_table(f"table/{name}", columns=header, data=rows)
 
 
 def finish(logger: Logger) -> None:

@@ -23,7 +23,12 @@ def config(tmp_path: Path) -> DictConfig:
     return OmegaConf.merge(  # type: ignore[return-value]
         config,
         {
-            "model": {"_target_": "irexp.model.dense.DenseBiEncoder", "_partial_": True, "name": "sbert", "pooling": "mean"},
+            "model": {
+                "_target_": "irexp.model.dense.DenseBiEncoder",
+                "_partial_": True,
+                "name": "sbert",
+                "pooling": "mean",
+            },
             "loss": {"_target_": "irexp.loss.info_nce.InfoNCE", "temperature": 0.05},
             "index": {"_target_": "irexp.index.faiss_flat.FaissFlat"},
             "optimizer": {"_target_": "torch.optim.AdamW", "lr": "${training.learning_rate}"},

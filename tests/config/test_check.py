@@ -12,7 +12,9 @@ from irexp.config.component import component_faults
 class Component:
     """A component with a constructor as ours have it."""
 
-    def __init__(self, size: int, *, kind: Literal["a", "b"] = "a", rate: float | None = None, other: object = None) -> None:
+    def __init__(
+        self, size: int, *, kind: Literal["a", "b"] = "a", rate: float | None = None, other: object = None
+    ) -> None:
         """Keep nothing."""
 
 

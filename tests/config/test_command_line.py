@@ -25,7 +25,9 @@ def _faults(*arguments: str, conf: Path = CONF) -> list[str]:
 
 def test_all_faults_come_at_once() -> None:
     """A wrong option, group, key and value are four lines of one message."""
-    assert _faults("model=sbrt", "stag=search", "search.depht=4", "training.learning_rate=abc", "model.pooling=maen") == [
+    assert _faults(
+        "model=sbrt", "stag=search", "search.depht=4", "training.learning_rate=abc", "model.pooling=maen"
+    ) == [
         "model=sbrt: there is no such option in conf/model; did you mean sbert?",
         "stag: there is no such key; did you mean stage?",
         "search.depht: there is no such key; did you mean depth?",
@@ -77,7 +79,8 @@ def test_faults_in_files_are_named_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("model=bm25",), ("stage=[index,search]",), ("-m", "model=sbert,bm25", "seed=1,2"), ("+hydra.verbose=true",)]
+    "arguments",
+    [(), ("model=bm25",), ("stage=[index,search]",), ("-m", "model=sbert,bm25", "seed=1,2"), ("+hydra.verbose=true",)],
 )
 def test_what_is_right_passes(arguments: tuple[str, ...]) -> None:
     """No false alarm."""

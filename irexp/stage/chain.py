@@ -1,0 +1,170 @@
+"""A chain of stages: each makes its artifact, or finds it made.
+
+A stage whose artifact is there is left out; one that lacks what it needs says which stage makes it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.artifact.content import fetch_revision
+from irexp.artifact.identity import Identity, identify, is_made_here, locate
+from irexp.artifact.provenance import provenance
+from irexp.artifact.store import MissingArtifactError, Store, read_manifest
+
+log = logging.getLogger(__name__)
+
+#: The artifact that each stage makes; `report` makes tables, which are no artifact.
+MAKES = {"fit": "checkpoint", "encode": "encoding", "index": "index", "search": "run", "evaluate": "measures"}
+
+#: The artifacts that each stage is handed behind the folder to fill, in the order of its parameters.
+NEEDS = {
+    "fit": (),
+    "encode": ("checkpoint",),
+    "index": ("encoding",),
+    "search": ("index", "checkpoint"),
+    "evaluate": ("run",),
+}
+
+#: The stages that go on with what a killed process left.
+RESUMES = {"fit", "encode"}
+
+
+@dataclass
+class Outcome:
+    """What became of a stage.
+
+    Attributes:
+        stage: its name.
+        status: made, already done, given (from elsewhere) or nothing to do.
+        path: where the artifact lies.
+        seconds: how long this took now.
+        measures: what the stage measured, now or when it was made.
+    """
+
+    stage: str
+    status: str
+    path: str | None = None
+    seconds: float = 0.0
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], logger: Any = None) -> Iterator[Outcome]:
+    """Run stages in order and say what became of each, as it comes."""
+    pin_hub_models(config)
+    for name in names:
+        outcome = run_stage(config, name, overrides, logger)
+        announce(outcome)
+        gc.collect()  # models of earlier stages and jobs must not crowd the next one's memory
+        yield outcome
+
+
+def pin_hub_models(config: DictConfig) -> None:
+    """Fetch the commit of every hub model that is named without one, before identities are taken of it."""
+    for path in ("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.checkpoint"):
+        if path == "artifact.checkpoint" and is_made_here(config, "checkpoint"):
+            continue
+        fetch_revision(OmegaConf.select(config, path), root=Path(config.paths.artifacts))
+
+
+def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) -> Outcome:
+    """Make the artifact of a stage, unless it is there."""
+    kind = MAKES[name]
+    store = Store(Path(config.paths.artifacts))
+    if config.artifact[kind] is None:
+        return Outcome(name, f"nothing to do: {config.model.name} has no {kind}")
+    if not is_made_here(config, kind):
+        return Outcome(name, "given", str(find_artifact(config, kind)))
+    identity = identify(config, kind)
+    if store.has(identity):
+        return _already_done(name, store.open(identity))
+    inputs = [find_artifact(config, needed) for needed in NEEDS[name]]
+    _warn_of_unused(config, overrides)
+    log.info("%s: making %s", name, identity.name)
+    start = time.perf_counter()
+    with store.making(identity, resumes=name in RESUMES) as making:
+        if making is not None:
+            call = instantiate(config.stage[name], _convert_="object")
+            further = {"logger": logger} if name == "fit" else {}
+            measures = call(making.folder, *inputs, **further)
+            seconds = time.perf_counter() - start
+            making.provenance = {
+                "measures": measures,
+                **provenance(overrides=overrides, configuration=plain(config), seconds=seconds),
+            }
+    if making is None:
+        return _already_done(name, store.open(identity))
+    return Outcome(name, "made", str(store.folder(identity)), round(seconds, 2), measures)
+
+
+def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
+    """Where an artifact that a stage needs lies; a checkpoint may also be the name of a hub model.
+
+    Raises:
+        MissingArtifactError: naming the stage that makes it, and the value that differs in the nearest one there is.
+    """
+    value = config.artifact[kind]
+    if value is None:
+        return None
+    store = Store(Path(config.paths.artifacts))
+    if not is_made_here(config, kind):
+        path = locate(str(value), store.root)
+        if path is not None:
+            return path
+        if kind == "checkpoint" and not str(value).startswith((".", "/", "~", "checkpoint/")):
+            return str(value)
+        raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {store.root / value} nor at {value}")
+    identity = identify(config, kind)
+    if store.has(identity):
+        return store.open(identity)
+    raise MissingArtifactError(_missing(store, identity))
+
+
+def _missing(store: Store, identity: Identity) -> str:
+    stage = next(name for name, kind in MAKES.items() if kind == identity.kind)
+    message = f"there is no {identity.name} in {store.root.resolve()}; make it with the same command and stage={stage}"
+    nearest = store.nearest(identity)
+    if nearest is None:
+        return f"{message}. There is no other {identity.kind} either."
+    path, found = nearest
+    shown = "\n".join(f"    {line}" for line in found[:8])
+    more = f"\n    and {len(found) - 8} more" if len(found) > 8 else ""
+    return f"{message}. The nearest one, {identity.kind}/{path.name}, differs in\n{shown}{more}"
+
+
+def _already_done(name: str, folder: Path) -> Outcome:
+    return Outcome(name, "already done", str(folder), 0.0, read_manifest(folder)["provenance"]["measures"])
+
+
+def announce(outcome: Outcome) -> None:
+    """One line about a stage, with its artifact, seconds and measures."""
+    measures = "  ".join(f"{name} {value:.4g}" for name, value in outcome.measures.items())
+    seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
+    log.info("%s: %s%s  %s  %s", outcome.stage, outcome.status, seconds, outcome.path or "", measures)
+
+
+def _warn_of_unused(config: DictConfig, overrides: list[str]) -> None:
+    """A checkpoint from elsewhere decides its own architecture: say which typed settings have no effect."""
+    if config.artifact.checkpoint is None or is_made_here(config, "checkpoint"):
+        return
+    used = ("model.query_length", "model.document_length", "model.name")
+    unused = [o for o in overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
+    if unused:
+        log.warning("%s: no effect, the checkpoint %s decides it", ", ".join(unused), config.artifact.checkpoint)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(plain, dict)
+    plain.pop("stage")  # what the stages are made of stands above it already
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,151 @@
+"""What the README says to type, typed: on the embedded default, into one store of artifacts, in the README's order."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the artifacts and outputs of this file's runs."""
+    return tmp_path_factory.mktemp("store")
+
+
+def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, dict[str, Any]]:
+    """Run `run.py`; what it printed, and its summary."""
+    number = len(list(store.glob("output*")))
+    output = store / f"output{number}"
+    command = [sys.executable, "run.py", *arguments, f"paths.artifacts={store / 'artifacts'}", "machine.progress=false"]
+    command += [f"hydra.run.dir={output}", f"hydra.sweep.dir={output}"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
+    text = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, text
+    summary = output / "summary.json"
+    return text, json.loads(summary.read_text(encoding="utf8")) if summary.is_file() else {}
+
+
+def statuses(summary: dict[str, Any]) -> dict[str, str]:
+    """Stage → what became of it."""
+    return {stage["stage"]: stage["status"] for stage in summary["stages"]}
+
+
+@pytest.fixture(scope="module")
+def first(store: Path) -> tuple[str, dict[str, Any]]:
+    """The first command: `python run.py`."""
+    assert "pip install -e . && python run.py\n" in README
+    return run(store)
+
+
+def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[str, dict[str, Any]]) -> None:
+    """Fine-tuning pays: nDCG@10 of at least 0.80, above BM25 and far above the model as it came."""
+    text, summary = first
+    assert statuses(summary) == dict.fromkeys(["fit", "encode", "index", "search", "evaluate"], "made")
+    measures = summary["stages"][-1]["measures"]
+    assert measures["nDCG@10"] >= 0.80
+    rows = re.findall(r"^\| (bm25|sbert before fine-tuning|sbert) +\| +\**(0\.\d+)", text, re.MULTILINE)
+    assert [label for label, _ in rows] == ["bm25", "sbert before fine-tuning", "sbert"]
+    assert float(rows[1][1]) < float(rows[0][1]) < float(rows[2][1])
+    assert "paired t-test" in text
+
+
+def test_the_readme_shows_the_table_that_the_command_prints(first: tuple[str, dict[str, Any]]) -> None:
+    """The README's table is the real one, up to what another processor changes in the last digits."""
+    shown = README.partition("<!-- table:begin -->")[2].partition("<!-- table:end -->")[0]
+    values = [
+        [float(v) for v in re.findall(r"0\.\d{4}", line)]
+        for text in (shown, first[0])
+        for line in text.splitlines()
+        if re.match(r"\| (bm25|sbert)", line)
+    ]
+    assert len(values) == 6
+    for expected, found in zip(values[:3], values[3:], strict=True):
+        assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_the_second_time_everything_is_done(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """Nothing is computed twice, and the table comes back the same."""
+    start = time.perf_counter()
+    text, summary = run(store)
+    assert time.perf_counter() - start < first[1]["seconds"]
+    assert set(statuses(summary).values()) == {"already done"}
+    table = [line for line in first[0].splitlines() if line.startswith("|")]
+    assert [line for line in text.splitlines() if line.startswith("|")] == table
+
+
+def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """Another depth is another run from the same index."""
+    _, summary = run(store, "model=sbert", "stage=search", "search.depth=50")
+    assert statuses(summary) == {"search": "made"}
+    lines = (Path(summary["stages"][0]["path"]) / "test.run").read_text(encoding="utf8").splitlines()
+    assert len(lines) == 50 * summary["stages"][0]["measures"]["queries"]
+
+
+def test_what_is_missing_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """A stage never trains by surprise: it says what to run, and how the nearest checkpoint differs."""
+    text, summary = run(store, "stage=search", "training.learning_rate=1e-4", fails=True)
+    assert "stage=index" in text
+    assert "training.learning_rate: 0.0003 there, 0.0001 here" in text
+    assert "Traceback" not in text
+    assert summary["outcome"] == "failed"
+
+
+def test_a_sweep_records_every_job_and_goes_on_behind_a_failure(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """One failing job loses no other; the same command again runs only what is missing."""
+    sweep = ["-m", "model=sbert,bm25", "seed=1,2", "stage=all", "training.steps=4", "baselines=[]"]
+    _, jobs = run(store, *sweep)
+    assert [job["outcome"] for job in jobs] == ["done"] * 4
+    _, again = run(store, *sweep)
+    assert {status for job in again for status in statuses(job).values()} <= {
+        "already done",
+        "nothing to do: bm25 has no checkpoint",
+        "nothing to do: bm25 has no encoding",
+    }
+    text, jobs = run(
+        store, *sweep[:3], "stage=all", "training.steps=4", "training.select_by=nDCG@10,nonsense@3", fails=True
+    )
+    assert "failed" in {job["outcome"] for job in jobs}
+    assert "done" in {job["outcome"] for job in jobs}
+    assert "of 8 jobs failed" in text
+
+
+def test_a_report_over_all_that_was_measured(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """One table with every row there is."""
+    text, _ = run(store, "stage=report")
+    for label in ("bm25", "sbert before fine-tuning", "sbert"):
+        assert re.search(rf"^\| {label} +\|", text, re.MULTILINE)
+
+
+def test_help_lists_the_groups_and_options() -> None:
+    """`--help` names every option of every group."""
+    done = subprocess.run([sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for group in (ROOT / "conf").iterdir():
+        if group.is_dir() and group.name not in ("hydra", "experiment"):
+            line = next(line for line in done.stdout.splitlines() if line.startswith(f"{group.name}:"))
+            assert all(path.stem in line for path in group.glob("*.yaml"))
+
+
+def test_every_command_of_the_readme_composes() -> None:
+    """No command in the README names an option or key that is not there."""
+    from irexp.config.command_line import check_command_line
+    from irexp.config.resolvers import register_resolvers
+
+    register_resolvers()
+    commands = re.findall(r"^python run\.py ?(.*)$|`python run\.py ?([^`]*)`", README, re.MULTILINE)
+    assert len(commands) >= 9
+    for pair in commands:
+        arguments = shlex.split("".join(pair).partition("#")[0])
+        if not any(argument.startswith("--") for argument in arguments):
+            check_command_line(arguments, str(ROOT / "conf"))

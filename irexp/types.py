@@ -1,4 +1,4 @@
-"""The records that every floor shares: ids, texts and tensors, without behaviour.
+"""The records that every floor shares: ids, texts and tensors, next to no behaviour.
 
 Names of records and fields are those of ir_datasets and ir_measures, so that nothing is renamed on the way.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # configuration and identity import this module and stay free of torch
+    import torch
     from torch import Tensor
 
 
@@ -67,6 +68,14 @@ class Tokens:
     input_ids_BL: Tensor
     attention_mask_BL: Tensor
     pooling_mask_BL: Tensor
+
+    def to(self, device: torch.device) -> Tokens:
+        """The batch on a device."""
+        return Tokens(
+            self.input_ids_BL.to(device, non_blocking=True),
+            self.attention_mask_BL.to(device, non_blocking=True),
+            self.pooling_mask_BL.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True)

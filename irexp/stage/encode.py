@@ -50,7 +50,7 @@ def encode(
     """
     device = prepare(machine)
     encoder = open_encoder(checkpoint, model).to(device)
-    writer = ShardWriter(folder, shard_size=machine.shard_size, dtype=encoding.dtype)
+    writer = ShardWriter(folder, dtype=encoding.dtype)
     done = writer.finished
     if done:
         log.info("going on behind %s documents that are encoded already", f"{done:,}")
@@ -62,7 +62,7 @@ def encode(
             done += len(doc_ids)
     if not done:
         raise UserError("the collection has no documents; look at dataset.documents")
-    writer.close(done)
+    writer.close()
     return {"documents": float(done)}
 
 

@@ -9,8 +9,9 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.index.bm25 import BM25Index
+from irexp.index.ids import IdList
 from irexp.index.index import Index
-from irexp.index.shards import Encoding, IdList
+from irexp.index.shards import Encoding
 from irexp.stage.machine import prepare
 
 #: The prefix of the files that hold the document ids of an index, in the order of its rows.

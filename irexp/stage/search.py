@@ -15,9 +15,9 @@ from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.evaluation.run_file import write_run
 from irexp.index.bm25 import BM25Index
+from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.ranking import rank
-from irexp.index.shards import IdList
 from irexp.model.bi_encoder import BiEncoder
 from irexp.stage.encode import open_encoder
 from irexp.stage.index import IDS

@@ -1,0 +1,1 @@
+"""The engines that search, and the encodings they are made from."""

@@ -1,0 +1,52 @@
+"""From rows and scores of an engine to a ranking of document ids, with ties broken the same way everywhere.
+
+Score descending, then document id. An engine may cut a group of equal scores anywhere; where the cut at `depth` falls
+into such a group, more is asked for until the group is whole.
+
+Shapes: B queries, H embedding dimensions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from irexp.index.index import Index, Vectors
+from irexp.types import UserError
+
+#: Documents of one query with their scores, best first.
+Ranking = list[tuple[str, float]]
+
+
+def rank(index: Index, query_BH: Vectors, depth: int, *, doc_ids: Sequence[str]) -> list[Ranking]:
+    """The best `depth` documents of each query.
+
+    Args:
+        index: any engine.
+        query_BH: the queries' vectors.
+        depth: documents a query; fewer where the engine finds fewer.
+        doc_ids: the id of each row.
+
+    Raises:
+        UserError: if a score is not a number.
+    """
+    rankings: list[Ranking] = [[] for _ in range(len(query_BH))]
+    open_queries, asked = np.arange(len(query_BH)), min(depth + 1, len(index))
+    while len(open_queries):
+        score_BK, row_BK = index.search(query_BH[open_queries], asked)
+        if np.isnan(score_BK).any():
+            raise UserError("a query has a score that is not a number: its embedding is nan; look at the checkpoint")
+        still_open = []
+        for query, scores, rows in zip(open_queries.tolist(), score_BK, row_BK, strict=True):
+            is_cut = asked < len(index) and asked > depth and scores[depth - 1] == scores[-1] and rows[-1] >= 0
+            if is_cut:
+                still_open.append(query)
+            else:
+                rankings[query] = _order(scores, rows, depth, doc_ids)
+        open_queries, asked = np.array(still_open, dtype=np.int64), min(2 * asked, len(index))
+    return rankings
+
+
+def _order(scores: Vectors, rows: np.ndarray, depth: int, doc_ids: Sequence[str]) -> Ranking:
+    """Sort by score descending and id ascending; rows of -1 are no result."""
+    found = [(doc_ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
+    return sorted(found, key=lambda result: (-result[1], result[0]))[:depth]

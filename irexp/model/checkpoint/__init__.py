@@ -1,0 +1,1 @@
+"""Checkpoint formats, irexp's own and other libraries', recognised by their content."""

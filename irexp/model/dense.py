@@ -1,0 +1,212 @@
+"""Dense bi-encoders: SBERT (Reimers and Gurevych 2019, arXiv:1908.10084), DPR (Karpukhin et al. 2020, arXiv:2004.04906).
+
+    score(q, d) = f(q) . g(d)    f, g: encoder, pooling, optional projection, and for the cosine L2 normalisation
+
+SBERT is mean pooling, cosine and f = g; DPR is the [CLS] vector, the inner product and an encoder for each side.
+
+Shapes: B texts, L tokens, H dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.pooling import Pooling, check_pooling, pool
+from irexp.types import Embeddings, Tokens, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: The activations of a projection, named as in torch.nn.
+Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"]
+
+#: What is read of a text if neither the configuration nor the checkpoint says.
+_QUERY_LENGTH, _DOCUMENT_LENGTH = 32, 256
+
+
+class Projection(nn.Module):
+    """A linear layer with an activation: sentence-transformers' Dense."""
+
+    def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, activation: Activation = "Identity") -> None:
+        """Weights drawn by torch's global generator."""
+        super().__init__()
+        self.linear = nn.Linear(in_dim, out_dim, bias=bias)
+        self.activation = activation
+        self.activate: nn.Module = getattr(nn, activation)()
+
+    def forward(self, vector_BH: Tensor) -> Tensor:
+        """The projected vectors."""
+        return self.activate(self.linear(vector_BH))  # type: ignore[no-any-return]
+
+
+class Tower(nn.Module):
+    """One side of a bi-encoder: from token ids to one vector."""
+
+    def __init__(self, backbone: Backbone, *, pooling: Pooling) -> None:
+        """Load the encoder; projections are appended by the caller."""
+        super().__init__()
+        self.encoder: PreTrainedModel = backbone.load_encoder()
+        self.tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer()
+        self.max_length = max_positions(self.encoder.config, self.tokenizer)
+        self.pooling: Pooling = pooling
+        self.projections = nn.ModuleList()
+
+    @property
+    def dim(self) -> int:
+        """The dimensions of the vector."""
+        if len(self.projections):
+            last = self.projections[-1]
+            assert isinstance(last, Projection)
+            return last.linear.out_features
+        return int(self.encoder.config.hidden_size)
+
+    def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
+        """Token ids, cut to a length."""
+        limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
+        encoded = self.tokenizer(
+            [prompt + text for text in texts], padding=False, return_attention_mask=False, verbose=False, **limits
+        )
+        return encoded["input_ids"]  # type: ignore[no-any-return]
+
+    def prompt_tokens(self, prompt: str) -> int:
+        """How many tokens at the front belong to a prompt, the leading special ones included."""
+        ids = self.tokenizer(prompt)["input_ids"]
+        ends_special = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
+        return len(ids) - ends_special if prompt else 0
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """vector_BH, not normalised."""
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
+        vector_BH = pool(output.last_hidden_state, tokens.pooling_mask_BL, self.pooling)
+        for projection in self.projections:
+            vector_BH = projection(vector_BH)
+        return vector_BH
+
+
+class DenseBiEncoder(BiEncoder):
+    """A bi-encoder with one dense vector a text."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "dense",
+        pooling: Pooling = "mean",
+        projection_dim: int | None = None,
+        projection_bias: bool = True,
+        projection_activation: Activation = "Identity",
+        similarity: Literal["cosine", "dot"] = "cosine",
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        pool_prompt: bool = True,
+        query_backbone: Backbone | None = None,
+    ) -> None:
+        """Load the encoders.
+
+        Args:
+            backbone: the encoder of documents, and of queries if there is no other for them.
+            name: what tables and folders call the model.
+            pooling: how token vectors become one, see `irexp.model.pooling`.
+            projection_dim: dimensions of a linear layer on top; None for none.
+            projection_bias: whether that layer has a bias.
+            projection_activation: what follows that layer.
+            similarity: cosine normalises the vectors, so that every index can use the inner product.
+            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
+            document_length: tokens of a document; None for 256 likewise.
+            query_prompt: what is put in front of every query.
+            document_prompt: what is put in front of every document.
+            pool_prompt: whether the prompt's tokens take part in the pooling.
+            query_backbone: an encoder of its own for queries.
+
+        Raises:
+            UserError: if a length exceeds what an encoder can read.
+        """
+        super().__init__()
+        check_pooling(pooling)
+        self.name, self.is_cosine = name, similarity == "cosine"
+        self.document_tower = Tower(backbone, pooling=pooling)
+        self.query_tower = Tower(query_backbone, pooling=pooling) if query_backbone else self.document_tower
+        if projection_dim:
+            for tower in self.towers():
+                projection = Projection(
+                    tower.dim, projection_dim, bias=projection_bias, activation=projection_activation
+                )
+                tower.projections.append(projection)
+        self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
+        self.query_length = _length("query", query_length, _QUERY_LENGTH, self.query_tower)
+        self.document_length = _length("document", document_length, _DOCUMENT_LENGTH, self.document_tower)
+
+    @property
+    def embedding_dim(self) -> int:  # type: ignore[override]
+        """H."""
+        return self.document_tower.dim
+
+    @property
+    def has_two_towers(self) -> bool:
+        """Whether queries have an encoder of their own."""
+        return self.query_tower is not self.document_tower
+
+    def towers(self) -> list[Tower]:
+        """The document tower, and the query tower if it is another."""
+        return [self.document_tower, self.query_tower] if self.has_two_towers else [self.document_tower]
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of queries."""
+        return self.query_tower.tokenize(texts, self.query_prompt, self.query_length)
+
+    def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents."""
+        return self.document_tower.tokenize(texts, self.document_prompt, self.document_length)
+
+    def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
+        """A batch, padded on the right."""
+        tower, prompt = (
+            (self.query_tower, self.query_prompt) if is_query else (self.document_tower, self.document_prompt)
+        )
+        padding = tower.tokenizer.pad_token_id or 0
+        length = max(map(len, token_ids))
+        input_ids_BL = torch.full((len(token_ids), length), padding)
+        mask_BL = torch.zeros_like(input_ids_BL)
+        for row, ids in enumerate(token_ids):
+            input_ids_BL[row, : len(ids)] = torch.tensor(ids)
+            mask_BL[row, : len(ids)] = 1
+        pooling_mask_BL = mask_BL
+        if prompt and not self.pool_prompt:
+            pooling_mask_BL = mask_BL.clone()
+            pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
+        return Tokens(input_ids_BL, mask_BL, pooling_mask_BL)
+
+    def encode_queries(self, tokens: Tokens) -> Embeddings:
+        """Embeddings of queries."""
+        return self._finish(self.query_tower(tokens))
+
+    def encode_documents(self, tokens: Tokens) -> Embeddings:
+        """Embeddings of documents."""
+        return self._finish(self.document_tower(tokens))
+
+    def save(self, folder: Path) -> None:
+        """Write a folder in the layout of sentence-transformers, which opens there with equal embeddings."""
+        from irexp.model.checkpoint.sentence_transformers import save_dense
+
+        save_dense(self, folder)
+
+    def _finish(self, vector_BH: Tensor) -> Embeddings:
+        return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)
+
+
+def _length(side: str, wanted: int | None, fallback: int, tower: Tower) -> int:
+    """The tokens to read, within what the encoder can."""
+    longest = tower.max_length
+    if wanted is not None and longest is not None and wanted > longest:
+        raise UserError(f"model.{side}_length={wanted}: the backbone reads {longest} tokens at most")
+    return wanted or min(fallback, longest or fallback)

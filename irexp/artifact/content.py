@@ -21,6 +21,11 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def existing_file(path: Path) -> Path | None:
+    """What a path means: the file or folder of that name, else the gzip file beside it, else nothing."""
+    return next((found for found in (path, path.with_name(f"{path.name}.gz")) if found.exists()), None)
+
+
 def _file_digest(path: Path) -> str:
     status = path.stat()
     return _digest_of_state(str(path.resolve()), status.st_size, status.st_mtime_ns)

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from irexp.artifact.content import content_digest, hub_revision
+from irexp.artifact.content import content_digest, existing_file, hub_revision
 
 #: What each kind is made from, as paths into the configuration. The path of another artifact stands for all that it
 #: is made from in turn. No ingredient may live under `stage`.
@@ -117,8 +117,9 @@ def canonical(value: Any, *, key: str = "") -> Any:
         return kept
     if isinstance(value, list):
         return [canonical(item) for item in value]
-    if isinstance(value, str) and (key == "path" or key.endswith("_path")) and Path(value).expanduser().exists():
-        return {"content": content_digest(Path(value).expanduser())}
+    if isinstance(value, str) and (key == "path" or key.endswith("_path")):
+        file = existing_file(Path(value).expanduser())
+        return {"content": content_digest(file)} if file else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

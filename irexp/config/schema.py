@@ -18,6 +18,8 @@ class Dataset:
     """What tables and folders call it."""
     path: str | None = None
     """The folder of a local collection."""
+    id: str | None = None
+    """The id of a collection of ir_datasets."""
     query_length: int | None = None
     """Tokens of a query that are read; null: as the checkpoint says."""
     document_length: int | None = None

@@ -57,5 +57,9 @@ class Examples(ABC):
         """The example at a position; the same one at every call."""
 
     @abstractmethod
+    def doc_ids(self) -> set[str]:
+        """Every document that an example names."""
+
+    @abstractmethod
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """Every document known to be relevant to a query, so that none of them is used as its negative."""

@@ -1,4 +1,4 @@
-"""Dense bi-encoders: SBERT (Reimers and Gurevych 2019, arXiv:1908.10084), DPR (Karpukhin et al. 2020, arXiv:2004.04906).
+"""Dense bi-encoders: SBERT (Reimers, Gurevych 2019, arXiv:1908.10084), DPR (Karpukhin et al. 2020, arXiv:2004.04906).
 
     score(q, d) = f(q) . g(d)    f, g: encoder, pooling, optional projection, and for the cosine L2 normalisation
 
@@ -70,6 +70,8 @@ class Tower(nn.Module):
 
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
         """Token ids, cut to a length."""
+        if not texts:
+            return []
         limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
         encoded = self.tokenizer(
             [prompt + text for text in texts], padding=False, return_attention_mask=False, verbose=False, **limits

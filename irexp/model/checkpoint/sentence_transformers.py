@@ -1,4 +1,4 @@
-"""Dense checkpoints in the layout of sentence-transformers: read from all of its versions, written so that all open them.
+"""Dense checkpoints in the layout of sentence-transformers: of all its versions.
 
 A folder has `modules.json`, a list of modules with their folders; the module types of old and new versions differ in
 their paths and agree in their last part. What that layout has no place for is in `irexp.json` beside it: the two

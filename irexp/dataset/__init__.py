@@ -1,0 +1,1 @@
+"""Collections: documents to stream and look up, topics to answer, examples to learn from."""

@@ -1,0 +1,101 @@
+"""Collections of ir_datasets (MacAvaney et al. 2021, arXiv:2103.02280) by their id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+from irexp.dataset.collection import DataError, Documents, Topics
+from irexp.dataset.examples import ListedExamples
+from irexp.types import Document, Qrel, Query
+
+
+class IrdsDocuments(Documents):
+    """The documents of a collection; the first use downloads it."""
+
+    def __init__(self, dataset_id: str) -> None:
+        """Nothing is read yet.
+
+        Args:
+            dataset_id: the collection itself (`msmarco-passage`) rather than a part of it, so that all parts share one
+                encoding.
+        """
+        self._dataset_id = dataset_id
+
+    def __iter__(self) -> Iterator[Document]:
+        """Stream the documents."""
+        return (Document(doc.doc_id, doc.default_text()) for doc in _open(self._dataset_id, "docs").docs_iter())
+
+    def count(self) -> int | None:
+        """How many there are, as ir_datasets says."""
+        count: int | None = _open(self._dataset_id, "docs").docs_count()
+        return count
+
+    def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
+        """Look documents up in the store that ir_datasets builds at the first call."""
+        found = self._store.get_many(doc_ids)
+        return {doc_id: Document(doc_id, doc.default_text()) for doc_id, doc in found.items()}
+
+    @cached_property
+    def _store(self) -> Any:
+        return _open(self._dataset_id, "docs").docs_store()
+
+
+class IrdsTopics(Topics):
+    """The queries and judgements of a collection."""
+
+    def __init__(self, dataset_id: str) -> None:
+        """Nothing is read yet."""
+        self._dataset_id = dataset_id
+
+    def queries(self) -> Iterator[Query]:
+        """Stream the queries."""
+        queries = _open(self._dataset_id, "queries").queries_iter()
+        return (Query(query.query_id, query.default_text()) for query in queries)
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Stream the judgements; none where the collection has none."""
+        dataset = _open(self._dataset_id, "queries")
+        if not dataset.has_qrels():
+            return iter(())
+        return (Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance)) for qrel in dataset.qrels_iter())
+
+
+class IrdsExamples(ListedExamples):
+    """The training triples (`docpairs`) of a collection: query, positive, negative."""
+
+    def __init__(self, dataset_id: str) -> None:
+        """Nothing is read yet.
+
+        Args:
+            dataset_id: a collection with docpairs, such as `msmarco-passage/train/triples-small`.
+        """
+        super().__init__(IrdsTopics(dataset_id))
+        self._dataset_id = dataset_id
+
+    def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
+        """The triples, in the collection's order."""
+        for number, pair in enumerate(_open(self._dataset_id, "docpairs").docpairs_iter(), 1):
+            yield f"{self._dataset_id}, triple {number}", [pair.query_id, pair.doc_id_a, pair.doc_id_b], None
+
+
+def _open(dataset_id: str, part: str) -> Any:
+    """A collection that has documents, queries or docpairs.
+
+    Raises:
+        DataError: if there is no such id, with the nearest, or it lacks the part.
+    """
+    import ir_datasets
+
+    try:
+        dataset = ir_datasets.load(dataset_id)
+    except KeyError:
+        known = [str(name) for name in ir_datasets.registry]
+        near = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; ir-datasets.com lists them"
+        raise DataError(f"ir_datasets has no collection {dataset_id!r}{hint}") from None
+    if not getattr(dataset, f"has_{part}")():
+        raise DataError(f"the collection {dataset_id} of ir_datasets has no {part}; ir-datasets.com says which has")
+    return dataset

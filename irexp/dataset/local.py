@@ -1,0 +1,195 @@
+"""Collections from files: documents in JSONL (BEIR), TSV or TREC's SGML, queries in JSONL, TSV or TREC's topics.
+
+The format follows from the file's name (`.jsonl`, `.tsv`, `.trec` …, gzip too) or is given. A file is read once from
+end to end before it is used, which finds every malformed line, missing and duplicate id while nothing is lost yet; what
+stays in memory is 16 bytes a document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from array import array
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from irexp.dataset.collection import DataError, Documents, Topics
+from irexp.dataset.local_format import Format, document_records, parse_document, parse_queries
+from irexp.dataset.qrels import read_qrels
+from irexp.dataset.text_file import RandomAccess, resolve
+from irexp.types import Document, Qrel, Query
+
+log = logging.getLogger(__name__)
+
+#: Documents between two updates of the bar.
+_TICK = 10_000
+
+
+class LocalDocuments(Documents):
+    """The documents of one file."""
+
+    def __init__(
+        self, path: str, *, format: Literal["jsonl", "tsv", "trec"] | None = None, text_fields: list[str] | None = None
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            path: the file; `.gz` behind may be left out.
+            format: None for what the file's name says.
+            text_fields: the fields or SGML tags whose texts, joined by a blank, are the document; None for the title
+                and the text under their usual names. For TSV: the columns behind the id, by number from 1.
+        """
+        self._path, self._format, self._text_fields = path, format, text_fields
+
+    def __iter__(self) -> Iterator[Document]:
+        """Stream the documents in the order of the file."""
+        self._index  # noqa: B018 every fault of the file is found before the first document goes out
+        kind = self._kind
+        for record in document_records(self._path, kind):
+            yield parse_document(record.text, kind, self._text_fields, record.place)
+
+    def count(self) -> int:
+        """How many there are; the first call reads the file."""
+        return len(self._index[0])
+
+    def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
+        """Look documents up by id."""
+        hash_N, start_N, end_N = self._index
+        found: dict[str, Document] = {}
+        for doc_id in doc_ids:
+            position = int(np.searchsorted(hash_N, _hash(doc_id)))
+            while position < len(hash_N) and hash_N[position] == _hash(doc_id):
+                text = self._pieces.read(int(start_N[position]), int(end_N[position]))
+                document = parse_document(text, self._kind, self._text_fields, self._path)
+                if document.doc_id == doc_id:
+                    found[doc_id] = document
+                    break
+                position += 1
+        return found
+
+    @property
+    def _kind(self) -> Format:
+        return self._format or _format(self._path, ("jsonl", "tsv", "trec"))
+
+    @cached_property
+    def _pieces(self) -> RandomAccess:
+        return RandomAccess(self._path)
+
+    @cached_property
+    def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """The hash of each id, sorted, and where the document of that hash begins and ends."""
+        hashes, starts, ends = array("Q"), array("q"), array("q")
+        empty, first_empty, kind = 0, "", self._kind
+        with tqdm(unit=" documents", desc=f"check {resolve(self._path).name}", delay=2, disable=None) as progress:
+            for record in document_records(self._path, kind):
+                document = parse_document(record.text, kind, self._text_fields, record.place)
+                if not document.text.strip():
+                    empty, first_empty = empty + 1, first_empty or f"{record.place} ({document.doc_id})"
+                hashes.append(_hash(document.doc_id))
+                starts.append(record.start)
+                ends.append(record.end)
+                if len(hashes) % _TICK == 0:
+                    progress.update(_TICK)
+        if not hashes:
+            raise DataError(f"{resolve(self._path)} has no documents")
+        if empty:
+            log.warning("%d documents have no text, the first at %s; they are kept", empty, first_empty)
+        hash_N = np.frombuffer(hashes, dtype=np.uint64)
+        order_N = np.argsort(hash_N, kind="stable")
+        hash_N = hash_N[order_N]
+        repeated_N = hash_N[1:][hash_N[1:] == hash_N[:-1]]
+        if len(repeated_N):
+            self._raise_if_duplicate(set(repeated_N.tolist()))
+        return (
+            hash_N,
+            np.frombuffer(starts, dtype=np.int64)[order_N],
+            np.frombuffer(ends, dtype=np.int64)[order_N],
+        )
+
+    def _raise_if_duplicate(self, hashes: set[int]) -> None:
+        """Equal hashes are equal ids or, once in a blue moon, not."""
+        seen: dict[str, str] = {}
+        kind = self._kind
+        for record in document_records(self._path, kind):
+            doc_id = parse_document(record.text, kind, self._text_fields, record.place).doc_id
+            if _hash(doc_id) in hashes:
+                if doc_id in seen:
+                    raise DataError(f"{record.place}: the document id {doc_id!r} was there before, at {seen[doc_id]}")
+                seen[doc_id] = record.place
+
+
+class LocalTopics(Topics):
+    """Queries of one file with the judgements of another."""
+
+    def __init__(self, queries_path: str, *, qrels_path: str | None = None, judged_only: bool = True) -> None:
+        """Nothing is read yet.
+
+        Args:
+            queries_path: JSONL (BEIR), TSV (`id text`) or TREC topics (`.trec`, `.sgml`, `.xml`), gzip too.
+            qrels_path: BEIR's TSV (`query-id corpus-id score` with a header) or TREC's four columns; None for none.
+            judged_only: whether to answer only the queries that have a judgement, as BEIR's files need it, whose
+                queries.jsonl holds those of all splits.
+        """
+        self._queries_path, self._qrels_path, self._judged_only = queries_path, qrels_path, judged_only
+
+    def queries(self) -> Iterator[Query]:
+        """Stream the queries in the order of the file."""
+        judged = {qrel.query_id for qrel in self._qrels} if self._judged_only and self._qrels_path else None
+        seen: dict[str, str] = {}
+        empty = 0
+        for query, place in parse_queries(self._queries_path, _format(self._queries_path, ("jsonl", "tsv", "trec"))):
+            if query.query_id in seen:
+                raise DataError(f"{place}: the query id {query.query_id!r} was there before, at {seen[query.query_id]}")
+            seen[query.query_id] = place
+            if judged is None or query.query_id in judged:
+                empty += not query.text.strip()
+                yield query
+        if empty:
+            log.warning("%d queries of %s have no text; they are kept", empty, self._queries_path)
+        if judged is not None and (without := judged - seen.keys()):
+            log.warning(
+                "%d judged queries of %s are not in %s, such as %r; they count as answered by nothing",
+                len(without),
+                self._qrels_path,
+                self._queries_path,
+                min(without),
+            )
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Stream the judgements."""
+        return iter(self._qrels)
+
+    @cached_property
+    def _qrels(self) -> list[Qrel]:
+        return read_qrels(self._qrels_path) if self._qrels_path else []
+
+
+def _hash(doc_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+
+
+_SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".tsv": "tsv",
+    ".txt": "tsv",
+    ".trec": "trec",
+    ".sgml": "trec",
+    ".sgm": "trec",
+    ".xml": "trec",
+}
+
+
+def _format(path: str, formats: tuple[Format, ...]) -> Format:
+    """The format that a file's name says."""
+    file = resolve(path)
+    suffix = "." + file.name.removesuffix(".gz").rpartition(".")[2]
+    if _SUFFIXES.get(suffix) not in formats:
+        known = ", ".join(known for known, format in _SUFFIXES.items() if format in formats)
+        raise DataError(f"{file}: the format cannot be told from the name; rename it to end in one of {known}")
+    return _SUFFIXES[suffix]

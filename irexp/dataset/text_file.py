@@ -1,0 +1,96 @@
+"""Text files, gzip or not, read line by line; every line knows its place, for messages and for random access."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from irexp.artifact.content import existing_file
+from irexp.dataset.collection import DataError
+
+log = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """A line of a file; `place` is `path:number` and `offset` counts bytes of the unpacked file."""
+
+    text: str
+    place: str
+    offset: int
+
+
+def resolve(path: str) -> Path:
+    """The file that is meant: as named, or with `.gz` behind.
+
+    Raises:
+        DataError: if there is neither; it says how far the path is right.
+    """
+    found = existing_file(Path(path).expanduser())
+    if found is not None and found.is_file():
+        return found
+    wanted = Path(path).expanduser().absolute()
+    if found is not None:
+        raise DataError(f"{wanted} is a folder; a file is needed. It has {_listing(found)}")
+    there = next((parent for parent in wanted.parents if parent.is_dir()), wanted.parent)
+    raise DataError(f"{wanted} is not there, nor with .gz behind; {there} has {_listing(there)}")
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"{', '.join(names[:8])}{more}" if names else "nothing"
+
+
+def lines_of(path: str) -> Iterator[Line]:
+    """Stream the lines of a file.
+
+    Raises:
+        DataError: if the file is not there, is not UTF-8, or is damaged gzip.
+    """
+    file = resolve(path)
+    offset = 0
+    number = 0
+    with _open(file) as lines:
+        try:
+            for number, raw in enumerate(lines, 1):
+                text = raw.decode("utf-8-sig" if number == 1 else "utf8")
+                yield Line(text, f"{file}:{number}", offset)
+                offset += len(raw)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start})") from None
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"{file}: damaged behind line {number} ({error}); fetch it again") from None
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file) if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
+
+
+class RandomAccess:
+    """Pieces of a file by offset; a gzip file is unpacked once, into a temporary file that ends with the process."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file, or unpack it."""
+        self._path = path
+        file = resolve(path)
+        if file.suffix == ".gz":
+            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 it stays open, too
+            with gzip.open(file) as packed:
+                shutil.copyfileobj(packed, self._file)
+            self._file.flush()
+            log.info("%s: unpacked %.1f MB, to look documents up", file, self._file.tell() / 1e6)
+        else:
+            self._file = open(file, "rb")  # noqa: SIM115 it stays open as long as the object lives
+
+    def read(self, start: int, end: int) -> str:
+        """The text between two offsets; several processes may read at once."""
+        return os.pread(self._file.fileno(), end - start, start).decode("utf8").removeprefix("\ufeff")
+
+    def __reduce__(self) -> tuple[type[RandomAccess], tuple[str]]:
+        return RandomAccess, (self._path,)  # a spawned process opens the file itself

@@ -1,0 +1,1 @@
+"""Training objectives, one file a loss, named as its paper names it."""

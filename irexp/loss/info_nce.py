@@ -1,0 +1,54 @@
+"""InfoNCE (van den Oord, Li and Vinyals 2018, arXiv:1807.03748), with in-batch negatives as in DPR (arXiv:2004.04906).
+
+    L = mean over queries of  -log( exp(s+ / T) / sum over documents d of exp(s_d / T) )
+
+The sum goes over the positive and the negatives; a document known to be relevant beside the positive is left out.
+
+Shapes: B queries, N documents.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from irexp.loss.loss import Loss
+from irexp.types import UserError
+
+
+class InfoNCE(Loss):
+    """Cross-entropy of the positive among all documents, with a temperature."""
+
+    def __init__(self, *, temperature: float = 0.05, in_batch: bool = True) -> None:
+        """A loss without weights.
+
+        Args:
+            temperature: what scores are divided by: 0.05 for the cosine (SimCSE, arXiv:2104.08821), 1 for an
+                unbounded inner product (DPR).
+            in_batch: whether the documents of the other queries are negatives.
+        """
+        super().__init__()
+        if temperature <= 0:
+            raise UserError(f"loss.temperature={temperature}: it divides scores and must be above 0")
+        self.temperature, self.in_batch = temperature, in_batch
+
+    def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
+        """Mean over the queries; the positive is the document with the largest target.
+
+        Args:
+            score_BN: the model's scores.
+            target_BN: largest at the positive; NaN leaves a document out.
+
+        Raises:
+            UserError: if no query has a negative, so that there is nothing to learn.
+        """
+        is_left_out_BN = target_BN.isnan()
+        if (~is_left_out_BN).sum() <= len(target_BN):
+            raise UserError(
+                "no query of the batch has a negative: use training.batch_size > 1 with in-batch negatives, or "
+                "examples with negatives"
+            )
+        positive_B = target_BN.masked_fill(is_left_out_BN, -torch.inf).argmax(dim=1)
+        logit_BN = (score_BN.float() / self.temperature).masked_fill(is_left_out_BN, -torch.inf)
+        return cross_entropy(logit_BN, positive_B)

@@ -1,0 +1,166 @@
+"""Training batches as a pure function of the seed and the batch's number.
+
+Every process computes the whole batch's ids, so that known positives are told from negatives over all devices, and
+tokenizes only its own share of the queries and documents. So a resumed training needs no sampler state: the number of
+the batch is the state.
+
+Shapes: B queries of this process, N documents that they are compared with, L tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from irexp.dataset.collection import Documents, Examples
+from irexp.model.bi_encoder import BiEncoder
+from irexp.types import Example, Tokens, UserError
+
+
+@dataclass
+class Batch:
+    """What one process sees of a batch.
+
+    Attributes:
+        queries: its queries.
+        documents: its share of the documents, each once.
+        target_BN: relevance or a teacher's score; NaN leaves a document out. With in-batch negatives N counts the
+            documents of all processes, in their order; else those of the longest example.
+        column_BN: where each query's own documents are among `documents`; None with in-batch negatives.
+    """
+
+    queries: Tokens
+    documents: Tokens
+    target_BN: Tensor
+    column_BN: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        column_BN = None if self.column_BN is None else self.column_BN.to(device)
+        return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN)
+
+
+class Batches(Dataset[Batch]):
+    """All batches of a training, by number."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        documents: Documents,
+        model: BiEncoder,
+        *,
+        size: int,
+        in_batch: bool,
+        seed: int,
+        unknown: Collection[str] = frozenset(),
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            examples: what is learned from.
+            documents: where the texts are.
+            model: how texts are tokenized.
+            size: queries of a batch, over all processes.
+            in_batch: whether a query is compared with the documents of all others.
+            seed: decides the order; each epoch has its own.
+            unknown: documents that the collection lacks: an example whose first document is one is left out.
+            rank: the number of this process.
+            world_size: how many processes there are.
+        """
+        self._examples, self._documents, self._model = examples, documents, model
+        self._size, self._in_batch, self._seed = size, in_batch, seed
+        self._unknown, self._rank, self._world_size = unknown, rank, world_size
+        self._orders: dict[int, NDArray[np.int64]] = {}
+        self._usable = np.arange(len(examples))
+        if unknown:
+            kept = [position for position in range(len(examples)) if examples[position].doc_ids[0] not in unknown]
+            self._usable = np.array(kept, dtype=np.int64)
+        if not len(self._usable):
+            raise UserError("no training example has its relevant document in the collection; look at dataset.train")
+
+    @property
+    def examples(self) -> int:
+        """How many examples an epoch has."""
+        return len(self._usable)
+
+    def __getitem__(self, number: int) -> Batch:
+        whole = [self._examples[position] for position in self.positions(number)]
+        share = self._size // self._world_size
+        own = whole[self._rank * share : (self._rank + 1) * share]
+        mine, target_BN, column_BN = self._among_all(whole, own) if self._in_batch else self._among_own(own)
+        texts = self._documents.get_many(set(mine))
+        return Batch(
+            self._model.pad(self._model.tokenize_queries([e.query.text for e in own]), is_query=True),
+            self._model.pad(self._model.tokenize_documents([texts[d].text for d in mine]), is_query=False),
+            target_BN,
+            column_BN,
+        )
+
+    def positions(self, number: int) -> list[int]:
+        """The examples of a batch; one epoch follows another without a gap."""
+        first = number * self._size
+        places = range(first, first + self._size)
+        return [int(self._order(place // self.examples)[place % self.examples]) for place in places]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            shuffled = np.random.default_rng([self._seed, epoch]).permutation(self._usable)
+            self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
+        return self._orders[epoch]
+
+    def _among_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], Tensor, None]:
+        """The documents of this process, and the targets of its queries over those of all processes."""
+        doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids if d not in self._unknown))
+        share = math.ceil(len(doc_ids) / self._world_size)
+        mine = doc_ids[self._rank * share : (self._rank + 1) * share]
+        mine += [doc_ids[0]] * (share - len(mine))  # every process gathers equally many; the filling has no target
+        target_BN = torch.full((len(own), share * self._world_size), torch.nan)
+        target_BN[:, : len(doc_ids)] = 0.0
+        column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
+        for row, example in enumerate(own):
+            relevant = self._examples.relevant_doc_ids(example.query.query_id)
+            for doc_id in relevant & column.keys():
+                target_BN[row, column[doc_id]] = torch.nan
+            for doc_id, target in self._targets(example, relevant):
+                target_BN[row, column[doc_id]] = target
+        return mine, target_BN, None
+
+    def _among_own(self, own: list[Example]) -> tuple[list[str], Tensor, Tensor]:
+        """The documents of this process, and the targets and columns of each query's own ones."""
+        mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
+        column = {doc_id: position for position, doc_id in enumerate(mine)}
+        longest = max(len(example.doc_ids) for example in own)
+        target_BN = torch.full((len(own), longest), torch.nan)
+        column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
+        for row, example in enumerate(own):
+            targets = self._targets(example, self._examples.relevant_doc_ids(example.query.query_id))
+            for place, (doc_id, target) in enumerate(targets):
+                target_BN[row, place], column_BN[row, place] = target, column[doc_id]
+        return mine, target_BN, column_BN
+
+    def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
+        """An example's documents with their targets, less negatives that are known to be relevant or not there."""
+        return [
+            (doc_id, target)
+            for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
+            if doc_id not in self._unknown and (place == 0 or target != 0.0 or doc_id not in relevant)
+        ]
+
+
+def unknown_documents(examples: Examples, documents: Documents) -> set[str]:
+    """The documents that examples name and the collection lacks."""
+    named = sorted(examples.doc_ids())
+    unknown: set[str] = set()
+    for start in range(0, len(named), 10_000):
+        chunk = named[start : start + 10_000]
+        unknown.update(set(chunk).difference(documents.get_many(chunk)))
+    return unknown

@@ -1,0 +1,126 @@
+"""The loaders of training and validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from irexp.config.schema import Machine, Training
+from irexp.dataset.collection import Documents, Examples
+from irexp.model.bi_encoder import BiEncoder
+from irexp.training.batch import Batch, Batches, unknown_documents
+from irexp.training.validation import Validation, ValidationBatch
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+class RetrievalData(LightningDataModule):
+    """Batches for Lightning; a resumed training begins at the batch that comes next."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        documents: Documents,
+        model: BiEncoder,
+        *,
+        training: Training,
+        machine: Machine,
+        in_batch: bool,
+        seed: int,
+        validation: Validation | None,
+    ) -> None:
+        """Say how often the collection lacks a document; read nothing else yet."""
+        super().__init__()
+        check_batch_size(training, machine)
+        self._examples, self._documents, self._model = examples, documents, model
+        self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
+        self._validation = validation
+        self._unknown = unknown_documents(examples, documents)
+        self._batches = self._make(rank=0, world_size=1)
+        if self._unknown:
+            log.warning(
+                "%d documents of the training examples are unknown, such as %r: %d of %d examples are left out for "
+                "their relevant document, and negatives where they are unknown",
+                len(self._unknown),
+                min(self._unknown),
+                len(examples) - self._batches.examples,
+                len(examples),
+            )
+        log.info("training: %d examples", self._batches.examples)
+
+    @property
+    def steps(self) -> int:
+        """The optimizer steps of the whole training."""
+        training = self._training
+        if (training.steps is None) == (training.epochs is None):
+            raise UserError(
+                f"training.steps={training.steps} and training.epochs={training.epochs}: one of them says how long; "
+                f"the other is null"
+            )
+        if training.steps is not None:
+            return training.steps
+        return -(-self._batches.examples * (training.epochs or 0) // training.batch_size)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the next one on, without an end: the trainer stops by its steps."""
+        trainer = self.trainer
+        assert trainer is not None
+        batches = self._make(rank=trainer.global_rank, world_size=trainer.world_size)
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=_From(trainer.global_step * self._training.accumulate_batches),
+            num_workers=self._machine.num_workers,
+            generator=torch.Generator().manual_seed(self._seed),  # else it draws from the one that dropout uses
+        )
+
+    def val_dataloader(self) -> DataLoader[ValidationBatch]:
+        """The batches of the validation."""
+        assert self._validation is not None
+        return DataLoader(self._validation, batch_size=None)
+
+    def _make(self, *, rank: int, world_size: int) -> Batches:
+        return Batches(
+            self._examples,
+            self._documents,
+            self._model,
+            size=self._training.batch_size // self._training.accumulate_batches,
+            in_batch=self._in_batch,
+            seed=self._seed,
+            unknown=self._unknown,
+            rank=rank,
+            world_size=world_size,
+        )
+
+
+class _From(Sampler[int]):
+    """Numbers from a first one on; it has no length, so that Lightning counts no epochs."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        number = self._first
+        while True:
+            yield number
+            number += 1
+
+
+def check_batch_size(training: Training, machine: Machine) -> None:
+    """The batch size is global: accumulated batches and devices share it.
+
+    Raises:
+        UserError: if it cannot be divided.
+    """
+    parts = training.accumulate_batches * machine.devices * machine.num_nodes
+    if training.batch_size < 1 or training.batch_size % parts:
+        raise UserError(
+            f"training.batch_size={training.batch_size} counts all devices and accumulated batches; it must be a "
+            f"multiple of {parts} (accumulate_batches {training.accumulate_batches} x devices {machine.devices} x "
+            f"nodes {machine.num_nodes})"
+        )

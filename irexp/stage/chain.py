@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.content import fetch_revision
-from irexp.artifact.identity import Identity, identify, is_made_here, locate
+from irexp.artifact.identity import MADE_FROM, Identity, identify, is_made_here, locate
 from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
 
@@ -126,7 +126,18 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
     identity = identify(config, kind)
     if store.has(identity):
         return store.open(identity)
-    raise MissingArtifactError(_missing(store, identity))
+    raise MissingArtifactError(_missing(store, _first_missing(config, store, kind)))
+
+
+def _first_missing(config: DictConfig, store: Store, kind: str) -> Identity:
+    """The artifact to begin with: what is missing, or what that is made from and is missing, too."""
+    for path in MADE_FROM[kind]:
+        source = path.removeprefix("artifact.")
+        if path.startswith("artifact.") and config.artifact[source] is not None and is_made_here(config, source):
+            first = _first_missing(config, store, source)
+            if not store.has(first):
+                return first
+    return identify(config, kind)
 
 
 def _missing(store: Store, identity: Identity) -> str:

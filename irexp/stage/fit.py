@@ -58,7 +58,7 @@ def fit(
     """
     prepare(machine)
     seed_everything(seed, verbose=False)
-    encoder = model()
+    encoder = model().train()  # transformers hands encoders over without dropout
     if training.steps == 0:
         encoder.save(folder)
         return {}

@@ -1,6 +1,7 @@
 """Identities: what moves them, and what does not."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.content import content_digest, hub_revision
 from irexp.artifact.identity import MADE_FROM, canonical, digest_in, identify
-from irexp.config.resolvers import register_resolvers
-from irexp.config.schema import Config
 
 KINDS = list(MADE_FROM)
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> DictConfig:
+def config(tmp_path: Path, compose: Callable[..., DictConfig]) -> DictConfig:
     """A small configuration with every ingredient."""
-    register_resolvers()
-    config = OmegaConf.structured(Config)
+    config = compose()
     return OmegaConf.merge(  # type: ignore[return-value]
         config,
         {

@@ -1,15 +1,13 @@
 """Every file of conf/ composes, binds and has an identity."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from irexp.artifact.identity import MADE_FROM, identify
 from irexp.config.check import check
-from irexp.config.resolvers import register_resolvers
-from irexp.config.schema import register_schema
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(
@@ -19,29 +17,29 @@ OPTIONS = sorted(
 #: What a file leaves to the user, with a value for the test.
 NEEDED = {
     "dataset/local": ["dataset.path=somewhere"],
+    "dataset/files": ["dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv"],
+    "dataset/triples": [
+        "dataset.documents.path=a.tsv",
+        "dataset.test.queries_path=b.tsv",
+        "dataset.train.path=c.tsv",
+        "dataset.train.topics.queries_path=d.tsv",
+    ],
     "dataset/irds": ["dataset.id=vaswani"],
     "backbone/hugging_face": ["backbone.name_or_path=some/model"],
 }
 
 
-@pytest.fixture(autouse=True)
-def _registered() -> None:
-    register_resolvers()
-    register_schema()
-
-
 def test_every_file_is_seen() -> None:
     """The parametrisation below is over all of conf/, not over a glob that silently shrank."""
     assert len(OPTIONS) == len(list(CONF.rglob("*.yaml"))) - 2  # config.yaml and hydra/default.yaml
-    assert len(OPTIONS) >= 40
+    assert len(OPTIONS) >= 70
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_composes_binds_and_has_an_identity(option: str) -> None:
+def test_an_option_composes_binds_and_has_an_identity(option: str, compose: Callable[..., DictConfig]) -> None:
     """No key is misspelt, no constructor argument missing, in any file."""
     group, _, name = option.partition("/")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[f"{group}={name}", *NEEDED.get(option, [])])
+    config = compose(f"{group}={name}", *NEEDED.get(option, []))
     check(config)
     for kind in MADE_FROM:
         if config.artifact[kind] is not None:
@@ -54,12 +52,3 @@ def test_a_file_opens_with_what_it_is_and_is_short(path: Path) -> None:
     lines = [line for line in path.read_text(encoding="utf8").splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# ")
     assert len(lines) <= (60 if path.parent.name in ("hydra", "conf") else 30)
-
-
-def test_the_defaults_in_yaml_are_those_of_the_schema() -> None:
-    """The commented default file of a record and its dataclass do not disagree."""
-    from irexp.config.schema import RECORDS
-
-    for name in ("training", "encoding", "search", "evaluation"):
-        written = OmegaConf.load(CONF / name / "default.yaml")
-        assert OmegaConf.merge(OmegaConf.structured(RECORDS[name]), written) == OmegaConf.structured(RECORDS[name])

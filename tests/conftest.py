@@ -1,0 +1,33 @@
+"""What several tests need: composed configurations, and a small encoder that is there offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+
+CONF = Path(__file__).parents[1] / "conf"
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def compose() -> Compose:
+    """The real configuration under overrides, as `run.py` composes it, open to changes."""
+
+    def _compose(*overrides: str) -> DictConfig:
+        register_resolvers()
+        register_schema()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra_compose("config", overrides=list(overrides))
+        OmegaConf.set_struct(config, False)
+        return config
+
+    return _compose

@@ -68,7 +68,7 @@ def identify(config: DictConfig, kind: str) -> Identity:
     """The identity of the artifact that a configuration makes, whether or not it is there yet."""
     made_from: dict[str, Any] = {"content_version": CONTENT_VERSION[kind]}
     lineage: dict[str, Any] = {}
-    for path in MADE_FROM[kind]:
+    for path in _ingredients(config, kind):
         if path.startswith("artifact."):
             made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
         else:
@@ -77,6 +77,13 @@ def identify(config: DictConfig, kind: str) -> Identity:
     lineage = {path: value for path, value in lineage.items() if value is not None}
     subject = f"{_for_people(config, 'model.name')}.{_for_people(config, 'dataset.name')}"
     return Identity(kind, f"{kind}/{subject}-{digest_of(made_from)}", made_from, lineage)
+
+
+def _ingredients(config: DictConfig, kind: str) -> tuple[str, ...]:
+    """The paths of what a kind is made from; a model that is not trained is made from no data and no loss."""
+    if kind == "checkpoint" and OmegaConf.select(config, "training.steps") == 0:
+        return ("seed", "model")
+    return MADE_FROM[kind]
 
 
 def digest_of(made_from: dict[str, Any]) -> str:

@@ -126,7 +126,7 @@ def _set(config: DictConfig, override: Override) -> list[str]:
         node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
     except OmegaConfBaseException as error:
         return [f"{key}: {str(error).splitlines()[0]}"]
-    known = isinstance(node, DictConfig) and leaf in node
+    known = isinstance(node, DictConfig) and leaf in list(node)  # "in node" is False for what is ???
     if override.is_delete():
         return [] if known else [f"~{key}: there is no such key"]
     if not known and not override.is_add():

@@ -158,7 +158,10 @@ def _already_done(name: str, folder: Path) -> Outcome:
 
 def announce(outcome: Outcome) -> None:
     """One line about a stage, with its artifact, seconds and measures."""
-    measures = "  ".join(f"{name} {value:.4g}" for name, value in outcome.measures.items())
+    measures = "  ".join(
+        f"{name} {value:,.0f}" if value.is_integer() else f"{name} {value:.4f}"
+        for name, value in outcome.measures.items()
+    )
     seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
     log.info("%s: %s%s  %s  %s", outcome.stage, outcome.status, seconds, outcome.path or "", measures)
 

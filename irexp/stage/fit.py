@@ -141,7 +141,9 @@ def _train(
     with warnings.catch_warnings():
         _silence_what_is_meant()
         if module.validation and not last.is_file():
-            trainer.validate(module, data, verbose=False)  # the model as it comes, as step 0 of the history
+            trainer.validate(
+                module, data, verbose=False, weights_only=True
+            )  # the model as it comes, as step 0 of the history
         if last.is_file():
             log.info("going on with the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -159,7 +161,7 @@ def _keep_best(
     steps = trainer.global_step
     every = int(trainer.val_check_interval or 1) // trainer.accumulate_grad_batches
     if steps % every:
-        ((name, value),) = trainer.validate(module, data, verbose=False)[0].items()
+        ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
         if best.best_model_score is None or value > best.best_model_score:
             return {name: value, "steps": float(steps)}
     assert best.best_model_score is not None and best.monitor is not None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.identity import digest_in
 from irexp.artifact.store import Store, read_manifest
 from irexp.config.schema import Evaluation
 from irexp.evaluation.measures import load_measured, parse_measures
@@ -106,12 +107,18 @@ def label(folder: Path) -> str:
     """What a row is called: its model, and what was typed beyond the model and the collection."""
     overrides: list[str] = read_manifest(folder)["provenance"]["overrides"]
     typed = [override for override in overrides if not override.startswith(_NOT_IN_LABEL)]
+    for given in ("artifact.run=", "artifact.checkpoint="):
+        if found := [override for override in typed if override.startswith(given)]:
+            others = [override for override in typed if override not in found]
+            return " ".join([Path(found[-1].removeprefix(given)).name, *others])
     words = ["before fine-tuning" if override == "training=none" else override for override in typed]
     return " ".join([_model(folder), *words])
 
 
 def _artifacts(folder: Path) -> dict[str, str]:
     configured: dict[str, Any] = read_manifest(folder)["provenance"]["configuration"]["artifact"]
+    if digest_in(str(configured["run"])) is None:  # a run from elsewhere was made by nothing here
+        configured = {kind: configured[kind] for kind in ("run", "measures")}
     return {kind: name for kind, name in configured.items() if name is not None}
 
 

@@ -71,7 +71,7 @@ class Resumable(Callback):
             return
         self._saved = step
         temporary = self._path.with_suffix(".partial")
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)
         if trainer.is_global_zero:
             os.replace(temporary, self._path)
 

@@ -94,7 +94,14 @@ class RetrievalModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers (dropout), which Lightning does not."""
+        """Keep the state of the random numbers (dropout), which Lightning does not.
+
+        A checkpoint is taken between two steps: the batch that is ready counts as not begun, or else Lightning would
+        validate one batch early for the rest of a resumed training.
+        """
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts["ready"] = counts["completed"]
         checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

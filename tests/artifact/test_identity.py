@@ -116,6 +116,14 @@ def test_without_a_checkpoint_training_plays_no_role(config: DictConfig) -> None
     assert _names(config, **nothing)["run"] == _names(config, **nothing, training__learning_rate=1.0, seed=7)["run"]
 
 
+def test_a_model_that_is_not_trained_is_the_same_for_every_collection(config: DictConfig) -> None:
+    """Without a step of training, neither data nor loss nor learning rate name the checkpoint."""
+    untrained = {"training__steps": 0}
+    before = _names(config, **untrained)["checkpoint"]
+    assert _names(config, **untrained, training__learning_rate=1.0, dataset__train={"a": 2})["checkpoint"] == before
+    assert _names(config, **untrained, model__pooling="cls")["checkpoint"] != before
+
+
 def test_canonical_values() -> None:
     """Nulls and names go, 1.0 equals 1, a class enters by its name."""
     value = {"_target_": "a.b.C", "_partial_": True, "name": "x", "k": 1.0, "n": None, "l": [1.0, 0.5]}

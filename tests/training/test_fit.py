@@ -1,0 +1,220 @@
+"""Fine-tuning: exact resuming, the best checkpoint, early stopping, accumulation."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from irexp.training.callbacks import read_history
+from irexp.types import UserError
+
+ROOT = Path(__file__).parents[2]
+
+SMALL = (
+    "training.steps=4",
+    "training.batch_size=8",
+    "training.validate_every=2",
+    "training.validation_documents=150",
+    "training.validation_queries=40",
+    "machine.resume_every=1",
+    "machine.progress=false",
+    "machine.threads=1",
+)
+
+Compose = Callable[..., DictConfig]
+
+
+def fit(compose: Compose, folder: Path, *overrides: str) -> dict[str, float]:
+    """Run the stage as the runner does."""
+    folder.mkdir(exist_ok=True)
+    call = instantiate(compose(*SMALL, *overrides).stage.fit, _convert_="object")
+    measures: dict[str, float] = call(folder)
+    return measures
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The saved weights."""
+    return load_file(folder / "model.safetensors")
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Bitwise."""
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+#: Trains and is killed, as by the machine, when the documents of a batch are looked up for the given time.
+KILLED = """
+import os, sys
+from pathlib import Path
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+from irexp.dataset.aws_howto import AwsHowtoDocuments
+
+calls, look_up = 0, AwsHowtoDocuments.get_many
+
+def dies(self, doc_ids):
+    global calls
+    doc_ids = list(doc_ids)
+    calls += len(doc_ids) <= 8
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    return look_up(self, doc_ids)
+
+AwsHowtoDocuments.get_many = dies
+register_resolvers(); register_schema()
+with initialize_config_dir(sys.argv[1], version_base="1.3"):
+    config = compose("config", overrides=sys.argv[4:])
+instantiate(config.stage.fit, _convert_="object")(Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "die_at"),
+    [((), 4), (("training.steps=6", "training.accumulate_batches=2", "schedule=cosine"), 10)],
+)
+def test_a_killed_training_goes_on_as_if_nothing_had_been(
+    compose: Compose, tmp_path: Path, more: tuple[str, ...], die_at: int
+) -> None:
+    """2 + 2 steps equal 4 bitwise: weights, dropout, schedule, history, best; also with accumulated batches.
+
+    `die_at` is the batch at which the process dies, counting those that are made.
+    """
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    measures = fit(compose, whole, *more)
+    killed.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(ROOT / "conf"), str(die_at), str(killed), *SMALL, *more],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -9, done.stderr
+    assert (killed / ".training" / "last.ckpt").is_file()
+    assert not (killed / "model.safetensors").exists()
+    assert fit(compose, killed, *more) == measures
+    assert_equal(weights(killed), weights(whole))
+    assert read_history(killed / "history.csv") == read_history(whole / "history.csv")
+    assert not (killed / ".training").exists()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Compose, tmp_path: Path) -> None:
+    """Two processes' worth of randomness, one result."""
+    fit(compose, tmp_path / "a")
+    fit(compose, tmp_path / "b")
+    fit(compose, tmp_path / "c", "seed=7")
+    assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    changed = [
+        key for key, value in weights(tmp_path / "a").items() if not torch.equal(value, weights(tmp_path / "c")[key])
+    ]
+    assert changed
+
+
+def test_workers_that_tokenize_change_nothing(compose: Compose, tmp_path: Path) -> None:
+    """Where batches are made is no part of the result."""
+    fit(compose, tmp_path / "a", "training.steps=2")
+    fit(compose, tmp_path / "b", "training.steps=2", "machine.num_workers=1")
+    assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_the_best_weights_are_kept_not_the_last(compose: Compose, tmp_path: Path) -> None:
+    """With a learning rate that ruins the model, the first validation behind the start is the best."""
+    more = ("training.steps=6", "training.learning_rate=0.05", "schedule=constant", "training.clip_norm=null")
+    measures = fit(compose, tmp_path / "run", *more)
+    history = [row for row in read_history(tmp_path / "run" / "history.csv") if row["name"] == "validation/nDCG@10"]
+    values = {int(row["step"]): float(row["value"]) for row in history}
+    assert list(values) == [0, 2, 4, 6]  # the model as it came, and every second step
+    best = max((2, 4, 6), key=values.__getitem__)
+    assert measures["steps"] == best
+    assert measures["validation/nDCG@10"] == pytest.approx(values[best], rel=1e-5)
+
+
+def test_training_stops_when_it_gets_no_better(compose: Compose, tmp_path: Path) -> None:
+    """With patience 1 a ruined model ends before its steps do."""
+    more = ("training.steps=40", "training.learning_rate=1.0", "training.clip_norm=null", "training.patience=1")
+    fit(compose, tmp_path / "run", *more)
+    assert max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv")) < 40
+
+
+def test_the_last_steps_are_validated_too(compose: Compose, tmp_path: Path) -> None:
+    """Five steps, validated every second one: the fifth has its validation at the end."""
+    fit(compose, tmp_path / "run", "training.steps=5")
+    steps = [int(r["step"]) for r in read_history(tmp_path / "run" / "history.csv") if r["name"].startswith("valid")]
+    assert steps == [0, 2, 4, 5]
+
+
+def test_untrained_is_the_model_as_it_comes(compose: Compose, tmp_path: Path) -> None:
+    """training=none saves the backbone's own weights."""
+    assert fit(compose, tmp_path / "run", "training=none", "machine.threads=1") == {}
+    backbone = instantiate(compose().backbone)
+    state = backbone.load_encoder().state_dict()
+    assert_equal(
+        weights(tmp_path / "run"), {key: value for key, value in state.items() if key in weights(tmp_path / "run")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("dataset.train=null",), "no dataset.train to learn from"),
+        (("dataset.dev=null",), "no dataset.dev to validate on"),
+        (("training.epochs=1",), "one of them says how long"),
+        (("training.accumulate_batches=3",), "must be a multiple of 3"),
+        (("training.batch_size=1",), "no query of the batch has a negative"),
+        (("training.select_by=nonsense@3",), "nonsense"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(
+    compose: Compose, tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    """Each faulty setting has an error that names it."""
+    with pytest.raises(UserError, match=message):
+        fit(compose, tmp_path / "run", *overrides)
+
+
+def test_a_diverged_training_says_so(compose: Compose, tmp_path: Path) -> None:
+    """A loss that is no number ends the training with the mend rather than with useless weights."""
+    with pytest.raises(UserError, match=r"lower training\.learning_rate"):
+        fit(compose, tmp_path / "run", "training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant")
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_precision_and_accumulation_learn(compose: Compose, tmp_path: Path, precision: str) -> None:
+    """The loss falls, in full and in half precision, also when a step has two batches."""
+    more = ("training.steps=30", "training.accumulate_batches=2", "training.validate_every=null")
+    measures = fit(compose, tmp_path / "run", *more, f"training.precision={precision}", "training.batch_size=16")
+    losses = [float(row["value"]) for row in read_history(tmp_path / "run" / "history.csv")]
+    assert measures == {"steps": 30.0}
+    assert len(losses) == 3
+    assert losses[-1] < losses[0] < 1.5 * math.log(8)
+
+
+def test_an_unknown_relevant_document_is_left_out_and_counted(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Qrels of a document that the collection lacks: one log line, and training goes on."""
+    (tmp_path / "corpus.jsonl").write_text("".join(f'{{"_id": "d{i}", "text": "text {i}"}}\n' for i in range(6)))
+    (tmp_path / "queries.jsonl").write_text("".join(f'{{"_id": "q{i}", "text": "query {i}"}}\n' for i in range(6)))
+    (tmp_path / "qrels").mkdir()
+    judgements = "".join(f"q{i}\td{i}\t1\n" for i in range(5)) + "q5\tgone\t1\n"
+    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgements)
+    more: list[Any] = ["dataset=local", f"dataset.path={tmp_path}", "training.validate_every=null"]
+    fit(compose, tmp_path / "run", *more, "training.batch_size=4", "training.steps=3")
+    assert (
+        "1 documents of the training examples are unknown, such as 'gone': 1 of 6 examples are left out" in caplog.text
+    )

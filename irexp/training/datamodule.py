@@ -66,6 +66,11 @@ class RetrievalData(LightningDataModule):
             return training.steps
         return -(-self._batches.examples * (training.epochs or 0) // training.batch_size)
 
+    @property
+    def validate_every(self) -> int:
+        """Steps between two validations; a value beyond all steps if there are none."""
+        return self._training.validate_every or self.steps + 1
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the next one on, without an end: the trainer stops by its steps."""
         trainer = self.trainer

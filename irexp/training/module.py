@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
@@ -34,6 +35,7 @@ class RetrievalModule(LightningModule):
         schedule: Callable[..., float],
         learning_rate: float,
         steps: int,
+        seed: int,
         validation: Validation | None,
     ) -> None:
         """Put the parts together.
@@ -45,12 +47,13 @@ class RetrievalModule(LightningModule):
             schedule: called with the step and `steps`; the factor of the learning rate.
             learning_rate: its peak.
             steps: all optimizer steps.
+            seed: decides dropout.
             validation: what the model is measured on; None for nothing.
         """
         super().__init__()
         self.model, self.loss, self.validation = model, loss, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
-        self._random_state: dict[str, Any] = {}
+        self._seed = seed
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """Encode, compare, compute the loss."""
@@ -81,7 +84,7 @@ class RetrievalModule(LightningModule):
         """Search and measure."""
         assert self.validation is not None
         name, value = self.validation.measure()
-        self.log(f"validation/{name}", value, prog_bar=True)
+        self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Matrices are decayed; biases, norms and other vectors are not."""
@@ -94,27 +97,17 @@ class RetrievalModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers (dropout), which Lightning does not.
+        """Count the batch that is ready as not begun, since a checkpoint is taken between two steps.
 
-        A checkpoint is taken between two steps: the batch that is ready counts as not begun, or else Lightning would
-        validate one batch early for the rest of a resumed training.
+        Else Lightning would validate one batch early for the rest of a resumed training.
         """
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the state; it is set when the first step begins, since what comes before draws numbers."""
-        self._random_state = checkpoint.get("random_state", {})
 
     def on_train_batch_start(self, batch: Batch, number: int) -> None:
-        """Go on with the random numbers where the killed process was."""
-        if self._random_state:
-            torch.set_rng_state(self._random_state["cpu"].cpu())
-            if torch.cuda.is_available():
-                torch.cuda.set_rng_state_all([state.cpu() for state in self._random_state["cuda"]])
-            self._random_state = {}
+        """Draw dropout from the seed, the batch's number and the process: a resumed training draws the same."""
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, number, self.global_rank]).generate_state(1)[0]))
 
     def _gather(self, documents: Embeddings) -> Embeddings:
         """The documents of all processes, in their order; gradients flow back to where they came from."""

@@ -173,6 +173,7 @@ def one_process(rank: int, port: int, folder: str) -> None:
         schedule=lambda step, steps: 1.0,
         learning_rate=0.5,
         steps=1,
+        seed=1,
         validation=None,
     )
     module.on_train_start = model.eval  # type: ignore[method-assign] without dropout, to compare

@@ -1,0 +1,82 @@
+"""Training examples from judgements and from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irexp.dataset.collection import DataError
+from irexp.dataset.examples import FileExamples, QrelExamples
+from irexp.dataset.local import LocalTopics
+from irexp.types import Example, Query
+
+QUERIES = "q1\tone\nq2\ttwo\n"
+
+
+@pytest.fixture
+def topics(tmp_path: Path) -> LocalTopics:
+    """Two queries; q1 has two relevant documents, q2 one and a judged negative."""
+    (tmp_path / "queries.tsv").write_text(QUERIES)
+    (tmp_path / "qrels.tsv").write_text("q1\td2\t1\nq1\td1\t2\nq2\td3\t1\nq2\td4\t0\n")
+    return LocalTopics(str(tmp_path / "queries.tsv"), qrels_path=str(tmp_path / "qrels.tsv"))
+
+
+def test_each_relevant_document_is_an_example(topics: LocalTopics) -> None:
+    """Judged negatives are none."""
+    examples = QrelExamples(topics)
+    assert [examples[i] for i in range(len(examples))] == [
+        Example(Query("q1", "one"), ("d1",), (1.0,)),
+        Example(Query("q1", "one"), ("d2",), (1.0,)),
+        Example(Query("q2", "two"), ("d3",), (1.0,)),
+    ]
+    assert examples.relevant_doc_ids("q1") == {"d1", "d2"}
+    assert examples.doc_ids() == {"d1", "d2", "d3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("t.tsv", "q1\td1\td8\nq2\td3\td8\td9\n"), ("t.jsonl", '["q1", "d1", "d8"]\n["q2", "d3", "d8", "d9"]\n')],
+)
+def test_triples_and_longer_lists(tmp_path: Path, topics: LocalTopics, name: str, text: str) -> None:
+    """The first document is the positive; every positive of the file and of the judgements is known."""
+    (tmp_path / name).write_text(text)
+    examples = FileExamples(str(tmp_path / name), topics=topics)
+    assert examples[0] == Example(Query("q1", "one"), ("d1", "d8"), (1.0, 0.0))
+    assert examples[1] == Example(Query("q2", "two"), ("d3", "d8", "d9"), (1.0, 0.0, 0.0))
+    assert len(examples) == 2
+    assert examples.relevant_doc_ids("q1") == {"d1", "d2"}
+    assert examples.doc_ids() == {"d1", "d3", "d8", "d9"}
+
+
+def test_a_query_and_a_document_of_the_same_id_are_two_things(tmp_path: Path, topics: LocalTopics) -> None:
+    """MS MARCO numbers both from zero."""
+    (tmp_path / "t.tsv").write_text("q1\tq2\tq1\n")
+    examples = FileExamples(str(tmp_path / "t.tsv"), topics=topics)
+    assert examples[0].doc_ids == ("q2", "q1")
+    assert examples.doc_ids() == {"q1", "q2"}
+
+
+@pytest.mark.parametrize("pair", ['["d1", 2.5], ["d8", -1.0]', '[2.5, "d1"], [-1.0, "d8"]'])
+def test_teacher_scores(tmp_path: Path, topics: LocalTopics, pair: str) -> None:
+    """Scores are the targets, in either order of the pair."""
+    (tmp_path / "t.jsonl").write_text(f'["q1", {pair}]\n')
+    assert FileExamples(str(tmp_path / "t.jsonl"), topics=topics)[0].targets == (2.5, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: no example \(it is no list\)"),
+        ('["q1"]\n', r"t\.jsonl:1: no example \(it has no document\)"),
+        ('["q1", "d1", ["d2", 1]]\n', r"t\.jsonl:1: .*some documents have scores"),
+        ('["q1", "d1"]\n["q1", ["d1", 2]]\n', r"t\.jsonl:2: some examples have scores and some have none"),
+        ('["q7", "d1"]\n', r"t\.jsonl:1: the query 'q7' is not among the training queries"),
+        ("\n", "there are no training examples"),
+    ],
+)
+def test_faulty_examples(tmp_path: Path, topics: LocalTopics, text: str, message: str) -> None:
+    """Each by its line."""
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(DataError, match=message):
+        len(FileExamples(str(tmp_path / "t.jsonl"), topics=topics))

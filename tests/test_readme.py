@@ -22,7 +22,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, dict[str, Any]]:
+def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, Any]:
     """Run `run.py`; what it printed, and its summary."""
     number = len(list(store.glob("output*")))
     output = store / f"output{number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ class Backbone(ABC):
         name, revision = self.location()
         loader = getattr(transformers, loader) if isinstance(loader, str) else loader
         level = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()  # its report of unused heads; what matters is checked above
-        transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity(
+            logging.ERROR
+        )  # unused heads; missing weights are checked above
+        transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)
         except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.component import component_faults
-from irexp.config.schema import RECORDS, Config
+from irexp.config.schema import CHOICES, RECORDS, Config
 from irexp.types import UserError
 
 
@@ -75,6 +75,9 @@ def _record_faults(node: Any, name: str, record: type) -> list[str]:
             schema[key] = node[key]
         except OmegaConfBaseException as error:
             faults.append(f"{name}.{key}: {str(error).splitlines()[0]}")
+        choices = CHOICES.get(f"{name}.{key}")
+        if choices and node[key] not in choices:
+            faults.append(f"{name}.{key}: {node[key]!r} is no choice{near(str(node[key]), choices)}")
     return faults
 
 

@@ -142,6 +142,17 @@ RECORDS: dict[str, type] = {
 }
 
 
+#: The words that a plain value takes.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "encoding.dtype": ("float32", "float16"),
+    "encoding.precision": ("float32", "bfloat16"),
+    "evaluation.significance": ("t", "randomisation"),
+    "evaluation.correction": ("holm", "bonferroni", "none"),
+    "machine.accelerator": ("auto", "cpu", "gpu", "mps"),
+}
+
+
 def register_schema(*, typed: bool = True) -> None:
     """Store the schema under the name that `conf/config.yaml` lists first.
 

@@ -188,7 +188,7 @@ def _ids_and_scores(fields: object) -> tuple[list[str], list[float] | None]:
         return [str(query_id), *map(str, documents)], None
     doc_ids, scores = [], []
     for document in documents:
-        first, second = document  # type: ignore[misc]
+        first, second = document
         doc_id, score = (second, first) if isinstance(first, float) else (first, second)
         doc_ids.append(str(doc_id))
         scores.append(float(score))

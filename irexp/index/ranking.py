@@ -27,14 +27,14 @@ def rank(index: Index, query_BH: Vectors, depth: int, *, doc_ids: Sequence[str])
         doc_ids: the id of each row.
 
     Raises:
-        UserError: if a score is not a number.
+        UserError: if a query's vector is not finite.
     """
+    if not np.isfinite(query_BH).all():  # engines drop such scores without a word
+        raise UserError("the embedding of a query is not a number; look at the checkpoint")
     rankings: list[Ranking] = [[] for _ in range(len(query_BH))]
     open_queries, asked = np.arange(len(query_BH)), min(depth + 1, len(index))
     while len(open_queries):
         score_BK, row_BK = index.search(query_BH[open_queries], asked)
-        if np.isnan(score_BK).any():
-            raise UserError("a query has a score that is not a number: its embedding is nan; look at the checkpoint")
         still_open = []
         for query, scores, rows in zip(open_queries.tolist(), score_BK, row_BK, strict=True):
             is_cut = asked < len(index) and asked > depth and scores[depth - 1] == scores[-1] and rows[-1] >= 0

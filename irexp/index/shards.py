@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class ShardWriter:
         finished: the documents in complete shards.
     """
 
-    def __init__(self, folder: Path, *, dtype: Literal["float32", "float16"]) -> None:
+    def __init__(self, folder: Path, *, dtype: str) -> None:
         """Take up a folder; whatever was half-written in it is removed."""
         self._folder, self._dtype = folder, np.dtype(dtype)
         self._counts: list[int] = []

@@ -135,7 +135,7 @@ def _train(
     if training.validate_every:
         callbacks.append(best)
         if training.patience is not None:
-            callbacks.append(EarlyStopping(best.monitor, patience=training.patience, mode="max"))
+            callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY))
     trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=logger)

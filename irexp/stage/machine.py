@@ -21,9 +21,9 @@ def prepare(machine: Machine) -> torch.device:
 
     threads = machine.threads or max(1, (os.cpu_count() or 2) - 1)
     torch.set_num_threads(threads)
-    if machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    if machine.accelerator in ("auto", "gpu") and torch.cuda.is_available():
         return torch.device("cuda")
-    if machine.accelerator in ("gpu", "cuda"):
+    if machine.accelerator == "gpu":
         from irexp.types import UserError
 
         raise UserError("machine.accelerator=gpu, but torch sees no GPU here; use machine=cpu, or install a CUDA build")

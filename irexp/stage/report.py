@@ -92,7 +92,7 @@ def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[
 
 
 def _rows(folders: Sequence[Path]) -> list[Row]:
-    labels = [label(folder) for folder in folders]
+    labels = _without_what_all_share([label(folder) for folder in folders])
     return [
         Row(
             text if labels.count(text) == 1 else f"{text} ({folder.name[-8:]})",
@@ -101,6 +101,13 @@ def _rows(folders: Sequence[Path]) -> list[Row]:
         )
         for text, folder in zip(labels, folders, strict=True)
     ]
+
+
+def _without_what_all_share(labels: list[str]) -> list[str]:
+    """Labels less the overrides that tell no row from another, such as the experiment."""
+    shared = set.intersection(*(set(text.split(" ")[1:]) for text in labels)) if len(labels) > 1 else set()
+    shared = {word for word in shared if "=" in word}
+    return [" ".join(word for word in text.split(" ") if word not in shared) for text in labels]
 
 
 def label(folder: Path) -> str:

@@ -71,7 +71,7 @@ class RetrievalModule(LightningModule):
                 f"training.clip_norm, or use training.precision=32-true"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(score_BN))
-        self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
     def validation_step(self, batch: ValidationBatch, number: int) -> None:
@@ -91,7 +91,7 @@ class RetrievalModule(LightningModule):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = self._optimizer([group for group in groups if group["params"]], lr=self._learning_rate)
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps=self._steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

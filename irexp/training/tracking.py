@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,7 +59,7 @@ def wandb_logger(
         entity=entity,
         tags=tags or [],
         mode=mode,
-        id=wandb.util.generate_id(),
+        id=uuid.uuid4().hex[:8],
         settings=wandb.Settings(silent=mode != "online"),
     )
 

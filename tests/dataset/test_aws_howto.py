@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics, _kebab, _plain
 
-PARTS = ("train", "dev", "test")
+PARTS: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
 
 
 def digest(lines: Iterable[tuple[object, ...]]) -> str:

@@ -84,7 +84,7 @@ def model() -> DenseBiEncoder:
 def batches(model: DenseBiEncoder, examples: Examples = PAIRS, **changes: Any) -> Batches:
     """Batches of four, all compared with all."""
     settings = {"size": 4, "in_batch": True, "seed": 1} | changes
-    return Batches(examples, Six(), model, **settings)  # type: ignore[arg-type]
+    return Batches(examples, Six(), model, **settings)
 
 
 def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(model: DenseBiEncoder) -> None:
@@ -145,8 +145,8 @@ def test_unknown_documents_are_found(model: DenseBiEncoder) -> None:
     assert len(made[0].documents.input_ids_BL) == 1
 
 
-def loss_and_gradient(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Tensor:
-    """The InfoNCE loss of a batch, with gradients in the model."""
+def compute_loss(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Tensor:
+    """The InfoNCE loss of a batch."""
     from irexp.loss.info_nce import InfoNCE
     from irexp.types import Embeddings
 
@@ -176,7 +176,11 @@ def one_process(rank: int, port: int, folder: str) -> None:
         seed=1,
         validation=None,
     )
-    module.on_train_start = model.eval  # type: ignore[method-assign] without dropout, to compare
+
+    def without_dropout() -> None:
+        model.eval()
+
+    module.on_train_start = without_dropout  # type: ignore[method-assign] # to compare with one process
     loader = torch.utils.data.DataLoader(batches(model, rank=rank, world_size=2), batch_size=None, sampler=[0])
     trainer = Trainer(
         accelerator="cpu",
@@ -200,11 +204,11 @@ def test_two_processes_learn_what_one_learns(model: DenseBiEncoder, tmp_path: Pa
     """In-batch negatives are gathered with their gradients: a step on two processes equals the same step on one."""
     alone = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
     batch = batches(alone)[0]
-    loss_and_gradient(alone, batch, alone.encode_documents(batch.documents).vectors_BH).backward()
-    with torch.no_grad():
-        for parameter in alone.parameters():
-            if parameter.grad is not None:
-                parameter -= 0.5 * parameter.grad
+    loss = compute_loss(alone, batch, alone.encode_documents(batch.documents).vectors_BH)
+    parameters = list(alone.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        if gradient is not None:
+            parameter.data -= 0.5 * gradient
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,0 +1,131 @@
+"""Engines over vectors against a naive loop, and what is stored on the way to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irexp.index.faiss_flat import FaissFlat
+from irexp.index.ids import IdList
+from irexp.index.index import Vectors
+from irexp.index.ranking import rank
+from irexp.index.shards import Encoding, ShardWriter
+from irexp.types import UserError
+
+
+def vectors(count: int, dim: int = 8, seed: int = 0) -> Vectors:
+    """Random vectors, of whole halves so that ties are exact."""
+    return (np.random.default_rng(seed).integers(-3, 4, size=(count, dim)) / 2).astype(np.float32)
+
+
+def naive(query_BH: Vectors, vector_NH: Vectors, depth: int, ids: list[str]) -> list[list[tuple[str, float]]]:
+    """Every inner product, in loops; score descending, then id."""
+    rankings = []
+    for query in query_BH:
+        scored = [
+            (doc_id, sum(float(a) * float(b) for a, b in zip(query, vector, strict=True)))
+            for doc_id, vector in zip(ids, vector_NH, strict=True)
+        ]
+        rankings.append(sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:depth])
+    return rankings
+
+
+def build(folder: Path, vector_NH: Vectors) -> FaissFlat:
+    """Added in two batches, saved, loaded."""
+    index = FaissFlat()
+    index.add(vector_NH[:3])
+    index.add(vector_NH[3:])
+    index.save(folder)
+    loaded = FaissFlat()
+    loaded.load(folder)
+    return loaded
+
+
+@pytest.mark.parametrize("depth", [1, 5, 10, 60, 1000])
+def test_the_ranking_is_the_naive_one(tmp_path: Path, depth: int) -> None:
+    """Ties at the cut, negative scores, and more asked for than there is."""
+    ids = [f"d{number % 7}-{number}" for number in range(60)]
+    index = build(tmp_path, vectors(60))
+    query_BH = vectors(9, seed=1)
+    assert rank(index, query_BH, depth, doc_ids=ids) == naive(query_BH, vectors(60), depth, ids)
+
+
+def test_many_equal_documents_are_cut_by_id(tmp_path: Path) -> None:
+    """When all scores are equal, the smallest ids win, whichever rows the engine returned."""
+    ids = [f"{number:02}" for number in reversed(range(50))]
+    index = build(tmp_path, np.ones((50, 4), np.float32))
+    assert [doc_id for doc_id, _ in rank(index, np.ones((1, 4), np.float32), 3, doc_ids=ids)[0]] == ["00", "01", "02"]
+
+
+def test_faults_of_an_index(tmp_path: Path) -> None:
+    """Other dimensions, a score that is no number, no index at all."""
+    index = build(tmp_path, vectors(5))
+    with pytest.raises(UserError, match="the queries have 3 dimensions and the index 8"):
+        index.search(np.ones((1, 3), np.float32), 2)
+    with pytest.raises(UserError, match="not a number"):
+        rank(index, np.full((1, 8), np.nan, np.float32), 2, doc_ids=list("abcde"))
+    with pytest.raises(UserError, match="was not made by faiss_flat"):
+        FaissFlat().load(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_shards_come_back_as_they_went(tmp_path: Path, dtype: str) -> None:
+    """Vectors and ids of several shards, in order, whatever the batch."""
+    writer = ShardWriter(tmp_path, dtype=dtype)
+    writer.write(["a", "b/ü"], vectors(2))
+    writer.write(["c"], vectors(1, seed=1))
+    writer.close()
+    encoding = Encoding(tmp_path)
+    assert len(encoding) == 3
+    assert list(encoding.ids) == ["a", "b/ü", "c"]
+    assert np.array_equal(np.concatenate(list(encoding.batches(1))), np.concatenate([vectors(2), vectors(1, seed=1)]))
+
+
+@pytest.mark.parametrize("lost", [".ids", ".ends", ".vectors"])
+def test_a_half_written_shard_is_written_again(tmp_path: Path, lost: str) -> None:
+    """Behind a kill, complete shards count and the rest is removed."""
+    writer = ShardWriter(tmp_path, dtype="float32")
+    writer.write(["a", "b"], vectors(2))
+    writer.write(["c"], vectors(1))
+    (tmp_path / f"shard-00001{lost}").unlink()
+    (tmp_path / "shard-00001.partial").write_bytes(b"half")
+    again = ShardWriter(tmp_path, dtype="float32")
+    assert again.finished == 2
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"shard-00000.ends", "shard-00000.ids", "shard-00000.vectors"}
+    again.write(["c"], vectors(1))
+    again.close()
+    assert list(Encoding(tmp_path).ids) == ["a", "b", "c"]
+
+
+def test_a_damaged_encoding_says_so(tmp_path: Path) -> None:
+    """A truncated file is no shorter encoding."""
+    writer = ShardWriter(tmp_path, dtype="float32")
+    writer.write(["a", "b"], vectors(2))
+    writer.close()
+    path = tmp_path / "shard-00000.vectors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match="64 bytes are needed"):
+        Encoding(tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float16", 1e5), ("float32", np.nan)])
+def test_a_value_that_cannot_be_held_names_its_document(tmp_path: Path, dtype: str, value: float) -> None:
+    """No infinity is written in silence."""
+    vector_NH = vectors(2)
+    vector_NH[1, 3] = value
+    with pytest.raises(UserError, match="document 'b' has a value of"):
+        ShardWriter(tmp_path, dtype=dtype).write(["a", "b"], vector_NH)
+
+
+def test_ids_of_any_characters(tmp_path: Path) -> None:
+    """Blanks, line breaks, other alphabets and nothing at all."""
+    ids = ["", "a b", "x\ny\tz", "京都", "🙂", "a"]
+    IdList.write(tmp_path / "one", ids[:2])
+    IdList.write(tmp_path / "two", ids[2:])
+    found = IdList([tmp_path / "one", tmp_path / "two"])
+    assert list(found) == ids == [found[position] for position in range(len(found))] == found[:]
+    with pytest.raises(IndexError):
+        found[6]

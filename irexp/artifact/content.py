@@ -47,6 +47,11 @@ def hub_revision(name: object) -> str | None:
     return reference.read_text(encoding="utf8").strip() if reference.is_file() else None
 
 
+def is_hub_name(name: object) -> bool:
+    """Whether something may be the name of a hub model rather than a path: `name` or `owner/name`."""
+    return isinstance(name, str) and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
+
+
 def fetch_revision(name: object, *, root: Path) -> None:
     """Note the hub's present commit of a model in the cache, if the cache knows none.
 
@@ -56,7 +61,7 @@ def fetch_revision(name: object, *, root: Path) -> None:
         name: a hub name; anything that is a local path or an artifact below `root` is passed over.
         root: the artifacts' root.
     """
-    if not isinstance(name, str) or name.count("/") > 1 or Path(name).expanduser().exists() or (root / name).exists():
+    if not is_hub_name(name) or Path(str(name)).expanduser().exists() or (root / str(name)).exists():
         return
     if hub_revision(name) is None:
         from huggingface_hub import hf_hub_download

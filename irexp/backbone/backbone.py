@@ -67,9 +67,7 @@ class Backbone(ABC):
         name, revision = self.location()
         loader = getattr(transformers, loader) if isinstance(loader, str) else loader
         level = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity(
-            logging.ERROR
-        )  # unused heads; missing weights are checked above
+        transformers.logging.set_verbosity(logging.ERROR)  # unused heads; missing weights are checked above
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)

@@ -16,8 +16,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from irexp.artifact.content import fetch_revision
-from irexp.artifact.identity import MADE_FROM, Identity, identify, is_made_here, locate
+from irexp.artifact.content import fetch_revision, is_hub_name
+from irexp.artifact.identity import MADE_FROM, Identity, digest_in, identify, is_made_here, locate
 from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
 
@@ -61,6 +61,7 @@ class Outcome:
 def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], logger: Any = None) -> Iterator[Outcome]:
     """Run stages in order and say what became of each, as it comes."""
     pin_hub_models(config)
+    _warn_of_unused(config, overrides)
     for name in names:
         outcome = run_stage(config, name, overrides, logger)
         announce(outcome)
@@ -88,7 +89,6 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     if store.has(identity):
         return _already_done(name, store.open(identity))
     inputs = [find_artifact(config, needed) for needed in NEEDS[name]]
-    _warn_of_unused(config, overrides)
     log.info("%s: making %s", name, identity.name)
     start = time.perf_counter()
     with store.making(identity, resumes=name in RESUMES) as making:
@@ -120,7 +120,7 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
         path = locate(str(value), store.root)
         if path is not None:
             return path
-        if kind == "checkpoint" and not str(value).startswith((".", "/", "~", "checkpoint/")):
+        if kind == "checkpoint" and is_hub_name(value) and digest_in(str(value)) is None:
             return str(value)
         raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {store.root / value} nor at {value}")
     identity = identify(config, kind)

@@ -21,7 +21,10 @@ from irexp.types import UserError
 log = logging.getLogger(__name__)
 
 #: Overrides that say where and what to run, not what the row is.
-_NOT_IN_LABEL = ("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation")
+_NOT_IN_LABEL = (
+    *("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation"),
+    "training=none",  # said in words
+)
 
 
 def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluation: Evaluation) -> dict[str, Table]:
@@ -112,14 +115,15 @@ def _without_what_all_share(labels: list[str]) -> list[str]:
 
 def label(folder: Path) -> str:
     """What a row is called: its model, and what was typed beyond the model and the collection."""
-    overrides: list[str] = read_manifest(folder)["provenance"]["overrides"]
-    typed = [override for override in overrides if not override.startswith(_NOT_IN_LABEL)]
+    provenance = read_manifest(folder)["provenance"]
+    words = [override for override in provenance["overrides"] if not override.startswith(_NOT_IN_LABEL)]
     for given in ("artifact.run=", "artifact.checkpoint="):
-        if found := [override for override in typed if override.startswith(given)]:
-            others = [override for override in typed if override not in found]
+        if found := [word for word in words if word.startswith(given)]:
+            others = [word for word in words if word not in found]
             return " ".join([Path(found[-1].removeprefix(given)).name, *others])
-    words = ["before fine-tuning" if override == "training=none" else override for override in typed]
-    return " ".join([_model(folder), *words])
+    configured = provenance["configuration"]
+    is_untrained = configured["artifact"]["checkpoint"] and configured["training"]["steps"] == 0
+    return " ".join([_model(folder), *words]) + " before fine-tuning" * bool(is_untrained)
 
 
 def _artifacts(folder: Path) -> dict[str, str]:

@@ -96,8 +96,8 @@ def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple
 def test_what_is_missing_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """A stage never trains by surprise: it says what to run, and how the nearest checkpoint differs."""
     text, summary = run(store, "stage=search", "training.learning_rate=1e-4", fails=True)
-    assert "stage=index" in text
-    assert "training.learning_rate: 0.0003 there, 0.0001 here" in text
+    assert "stage=fit" in text
+    assert "training.learning_rate: 0.0005 there, 0.0001 here" in text
     assert "Traceback" not in text
     assert summary["outcome"] == "failed"
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import TypeGuard
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def _digest_of_state(path: str, size: int, modified_ns: int) -> str:
 
 def hub_revision(name: object) -> str | None:
     """The commit of a hub model in this machine's cache; None if it is a local path or was never fetched."""
-    if not isinstance(name, str) or name.count("/") > 1 or Path(name).expanduser().exists():
+    if not is_hub_name(name) or Path(name).expanduser().exists():
         return None
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE", str(home / "hub")))
@@ -47,7 +48,7 @@ def hub_revision(name: object) -> str | None:
     return reference.read_text(encoding="utf8").strip() if reference.is_file() else None
 
 
-def is_hub_name(name: object) -> bool:
+def is_hub_name(name: object) -> TypeGuard[str]:
     """Whether something may be the name of a hub model rather than a path: `name` or `owner/name`."""
     return isinstance(name, str) and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
@@ -61,7 +62,7 @@ def fetch_revision(name: object, *, root: Path) -> None:
         name: a hub name; anything that is a local path or an artifact below `root` is passed over.
         root: the artifacts' root.
     """
-    if not is_hub_name(name) or Path(str(name)).expanduser().exists() or (root / str(name)).exists():
+    if not is_hub_name(name) or Path(name).expanduser().exists() or (root / name).exists():
         return
     if hub_revision(name) is None:
         from huggingface_hub import hf_hub_download

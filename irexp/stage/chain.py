@@ -61,6 +61,9 @@ class Outcome:
 def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], logger: Any = None) -> Iterator[Outcome]:
     """Run stages in order and say what became of each, as it comes."""
     pin_hub_models(config)
+    for kind in MADE_FROM:
+        if not is_made_here(config, kind):
+            find_artifact(config, kind)  # what is given is there, before anything long begins
     _warn_of_unused(config, overrides)
     for name in names:
         outcome = run_stage(config, name, overrides, logger)

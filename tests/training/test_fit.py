@@ -153,11 +153,12 @@ def test_training_stops_when_it_gets_no_better(compose: Compose, tmp_path: Path)
     assert max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv")) < 40
 
 
-def test_the_last_steps_are_validated_too(compose: Compose, tmp_path: Path) -> None:
-    """Five steps, validated every second one: the fifth has its validation at the end."""
-    fit(compose, tmp_path / "run", "training.steps=5")
+@pytest.mark.parametrize(("every", "expected"), [(2, [0, 2, 4, 5]), (100, [0, 5])])
+def test_the_last_steps_are_validated_too(compose: Compose, tmp_path: Path, every: int, expected: list[int]) -> None:
+    """Five steps, validated every second one or never in between: the fifth has its validation at the end."""
+    fit(compose, tmp_path / "run", "training.steps=5", f"training.validate_every={every}")
     steps = [int(r["step"]) for r in read_history(tmp_path / "run" / "history.csv") if r["name"].startswith("valid")]
-    assert steps == [0, 2, 4, 5]
+    assert steps == expected
 
 
 def test_untrained_is_the_model_as_it_comes(compose: Compose, tmp_path: Path) -> None:

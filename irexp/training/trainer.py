@@ -1,0 +1,208 @@
+"""Lightning's trainer around a model, a loss and data: it goes on where it was killed, and keeps the best weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from torch.optim import Optimizer
+
+from irexp.config.schema import Machine, Training
+from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.loss.loss import Loss
+from irexp.model.bi_encoder import BiEncoder
+from irexp.training.callbacks import History, Resumable, validations
+from irexp.training.datamodule import RetrievalData
+from irexp.training.module import RetrievalModule
+from irexp.training.validation import Validation
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: Optimizer steps between two losses in the history and the tracker.
+_LOG_EVERY = 10
+
+
+def train_model(
+    model: BiEncoder,
+    loss: Loss,
+    folder: Path,
+    *,
+    documents: Documents,
+    train: Examples,
+    dev: Topics | None,
+    training: Training,
+    optimizer: Callable[..., Optimizer],
+    schedule: Callable[..., float],
+    machine: Machine,
+    seed: int,
+    logger: Any,
+) -> dict[str, float]:
+    """Train a model in place; `folder/.training` holds what a killed training goes on from.
+
+    Returns:
+        The best validation and the step it was reached at; without validations the steps.
+    """
+    validation = _validation(model, documents, dev, training, machine, seed)
+    data = RetrievalData(
+        train,
+        documents,
+        model,
+        training=training,
+        machine=machine,
+        in_batch=loss.in_batch,
+        seed=seed,
+        validation=validation,
+    )
+    module = RetrievalModule(
+        model,
+        loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        learning_rate=training.learning_rate,
+        steps=data.steps,
+        seed=seed,
+        validation=validation,
+    )
+    return _train(module, data, folder, training=training, machine=machine, logger=logger)
+
+
+def _validation(
+    model: BiEncoder, documents: Documents, dev: Topics | None, training: Training, machine: Machine, seed: int
+) -> Validation | None:
+    if training.validate_every is None:
+        return None
+    if dev is None:
+        raise UserError(
+            "training.validate_every is set and there is no dataset.dev to validate on; name one, or set "
+            "training.validate_every=null, which keeps the last weights"
+        )
+    return Validation(documents, dev, model, training, seed=seed, token_budget=machine.token_budget)
+
+
+def _train(
+    module: RetrievalModule,
+    data: RetrievalData,
+    folder: Path,
+    *,
+    training: Training,
+    machine: Machine,
+    logger: Any,
+) -> dict[str, float]:
+    """Run Lightning's trainer and leave the best weights in the module."""
+    working = folder / ".training"
+    working.mkdir(exist_ok=True)
+    last = working / "last.ckpt"
+    best = ModelCheckpoint(
+        working,
+        filename="best",
+        monitor=f"validation/{training.select_by}",
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [
+        History(folder / "history.csv", every=_LOG_EVERY),
+        Resumable(last, every=machine.resume_every),
+    ]
+    if training.validate_every:
+        callbacks.append(best)
+        if training.patience is not None:
+            callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
+    if machine.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY))
+    trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=logger)
+    with warnings.catch_warnings():
+        _silence_what_is_meant()
+        if module.validation and not last.is_file():
+            trainer.validate(
+                module, data, verbose=False, weights_only=True
+            )  # the model as it comes, as step 0 of the history
+        if last.is_file():
+            log.info("going on with the training in %s", working)
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if training.validate_every:
+            return _keep_best(trainer, module, data, best, folder / "history.csv")
+    return {"steps": float(data.steps)}
+
+
+def _keep_best(
+    trainer: Trainer, module: RetrievalModule, data: RetrievalData, best: ModelCheckpoint, history: Path
+) -> dict[str, float]:
+    """Load the best weights, after a last validation if the last steps had none."""
+    assert best.monitor is not None
+    validated = validations(history, best.monitor)
+    unvalidated = data.steps % data.validate_every
+    stopped_early = max(validated, default=0) < data.steps - unvalidated
+    if unvalidated and not stopped_early:
+        if trainer.world_size > 1 and validated:
+            log.warning("the last %d steps have no validation; training.steps is no multiple of it", unvalidated)
+        else:
+            ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
+            if value > max(validated.values(), default=-math.inf):
+                return {name: value, "steps": float(data.steps)}
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    return {best.monitor: validated[state["global_step"]], "steps": float(state["global_step"])}
+
+
+def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its banners; the progress bar says what matters
+    every = training.validate_every
+    return Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy=_strategy(machine),
+        precision=training.precision,  # type: ignore[arg-type]
+        max_epochs=-1,
+        max_steps=steps,
+        accumulate_grad_batches=training.accumulate_batches,
+        gradient_clip_val=training.clip_norm,
+        val_check_interval=every * training.accumulate_batches if every else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if every else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=_LOG_EVERY,
+        logger=logger or False,
+        callbacks=callbacks,
+        enable_checkpointing=bool(every),
+        enable_model_summary=False,
+        enable_progress_bar=machine.progress,
+        use_distributed_sampler=False,  # a batch knows its process
+    )
+
+
+def _strategy(machine: Machine) -> str:
+    """Several devices get processes of their own, started from the objects of this one.
+
+    Lightning's `ddp` starts run.py again for each, and every one of them would run all stages.
+    """
+    if machine.strategy == "ddp":
+        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn, or auto")
+    is_alone = machine.devices * machine.num_nodes == 1
+    return "ddp_spawn" if machine.strategy == "auto" and not is_alone else machine.strategy
+
+
+def _silence_what_is_meant() -> None:
+    """Warnings of Lightning about choices that are deliberate here."""
+    for message in (
+        ".*does not have many workers.*",  # tokenizing takes a hundredth of the step
+        ".*dataloader is not resumable.*",  # it begins at the step that comes next
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed training's own
+        ".*is not configured so.*checkpoint.*",
+        ".*GPU available but not used.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Detected call of `lr_scheduler.step\\(\\)` before.*",  # fp16 skips steps whose gradients overflow
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -20,51 +20,6 @@ from irexp.types import Example, Query
 log = logging.getLogger(__name__)
 
 
-class QrelExamples(Examples):
-    """One example for each relevant document of each query; negatives come from the batch."""
-
-    def __init__(self, topics: Topics) -> None:
-        """Nothing is read before the first example is asked for.
-
-        Args:
-            topics: queries and judgements to learn from.
-        """
-        self._topics = topics
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, position: int) -> Example:
-        query_id, doc_id = self._pairs[position]
-        return Example(self._queries[query_id], (doc_id,), (1.0,))
-
-    def doc_ids(self) -> set[str]:
-        """Every relevant document."""
-        return {doc_id for _, doc_id in self._pairs}
-
-    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents that are judged relevant."""
-        return self._relevant.get(query_id, frozenset())
-
-    @cached_property
-    def _queries(self) -> dict[str, Query]:
-        return {query.query_id: query for query in self._topics.queries()}
-
-    @cached_property
-    def _relevant(self) -> dict[str, frozenset[str]]:
-        return relevant_documents(self._topics)
-
-    @cached_property
-    def _pairs(self) -> list[tuple[str, str]]:
-        pairs = [(q, d) for q, doc_ids in self._relevant.items() for d in sorted(doc_ids) if q in self._queries]
-        without_text = sum(query_id not in self._queries for query_id in self._relevant)
-        if without_text:
-            log.warning("%d judged training queries have no text and are left out", without_text)
-        if not pairs:
-            raise DataError("the training topics have no relevant document; look at dataset.train")
-        return pairs
-
-
 class ListedExamples(Examples):
     """Examples by id, one after the other: a query with its documents; held as numbers, 4 bytes an id.
 
@@ -140,6 +95,21 @@ class ListedExamples(Examples):
         if len(ends) == 1:
             raise DataError("there are no training examples; look at dataset.train")
         return numbers, ends, targets, list(number_of)
+
+
+class QrelExamples(ListedExamples):
+    """One example for each relevant document of each query; negatives come from the batch."""
+
+    def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
+        """Queries in the order of the judgements, documents by id."""
+        relevant = relevant_documents(self._topics)
+        without_text = sum(query_id not in self._queries for query_id in relevant)
+        if without_text:
+            log.warning("%d judged training queries have no text and are left out", without_text)
+        for query_id, doc_ids in relevant.items():
+            if query_id in self._queries:
+                for doc_id in sorted(doc_ids):
+                    yield f"the judgements of {query_id}", [query_id, doc_id], None
 
 
 class FileExamples(ListedExamples):

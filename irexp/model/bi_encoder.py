@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,10 +52,6 @@ class BiEncoder(nn.Module, ABC):
     @abstractmethod
     def encode_documents(self, tokens: Tokens) -> Embeddings:
         """Embeddings of documents."""
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint that `irexp.load` opens into an existing folder."""
 
     def similarity(self, query: Embeddings, document: Embeddings) -> Tensor:
         """score_BN, the inner products of all queries with all documents, in fp32."""

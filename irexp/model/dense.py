@@ -10,7 +10,6 @@ Shapes: B texts, L tokens, H dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -195,12 +194,6 @@ class DenseBiEncoder(BiEncoder):
     def encode_documents(self, tokens: Tokens) -> Embeddings:
         """Embeddings of documents."""
         return self._finish(self.document_tower(tokens))
-
-    def save(self, folder: Path) -> None:
-        """Write a folder in the layout of sentence-transformers, which opens there with equal embeddings."""
-        from irexp.model.checkpoint.sentence_transformers import save_dense
-
-        save_dense(self, folder)
 
     def _finish(self, vector_BH: Tensor) -> Embeddings:
         return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)

@@ -1,4 +1,4 @@
-"""Open a checkpoint, recognised by its content: `encoder = load("folder or hub name")`."""
+"""Open a checkpoint, recognised by its content, and save one: `encoder = load("folder or hub name")`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from irexp.artifact.content import hub_revision
 from irexp.model.bi_encoder import BiEncoder
+from irexp.model.checkpoint.sentence_transformers import SETTINGS, load_dense, save_dense
+from irexp.model.dense import DenseBiEncoder
 from irexp.types import UserError
 
 #: What is fetched of a hub model: configuration, tokenizer, and weights that hold no code.
@@ -32,14 +34,26 @@ def load(
     Raises:
         UserError: if there is no such checkpoint, or it is of no kind that is understood.
     """
-    from irexp.model.checkpoint.sentence_transformers import SETTINGS, load_dense
-
     folder = _folder(str(checkpoint), revision)
     looked_for = (SETTINGS, "modules.json", "config.json")
     if not any((folder / file).is_file() for file in looked_for):
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise UserError(f"{folder} is no checkpoint: it has none of {', '.join(looked_for)}, but {there}")
     return load_dense(folder, name=name, query_length=query_length, document_length=document_length).eval()
+
+
+def save(model: BiEncoder, folder: str | Path) -> None:
+    """Write a checkpoint that `load` opens, and so does its home library, with equal embeddings.
+
+    Args:
+        model: a dense bi-encoder goes into the layout of sentence-transformers.
+        folder: made if it is not there.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if isinstance(model, DenseBiEncoder):
+        save_dense(model, Path(folder))
+    else:
+        raise TypeError(f"a {type(model).__name__} has no checkpoint format")
 
 
 def _folder(checkpoint: str, revision: str | None) -> Path:

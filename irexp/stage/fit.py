@@ -19,6 +19,7 @@ from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.loss.loss import Loss
 from irexp.model.bi_encoder import BiEncoder
+from irexp.model.load import save
 from irexp.stage.machine import prepare
 from irexp.types import UserError
 
@@ -47,7 +48,7 @@ def fit(
     torch.manual_seed(seed)  # of what the model draws: a projection
     encoder = model().train()  # transformers hands encoders over without dropout
     if training.steps == 0:
-        encoder.save(folder)
+        save(encoder, folder)
         return {}
     if train is None or loss is None:
         raise UserError(
@@ -70,6 +71,6 @@ def fit(
         seed=seed,
         logger=logger,
     )
-    encoder.eval().cpu().save(folder)
+    save(encoder.eval().cpu(), folder)
     shutil.rmtree(folder / ".training")
     return measures

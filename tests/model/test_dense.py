@@ -13,7 +13,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from irexp import load
+from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.pooling import Pooling
@@ -100,7 +100,7 @@ def test_sentence_transformers_opens_what_is_saved_and_gives_equal_embeddings(
     from sentence_transformers import SentenceTransformer
 
     ours = model(document_length=64, query_length=64, **settings)
-    ours.save(tmp_path)
+    save(ours, tmp_path)
     theirs = SentenceTransformer(str(tmp_path), device="cpu")
     query, documents = ours.embed_queries(TEXTS), ours.embed_documents(TEXTS)
     np.testing.assert_allclose(theirs.encode_query(TEXTS), query, atol=2e-6)
@@ -117,7 +117,7 @@ def test_two_towers_come_back(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     ours = model(query_backbone=TINY, projection_dim=8, query_length=32, document_length=64)
-    ours.save(tmp_path)
+    save(ours, tmp_path)
     opened = load(tmp_path)
     assert isinstance(opened, DenseBiEncoder)
     assert opened.has_two_towers
@@ -142,7 +142,7 @@ def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(UserError, match="is not there"):
         load(tmp_path / "elsewhere")
-    model(projection_dim=4).save(tmp_path)
+    save(model(projection_dim=4), tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").write_text(json.dumps([*modules[:-1], {**modules[-1], "type": "x.LSTM"}]))
     with pytest.raises(UserError, match=r"the module x\.LSTM is not understood"):
@@ -155,7 +155,7 @@ def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
 
 def test_a_backbone_with_weights_missing_is_refused(tmp_path: Path) -> None:
     """Layers that were drawn at random must not pass for a checkpoint."""
-    model().save(tmp_path)
+    save(model(), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(UserError, match=r"lacks 16 weights of BertModel"):

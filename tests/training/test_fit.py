@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-#: Trains and is killed, as by the machine, when the documents of a batch are looked up for the given time.
+#: Trains and is killed, as by the machine, when the batch of the given number is made.
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -64,19 +64,16 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from irexp.dataset.aws_howto import AwsHowtoDocuments
+from irexp.training.batch import Batches
 
-calls, look_up = 0, AwsHowtoDocuments.get_many
+make = Batches.__getitem__
 
-def dies(self, doc_ids):
-    global calls
-    doc_ids = list(doc_ids)
-    calls += len(doc_ids) <= 8
-    if calls == int(sys.argv[2]):
+def dies(self, number):
+    if number == int(sys.argv[2]):
         os.kill(os.getpid(), 9)
-    return look_up(self, doc_ids)
+    return make(self, number)
 
-AwsHowtoDocuments.get_many = dies
+Batches.__getitem__ = dies
 register_resolvers(); register_schema()
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("config", overrides=sys.argv[4:])
@@ -84,18 +81,40 @@ instantiate(config.stage.fit, _convert_="object")(Path(sys.argv[3]))
 """
 
 
+def write_toys(folder: Path) -> Path:
+    """Six queries with a document each, in BEIR's layout; the last one's document is not there."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, kind in (("corpus.jsonl", "d"), ("queries.jsonl", "q")):
+        lines = [json.dumps({"_id": f"{kind}{i}", "text": f"{TOYS[i]} {kind}"}) for i in range(6)]
+        (folder / name).write_text("\n".join(lines) + "\n")
+    judgements = "".join(f"q{i}\td{i}\t1\n" for i in range(5)) + "q5\tgone\t1\n"
+    for name in ("train.tsv", "dev.tsv"):
+        (folder / "qrels" / name).write_text("query-id\tcorpus-id\tscore\n" + judgements)
+    return folder
+
+
+TOYS = ("red cups", "tall trees", "old songs", "fast cars", "deep lakes", "cold soups")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "die_at"),
-    [((), 4), (("training.steps=6", "training.accumulate_batches=2", "schedule=cosine"), 10)],
+    [
+        ((), 3),
+        (("training.steps=6", "training.accumulate_batches=2", "schedule=cosine"), 9),
+        (("dataset=local", "training.steps=null", "training.epochs=4", "training.batch_size=4"), 3),
+    ],
+    ids=["steps", "accumulated", "epochs"],
 )
 def test_a_killed_training_goes_on_as_if_nothing_had_been(
     compose: Compose, tmp_path: Path, more: tuple[str, ...], die_at: int
 ) -> None:
-    """2 + 2 steps equal 4 bitwise: weights, dropout, schedule, history, best; also with accumulated batches.
+    """2 + 2 steps or epochs equal 4 bitwise: weights, dropout, schedule, history, best; also with accumulated batches.
 
-    `die_at` is the batch at which the process dies, counting those that are made.
+    `die_at` is the number of the batch at which the process dies.
     """
+    if "dataset=local" in more:
+        more = (*more, f"dataset.path={write_toys(tmp_path / 'toys')}")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     measures = fit(compose, whole, *more)
     killed.mkdir()
@@ -210,12 +229,7 @@ def test_an_unknown_relevant_document_is_left_out_and_counted(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Qrels of a document that the collection lacks: one log line, and training goes on."""
-    (tmp_path / "corpus.jsonl").write_text("".join(f'{{"_id": "d{i}", "text": "text {i}"}}\n' for i in range(6)))
-    (tmp_path / "queries.jsonl").write_text("".join(f'{{"_id": "q{i}", "text": "query {i}"}}\n' for i in range(6)))
-    (tmp_path / "qrels").mkdir()
-    judgements = "".join(f"q{i}\td{i}\t1\n" for i in range(5)) + "q5\tgone\t1\n"
-    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgements)
-    more: list[Any] = ["dataset=local", f"dataset.path={tmp_path}", "training.validate_every=null"]
+    more = ("dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.validate_every=null")
     fit(compose, tmp_path / "run", *more, "training.batch_size=4", "training.steps=3")
     assert (
         "1 documents of the training examples are unknown, such as 'gone': 1 of 6 examples are left out" in caplog.text

@@ -99,7 +99,7 @@ def test_what_is_missing_is_named_with_the_difference(store: Path, first: tuple[
     """A stage never trains by surprise: it says what to run, and how the nearest checkpoint differs."""
     text, summary = run(store, "stage=search", "training.learning_rate=1e-4", fails=True)
     assert "stage=fit" in text
-    assert "training.learning_rate: 0.0005 there, 0.0001 here" in text
+    assert "training.learning_rate: 0.0007 there, 0.0001 here" in text
     assert "Traceback" not in text
     assert summary["outcome"] == "failed"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -26,16 +27,20 @@ class IrdsDocuments(Documents):
 
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents."""
-        return (Document(doc.doc_id, doc.default_text()) for doc in _open(self._dataset_id, "docs").docs_iter())
+        with _downloading(self._dataset_id):
+            for doc in _open(self._dataset_id, "docs").docs_iter():
+                yield Document(doc.doc_id, doc.default_text())
 
     def count(self) -> int | None:
         """How many there are, as ir_datasets says."""
-        count: int | None = _open(self._dataset_id, "docs").docs_count()
+        with _downloading(self._dataset_id):
+            count: int | None = _open(self._dataset_id, "docs").docs_count()
         return count
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
         """Look documents up in the store that ir_datasets builds at the first call."""
-        found = self._store.get_many(doc_ids)
+        with _downloading(self._dataset_id):
+            found = self._store.get_many(doc_ids)
         return {doc_id: Document(doc_id, doc.default_text()) for doc_id, doc in found.items()}
 
     @cached_property
@@ -52,15 +57,17 @@ class IrdsTopics(Topics):
 
     def queries(self) -> Iterator[Query]:
         """Stream the queries."""
-        queries = _open(self._dataset_id, "queries").queries_iter()
-        return (Query(query.query_id, query.default_text()) for query in queries)
+        with _downloading(self._dataset_id):
+            for query in _open(self._dataset_id, "queries").queries_iter():
+                yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
         """Stream the judgements; none where the collection has none."""
         dataset = _open(self._dataset_id, "queries")
-        if not dataset.has_qrels():
-            return iter(())
-        return (Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance)) for qrel in dataset.qrels_iter())
+        if dataset.has_qrels():
+            with _downloading(self._dataset_id):
+                for qrel in dataset.qrels_iter():
+                    yield Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance))
 
 
 class IrdsExamples(ListedExamples):
@@ -77,8 +84,23 @@ class IrdsExamples(ListedExamples):
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The triples, in the collection's order."""
-        for number, pair in enumerate(_open(self._dataset_id, "docpairs").docpairs_iter(), 1):
-            yield f"{self._dataset_id}, triple {number}", [pair.query_id, pair.doc_id_a, pair.doc_id_b], None
+        with _downloading(self._dataset_id):
+            for number, pair in enumerate(_open(self._dataset_id, "docpairs").docpairs_iter(), 1):
+                yield f"{self._dataset_id}, triple {number}", [pair.query_id, pair.doc_id_a, pair.doc_id_b], None
+
+
+@contextmanager
+def _downloading(dataset_id: str) -> Iterator[None]:
+    """What ir_datasets says of a failed download, in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "download" not in str(error):
+            raise
+        raise DataError(
+            f"the files of {dataset_id} cannot be downloaded ({type(error).__name__}: {str(error)[:120]} …); try again "
+            f"with a network, or take local files with dataset=local or dataset=files"
+        ) from error
 
 
 def _open(dataset_id: str, part: str) -> Any:

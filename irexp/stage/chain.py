@@ -125,7 +125,8 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
             return path
         if kind == "checkpoint" and is_hub_name(value) and digest_in(str(value)) is None:
             return str(value)
-        raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {store.root / value} nor at {value}")
+        looked = " nor at ".join(dict.fromkeys([str(store.root / value), str(Path(value).expanduser().absolute())]))
+        raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {looked}")
     identity = identify(config, kind)
     if store.has(identity):
         return store.open(identity)

@@ -57,7 +57,7 @@ def run_job(config: DictConfig) -> None:
         check(config)
         run_stages(config, job, output)
         job.outcome = "done"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         job.outcome = "stopped"
         log.error("stopped; the same command goes on where it was")
         raise

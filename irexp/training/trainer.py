@@ -128,8 +128,6 @@ def _train(
         if last.is_file():
             log.info("going on with the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         if training.validate_every:
             return _keep_best(trainer, module, data, best, folder / "history.csv")
     return {"steps": float(data.steps)}

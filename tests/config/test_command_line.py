@@ -83,8 +83,9 @@ def test_faults_in_files_are_named_too(tmp_path: Path) -> None:
     [(), ("model=bm25",), ("stage=[index,search]",), ("-m", "model=sbert,bm25", "seed=1,2"), ("+hydra.verbose=true",)],
 )
 def test_what_is_right_passes(arguments: tuple[str, ...]) -> None:
-    """No false alarm."""
+    """No false alarm: with one fault added, that fault is all there is."""
     check_command_line(arguments, str(CONF))
+    assert _faults(*arguments, "seeed=1") == ["seeed: there is no such key; did you mean seed?"]
 
 
 def test_printing_flags_are_left_to_hydra() -> None:

@@ -100,6 +100,8 @@ def _train(
     working = folder / ".training"
     working.mkdir(exist_ok=True)
     last = working / "last.ckpt"
+    if not last.is_file():
+        (folder / "history.csv").unlink(missing_ok=True)  # of a training that was killed before its first checkpoint
     best = ModelCheckpoint(
         working,
         filename="best",

@@ -134,6 +134,15 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     assert not (killed / ".training").exists()
 
 
+def test_a_training_that_was_killed_at_once_begins_anew(compose: Compose, tmp_path: Path) -> None:
+    """What it left before its first checkpoint does not stay in the history."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "history.csv").write_text("step,name,value\n0,validation/nDCG@10,0.5\n")
+    fit(compose, folder, "training.steps=2")
+    assert [row["step"] for row in read_history(folder / "history.csv")] == ["0", "2"]
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Compose, tmp_path: Path) -> None:
     """Two processes' worth of randomness, one result."""
     fit(compose, tmp_path / "a")

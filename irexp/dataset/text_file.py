@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import logging
 import os
@@ -60,8 +61,8 @@ def lines_of(path: str) -> Iterator[Line]:
     with _open(file) as lines:
         try:
             for number, raw in enumerate(lines, 1):
-                text = raw.decode("utf-8-sig" if number == 1 else "utf8")
-                yield Line(text, f"{file}:{number}", offset)
+                mark = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+                yield Line(raw[mark:].decode("utf8"), f"{file}:{number}", offset + mark)
                 offset += len(raw)
         except UnicodeDecodeError as error:
             raise DataError(f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start})") from None
@@ -93,7 +94,7 @@ class RandomAccess:
 
     def read(self, start: int, end: int) -> str:
         """The text between two offsets; several processes may read at once."""
-        return os.pread(self._file.fileno(), end - start, start).decode("utf8").removeprefix("\ufeff")
+        return os.pread(self._file.fileno(), end - start, start).decode("utf8")
 
     def __reduce__(self) -> tuple[type[RandomAccess], tuple[str]]:
         return RandomAccess, (self._path,)  # a spawned process opens the file itself

@@ -123,10 +123,8 @@ def _train(
     trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=logger)
     with warnings.catch_warnings():
         _silence_what_is_meant()
-        if module.validation and not last.is_file():
-            trainer.validate(
-                module, data, verbose=False, weights_only=True
-            )  # the model as it comes, as step 0 of the history
+        if module.validation and not last.is_file():  # the model as it comes is step 0 of the history
+            trainer.validate(module, data, verbose=False, weights_only=True)
         if last.is_file():
             log.info("going on with the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)

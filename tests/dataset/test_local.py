@@ -35,11 +35,12 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("packed", ["", ".gz"])
 @pytest.mark.parametrize(("name", "text"), [("c.jsonl", JSONL), ("c.tsv", TSV), ("c.trec", TREC)])
-def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: str, packed: str) -> None:
-    """Three formats, packed or not, ids of any characters: the same two documents, in order and by id."""
-    documents = LocalDocuments(write(tmp_path / (name + packed), text))
+def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: str, packed: str, mark: str) -> None:
+    """Three formats, packed or not, with a byte-order mark or none, ids of any characters: the same documents."""
+    documents = LocalDocuments(write(tmp_path / (name + packed), mark + text))
     assert list(documents) == list(documents) == EXPECTED
     assert documents.count() == 2
     assert documents.get_many(["β/2 x", "c", "a"]) == {"a": EXPECTED[0], "β/2 x": EXPECTED[1]}

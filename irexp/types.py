@@ -62,12 +62,14 @@ class Example(NamedTuple):
 class Tokens:
     """A padded batch of token sequences.
 
-    `pooling_mask_BL` is the attention mask less what pooling leaves out (a prompt, where the checkpoint says so).
+    `pooling_mask_BL` is the attention mask less what takes no part in the embedding: a prompt, where the checkpoint
+    says so; punctuation, where the model says so. `type_ids_BL` tells the document from the query in a pair.
     """
 
     input_ids_BL: Tensor
     attention_mask_BL: Tensor
     pooling_mask_BL: Tensor
+    type_ids_BL: Tensor | None = None
 
     def to(self, device: torch.device) -> Tokens:
         """The batch on a device."""
@@ -75,11 +77,24 @@ class Tokens:
             self.input_ids_BL.to(device, non_blocking=True),
             self.attention_mask_BL.to(device, non_blocking=True),
             self.pooling_mask_BL.to(device, non_blocking=True),
+            None if self.type_ids_BL is None else self.type_ids_BL.to(device, non_blocking=True),
         )
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What a bi-encoder makes of a batch of texts: one vector each, in fp32 unless autocast says otherwise."""
+    """One vector a text, in fp32 unless autocast says otherwise: dense, or with a dimension for each word."""
 
     vectors_BH: Tensor
+
+
+@dataclass(frozen=True)
+class TokenEmbeddings:
+    """A vector for some tokens of a text.
+
+    `mask_BL` says which count; with `token_ids_BL` only vectors of the same token are compared.
+    """
+
+    vectors_BLH: Tensor
+    mask_BL: Tensor
+    token_ids_BL: Tensor | None = None

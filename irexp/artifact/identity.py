@@ -25,9 +25,13 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "seed",
         "model",
         "loss",
+        "regularizer",
+        "adapter",
         "dataset.documents",
         "dataset.train",
         "dataset.dev",
+        "artifact.negatives",
+        "negatives",
         "training",
         "optimizer",
         "schedule",
@@ -38,11 +42,14 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
 }
 
+#: What a run is made from when another one is re-ranked.
+RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.documents", "dataset.test", "re_rank")
+
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
 CONTENT_VERSION = {"checkpoint": 1, "encoding": 1, "index": 1, "run": 1, "measures": 1}
 
-#: Keys that are for people or for Hydra and say nothing about content.
-_NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+#: Keys that are for people or for Hydra and say nothing about content; candidates enter as a run's digest.
+_NOT_CONTENT = {"name", "candidates", "_partial_", "_convert_", "_recursive_"}
 
 _IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
 
@@ -73,8 +80,8 @@ def identify(config: DictConfig, kind: str) -> Identity:
             made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
         else:
             made_from[path] = lineage[path] = canonical(_select(config, path), key=path)
-    made_from = {path: value for path, value in made_from.items() if value is not None}
-    lineage = {path: value for path, value in lineage.items() if value is not None}
+    made_from = {path: value for path, value in made_from.items() if value not in (None, {})}
+    lineage = {path: value for path, value in lineage.items() if value not in (None, {})}
     subject = f"{_for_people(config, 'model.name')}.{_for_people(config, 'dataset.name')}"
     return Identity(kind, f"{kind}/{subject}-{digest_of(made_from)}", made_from, lineage)
 
@@ -83,7 +90,14 @@ def _ingredients(config: DictConfig, kind: str) -> tuple[str, ...]:
     """The paths of what a kind is made from; a model that is not trained is made from no data and no loss."""
     if kind == "checkpoint" and OmegaConf.select(config, "training.steps") == 0:
         return ("seed", "model")
+    if kind == "run" and is_re_ranking(config):
+        return RE_RANKED
     return MADE_FROM[kind]
+
+
+def is_re_ranking(config: DictConfig) -> bool:
+    """Whether the run is another one, re-ranked, rather than what an index finds."""
+    return OmegaConf.select(config, "re_rank.candidates") is not None
 
 
 def digest_of(made_from: dict[str, Any]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irexp.types import UserError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 #: Positions that models of the RoBERTa kind keep for padding.
 _RESERVED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
@@ -21,18 +24,20 @@ _UNUSED = ("pooler.",)
 class Backbone(ABC):
     """Any Hugging Face encoder or decoder, or the encoder of an encoder-decoder.
 
-    A subclass says where it lies; constructing it reads nothing.
+    A subclass says where it lies; constructing it reads nothing. `key_mapping` renames weights while they are read.
     """
 
     trust_remote_code: bool = False
     attn_implementation: str | None = None
+    dtype: str = "float32"
+    key_mapping: dict[str, str] | None = None
 
     @abstractmethod
     def location(self) -> tuple[str, str | None]:
         """A folder or hub name, and the revision; what is not there is an error here."""
 
     def load_encoder(self) -> PreTrainedModel:
-        """The encoder in fp32, without a pooler that nothing reads.
+        """The encoder, without a pooler that nothing reads.
 
         Raises:
             UserError: if it cannot be found, or lacks a weight.
@@ -40,21 +45,98 @@ class Backbone(ABC):
         from transformers import AutoModel, AutoModelForTextEncoding
 
         config = self._read("AutoConfig")
-        loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        more = {"attn_implementation": self.attn_implementation} if self.attn_implementation else {}
-        encoder, information = self._read(
-            loader, output_loading_info=True, dtype="float32", use_safetensors=True, **more
+        encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel)
+        self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
+        if getattr(encoder, "pooler", None) is not None:
+            setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for
+        return encoder
+
+    def load_masked_lm(self) -> PreTrainedModel:
+        """The encoder with its masked-language-model head.
+
+        Raises:
+            UserError: if its architecture or its weights have no such head.
+        """
+        name, _ = self.location()
+        if "masked" not in self._heads():
+            raise UserError(f"{name} has no masked-language-model head, which this model needs: its kind has none")
+        encoder, missing = self._load("AutoModelForMaskedLM")
+        if missing:
+            raise UserError(
+                f"{name} has no masked-language-model head, which this model needs: its weights lack "
+                f"{', '.join(missing[:4])}; take a checkpoint that was saved with its head"
+            )
+        return encoder
+
+    def load_classifier(self, labels: int, *, has_head: bool) -> PreTrainedModel:
+        """The encoder with a classification head of one or two logits.
+
+        Args:
+            labels: the logits.
+            has_head: whether the weights must hold the head; else it is drawn by torch's global generator.
+        """
+        if "classifier" not in self._heads():
+            name, _ = self.location()
+            raise UserError(f"{name} is of a kind that has no classification head, which this model needs")
+        model, missing = self._load("AutoModelForSequenceClassification", num_labels=labels)
+        prefix = f"{model.base_model_prefix}."
+        if not has_head:
+            missing = [key for key in missing if key.startswith(prefix) and not any(part in key for part in _UNUSED)]
+        self._refuse(model, missing)
+        return model
+
+    def load_language_model(self) -> PreTrainedModel:
+        """A decoder or an encoder-decoder with its language-model head.
+
+        Raises:
+            UserError: if it is neither.
+        """
+        heads = self._heads()
+        name, _ = self.location()
+        if not heads & {"seq2seq", "causal"}:
+            raise UserError(f"{name} is neither a decoder nor an encoder-decoder, one of which this model needs")
+        model, missing = self._load("AutoModelForSeq2SeqLM" if "seq2seq" in heads else "AutoModelForCausalLM")
+        self._refuse(model, missing)
+        return model
+
+    def _heads(self) -> set[str]:
+        """The heads that transformers has for this kind of model."""
+        from transformers.models.auto import modeling_auto as auto
+
+        config = self._read("AutoConfig")
+        mappings = {
+            "masked": auto.MODEL_FOR_MASKED_LM_MAPPING,
+            "classifier": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+            "causal": auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+            "seq2seq": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+        }
+        remote = getattr(config, "auto_map", None) or {}
+        return {head for head, mapping in mappings.items() if type(config) in mapping} | (
+            set(mappings) if remote else set()
         )
-        missing = [key for key in information["missing_keys"] if not any(part in f"{key}" for part in _UNUSED)]
+
+    def _load(self, loader: Any, **options: Any) -> tuple[PreTrainedModel, list[str]]:
+        """A model and the weights it lacks; what of a checkpoint is not used is logged by name."""
+        if self.attn_implementation:
+            options["attn_implementation"] = self.attn_implementation
+        if self.key_mapping:
+            options["key_mapping"] = self.key_mapping
+        name, _ = self.location()
+        folder = Path(name)
+        if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
+            options["use_safetensors"] = any(folder.glob("*.safetensors"))
+        model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
+        if unexpected := sorted(map(str, information["unexpected_keys"])):
+            log.info("%s: %d weights are not used: %s", name, len(unexpected), ", ".join(unexpected[:4]))
+        return model, sorted(map(str, information["missing_keys"]))
+
+    def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
         if missing:
             name, _ = self.location()
             raise UserError(
-                f"{name} lacks {len(missing)} weights of {type(encoder).__name__}, such as {sorted(missing)[0]}: "
+                f"{name} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}: "
                 f"it was saved from another architecture, or is damaged"
             )
-        if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None  # unused parameters, which distributed training would wait for
-        return encoder  # type: ignore[no-any-return]
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, as it was saved."""

@@ -22,7 +22,10 @@ ALLOWED_PACKAGES = ("irexp", "torch", "lightning", "transformers", "peft")
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 #: What the runner hands to a stage or a logger beside the configuration.
-_GIVEN_BY_RUNNER = {"folder", "checkpoint", "encoding", "index_folder", "run", "logger", "save_dir", "group"}
+_GIVEN_BY_RUNNER = {
+    *("folder", "checkpoint", "encoding", "index_folder", "run", "negatives_run", "candidates"),
+    *("logger", "save_dir", "group"),
+}
 
 
 def component_faults(config: DictConfig) -> list[str]:

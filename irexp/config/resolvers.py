@@ -4,13 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.artifact.candidates import Section, candidates_of
 from irexp.artifact.identity import identify
 
 
 def register_resolvers() -> None:
-    """Register `${artifact:kind}`, `${artifact_of:experiment,kind}` and `${folder_name:path}`."""
+    """Register `${artifact:kind}`, `${candidates:section}` and `${folder_name:path}`."""
     OmegaConf.register_new_resolver("artifact", _artifact, replace=True)
-    OmegaConf.register_new_resolver("artifact_of", _artifact_of, replace=True)
+    OmegaConf.register_new_resolver("candidates", _candidates, replace=True)
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
@@ -19,11 +20,9 @@ def _artifact(kind: str, *, _root_: DictConfig) -> str:
     return identify(_root_, kind).name
 
 
-def _artifact_of(experiment: str, kind: str) -> str:
-    """The identifier of what another experiment makes, such as the run that is re-ranked."""
-    from hydra import compose
-
-    return str(compose(config_name="config", overrides=[f"experiment={experiment}"]).artifact[kind])
+def _candidates(section: Section, *, _root_: DictConfig) -> str | None:
+    """The run of another experiment that a section names."""
+    return candidates_of(_root_, section)
 
 
 def _folder_name(path: str | None) -> str:

@@ -38,9 +38,27 @@ class Training:
     precision: str
     validate_every: int | None
     validation_documents: int | None
+    validation_depth: int
     validation_queries: int | None
     select_by: str
     patience: int | None
+
+
+@dataclass
+class Negatives:
+    """The documents that a training query is compared with beside its relevant one; conf/negatives."""
+
+    candidates: Any
+    depth: int | None
+    count: int | None
+
+
+@dataclass
+class ReRank:
+    """What is re-ranked, if anything; conf/re_rank."""
+
+    candidates: Any
+    depth: int | None
 
 
 @dataclass
@@ -91,9 +109,11 @@ class Machine:
 class Artifact:
     """Identifiers, each a digest of what determines the content; or a path or hub name of something from elsewhere."""
 
+    negatives: str | None = "${candidates:negatives}"
     checkpoint: str | None = "${artifact:checkpoint}"
     encoding: str | None = "${artifact:encoding}"
     index: str | None = "${artifact:index}"
+    candidates: str | None = "${candidates:re_rank}"
     run: str | None = "${artifact:run}"
     measures: str | None = "${artifact:measures}"
 
@@ -112,8 +132,10 @@ class Config:
     seed: int
     dataset: Dataset
     training: Training
+    negatives: Negatives
     encoding: Encoding
     search: Search
+    re_rank: ReRank
     evaluation: Evaluation
     machine: Machine
     paths: Paths
@@ -122,6 +144,8 @@ class Config:
     backbone: Any = None
     index: Any = None
     loss: Any = None
+    regularizer: Any = None
+    adapter: Any = None
     optimizer: Any = None
     schedule: Any = None
     logger: Any = None
@@ -133,6 +157,8 @@ class Config:
 RECORDS: dict[str, type] = {
     "dataset": Dataset,
     "training": Training,
+    "negatives": Negatives,
+    "re_rank": ReRank,
     "encoding": Encoding,
     "search": Search,
     "evaluation": Evaluation,

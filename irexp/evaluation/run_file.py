@@ -60,6 +60,15 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
             file.write(f"{query_id}\tQ0\t{scored.doc_id}\t{rank}\t{score!r}\t{tag}\n")
 
 
+def read_heads(path: Path, depth: int) -> dict[str, list[str]]:
+    """The best documents of each query of a run, in the order of their scores; equal ids are one string."""
+    ids: dict[str, str] = {}
+    score_of: dict[str, dict[str, float]] = {}
+    for query_id, doc_id, score in read_run(path):
+        score_of.setdefault(query_id, {})[ids.setdefault(doc_id, doc_id)] = score
+    return {query_id: in_rank_order(scores)[:depth] for query_id, scores in score_of.items()}
+
+
 def read_run(path: Path) -> Iterator[ScoredDoc]:
     """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
 

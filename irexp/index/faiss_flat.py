@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from irexp.index.index import Index, Rows, Vectors
+from irexp.index.index import Index, Rows, Scores
+from irexp.index.vectors import Vectors
 from irexp.types import UserError
 
 _FILE = "vectors.faiss"
@@ -44,15 +45,18 @@ def _is_installed(distribution: str) -> bool:
 class FaissFlat(Index):
     """Every vector compared with every query."""
 
+    takes = "dense"
+
     def __init__(self) -> None:
         """An empty index; its dimensions are those of the first vectors."""
         self._index: Any = None
 
-    def add(self, vector_NH: Vectors) -> None:
+    def add(self, vectors: Vectors) -> None:
         """Add a batch of document vectors."""
+        assert isinstance(vectors, np.ndarray)
         if self._index is None:
-            self._index = import_faiss().IndexFlatIP(vector_NH.shape[1])
-        self._index.add(np.ascontiguousarray(vector_NH))
+            self._index = import_faiss().IndexFlatIP(vectors.shape[1])
+        self._index.add(np.ascontiguousarray(vectors))
 
     def save(self, folder: Path) -> None:
         """Write the vectors."""
@@ -70,18 +74,19 @@ class FaissFlat(Index):
     def __len__(self) -> int:
         return int(self._index.ntotal) if self._index is not None else 0
 
-    def search(self, query_BH: Vectors, depth: int) -> tuple[Vectors, Rows]:
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query.
 
         faiss multiplies matrices only above a threshold that counts queries times dimensions, and below it compares
         pair by pair, seven times slower at 64 queries; the threshold is lowered to one.
         """
+        assert isinstance(queries, np.ndarray)
         faiss = import_faiss()
-        if query_BH.shape[1] != self._index.d:
+        if queries.shape[1] != self._index.d:
             raise UserError(
-                f"the queries have {query_BH.shape[1]} dimensions and the index {self._index.d}: "
+                f"the queries have {queries.shape[1]} dimensions and the index {self._index.d}: "
                 f"the checkpoint is not the one that encoded the documents"
             )
         faiss.cvar.distance_compute_blas_threshold = 1
-        score_BK, row_BK = self._index.search(np.ascontiguousarray(query_BH), min(depth, len(self)))
+        score_BK, row_BK = self._index.search(np.ascontiguousarray(queries), min(depth, len(self)))
         return score_BK, row_BK

@@ -1,7 +1,8 @@
 """The interface of every search engine: add vectors in batches, save, load memory-mapped, search in batches.
 
 An index sees vectors and row numbers, never a model and never a document id; `irexp.index.ranking` turns rows into ids.
-Similarity is always the inner product, the larger the better: a model whose similarity is the cosine normalises.
+Similarity is always the inner product, or sums and maxima of it, the larger the better: a model whose similarity is
+the cosine normalises.
 
 Shapes: B queries, N documents, H embedding dimensions, K results per query.
 """
@@ -12,15 +13,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
+from irexp.index.vectors import Representation, Vectors
+
+Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
 class Index(ABC):
-    """A searchable set of vectors; rows are numbered in the order in which they were added."""
+    """A searchable set of vectors; rows are numbered in the order in which they were added.
+
+    Attributes:
+        takes: the kind of vectors.
+    """
+
+    takes: Representation
 
     @abstractmethod
-    def add(self, vector_NH: Vectors) -> None:
+    def add(self, vectors: Vectors) -> None:
         """Add a batch of document vectors."""
 
     @abstractmethod
@@ -36,7 +45,7 @@ class Index(ABC):
         """How many documents it holds."""
 
     @abstractmethod
-    def search(self, query_BH: Vectors, depth: int) -> tuple[Vectors, Rows]:
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query.
 
         Returns:

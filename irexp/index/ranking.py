@@ -3,38 +3,39 @@
 Score descending, then document id. An engine may cut a group of equal scores anywhere; where the cut at `depth` falls
 into such a group, more is asked for until the group is whole.
 
-Shapes: B queries, H embedding dimensions.
+Shapes: B queries, K results per query.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from irexp.index.index import Index, Vectors
+from irexp.index.index import Index, Scores
+from irexp.index.vectors import Vectors, count, first_faulty, take
 from irexp.types import UserError
 
 #: Documents of one query with their scores, best first.
 Ranking = list[tuple[str, float]]
 
 
-def rank(index: Index, query_BH: Vectors, depth: int, *, doc_ids: Sequence[str]) -> list[Ranking]:
+def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) -> list[Ranking]:
     """The best `depth` documents of each query.
 
     Args:
         index: any engine.
-        query_BH: the queries' vectors.
+        queries: the queries' vectors.
         depth: documents a query; fewer where the engine finds fewer.
         doc_ids: the id of each row.
 
     Raises:
         UserError: if a query's vector is not finite.
     """
-    if not np.isfinite(query_BH).all():  # engines drop such scores without a word
+    if first_faulty(queries) is not None:  # engines drop such scores without a word
         raise UserError("the embedding of a query is not a number; look at the checkpoint")
-    rankings: list[Ranking] = [[] for _ in range(len(query_BH))]
-    open_queries, asked = np.arange(len(query_BH)), min(depth + 1, len(index))
+    rankings: list[Ranking] = [[] for _ in range(count(queries))]
+    open_queries, asked = np.arange(count(queries)), min(depth + 1, len(index))
     while len(open_queries):
-        score_BK, row_BK = index.search(query_BH[open_queries], asked)
+        score_BK, row_BK = index.search(take(queries, open_queries), asked)
         still_open = []
         for query, scores, rows in zip(open_queries.tolist(), score_BK, row_BK, strict=True):
             is_cut = asked < len(index) and asked > depth and scores[depth - 1] == scores[-1] and rows[-1] >= 0
@@ -46,7 +47,7 @@ def rank(index: Index, query_BH: Vectors, depth: int, *, doc_ids: Sequence[str])
     return rankings
 
 
-def _order(scores: Vectors, rows: np.ndarray, depth: int, doc_ids: Sequence[str]) -> Ranking:
+def _order(scores: Scores, rows: np.ndarray, depth: int, doc_ids: Sequence[str]) -> Ranking:
     """Sort by score descending and id ascending; rows of -1 are no result."""
     found = [(doc_ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
     return sorted(found, key=lambda result: (-result[1], result[0]))[:depth]

@@ -1,9 +1,9 @@
 """An encoding on disk: document vectors with their ids, in memory-mapped shards.
 
-A shard exists when its ids do: vectors are written first, under a temporary name, and ids last, so that a killed
-process loses at most the shard on its way.
+A shard is a few arrays (`shard-00000.vectors.npy`, …) and its ids. It exists when its ids do: arrays are written
+first, and ids last, so that a killed process loses at most the shard on its way.
 
-Shapes: N documents, H embedding dimensions.
+Shapes: N documents, H embedding dimensions, T tokens of all documents.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from irexp.index.ids import IdList
-from irexp.index.index import Vectors
+from irexp.index.vectors import Representation, TokenVectors, Vectors, count, dim, first_faulty, representation, take
 from irexp.types import UserError
 
 SUMMARY = "encoding.json"
+
+#: Values that `Encoding.batches` reads at once.
+_BATCH_VALUES = 2**25
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class ShardWriter:
@@ -35,57 +41,62 @@ class ShardWriter:
         """Take up a folder; whatever was half-written in it is removed."""
         self._folder, self._dtype = folder, np.dtype(dtype)
         self._counts: list[int] = []
-        self._dim: int | None = None
+        self._first: Vectors | None = None
         while (shard := self._complete_shard(len(self._counts))) is not None:
-            self._counts.append(shard[0])
-            self._dim = shard[1]
+            self._counts.append(count(shard))
+            self._first = self._first if self._first is not None else shard
         for path in folder.iterdir():
             if not any(path.name.startswith(_name(number)) for number in range(len(self._counts))):
                 path.unlink()
         self.finished = sum(self._counts)
 
-    def write(self, doc_ids: Sequence[str], vector_NH: Vectors) -> None:
+    def write(self, doc_ids: Sequence[str], vectors: Vectors) -> None:
         """Write one shard."""
-        assert len(doc_ids) == len(vector_NH) > 0
+        assert len(doc_ids) == count(vectors) > 0
         with np.errstate(over="ignore"):
-            stored_NH = vector_NH.astype(self._dtype)
-        faulty_N = ~np.isfinite(stored_NH).all(axis=1)
-        if faulty_N.any():
-            row = int(faulty_N.argmax())
-            largest = np.abs(vector_NH[row]).max()
+            arrays = _to_arrays(vectors, self._dtype)
+        stored = _from_arrays(arrays)
+        if (row := first_faulty(stored)) is not None:
+            faulty = _to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
+            largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
             raise UserError(
                 f"the embedding of document {doc_ids[row]!r} has a value of {largest} that {self._dtype} cannot hold; "
                 f"use encoding.dtype=float32, and if it is nan, look at the checkpoint"
             )
         prefix = self._folder / _name(len(self._counts))
-        temporary = prefix.with_suffix(".partial")
-        with open(temporary, "wb") as file:
-            stored_NH.tofile(file)
-        os.replace(temporary, _vectors_path(prefix))
+        for name, array in arrays.items():
+            np.save(prefix.with_name(f"{prefix.name}.{name}.npy"), array)
         IdList.write(self._folder / "partial", doc_ids)
         for suffix in (".ends", ".ids"):  # the ids last
             os.replace(self._folder / f"partial{suffix}", prefix.with_name(prefix.name + suffix))
         (self._folder / SUMMARY).unlink(missing_ok=True)
-        self._counts.append(len(doc_ids))
-        self._dim = vector_NH.shape[1]
-        self.finished += len(doc_ids)
+        self._counts.append(count(vectors))
+        self._first = self._first if self._first is not None else take(vectors, slice(0, 1))
+        self.finished += count(vectors)
 
     def close(self) -> None:
         """Write the summary, which makes the shards an encoding."""
-        summary = {"count": self.finished, "dim": self._dim, "dtype": self._dtype.name, "shards": self._counts}
+        assert self._first is not None
+        summary = {
+            "representation": representation(self._first),
+            "count": self.finished,
+            "dim": dim(self._first),
+            "dtype": self._dtype.name,
+            "shards": self._counts,
+        }
         (self._folder / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf8")
 
-    def _complete_shard(self, number: int) -> tuple[int, int] | None:
-        """Documents and dimensions of a shard, if all its files are there and agree."""
+    def _complete_shard(self, number: int) -> Vectors | None:
+        """A shard, if all its files are there and agree."""
         prefix = self._folder / _name(number)
-        paths = [_vectors_path(prefix), prefix.with_name(prefix.name + ".ends"), prefix.with_name(prefix.name + ".ids")]
-        if not all(path.is_file() for path in paths):
+        ends = prefix.with_name(prefix.name + ".ends")
+        if not ends.is_file() or not prefix.with_name(prefix.name + ".ids").is_file():
             return None
-        count = paths[1].stat().st_size // 8
-        values = paths[0].stat().st_size // self._dtype.itemsize
-        if count == 0 or values % count:
+        try:
+            shard = _open_shard(prefix)
+        except UserError:
             return None
-        return count, values // count
+        return shard if 0 < count(shard) == ends.stat().st_size // 8 else None
 
 
 class Encoding:
@@ -98,38 +109,57 @@ class Encoding:
             UserError: if a file is missing or has the wrong size.
         """
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf8"))
+        self.representation: Representation = summary["representation"]
         self.dim: int = summary["dim"]
         self._counts: list[int] = summary["shards"]
         prefixes = [folder / _name(number) for number in range(len(self._counts))]
-        dtype = np.dtype(summary["dtype"])
-        self._shards = [
-            _open_shard(prefix, dtype, count, self.dim) for prefix, count in zip(prefixes, self._counts, strict=True)
-        ]
+        self._shards = [_open_shard(prefix) for prefix in prefixes]
+        if [count(shard) for shard in self._shards] != self._counts:
+            raise UserError(f"{folder} is damaged: its shards hold other documents than {SUMMARY} says; encode again")
         self.ids = IdList(prefixes)
 
     def __len__(self) -> int:
         return sum(self._counts)
 
-    def batches(self, size: int = 65_536) -> Iterator[Vectors]:
-        """The vectors in order, in fp32, at most `size` at once."""
-        for shard_NH in self._shards:
-            for start in range(0, len(shard_NH), size):
-                yield np.asarray(shard_NH[start : start + size], dtype=np.float32)
+    def batches(self, size: int | None = None) -> Iterator[Vectors]:
+        """The vectors in order, in fp32, at most `size` documents at once; None for some hundred megabytes."""
+        for shard in self._shards:
+            held = sum(array.size for array in _to_arrays(shard, None).values())
+            rows = size or max(1, _BATCH_VALUES * count(shard) // max(1, held))
+            for start in range(0, count(shard), rows):
+                arrays = _to_arrays(take(shard, slice(start, start + rows)), np.dtype(np.float32))
+                yield _from_arrays(arrays)
 
 
-def _open_shard(prefix: Path, dtype: np.dtype[Any], count: int, dim: int) -> NDArray[Any]:
-    path = _vectors_path(prefix)
-    wanted = count * dim * dtype.itemsize
-    if not path.is_file() or path.stat().st_size != wanted:
-        raise UserError(
-            f"{path} is missing or damaged: {wanted:,} bytes are needed; remove its folder and encode again"
-        )
-    return np.memmap(path, dtype=dtype, mode="r", shape=(count, dim))
+def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
+    """The arrays that a shard is made of; values in `dtype`, None for as they are."""
+    if isinstance(vectors, np.ndarray):
+        return {"vectors": vectors.astype(dtype) if dtype else vectors}
+    if isinstance(vectors, TokenVectors):
+        values = vectors.vectors_TH.astype(dtype) if dtype else vectors.vectors_TH
+        ids = {} if vectors.token_ids_T is None else {"token_ids": vectors.token_ids_T}
+        return {"vectors": values, "starts": vectors.starts_N1, **ids}
+    values = vectors.data.astype(dtype) if dtype else vectors.data
+    return {"data": values, "indices": vectors.indices, "indptr": vectors.indptr, "dim": np.array(vectors.shape[1])}
+
+
+def _from_arrays(arrays: Arrays) -> Vectors:
+    if "data" in arrays:
+        shape = (len(arrays["indptr"]) - 1, int(arrays["dim"]))
+        return scipy.sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+    if "starts" in arrays:
+        return TokenVectors(arrays["vectors"], arrays["starts"], arrays.get("token_ids"))
+    return arrays["vectors"]
+
+
+def _open_shard(prefix: Path) -> Vectors:
+    paths = sorted(prefix.parent.glob(f"{prefix.name}.*.npy"))
+    try:
+        arrays: Arrays = {path.name.split(".")[1]: np.load(path, mmap_mode="r") for path in paths}
+        return _from_arrays(arrays)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{prefix} is incomplete or damaged ({error}); remove its folder and encode again") from error
 
 
 def _name(number: int) -> str:
     return f"shard-{number:05}"
-
-
-def _vectors_path(prefix: Path) -> Path:
-    return prefix.with_name(prefix.name + ".vectors")

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from irexp.loss.loss import Loss
-from irexp.types import UserError
+from irexp.loss.loss import Loss, check_negatives, check_temperature
 
 
 class InfoNCE(Loss):
@@ -29,9 +28,7 @@ class InfoNCE(Loss):
             in_batch: whether the documents of the other queries are negatives.
         """
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"loss.temperature={temperature}: it divides scores and must be above 0")
-        self.temperature, self.in_batch = temperature, in_batch
+        self.temperature, self.in_batch = check_temperature(temperature), in_batch
 
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
         """Mean over the queries; the positive is the document with the largest target.
@@ -43,12 +40,7 @@ class InfoNCE(Loss):
         Raises:
             UserError: if no query has a negative, so that there is nothing to learn.
         """
-        is_left_out_BN = target_BN.isnan()
-        if (~is_left_out_BN).sum() <= len(target_BN):
-            raise UserError(
-                "no query of the batch has a negative: use training.batch_size > 1 with in-batch negatives, or "
-                "examples with negatives"
-            )
-        positive_B = target_BN.masked_fill(is_left_out_BN, -torch.inf).argmax(dim=1)
-        logit_BN = (score_BN.float() / self.temperature).masked_fill(is_left_out_BN, -torch.inf)
+        is_present_BN = check_negatives(target_BN)
+        positive_B = target_BN.masked_fill(~is_present_BN, -torch.inf).argmax(dim=1)
+        logit_BN = (score_BN.float() / self.temperature).masked_fill(~is_present_BN, -torch.inf)
         return cross_entropy(logit_BN, positive_B)

@@ -5,32 +5,34 @@ Shapes: B queries, N documents, L tokens, H embedding dimensions.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy.sparse
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from irexp.index.compare import compare
+from irexp.index.vectors import Representation, TokenVectors, Vectors, join, take
 from irexp.model.batching import token_budget_batches
-from irexp.types import Embeddings, Tokens
+from irexp.model.maxsim import maxsim
+from irexp.model.model import BUDGET, Model
+from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
-Vectors = NDArray[np.float32]
-
-#: Tokens that the conveniences encode at once.
-_BUDGET = 8192
+#: What an encoder makes of a batch.
+Encoded = Embeddings | TokenEmbeddings
 
 
-class BiEncoder(nn.Module, ABC):
-    """A model with one embedding a text.
+class BiEncoder(Model):
+    """A model that embeds queries and documents apart.
 
     Attributes:
-        name: what tables and folders call it.
+        representation: one dense vector a text, one sparse vector, or a vector for each token.
         embedding_dim: H.
     """
 
-    name: str
+    representation: Representation
     embedding_dim: int
 
     @abstractmethod
@@ -46,40 +48,61 @@ class BiEncoder(nn.Module, ABC):
         """A batch of what the tokenize methods return."""
 
     @abstractmethod
-    def encode_queries(self, tokens: Tokens) -> Embeddings:
+    def encode_queries(self, tokens: Tokens) -> Encoded:
         """Embeddings of queries."""
 
     @abstractmethod
-    def encode_documents(self, tokens: Tokens) -> Embeddings:
+    def encode_documents(self, tokens: Tokens) -> Encoded:
         """Embeddings of documents."""
 
-    def similarity(self, query: Embeddings, document: Embeddings) -> Tensor:
-        """score_BN, the inner products of all queries with all documents, in fp32."""
-        with torch.autocast(query.vectors_BH.device.type, enabled=False):
-            return query.vectors_BH.float() @ document.vectors_BH.float().T
+    def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
+        """score_BN of all queries with all documents, in fp32; several where several are trained at once."""
+        with torch.autocast(self.device.type, enabled=False):
+            if isinstance(query, Embeddings) and isinstance(document, Embeddings):
+                return [query.vectors_BH.float() @ document.vectors_BH.float().T]
+            assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
+            return [maxsim(query, document)]
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Embeddings of queries as an array (B, H), outside of training."""
+        """Embeddings of queries, outside of training: an array (B, H), a sparse one, or ragged token vectors."""
         return self._embed(self.tokenize_queries(texts), self.encode_queries, is_query=True)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Embeddings of documents as an array (N, H), outside of training."""
+        """Embeddings of documents, outside of training, likewise."""
         return self._embed(self.tokenize_documents(texts), self.encode_documents, is_query=False)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
         """How well documents answer a query: score_N, or score_BN for several queries."""
         queries = [query] if isinstance(query, str) else list(query)
-        query_BH, document_NH = self.embed_queries(queries), self.embed_documents(documents)
-        score_BN = torch.from_numpy(query_BH) @ torch.from_numpy(document_NH).T
+        score_BN = torch.from_numpy(compare(self.embed_queries(queries), self.embed_documents(documents)))
         return score_BN[0] if isinstance(query, str) else score_BN
 
+    def to_vectors(self, encoded: Encoded) -> Vectors:
+        """Embeddings as they are stored and searched, in fp32."""
+        if isinstance(encoded, TokenEmbeddings):
+            mask_BL = encoded.mask_BL.bool()
+            ids_BL = encoded.token_ids_BL
+            return TokenVectors(
+                encoded.vectors_BLH[mask_BL].float().cpu().numpy(),
+                np.concatenate([[0], mask_BL.sum(dim=1).cumsum(dim=0).cpu().numpy()]).astype(np.int64),
+                None if ids_BL is None else ids_BL[mask_BL].cpu().numpy().astype(np.int32),
+            )
+        vector_BH = encoded.vectors_BH.float().cpu().numpy()
+        return scipy.sparse.csr_array(vector_BH) if self.representation == "sparse" else vector_BH
+
     @torch.inference_mode()
-    def _embed(self, token_ids: list[list[int]], encode: Callable[[Tokens], Embeddings], *, is_query: bool) -> Vectors:
-        was_training, device = self.training, next(self.parameters()).device
+    def _embed(self, token_ids: list[list[int]], encode: Callable[[Tokens], Encoded], *, is_query: bool) -> Vectors:
+        was_training = self.training
         self.eval()
-        vector_NH = np.empty((len(token_ids), self.embedding_dim), dtype=np.float32)
-        for batch in token_budget_batches([len(tokens) for tokens in token_ids], _BUDGET):
+        parts, rows = [], []
+        for batch in token_budget_batches([len(tokens) for tokens in token_ids], BUDGET):
             tokens = self.pad([token_ids[position] for position in batch], is_query=is_query)
-            vector_NH[batch] = encode(tokens.to(device)).vectors_BH.float().cpu().numpy()
+            parts.append(self.to_vectors(encode(tokens.to(self.device))))
+            rows += batch
         self.train(was_training)
-        return vector_NH
+        return in_order(parts, rows) if parts else np.empty((0, self.embedding_dim), dtype=np.float32)
+
+
+def in_order(parts: Sequence[Vectors], rows: Sequence[int]) -> Vectors:
+    """The vectors of batches, put back to where their texts were."""
+    return take(join(parts), np.argsort(np.asarray(rows, dtype=np.int64)))

@@ -10,15 +10,16 @@ Shapes: B texts, L tokens, H dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, max_positions
-from irexp.model.bi_encoder import BiEncoder
+from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.pooling import Pooling, check_pooling, pool
+from irexp.model.text import pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 #: The activations of a projection, named as in torch.nn.
 Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"]
-
-#: What is read of a text if neither the configuration nor the checkpoint says.
-_QUERY_LENGTH, _DOCUMENT_LENGTH = 32, 256
 
 
 class Projection(nn.Module):
@@ -69,13 +67,7 @@ class Tower(nn.Module):
 
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
         """Token ids, cut to a length."""
-        if not texts:
-            return []
-        limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
-        encoded = self.tokenizer(
-            [prompt + text for text in texts], padding=False, return_attention_mask=False, verbose=False, **limits
-        )
-        return encoded["input_ids"]  # type: ignore[no-any-return]
+        return tokenize(self.tokenizer, [prompt + text for text in texts], length)
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
@@ -95,6 +87,8 @@ class Tower(nn.Module):
 class DenseBiEncoder(BiEncoder):
     """A bi-encoder with one dense vector a text."""
 
+    representation = "dense"
+
     def __init__(
         self,
         backbone: Backbone,
@@ -111,6 +105,9 @@ class DenseBiEncoder(BiEncoder):
         document_prompt: str = "",
         pool_prompt: bool = True,
         query_backbone: Backbone | None = None,
+        append_eos: bool = False,
+        truncate_dim: int | None = None,
+        matryoshka_dims: Sequence[int] = (),
     ) -> None:
         """Load the encoders.
 
@@ -128,6 +125,10 @@ class DenseBiEncoder(BiEncoder):
             document_prompt: what is put in front of every document.
             pool_prompt: whether the prompt's tokens take part in the pooling.
             query_backbone: an encoder of its own for queries.
+            append_eos: whether the end token is put behind every text (decoders whose tokenizer does not do it).
+            truncate_dim: dimensions of the vectors that are kept; None for all.
+            matryoshka_dims: further numbers of leading dimensions that are trained beside the whole vector, each with
+                a loss of its own (Kusupati et al. 2022, arXiv:2205.13147); for use with `truncate_dim`.
 
         Raises:
             UserError: if a length exceeds what an encoder can read.
@@ -144,13 +145,18 @@ class DenseBiEncoder(BiEncoder):
                 )
                 tower.projections.append(projection)
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
-        self.query_length = _length("query", query_length, _QUERY_LENGTH, self.query_tower)
-        self.document_length = _length("document", document_length, _DOCUMENT_LENGTH, self.document_tower)
+        self.append_eos, self.truncate_dim = append_eos, truncate_dim
+        self.matryoshka_dims = list(matryoshka_dims)
+        for key, dims in (("truncate_dim", [truncate_dim or 1]), ("matryoshka_dims", self.matryoshka_dims)):
+            if any(not 0 < dim <= self.document_tower.dim for dim in dims):
+                raise UserError(f"model.{key}={dims}: the vectors have {self.document_tower.dim} dimensions")
+        self.query_length = read_length("query", query_length, self.query_tower.max_length)
+        self.document_length = read_length("document", document_length, self.document_tower.max_length)
 
     @property
     def embedding_dim(self) -> int:  # type: ignore[override]
         """H."""
-        return self.document_tower.dim
+        return self.truncate_dim or self.document_tower.dim
 
     @property
     def has_two_towers(self) -> bool:
@@ -163,29 +169,23 @@ class DenseBiEncoder(BiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return self.query_tower.tokenize(texts, self.query_prompt, self.query_length)
+        return self._tokenize(self.query_tower, texts, self.query_prompt, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return self.document_tower.tokenize(texts, self.document_prompt, self.document_length)
+        return self._tokenize(self.document_tower, texts, self.document_prompt, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""
         tower, prompt = (
             (self.query_tower, self.query_prompt) if is_query else (self.document_tower, self.document_prompt)
         )
-        padding = tower.tokenizer.pad_token_id or 0
-        length = max(map(len, token_ids))
-        input_ids_BL = torch.full((len(token_ids), length), padding)
-        mask_BL = torch.zeros_like(input_ids_BL)
-        for row, ids in enumerate(token_ids):
-            input_ids_BL[row, : len(ids)] = torch.tensor(ids)
-            mask_BL[row, : len(ids)] = 1
-        pooling_mask_BL = mask_BL
-        if prompt and not self.pool_prompt:
-            pooling_mask_BL = mask_BL.clone()
-            pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
-        return Tokens(input_ids_BL, mask_BL, pooling_mask_BL)
+        tokens = pad(token_ids, tower.tokenizer.pad_token_id)
+        if not prompt or self.pool_prompt:
+            return tokens
+        pooling_mask_BL = tokens.attention_mask_BL.clone()
+        pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
+        return replace(tokens, pooling_mask_BL=pooling_mask_BL)
 
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Embeddings of queries."""
@@ -195,13 +195,26 @@ class DenseBiEncoder(BiEncoder):
         """Embeddings of documents."""
         return self._finish(self.document_tower(tokens))
 
+    def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
+        """score_BN of all queries with all documents, over the whole vectors and over each Matryoshka dimension."""
+        assert isinstance(query, Embeddings) and isinstance(document, Embeddings)
+        scores = super().similarity(query, document)
+        for dim in self.matryoshka_dims if self.training else ():
+            scores += super().similarity(self._cut(query, dim), self._cut(document, dim))
+        return scores
+
+    def _tokenize(self, tower: Tower, texts: Sequence[str], prompt: str, length: int) -> list[list[int]]:
+        if not self.append_eos:
+            return tower.tokenize(texts, prompt, length)
+        end = int(tower.tokenizer.eos_token_id)
+        return [[*ids, end] for ids in tower.tokenize(texts, prompt, length - 1)]
+
     def _finish(self, vector_BH: Tensor) -> Embeddings:
+        if self.truncate_dim:
+            vector_BH = vector_BH[:, : self.truncate_dim]
         return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)
 
-
-def _length(side: str, wanted: int | None, fallback: int, tower: Tower) -> int:
-    """The tokens to read, within what the encoder can."""
-    longest = tower.max_length
-    if wanted is not None and longest is not None and wanted > longest:
-        raise UserError(f"model.{side}_length={wanted}: the backbone reads {longest} tokens at most")
-    return wanted or min(fallback, longest or fallback)
+    def _cut(self, embeddings: Embeddings, dim: int) -> Embeddings:
+        """The leading dimensions, as they would be used alone."""
+        vector_BH = embeddings.vectors_BH[:, :dim]
+        return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)

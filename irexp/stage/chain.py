@@ -16,24 +16,36 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.artifact.candidates import Section
 from irexp.artifact.content import fetch_revision, is_hub_name
-from irexp.artifact.identity import MADE_FROM, Identity, digest_in, identify, is_made_here, locate
+from irexp.artifact.identity import MADE_FROM, Identity, digest_in, identify, is_made_here, is_re_ranking, locate
 from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
 
 log = logging.getLogger(__name__)
 
 #: The artifact that each stage makes; `report` makes tables, which are no artifact.
-MAKES = {"fit": "checkpoint", "encode": "encoding", "index": "index", "search": "run", "evaluate": "measures"}
+MAKES = {
+    "fit": "checkpoint",
+    "encode": "encoding",
+    "index": "index",
+    "search": "run",
+    "re_rank": "run",
+    "evaluate": "measures",
+}
 
 #: The artifacts that each stage is handed behind the folder to fill, in the order of its parameters.
 NEEDS = {
-    "fit": (),
+    "fit": ("negatives",),
     "encode": ("checkpoint",),
     "index": ("encoding",),
     "search": ("index", "checkpoint"),
+    "re_rank": ("candidates", "checkpoint"),
     "evaluate": ("run",),
 }
+
+#: The section of the configuration that names each run of another experiment.
+SECTIONS: dict[str, Section] = {"negatives": "negatives", "candidates": "re_rank"}
 
 #: The stages that go on with what a killed process left.
 RESUMES = {"fit", "encode"}
@@ -86,6 +98,8 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     store = Store(Path(config.paths.artifacts))
     if config.artifact[kind] is None:
         return Outcome(name, f"nothing to do: {config.model.name} has no {kind}")
+    if is_made_here(config, kind) and (reason := _left_out(config, name)):
+        return Outcome(name, f"nothing to do: {reason}")
     if not is_made_here(config, kind):
         return Outcome(name, "given", str(find_artifact(config, kind)))
     identity = identify(config, kind)
@@ -109,6 +123,13 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     return Outcome(name, "made", str(store.folder(identity)), round(seconds, 2), measures)
 
 
+def _left_out(config: DictConfig, name: str) -> str | None:
+    """Why a stage has no part in how this configuration makes its run."""
+    if is_re_ranking(config):
+        return "another run is re-ranked" if name in ("encode", "index", "search") else None
+    return "nothing is re-ranked" if name == "re_rank" else None
+
+
 def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
     """Where an artifact that a stage needs lies; a checkpoint may also be the name of a hub model.
 
@@ -125,6 +146,8 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
             return path
         if kind == "checkpoint" and is_hub_name(value) and digest_in(str(value)) is None:
             return str(value)
+        if kind in SECTIONS and digest_in(str(value)):
+            raise MissingArtifactError(_missing_candidates(config, kind))
         looked = " nor at ".join(dict.fromkeys([str(store.root / value), str(Path(value).expanduser().absolute())]))
         raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {looked}")
     identity = identify(config, kind)
@@ -154,6 +177,17 @@ def _missing(store: Store, identity: Identity) -> str:
     shown = "\n".join(f"    {line}" for line in found[:8])
     more = f"\n    and {len(found) - 8} more" if len(found) > 8 else ""
     return f"{message}. The nearest one, {identity.kind}/{path.name}, differs in\n{shown}{more}"
+
+
+def _missing_candidates(config: DictConfig, kind: str) -> str:
+    """What to type to make the run that is re-ranked, or that negatives come from."""
+    section = SECTIONS[kind]
+    overrides = " ".join(map(str, config[section].candidates))
+    topics = " dataset.test='${dataset.train.topics}'" if section == "negatives" else ""
+    return (
+        f"{section}.candidates: there is no {config.artifact[kind]} in {Path(config.paths.artifacts).resolve()}; "
+        f"make it with {overrides}{topics} stage=[fit,index,search], beside what was typed for the collection"
+    )
 
 
 def _already_done(name: str, folder: Path) -> Outcome:

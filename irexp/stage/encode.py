@@ -1,4 +1,4 @@
-"""The stage that makes an encoding: every document's vector, in shards on disk.
+"""The stage that makes an encoding: every document's vectors, in shards on disk.
 
 Documents are read in windows of one shard, sorted by length within it, and encoded in batches of equal token budget;
 the next window is read and tokenized by a thread meanwhile. Memory holds two windows, whatever the collection's size,
@@ -15,16 +15,17 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.index.shards import ShardWriter
+from irexp.index.vectors import Vectors
 from irexp.model.batching import token_budget_batches
-from irexp.model.bi_encoder import BiEncoder
+from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
+from irexp.model.model import Model
 from irexp.stage.machine import prepare
 from irexp.types import UserError
 
@@ -38,7 +39,7 @@ def encode(
     folder: Path,
     checkpoint: str,
     *,
-    model: partial[BiEncoder],
+    model: partial[Model],
     documents: Documents,
     encoding: Encoding,
     machine: Machine,
@@ -66,19 +67,30 @@ def encode(
     return {"documents": float(done)}
 
 
-def open_encoder(checkpoint: str, model: partial[BiEncoder]) -> BiEncoder:
-    """A checkpoint as a bi-encoder that is ready to encode, read as long as the configuration says.
+def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:
+    """A checkpoint as a bi-encoder that is ready to encode, read as long as the configuration says."""
+    encoder = open_model(checkpoint, model)
+    if not isinstance(encoder, BiEncoder):
+        raise UserError(
+            f"{checkpoint} is a cross-encoder, which makes no embeddings to index; it re-ranks: re_rank=bm25 "
+            f"stage=[re_rank,evaluate]"
+        )
+    return encoder
+
+
+def open_model(checkpoint: str, model: partial[Model]) -> Model:
+    """A checkpoint as a model that is ready to score, read as long as the configuration says.
 
     The checkpoint decides its own architecture; of `model` only the lengths and the name are used.
     """
     settings = model.keywords
-    encoder = load(
+    return load(
         checkpoint,
         name=settings["name"],
         query_length=settings["query_length"],
         document_length=settings["document_length"],
+        like=model,
     )
-    return encoder.eval()
 
 
 def _windows(encoder: BiEncoder, documents: Documents, *, skip: int, size: int) -> Iterator[Window]:
@@ -104,14 +116,15 @@ def _encode_window(
     machine: Machine,
     device: torch.device,
     advance: Callable[[int], object],
-) -> np.ndarray:
+) -> Vectors:
     """The vectors of a window, in its order."""
-    vector_NH = np.empty((len(token_ids), encoder.embedding_dim), dtype=np.float32)
+    parts, rows = [], []
     lower = torch.autocast(device.type, torch.bfloat16) if encoding.precision == "bfloat16" else nullcontext()
     for batch in token_budget_batches([len(tokens) for tokens in token_ids], machine.token_budget):
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
         with lower:
             embeddings = encoder.encode_documents(tokens.to(device))
-        vector_NH[batch] = embeddings.vectors_BH.float().cpu().numpy()
+        parts.append(encoder.to_vectors(embeddings))
+        rows += batch
         advance(len(batch))
-    return vector_NH
+    return in_order(parts, rows)

@@ -10,7 +10,7 @@ from irexp.dataset.collection import Topics
 from irexp.evaluation.measures import evaluate as evaluate_run
 from irexp.evaluation.measures import parse_measures, save_measured
 from irexp.evaluation.run_file import read_run
-from irexp.stage.search import RUN
+from irexp.stage.run import run_file
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation)
         The measures by name.
     """
     measures = parse_measures(evaluation.measures)
-    file = run / RUN if run.is_dir() else run
+    file = run_file(run)
     measured = evaluate_run(read_run(file), topics.qrels(), measures)
     if measured.unjudged_queries:
         log.warning("%d queries of %s have no judgement and do not count", measured.unjudged_queries, file)

@@ -1,7 +1,7 @@
 """The stage that makes a checkpoint: fine-tuning, with validation by retrieval and the best weights kept.
 
 A killed training goes on from `.training/last.ckpt`, as if nothing had been: optimizer, schedule, batches and random
-numbers. What is kept of it at the end is the checkpoint, in the layout of sentence-transformers, and `history.csv`.
+numbers. What is kept of it at the end is the checkpoint, in the layout of its home library, and `history.csv`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,37 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Training
+from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.dataset.negatives import RunNegatives
+from irexp.evaluation.run_file import read_heads
 from irexp.loss.loss import Loss
-from irexp.model.bi_encoder import BiEncoder
 from irexp.model.load import save
+from irexp.model.lora import add_lora, merge, save_adapter
+from irexp.model.model import Model
+from irexp.regularizer.regularizer import Regularizer
 from irexp.stage.machine import prepare
+from irexp.stage.run import run_file
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 def fit(
     folder: Path,
+    negatives_run: Path | None,
     *,
-    model: partial[BiEncoder],
+    model: partial[Model],
     loss: Loss | None,
+    regularizer: Regularizer | None,
+    adapter: LoraConfig | None,
+    negatives: Negatives,
     documents: Documents,
     train: Examples | None,
     dev: Topics | None,
@@ -39,7 +51,7 @@ def fit(
     seed: int,
     logger: Any = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, going on where a killed process stopped.
+    """Fine-tune into `folder`, going on where a killed process stopped; a run may hold further negatives.
 
     Returns:
         The best validation and the step it was reached at, if there were any.
@@ -55,12 +67,20 @@ def fit(
             f"there is {'no dataset.train' if train is None else 'no loss'} to learn from; name one, or take the model "
             f"as it comes with training=none"
         )
+    if negatives_run is not None:
+        if negatives.depth is None or negatives.depth < 1:
+            raise UserError(f"negatives.depth={negatives.depth}: how much of each ranking may negatives be drawn from?")
+        train = RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
     from irexp.training.trainer import train_model  # Lightning takes seconds to import, and most jobs train nothing
 
+    if adapter is not None:
+        add_lora(encoder, adapter)
     measures = train_model(
         encoder,
         loss,
         folder,
+        regularizer=regularizer,
+        negatives=negatives.count,
         documents=documents,
         train=train,
         dev=dev,
@@ -71,6 +91,10 @@ def fit(
         seed=seed,
         logger=logger,
     )
-    save(encoder.eval().cpu(), folder)
+    encoder.eval().cpu()
+    if adapter is not None:
+        save_adapter(encoder, folder / "adapter", base=model.keywords["backbone"].location()[0])
+        merge(encoder)
+    save(encoder, folder)
     shutil.rmtree(folder / ".training")
     return measures

@@ -9,10 +9,13 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.index.bm25 import BM25Index
+from irexp.index.exact import exact_index
 from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.shards import Encoding
+from irexp.index.vectors import Representation, count
 from irexp.stage.machine import prepare
+from irexp.types import UserError
 
 #: The prefix of the files that hold the document ids of an index, in the order of its rows.
 IDS = "ids"
@@ -38,10 +41,29 @@ def index(
         return {"documents": float(len(index))}
     assert encoding is not None, "an index of vectors is made from an encoding"
     encoded = Encoding(encoding)
+    check_engine(index, encoded.representation)
     with tqdm(total=len(encoded), unit=" documents", desc="index", disable=not machine.progress) as progress:
-        for vector_NH in encoded.batches():
-            index.add(vector_NH)
-            progress.update(len(vector_NH))
+        for vectors in encoded.batches():
+            index.add(vectors)
+            progress.update(count(vectors))
     index.save(folder)
     IdList.write(folder / IDS, encoded.ids)
     return {"documents": float(len(index))}
+
+
+def check_engine(index: Index, representation: Representation) -> None:
+    """Refuse an engine that takes other vectors than a model makes."""
+    if index.takes != representation:
+        raise UserError(
+            f"the model makes {_WORDS[representation]} and {type(index).__name__} takes {_WORDS[index.takes]}; an "
+            f"exact engine for them is {type(exact_index(representation)).__name__} (index={_OPTIONS[representation]})"
+        )
+
+
+_WORDS: dict[Representation, str] = {
+    "dense": "dense vectors",
+    "sparse": "sparse vectors",
+    "tokens": "vectors for each token",
+}
+
+_OPTIONS: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim"}

@@ -19,14 +19,18 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from irexp.artifact.candidates import candidate_config
 from irexp.config.check import check
-from irexp.stage.chain import Outcome, plain, run_chain
+from irexp.stage.chain import SECTIONS, Outcome, plain, run_chain
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
 #: What a baseline with another model does not take over from the experiment's command line.
-_OF_A_MODEL = {"backbone", "index", "loss", "training", "optimizer", "schedule", "encoding", "artifact"}
+_OF_A_MODEL = {
+    *("backbone", "index", "loss", "regularizer", "negatives", "re_rank"),
+    *("training", "optimizer", "schedule", "encoding", "artifact"),
+}
 
 
 @dataclass
@@ -80,6 +84,7 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
         for changes in config.baselines:
             rows += _measures(_run_baseline(job.overrides, list(changes), names))
         log.info("experiment: %s", " ".join(job.overrides) or "the embedded default")
+    _make_candidates(config, names)
     with _tracker(config, output) as tracker:
         for outcome in run_chain(config, names, job.overrides, tracker):
             job.stages.append(outcome)
@@ -116,6 +121,28 @@ def _run_baseline(overrides: list[str], changes: list[str], names: list[str]) ->
     config = compose("config", overrides=own)
     check(config)
     return list(run_chain(config, names, own))
+
+
+def _make_candidates(config: DictConfig, names: list[str]) -> None:
+    """Make the runs that this job needs of other experiments.
+
+    Those that train nothing are made on the way, as BM25's; the others only where the whole of this experiment is run.
+    """
+    is_whole = "fit" in names and "evaluate" in names
+    needed = [kind for kind, stage in (("negatives", "fit"), ("candidates", "re_rank")) if stage in names]
+    for kind in needed:
+        section = SECTIONS[kind]
+        if config[section].candidates is None or isinstance(config[section].candidates, str):
+            continue
+        if kind == "negatives" and config.training.steps == 0:
+            continue
+        other = candidate_config(config, section)
+        check(other)
+        if is_whole or other.artifact.checkpoint is None:
+            _make_candidates(other, ["fit", "re_rank", "evaluate"] if is_whole else ["re_rank"])
+            log.info("%s: %s", kind, " ".join(config[section].candidates))
+            stages = ["fit", "encode", "index", "search", "re_rank"]
+            list(run_chain(other, stages, [str(override) for override in config[section].candidates]))
 
 
 def _measures(outcomes: list[Outcome]) -> list[Path]:

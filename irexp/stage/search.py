@@ -19,15 +19,14 @@ from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.ranking import rank
 from irexp.model.bi_encoder import BiEncoder
+from irexp.model.model import Model
 from irexp.stage.encode import open_encoder
-from irexp.stage.index import IDS
+from irexp.stage.index import IDS, check_engine
 from irexp.stage.machine import prepare
+from irexp.stage.run import RUN
 from irexp.types import Query, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
-
-#: The run file within a run's folder.
-RUN = "test.run"
 
 #: The results of a batch of queries: document ids with scores, best first.
 Results = list[list[tuple[str, float]]]
@@ -38,7 +37,7 @@ def search(
     index_folder: Path,
     checkpoint: str | None,
     *,
-    model: partial[BiEncoder],
+    model: partial[Model],
     index: Index | BM25Index,
     topics: Topics,
     search: Search,
@@ -63,6 +62,7 @@ def search(
     else:
         assert checkpoint is not None, "an index of vectors is searched with the model that made them"
         encoder = open_encoder(checkpoint, model).to(device)
+        check_engine(index, encoder.representation)
         doc_ids = IdList([index_folder / IDS])
         answers = (_answer(encoder, index, batch, depth, doc_ids) for batch in _batches(queries, machine))
     _log_unknown(topics, doc_ids)

@@ -21,6 +21,8 @@ from torch.utils.data import Dataset
 
 from irexp.dataset.collection import Documents, Examples
 from irexp.model.bi_encoder import BiEncoder
+from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.model import Model
 from irexp.types import Example, Tokens, UserError
 
 
@@ -47,18 +49,40 @@ class Batch:
         return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN)
 
 
-class Batches(Dataset[Batch]):
+@dataclass
+class PairBatch:
+    """What one process sees of a batch, for a cross-encoder.
+
+    Attributes:
+        pairs: its queries with each of their documents.
+        sizes: how many pairs belong to each query.
+        target_BN: relevance or a teacher's score; NaN leaves a document out.
+        column_BN: where each query's documents are among `pairs`.
+    """
+
+    pairs: Tokens
+    sizes: list[int]
+    target_BN: Tensor
+    column_BN: Tensor
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The batch on a device."""
+        return PairBatch(self.pairs.to(device), self.sizes, self.target_BN.to(device), self.column_BN.to(device))
+
+
+class Batches(Dataset[Batch | PairBatch]):
     """All batches of a training, by number."""
 
     def __init__(
         self,
         examples: Examples,
         documents: Documents,
-        model: BiEncoder,
+        model: Model,
         *,
         size: int,
         in_batch: bool,
         seed: int,
+        negatives: int | None = None,
         unknown: Collection[str] = frozenset(),
         rank: int = 0,
         world_size: int = 1,
@@ -71,14 +95,15 @@ class Batches(Dataset[Batch]):
             model: how texts are tokenized.
             size: queries of a batch, over all processes.
             in_batch: whether a query is compared with the documents of all others.
-            seed: decides the order; each epoch has its own.
+            seed: decides the order, each epoch's own, and which negatives are drawn.
+            negatives: how many of an example's are drawn at each step; None for all.
             unknown: documents that the collection lacks: an example whose first document is one is left out.
             rank: the number of this process.
             world_size: how many processes there are.
         """
         self._examples, self._documents, self._model = examples, documents, model
         self._size, self._in_batch, self._seed = size, in_batch, seed
-        self._unknown, self._rank, self._world_size = unknown, rank, world_size
+        self._negatives, self._unknown, self._rank, self._world_size = negatives, unknown, rank, world_size
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._usable = np.arange(len(examples))
         if unknown:
@@ -92,10 +117,14 @@ class Batches(Dataset[Batch]):
         """How many examples an epoch has."""
         return len(self._usable)
 
-    def __getitem__(self, number: int) -> Batch:
-        whole = [self._examples[position] for position in self.positions(number)]
+    def __getitem__(self, number: int) -> Batch | PairBatch:
+        positions = self.positions(number)
+        whole = [self._drawn(self._examples[position], number, row) for row, position in enumerate(positions)]
         share = self._size // self._world_size
         own = whole[self._rank * share : (self._rank + 1) * share]
+        if isinstance(self._model, CrossEncoder):
+            return self._pairs(self._model, own)
+        assert isinstance(self._model, BiEncoder)
         mine, target_BN, column_BN = self._among_all(whole, own) if self._in_batch else self._among_own(own)
         texts = self._documents.get_many(set(mine))
         return Batch(
@@ -104,6 +133,32 @@ class Batches(Dataset[Batch]):
             target_BN,
             column_BN,
         )
+
+    def _drawn(self, example: Example, number: int, row: int) -> Example:
+        """An example with as many of its negatives as are wanted."""
+        if self._negatives is None or len(example.doc_ids) <= self._negatives + 1:
+            return example
+        generator = np.random.default_rng([self._seed, number, row])
+        drawn = 1 + generator.choice(len(example.doc_ids) - 1, size=self._negatives, replace=False)
+        kept = [0, *sorted(drawn.tolist())]
+        return Example(example.query, tuple(example.doc_ids[i] for i in kept), tuple(example.targets[i] for i in kept))
+
+    def _pairs(self, model: CrossEncoder, own: list[Example]) -> PairBatch:
+        """The queries of this process with each of their own documents."""
+        lists = [self._targets(e, self._examples.relevant_doc_ids(e.query.query_id)) for e in own]
+        texts = self._documents.get_many({doc_id for members in lists for doc_id, _ in members})
+        longest = max(map(len, lists))
+        target_BN = torch.full((len(own), longest), torch.nan)
+        column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
+        queries: list[str] = []
+        documents: list[str] = []
+        for row, (example, members) in enumerate(zip(own, lists, strict=True)):
+            for place, (doc_id, target) in enumerate(members):
+                target_BN[row, place], column_BN[row, place] = target, len(documents)
+                queries.append(example.query.text)
+                documents.append(texts[doc_id].text)
+        pairs = model.pad(model.tokenize_pairs(queries, documents))
+        return PairBatch(pairs, list(map(len, lists)), target_BN, column_BN)
 
     def positions(self, number: int) -> list[int]:
         """The examples of a batch; one epoch follows another without a gap."""

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
-from irexp.model.bi_encoder import BiEncoder
-from irexp.training.batch import Batch, Batches, unknown_documents
+from irexp.model.model import Model
+from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import UserError
 
@@ -26,11 +26,12 @@ class RetrievalData(LightningDataModule):
         self,
         examples: Examples,
         documents: Documents,
-        model: BiEncoder,
+        model: Model,
         *,
         training: Training,
         machine: Machine,
         in_batch: bool,
+        negatives: int | None,
         seed: int,
         validation: Validation | None,
     ) -> None:
@@ -39,6 +40,7 @@ class RetrievalData(LightningDataModule):
         check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, documents, model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
+        self._negatives = negatives
         self._validation = validation
         self._unknown = unknown_documents(examples, documents)
         self._batches = self._make(rank=0, world_size=1)
@@ -71,7 +73,7 @@ class RetrievalData(LightningDataModule):
         """Steps between two validations; a value beyond all steps if there are none."""
         return self._training.validate_every or self.steps + 1
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch | PairBatch]:
         """Batches from the next one on, without an end: the trainer stops by its steps."""
         trainer = self.trainer
         assert trainer is not None
@@ -97,6 +99,7 @@ class RetrievalData(LightningDataModule):
             size=self._training.batch_size // self._training.accumulate_batches,
             in_batch=self._in_batch,
             seed=self._seed,
+            negatives=self._negatives,
             unknown=self._unknown,
             rank=rank,
             world_size=world_size,

@@ -6,31 +6,35 @@ Shapes: B queries of this process, N documents that they are compared with, H em
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from irexp.loss.loss import Loss
-from irexp.model.bi_encoder import BiEncoder
-from irexp.training.batch import Batch
+from irexp.model.bi_encoder import BiEncoder, Encoded
+from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.model import Model
+from irexp.regularizer.regularizer import Regularizer
+from irexp.training.batch import Batch, PairBatch
 from irexp.training.validation import Validation, ValidationBatch
-from irexp.types import Embeddings, UserError
+from irexp.types import Embeddings, TokenEmbeddings, UserError
 
 
 class RetrievalModule(LightningModule):
-    """A bi-encoder in training."""
+    """A model in training."""
 
     def __init__(
         self,
-        model: BiEncoder,
+        model: Model,
         loss: Loss,
         *,
+        regularizer: Regularizer | None,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., float],
         learning_rate: float,
@@ -43,6 +47,7 @@ class RetrievalModule(LightningModule):
         Args:
             model: what is trained.
             loss: what is minimised.
+            regularizer: a penalty on embeddings, minimised with it; None for none.
             optimizer: called with parameter groups and `lr`.
             schedule: called with the step and `steps`; the factor of the learning rate.
             learning_rate: its peak.
@@ -51,34 +56,58 @@ class RetrievalModule(LightningModule):
             validation: what the model is measured on; None for nothing.
         """
         super().__init__()
-        self.model, self.loss, self.validation = model, loss, validation
+        self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
         self._seed = seed
 
-    def training_step(self, batch: Batch, number: int) -> Tensor:
+    def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, compare, compute the loss."""
-        queries = self.model.encode_queries(batch.queries)
-        documents = self.model.encode_documents(batch.documents)
-        if self.loss.in_batch and self.trainer.world_size > 1:
-            documents = self._gather(documents)
-        score_BN = self.model.similarity(queries, documents)
-        if batch.column_BN is not None:
-            score_BN = score_BN.gather(1, batch.column_BN)
-        loss: Tensor = self.loss(score_BN, batch.target_BN)
+        scores, penalty = self._of_pairs(batch) if isinstance(batch, PairBatch) else self._of_embeddings(batch)
+        loss = torch.stack([self.loss(score_BN, batch.target_BN) for score_BN in scores]).mean()
+        if penalty is not None:
+            self.log("train/penalty", penalty)
+            loss = loss + penalty
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, keep "
                 f"training.clip_norm, or use training.precision=32-true"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(score_BN))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN))
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
+    def _of_pairs(self, batch: PairBatch) -> tuple[list[Tensor], None]:
+        """score_BN of a cross-encoder."""
+        assert isinstance(self.model, CrossEncoder)
+        score_P = self.model.score_pairs(batch.pairs, batch.sizes)
+        return [score_P[batch.column_BN]], None
+
+    def _of_embeddings(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
+        """score_BN of a bi-encoder, one or several, and the penalty on its embeddings."""
+        assert isinstance(self.model, BiEncoder)
+        queries = self.model.encode_queries(batch.queries)
+        documents = self.model.encode_documents(batch.documents)
+        penalty = self._penalty(queries, documents) if self.regularizer is not None else None
+        if self.loss.in_batch and self.trainer.world_size > 1:
+            documents = self._gather(documents)
+        scores = self.model.similarity(queries, documents)
+        if batch.column_BN is not None:
+            scores = [score_BN.gather(1, batch.column_BN) for score_BN in scores]
+        return scores, penalty
+
+    def _penalty(self, queries: Encoded, documents: Encoded) -> Tensor:
+        assert self.regularizer is not None
+        if not isinstance(queries, Embeddings) or not isinstance(documents, Embeddings):
+            raise UserError("a regularizer takes one vector a text, and the model makes one a token: regularizer=none")
+        penalty: Tensor = self.regularizer(
+            queries.vectors_BH, documents.vectors_BH, step=self.global_step, steps=self._steps
+        )
+        return penalty
+
     def validation_step(self, batch: ValidationBatch, number: int) -> None:
-        """Encode a batch of one side."""
+        """Encode a batch of one side, or score one of pairs."""
         assert self.validation is not None
-        encode = self.model.encode_queries if batch.is_query else self.model.encode_documents
-        self.validation.collect(batch, encode(batch.tokens).vectors_BH)
+        self.validation.collect(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Search and measure."""
@@ -105,12 +134,24 @@ class RetrievalModule(LightningModule):
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
 
-    def on_train_batch_start(self, batch: Batch, number: int) -> None:
+    def on_train_batch_start(self, batch: Batch | PairBatch, number: int) -> None:
         """Draw dropout from the seed, the batch's number and the process: a resumed training draws the same."""
         torch.manual_seed(int(np.random.SeedSequence([self._seed, number, self.global_rank]).generate_state(1)[0]))
 
-    def _gather(self, documents: Embeddings) -> Embeddings:
+    def _gather(self, documents: Encoded) -> Encoded:
         """The documents of all processes, in their order; gradients flow back to where they came from."""
-        gathered = self.all_gather(documents.vectors_BH, sync_grads=True)
+        if isinstance(documents, Embeddings):
+            return Embeddings(self._gathered(documents.vectors_BH))
+        length = documents.mask_BL.shape[1]
+        missing = int(self.all_gather(torch.tensor(length, device=self.device)).max()) - length  # type: ignore[union-attr]
+        ids_BL = documents.token_ids_BL
+        return TokenEmbeddings(
+            self._gathered(pad(documents.vectors_BLH, (0, 0, 0, missing))),
+            self._gathered(pad(documents.mask_BL.long(), (0, missing))),
+            None if ids_BL is None else self._gathered(pad(ids_BL, (0, missing))),
+        )
+
+    def _gathered(self, share: Tensor) -> Tensor:
+        gathered = self.all_gather(share, sync_grads=share.is_floating_point())
         assert isinstance(gathered, Tensor)
-        return replace(documents, vectors_BH=gathered.flatten(0, 1))
+        return gathered.flatten(0, 1)

@@ -17,11 +17,13 @@ from torch.optim import Optimizer
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.loss.loss import Loss
-from irexp.model.bi_encoder import BiEncoder
+from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.model import Model
+from irexp.regularizer.regularizer import Regularizer
 from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
-from irexp.training.validation import Validation
+from irexp.training.validation import Validation, make_validation
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,12 @@ _LOG_EVERY = 10
 
 
 def train_model(
-    model: BiEncoder,
+    model: Model,
     loss: Loss,
     folder: Path,
     *,
+    regularizer: Regularizer | None,
+    negatives: int | None,
     documents: Documents,
     train: Examples,
     dev: Topics | None,
@@ -47,9 +51,16 @@ def train_model(
 ) -> dict[str, float]:
     """Train a model in place; `folder/.training` holds what a killed training goes on from.
 
+    Of an example's documents the first and `negatives` others, drawn anew, are seen at each step; None for all.
+
     Returns:
         The best validation and the step it was reached at; without validations the steps.
     """
+    if isinstance(model, CrossEncoder) and loss.in_batch:
+        raise UserError(
+            "a cross-encoder scores a query's own documents only, and the loss compares with those of the whole batch: "
+            "loss=lce, or loss.in_batch=false"
+        )
     validation = _validation(model, documents, dev, training, machine, seed)
     data = RetrievalData(
         train,
@@ -58,12 +69,14 @@ def train_model(
         training=training,
         machine=machine,
         in_batch=loss.in_batch,
+        negatives=negatives,
         seed=seed,
         validation=validation,
     )
     module = RetrievalModule(
         model,
         loss,
+        regularizer=regularizer,
         optimizer=optimizer,
         schedule=schedule,
         learning_rate=training.learning_rate,
@@ -75,7 +88,7 @@ def train_model(
 
 
 def _validation(
-    model: BiEncoder, documents: Documents, dev: Topics | None, training: Training, machine: Machine, seed: int
+    model: Model, documents: Documents, dev: Topics | None, training: Training, machine: Machine, seed: int
 ) -> Validation | None:
     if training.validate_every is None:
         return None
@@ -84,7 +97,7 @@ def _validation(
             "training.validate_every is set and there is no dataset.dev to validate on; name one, or set "
             "training.validate_every=null, which keeps the last weights"
         )
-    return Validation(documents, dev, model, training, seed=seed, token_budget=machine.token_budget)
+    return make_validation(documents, dev, model, training, seed=seed, token_budget=machine.token_budget)
 
 
 def _train(

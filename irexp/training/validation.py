@@ -1,26 +1,31 @@
 """Validation by true retrieval: the development queries searched, exactly, in a sample of the collection or all of it.
 
-Shapes: B texts, H embedding dimensions.
+A cross-encoder re-ranks what BM25 finds in that sample.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import ir_measures
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from irexp.config.schema import Training
 from irexp.dataset.collection import Documents, Topics
 from irexp.evaluation.measures import evaluate, parse_measures
-from irexp.index.faiss_flat import FaissFlat
+from irexp.index.bm25 import BM25Index
+from irexp.index.exact import exact_index
 from irexp.index.ranking import rank
+from irexp.index.vectors import Vectors, first_faulty
 from irexp.model.batching import token_budget_batches
-from irexp.model.bi_encoder import BiEncoder
+from irexp.model.bi_encoder import BiEncoder, in_order
+from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.model import Model
 from irexp.types import Document, Qrel, Query, ScoredDoc, Tokens, UserError
 
 log = logging.getLogger(__name__)
@@ -28,63 +33,74 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ValidationBatch:
-    """Texts of one side to encode, and where their vectors go."""
+    """Texts of one side to encode, or pairs to score, and where the results go."""
 
     tokens: Tokens
     is_query: bool
     rows: list[int]
+    sizes: list[int]
 
     def to(self, device: torch.device) -> ValidationBatch:
         """The batch on a device."""
-        return ValidationBatch(self.tokens.to(device), self.is_query, self.rows)
+        return ValidationBatch(self.tokens.to(device), self.is_query, self.rows, self.sizes)
 
 
-class Validation(Dataset[ValidationBatch]):
-    """What is searched for and in what: batches by number, their vectors collected, and the measure they come to."""
+class Validation(Dataset[ValidationBatch], ABC):
+    """What is searched for and in what: batches by number, what becomes of them, and the measure they come to."""
+
+    def __init__(
+        self, queries: list[Query], qrels: list[Qrel], documents: list[Document], measure: ir_measures.Measure
+    ) -> None:
+        """What was sampled."""
+        self._query_ids = [query.query_id for query in queries]
+        self._doc_ids = [document.doc_id for document in documents]
+        self._qrels, self._measure = qrels, measure
+        log.info("validation: %d queries in %d documents", len(queries), len(documents))
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many batches there are."""
+
+    @abstractmethod
+    def collect(self, batch: ValidationBatch) -> None:
+        """Encode or score a batch and keep the result."""
+
+    @abstractmethod
+    def run(self) -> list[ScoredDoc]:
+        """The rankings, once every batch is collected."""
+
+    def measure(self) -> tuple[str, float]:
+        """The measure's name and value, over all queries."""
+        ((name, value),) = evaluate(self.run(), self._qrels, [self._measure]).aggregated.items()
+        return name, value
+
+
+class Retrieval(Validation):
+    """Every document's embedding compared with every query's."""
 
     def __init__(
         self,
-        documents: Documents,
-        topics: Topics,
+        queries: list[Query],
+        qrels: list[Qrel],
+        documents: list[Document],
+        measure: ir_measures.Measure,
         model: BiEncoder,
-        training: Training,
         *,
-        seed: int,
         token_budget: int,
     ) -> None:
-        """Draw the sample and tokenize it.
-
-        Args:
-            documents: the collection.
-            topics: the development queries.
-            model: how texts are tokenized, and how many dimensions vectors have.
-            training: `validation_queries`, `validation_documents` and `select_by`.
-            seed: decides the sample.
-            token_budget: tokens of a batch, padding included.
-
-        Raises:
-            UserError: if no query has a relevant document in the collection.
-        """
+        """Tokenize what was sampled."""
+        super().__init__(queries, qrels, documents, measure)
         self._model = model
-        (self._measure,) = parse_measures([training.select_by])
-        queries, self._qrels = _sample_queries(topics, training.validation_queries, seed)
-        sampled = _sample_documents(documents, self._qrels, training.validation_documents, seed)
-        self._query_ids = [query.query_id for query in queries]
-        self._doc_ids = [document.doc_id for document in sampled]
         self._tokens = {
             True: model.tokenize_queries([query.text for query in queries]),
-            False: model.tokenize_documents([document.text for document in sampled]),
+            False: model.tokenize_documents([document.text for document in documents]),
         }
         self._batches = [
             (is_query, rows)
             for is_query, token_ids in self._tokens.items()
             for rows in token_budget_batches([len(tokens) for tokens in token_ids], token_budget)
         ]
-        self._vectors = {
-            side: np.empty((len(token_ids), model.embedding_dim), dtype=np.float32)
-            for side, token_ids in self._tokens.items()
-        }
-        log.info("validation: %d queries in %d documents", len(queries), len(sampled))
+        self._parts: dict[bool, list[tuple[Vectors, list[int]]]] = {True: [], False: []}
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -92,30 +108,111 @@ class Validation(Dataset[ValidationBatch]):
     def __getitem__(self, number: int) -> ValidationBatch:
         is_query, rows = self._batches[number]
         tokens = self._model.pad([self._tokens[is_query][row] for row in rows], is_query=is_query)
-        return ValidationBatch(tokens, is_query, rows)
+        return ValidationBatch(tokens, is_query, rows, [])
 
-    def collect(self, batch: ValidationBatch, vector_BH: Tensor) -> None:
+    def collect(self, batch: ValidationBatch) -> None:
         """Keep the vectors of a batch."""
-        self._vectors[batch.is_query][batch.rows] = vector_BH.float().cpu().numpy()
+        encode = self._model.encode_queries if batch.is_query else self._model.encode_documents
+        self._parts[batch.is_query].append((self._model.to_vectors(encode(batch.tokens)), batch.rows))
 
-    def measure(self) -> tuple[str, float]:
-        """The measure's name and value, over all queries, once every batch is collected."""
-        if not np.isfinite(self._vectors[True]).all() or not np.isfinite(self._vectors[False]).all():
+    def run(self) -> list[ScoredDoc]:
+        """The rankings of an exact search."""
+        vectors = {
+            side: in_order([vectors for vectors, _ in parts], [row for _, rows in parts for row in rows])
+            for side, parts in self._parts.items()
+        }
+        self._parts = {True: [], False: []}
+        if any(first_faulty(found) is not None for found in vectors.values()):
             raise UserError(
                 "the model's embeddings are not finite: the training has diverged; lower training.learning_rate or "
                 "use training.precision=32-true"
             )
-        index = FaissFlat()
-        index.add(self._vectors[False])
+        index = exact_index(self._model.representation)
+        index.add(vectors[False])
         depth = max(100, int(self._measure.params.get("cutoff", 0)))
-        rankings = rank(index, self._vectors[True], depth, doc_ids=self._doc_ids)
-        run = [
+        rankings = rank(index, vectors[True], depth, doc_ids=self._doc_ids)
+        return [
             ScoredDoc(query_id, doc_id, score)
             for query_id, ranking in zip(self._query_ids, rankings, strict=True)
             for doc_id, score in ranking
         ]
-        ((name, value),) = evaluate(run, self._qrels, [self._measure]).aggregated.items()
-        return name, value
+
+
+class ReRanking(Validation):
+    """What BM25 finds in the sample, scored by a cross-encoder."""
+
+    def __init__(
+        self,
+        queries: list[Query],
+        qrels: list[Qrel],
+        documents: list[Document],
+        measure: ir_measures.Measure,
+        model: CrossEncoder,
+        *,
+        depth: int,
+        token_budget: int,
+    ) -> None:
+        """Search with BM25 and tokenize the pairs."""
+        super().__init__(queries, qrels, documents, measure)
+        self._model = model
+        first_stage = BM25Index()
+        first_stage.build(documents, count=len(documents))
+        text_of = {document.doc_id: document.text for document in documents}
+        rankings = first_stage.search([query.text for query in queries], depth)
+        self._found = [(q.query_id, d) for q, ranking in zip(queries, rankings, strict=True) for d, _ in ranking]
+        texts = [query.text for query, ranking in zip(queries, rankings, strict=True) for _ in ranking]
+        self._pairs = model.tokenize_pairs(texts, [text_of[doc_id] for _, doc_id in self._found])
+        self._batches = list(model.batches(self._pairs, [len(ranking) for ranking in rankings], token_budget))
+        self._scores = np.empty(len(self._pairs), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> ValidationBatch:
+        rows, sizes = self._batches[number]
+        return ValidationBatch(self._model.pad([self._pairs[row] for row in rows]), False, rows, sizes)
+
+    def collect(self, batch: ValidationBatch) -> None:
+        """Keep the scores of a batch."""
+        self._scores[batch.rows] = self._model.score_pairs(batch.tokens, batch.sizes).float().cpu().numpy()
+
+    def run(self) -> list[ScoredDoc]:
+        """The rankings by the model's scores."""
+        if not np.isfinite(self._scores).all():
+            raise UserError(
+                "the model's scores are not finite: the training has diverged; lower training.learning_rate or use "
+                "training.precision=32-true"
+            )
+        return [
+            ScoredDoc(query_id, doc_id, float(score))
+            for (query_id, doc_id), score in zip(self._found, self._scores, strict=True)
+        ]
+
+
+def make_validation(
+    documents: Documents, topics: Topics, model: Model, training: Training, *, seed: int, token_budget: int
+) -> Validation:
+    """Draw the sample and tokenize it for a model.
+
+    Args:
+        documents: the collection.
+        topics: the development queries.
+        model: a bi-encoder searches all of the sample, a cross-encoder re-ranks what BM25 finds in it.
+        training: `validation_queries`, `validation_documents`, `validation_depth` and `select_by`.
+        seed: decides the sample.
+        token_budget: tokens of a batch, padding included.
+
+    Raises:
+        UserError: if no query has a relevant document in the collection.
+    """
+    (measure,) = parse_measures([training.select_by])
+    queries, qrels = _sample_queries(topics, training.validation_queries, seed)
+    sampled = _sample_documents(documents, qrels, training.validation_documents, seed)
+    if isinstance(model, CrossEncoder):
+        depth = training.validation_depth
+        return ReRanking(queries, qrels, sampled, measure, model, depth=depth, token_budget=token_budget)
+    assert isinstance(model, BiEncoder)
+    return Retrieval(queries, qrels, sampled, measure, model, token_budget=token_budget)
 
 
 def _sample_queries(topics: Topics, count: int | None, seed: int) -> tuple[list[Query], list[Qrel]]:

@@ -7,23 +7,29 @@ lengths, and the name. A model with an encoder for each side has two such folder
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.checkpoint.files import (
+    SETTINGS,
+    Wanted,
+    fill,
+    read_json,
+    read_optional,
+    read_tensors,
+    write_json,
+    write_modules,
+    write_settings,
+)
 from irexp.model.dense import Activation, DenseBiEncoder, Projection, Tower
 from irexp.model.pooling import Pooling
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
-
-SETTINGS = "irexp.json"
 
 #: The legacy flag of each pooling.
 _FLAGS: dict[str, Pooling] = {
@@ -50,14 +56,7 @@ _UNDERSTOOD = "Transformer, Pooling, Dense, Normalize, Dropout"
 
 def save_dense(model: DenseBiEncoder, folder: Path) -> None:
     """Write a model; two towers go into two folders."""
-    settings = {
-        "family": "dense",
-        "name": model.name,
-        "query_length": model.query_length,
-        "document_length": model.document_length,
-        "two_towers": model.has_two_towers,
-    }
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf8")
+    write_settings(folder, model, "dense", two_towers=model.has_two_towers, append_eos=model.append_eos)
     if not model.has_two_towers:
         _save_tower(model, model.document_tower, folder, model.document_length)
         return
@@ -73,33 +72,27 @@ def _save_tower(model: DenseBiEncoder, tower: Tower, folder: Path, length: int) 
     tower.encoder.save_pretrained(folder)
     tower.tokenizer.save_pretrained(folder)
     modules = [("Transformer", "")]
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     modules.append(("Pooling", _numbered(folder, modules, "Pooling")))
     flags = {flag: pooling == tower.pooling for flag, pooling in _FLAGS.items()}
     dim = int(tower.encoder.config.hidden_size)
-    _write(
+    write_json(
         folder / modules[-1][1] / "config.json",
         {"word_embedding_dimension": dim, **flags, "include_prompt": model.pool_prompt},
     )
     for projection in tower.projections:
         assert isinstance(projection, Projection)
         modules.append(("Dense", _numbered(folder, modules, "Dense")))
-        _save_projection(projection, folder / modules[-1][1])
+        save_projection(projection, folder / modules[-1][1])
     if model.is_cosine:
         modules.append(("Normalize", _numbered(folder, modules, "Normalize")))
-    entries = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (kind, path) in enumerate(modules)
-    ]
-    _write(folder / "modules.json", entries)
-    _write(
-        folder / "config_sentence_transformers.json",
-        {
-            "model_type": "SentenceTransformer",
-            "prompts": {"query": model.query_prompt, "document": model.document_prompt},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine" if model.is_cosine else "dot",
-        },
+    write_modules(
+        folder,
+        [(f"sentence_transformers.models.{kind}", path) for kind, path in modules],
+        model_type="SentenceTransformer",
+        prompts={"query": model.query_prompt, "document": model.document_prompt},
+        similarity_fn_name="cosine" if model.is_cosine else "dot",
+        truncate_dim=model.truncate_dim,
     )
 
 
@@ -109,7 +102,8 @@ def _numbered(folder: Path, modules: list[tuple[str, str]], kind: str) -> str:
     return name
 
 
-def _save_projection(projection: Projection, folder: Path) -> None:
+def save_projection(projection: Projection, folder: Path) -> None:
+    """Write a Dense module."""
     linear = projection.linear
     module = type(projection.activate)
     config = {
@@ -118,48 +112,38 @@ def _save_projection(projection: Projection, folder: Path) -> None:
         "bias": linear.bias is not None,
         "activation_function": f"{module.__module__}.{module.__name__}",
     }
-    _write(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     state = {f"linear.{key}": value.detach().cpu().contiguous() for key, value in linear.state_dict().items()}
     save_file(state, folder / "model.safetensors")
 
 
-def load_dense(
-    folder: Path,
-    *,
-    name: str | None = None,
-    query_length: int | None = None,
-    document_length: int | None = None,
-) -> DenseBiEncoder:
+def load_dense(folder: Path, wanted: Wanted) -> DenseBiEncoder:
     """Open a folder that irexp or sentence-transformers saved, or a plain transformer.
-
-    Args:
-        folder: the checkpoint.
-        name: what tables call it; None for what the checkpoint says.
-        query_length: tokens of a query; None for what the checkpoint says.
-        document_length: tokens of a document, likewise.
 
     Raises:
         UserError: if a module is not understood, or a weight is missing or left over.
     """
-    settings = _read(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    settings = read_optional(folder / SETTINGS)
     sides = (folder / "document", folder / "query") if settings.get("two_towers") else (folder, None)
     document, query = _read_modules(sides[0]), _read_modules(sides[1]) if sides[1] else None
-    longest = (query or document)["length"], document["length"]
+    read = wanted.over(folder, settings)
     model = DenseBiEncoder(
         HuggingFaceBackbone(str(document["transformer"])),
-        name=name or settings.get("name") or folder.name,
+        name=read["name"],
         pooling=document["pooling"],
         similarity=document["similarity"],
-        query_length=query_length or settings.get("query_length") or longest[0],
-        document_length=document_length or settings.get("document_length") or longest[1],
+        query_length=read["query_length"] or (query or document)["length"],
+        document_length=read["document_length"] or document["length"],
         query_prompt=document["query_prompt"],
         document_prompt=document["document_prompt"],
         pool_prompt=document["pool_prompt"],
         query_backbone=HuggingFaceBackbone(str(query["transformer"])) if query else None,
+        append_eos=settings.get("append_eos", False),
+        truncate_dim=document["truncate_dim"],
     )
-    model.document_tower.projections.extend(_load_projection(path) for path in document["dense"])
+    model.document_tower.projections.extend(load_projection(path) for path in document["dense"])
     if query:
-        model.query_tower.projections.extend(_load_projection(path) for path in query["dense"])
+        model.query_tower.projections.extend(load_projection(path) for path in query["dense"])
     return model
 
 
@@ -174,12 +158,13 @@ def _read_modules(folder: Path) -> dict[str, Any]:
         "query_prompt": "",
         "document_prompt": "",
         "similarity": "cosine",
+        "truncate_dim": None,
     }
     if not (folder / "modules.json").is_file():
         log.info("%s has no modules.json: mean pooling, as sentence-transformers does", folder)
         return found
     is_normalised = False
-    for module in _read(folder / "modules.json"):
+    for module in read_json(folder / "modules.json"):
         kind, path = module["type"].rpartition(".")[2], folder / module["path"]
         if is_normalised and kind != "Dropout":
             raise UserError(f"{folder}: {kind} behind Normalize is not understood")
@@ -199,7 +184,7 @@ def _read_modules(folder: Path) -> dict[str, Any]:
 
 
 def _pooling(path: Path) -> dict[str, Any]:
-    config = _read(path)
+    config = read_json(path)
     if "pooling_mode" in config:
         modes = config["pooling_mode"]
         chosen = [_MODES.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes)]
@@ -212,7 +197,7 @@ def _pooling(path: Path) -> dict[str, Any]:
 
 def _prompts_and_similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
     path = folder / "config_sentence_transformers.json"
-    config = _read(path) if path.is_file() else {}
+    config = read_optional(path)
     prompts = config.get("prompts") or {}
     default = prompts.get(config.get("default_prompt_name") or "", "")
     documents = [prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)]
@@ -223,53 +208,32 @@ def _prompts_and_similarity(folder: Path, is_normalised: bool) -> dict[str, Any]
         "query_prompt": prompts.get("query") or default,
         "document_prompt": documents[0] if documents else default,
         "similarity": "cosine" if is_normalised else similarity,
+        "truncate_dim": config.get("truncate_dim"),
     }
 
 
 def _length(path: Path) -> int | None:
-    config = _read(path / "sentence_bert_config.json") if (path / "sentence_bert_config.json").is_file() else {}
+    config = read_optional(path / "sentence_bert_config.json")
     if length := config.get("max_seq_length"):
         return int(length)
-    tokenizer = _read(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    tokenizer = read_optional(path / "tokenizer_config.json")
     length = tokenizer.get("model_max_length")
     return int(length) if length and length < 10**9 else None
 
 
-def _load_projection(folder: Path) -> Projection:
-    config = _read(folder / "config.json")
+def load_projection(folder: Path) -> Projection:
+    """A Dense module."""
+    config = read_json(folder / "config.json")
     activation = config.get("activation_function", "torch.nn.modules.linear.Identity").rpartition(".")[2]
     if activation not in get_args(Activation):
         raise UserError(
             f"{folder}: the activation {activation} is not understood; {', '.join(get_args(Activation))} are"
         )
+    if config.get("use_residual"):
+        raise UserError(f"{folder}: a Dense with use_residual is not understood")
     projection = Projection(
         config["in_features"], config["out_features"], bias=config.get("bias", True), activation=activation
     )
-    state = _weights(folder)
-    wanted = set(projection.linear.state_dict())
-    state = {key.removeprefix("linear."): value for key, value in state.items()}
-    if state.keys() != wanted:
-        missing, unexpected = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
-        raise UserError(f"{folder}: missing weights {missing}, unexpected weights {unexpected}")
-    projection.linear.load_state_dict(state)
+    state = {key.removeprefix("linear."): value for key, value in read_tensors(folder).items()}
+    fill(projection.linear, state, folder)
     return projection
-
-
-def _weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").is_file():
-        return load_file(folder / "model.safetensors")
-    path = folder / "pytorch_model.bin"
-    if not path.is_file():
-        raise UserError(f"{folder}: there is neither model.safetensors nor pytorch_model.bin")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path} is not there, though modules.json names its folder: the checkpoint is incomplete")
-    return json.loads(path.read_text(encoding="utf8"))

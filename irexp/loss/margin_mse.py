@@ -1,0 +1,32 @@
+"""MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666): a teacher's margins.
+
+    L = mean over pairs of ((s+ - s-) - (t+ - t-))^2
+
+Shapes: B queries, N documents of a query's own list, the positive first.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from irexp.loss.loss import Loss, check_negatives
+
+
+class MarginMSE(Loss):
+    """Squared error between the student's and the teacher's score margins."""
+
+    in_batch = False
+
+    def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
+        """Mean over the negatives of all queries.
+
+        Args:
+            score_BN: the student's scores; column 0 is the positive.
+            target_BN: the teacher's scores of the same documents; the student learns their scale.
+        """
+        is_negative_BN = check_negatives(target_BN)[:, 1:]
+        score_BN = score_BN.float()
+        student_BN = score_BN[:, :1] - score_BN[:, 1:]
+        teacher_BN = target_BN[:, :1] - target_BN[:, 1:]
+        errors = student_BN[is_negative_BN] - teacher_BN[is_negative_BN]
+        return errors.square().mean()

@@ -1,0 +1,42 @@
+"""RankNet (Burges et al. 2005, ICML): the order of every pair.
+
+    L = mean over pairs with t_i > t_j of  log(1 + exp(-(s_i - s_j) / T))
+
+Shapes: B queries, N documents of a query's own list.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from irexp.loss.loss import Loss, check_negatives, check_temperature
+
+
+class RankNet(Loss):
+    """Logistic loss of the score difference of every ordered pair; it learns a teacher's order, not its scale."""
+
+    in_batch = False
+
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        """A loss without weights.
+
+        Args:
+            temperature: what score differences are divided by.
+        """
+        super().__init__()
+        self.temperature = check_temperature(temperature)
+
+    def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
+        """Mean over the pairs of all queries; zero if the targets order none.
+
+        Args:
+            score_BN: the model's scores.
+            target_BN: relevance, a teacher's score, or minus its rank.
+        """
+        check_negatives(target_BN)
+        is_ordered_BNN = target_BN[:, :, None] > target_BN[:, None, :]  # false where one of them is NaN
+        score_BN = score_BN.float()
+        difference_BNN = score_BN[:, :, None] - score_BN[:, None, :]
+        losses = softplus(-difference_BNN[is_ordered_BNN] / self.temperature)
+        return losses.sum() / max(1, len(losses))

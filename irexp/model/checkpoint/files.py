@@ -1,0 +1,158 @@
+"""Files of checkpoints: JSON, and tensors that are read without running code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from irexp.model.model import Model
+from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: What the layouts of other libraries have no place for.
+SETTINGS = "irexp.json"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an indented file."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that must be there.
+
+    Raises:
+        UserError: if it is not, or is no JSON.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not there, though the checkpoint's other files name it: it is incomplete")
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); the checkpoint is damaged") from None
+
+
+def read_optional(path: Path) -> dict[str, Any]:
+    """What a file says; nothing where there is none."""
+    content = read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder's weights file.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if (folder / "model.safetensors").is_file():
+        return load_file(folder / "model.safetensors")
+    path = folder / "pytorch_model.bin"
+    if not path.is_file():
+        raise UserError(f"{folder}: there is neither model.safetensors nor pytorch_model.bin")
+    return read_torch(path)
+
+
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """The tensors of a torch file; anything else in it is refused by torch."""
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """The names of a folder's weights, those of all its shards."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    if not names and (folder / "pytorch_model.bin").is_file():
+        names.update(read_torch(folder / "pytorch_model.bin"))
+    return names
+
+
+def find_tensors(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """The weights with certain names, from whichever shard holds them."""
+    found: dict[str, Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: file.get_tensor(name) for name in file.keys() if is_wanted(name)}  # noqa: SIM118
+    if not found and (folder / "pytorch_model.bin").is_file():
+        found = {name: value for name, value in read_torch(folder / "pytorch_model.bin").items() if is_wanted(name)}
+    return found
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], place: Path) -> None:
+    """Load all weights of a module.
+
+    Raises:
+        UserError: naming what is missing, left over or of another shape.
+    """
+    wanted = module.state_dict()
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unexpected:
+        raise UserError(f"{place}: missing weights {missing}, unexpected weights {unexpected}")
+    for name, value in state.items():
+        if value.shape != wanted[name].shape:
+            raise UserError(f"{place}: {name} has the shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}")
+    module.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller wants otherwise than a checkpoint says; None for as it says.
+
+    Attributes:
+        name: what tables call the model.
+        query_length: tokens of a query that are read.
+        document_length: tokens of a document that are read.
+        like: the settings of the configured model, for what a checkpoint leaves open.
+    """
+
+    name: str | None = None
+    query_length: int | None = None
+    document_length: int | None = None
+    like: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The name and the lengths."""
+        return {
+            "name": self.name or settings.get("name") or folder.name,
+            "query_length": self.query_length or settings.get("query_length"),
+            "document_length": self.document_length or settings.get("document_length"),
+        }
+
+
+def write_settings(folder: Path, model: Model, family: str, **settings: Any) -> None:
+    """Write what the layout beside has no place for."""
+    lengths = {"query_length": model.query_length, "document_length": model.document_length}
+    write_json(folder / SETTINGS, {"family": family, "name": model.name, **lengths, **settings})
+
+
+def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: Any) -> None:
+    """The list of modules and the configuration that sentence-transformers looks for.
+
+    Args:
+        folder: the checkpoint.
+        modules: the type and the folder of each.
+        config: what config_sentence_transformers.json says.
+    """
+    entries = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (kind, path) in enumerate(modules)]
+    write_json(folder / "modules.json", entries)
+    write_json(folder / "config_sentence_transformers.json", {"default_prompt_name": None, **config})
+
+
+def save_with_head(encoder: PreTrainedModel, head: Mapping[str, Tensor], folder: Path) -> None:
+    """An encoder's weights under its prefix, and those of what stands on top, in one file."""
+    prefix = encoder.base_model_prefix
+    state = {f"{prefix}.{name}": value for name, value in encoder.state_dict().items()} | dict(head)
+    encoder.config.save_pretrained(folder)
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / "model.safetensors")

@@ -1,0 +1,137 @@
+"""ColBERT (Khattab and Zaharia 2020, arXiv:2004.12832; v2: Santhanam et al. 2022, arXiv:2112.01488): late interaction.
+
+    score(q, d) = sum over query tokens i of max over document tokens j of  E_q,i . E_d,j
+    E_q = normalise(W BERT([CLS] [Q] q_1 ... q_l [SEP] [MASK] ... [MASK]))
+    E_d = filter(normalise(W BERT([CLS] [D] d_1 ... d_n [SEP])))       the filter drops punctuation
+
+Shapes: B texts, L tokens, H dimensions of a token vector.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.dense import Projection
+from irexp.model.shared import SharedBiEncoder
+from irexp.model.text import is_any_of, tokenize
+from irexp.types import TokenEmbeddings, Tokens, UserError
+
+
+class ColBERT(SharedBiEncoder):
+    """A vector for each token, compared by MaxSim."""
+
+    representation = "tokens"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "colbert",
+        dim: int = 128,
+        query_marker: str | None = "[unused0]",
+        document_marker: str | None = "[unused1]",
+        query_expansion: bool = True,
+        attend_to_expansion: bool = False,
+        mask_punctuation: bool = True,
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the encoder; the projection is drawn by torch's global generator.
+
+        Args:
+            backbone: any encoder.
+            name: what tables and folders call the model.
+            dim: dimensions of a token vector.
+            query_marker: the token behind [CLS] of a query; one that the vocabulary lacks is added; None for none.
+            document_marker: the token behind [CLS] of a document, likewise.
+            query_expansion: whether queries are filled up with [MASK] to their full length, each a vector of its own.
+            attend_to_expansion: whether the other tokens see those masks.
+            mask_punctuation: whether punctuation of documents has no vector.
+            query_length: tokens of a query that are read, marker included; None for 32.
+            document_length: tokens of a document, likewise; None for 256.
+
+        Raises:
+            UserError: if queries are to be expanded and the tokenizer has no mask.
+        """
+        super().__init__(
+            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+        )
+        self.query_marker, self.document_marker = query_marker, document_marker
+        self._add_markers()
+        if query_expansion and self.tokenizer.mask_token_id is None:
+            raise UserError("model.query_expansion=true: the backbone's tokenizer has no mask token; set it to false")
+        self.query_expansion, self.attend_to_expansion = query_expansion, attend_to_expansion
+        self.skip(string.punctuation if mask_punctuation else ())
+        self.projections = nn.ModuleList([Projection(self.encoder.config.hidden_size, dim, bias=False)])
+
+    @property
+    def embedding_dim(self) -> int:  # type: ignore[override]
+        """H."""
+        last = self.projections[-1]
+        assert isinstance(last, Projection)
+        return last.linear.out_features
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of queries with their marker; the expansion comes when they are padded."""
+        return self._tokenize(texts, self.query_marker, self.query_length)
+
+    def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents with their marker."""
+        return self._tokenize(texts, self.document_marker, self.document_length)
+
+    def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
+        """A batch; queries are filled up with masks, documents leave out their punctuation."""
+        if is_query and self.query_expansion:
+            mask = self.tokenizer.mask_token_id
+            filled = [[*ids, *[mask] * (self.query_length - len(ids))] for ids in token_ids]
+            tokens = super().pad(filled, is_query=True)
+            seen_BL = tokens.attention_mask_BL.clone()
+            if not self.attend_to_expansion:
+                for row, ids in enumerate(token_ids):
+                    seen_BL[row, len(ids) :] = 0
+            return replace(tokens, attention_mask_BL=seen_BL)
+        tokens = super().pad(token_ids, is_query=is_query)
+        if is_query or not self.skipped:
+            return tokens
+        is_skipped_BL = is_any_of(tokens.input_ids_BL, self._skipped_ids)
+        return replace(tokens, pooling_mask_BL=tokens.attention_mask_BL * ~is_skipped_BL)
+
+    def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
+        """Vectors of the tokens of queries."""
+        return self._encode(tokens)
+
+    def encode_documents(self, tokens: Tokens) -> TokenEmbeddings:
+        """Vectors of the tokens of documents."""
+        return self._encode(tokens)
+
+    def _encode(self, tokens: Tokens) -> TokenEmbeddings:
+        vectors_BLH: Tensor = self.token_vectors(tokens)
+        for projection in self.projections:
+            vectors_BLH = projection(vectors_BLH)
+        return TokenEmbeddings(normalize(vectors_BLH.float(), dim=-1), tokens.pooling_mask_BL)
+
+    def _tokenize(self, texts: Sequence[str], marker: str | None, length: int) -> list[list[int]]:
+        if marker is None:
+            return tokenize(self.tokenizer, texts, length)
+        marker_id = self._marker_ids[marker]
+        return [[ids[0], marker_id, *ids[1:]] for ids in tokenize(self.tokenizer, texts, length - 1)]
+
+    def _add_markers(self) -> None:
+        markers = [marker for marker in (self.query_marker, self.document_marker) if marker is not None]
+        if self.tokenizer.add_tokens([m for m in markers if m not in self.tokenizer.get_vocab()]):
+            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            self.has_new_tokens = True
+        vocabulary = self.tokenizer.get_vocab()
+        self._marker_ids = {marker: int(vocabulary[marker]) for marker in markers}
+
+    def skip(self, words: Sequence[str]) -> None:
+        """Give some words of documents no vector; one that the vocabulary lacks is passed over, not read as [UNK]."""
+        vocabulary = self.tokenizer.get_vocab()
+        self.skipped = list(words)
+        self._skipped_ids = [vocabulary[word] for word in words if word in vocabulary]

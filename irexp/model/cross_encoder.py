@@ -1,0 +1,117 @@
+"""The interface of the cross-encoders: a query and a document are read together.
+
+Shapes: P pairs, L tokens, B queries, N documents.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from irexp.model.batching import token_budget_batches
+from irexp.model.model import BUDGET, Model
+from irexp.model.text import cut, pad
+from irexp.types import Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: What a checkpoint may do to the score that it reports, named as in torch.nn.
+ScoreActivation = Literal["Identity", "Sigmoid", "Tanh", "ReLU"]
+
+
+class PairIds(NamedTuple):
+    """A tokenized pair, not padded; `type_ids` are None where the model has none."""
+
+    ids: list[int]
+    type_ids: list[int] | None = None
+
+
+class CrossEncoder(Model):
+    """A model that scores pairs.
+
+    Attributes:
+        is_listwise: whether the score of a document depends on the others of its list.
+        activation: what is done to a score when it is reported, not when it is trained.
+    """
+
+    is_listwise = False
+    activation: ScoreActivation = "Identity"
+    tokenizer: PreTrainedTokenizerBase
+
+    @abstractmethod
+    def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
+        """Token ids of pairs, each side cut to its length."""
+
+    @abstractmethod
+    def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
+        """score_P as it is trained: without the activation that a checkpoint may name.
+
+        Args:
+            tokens: the pairs.
+            sizes: how many of them belong to each query, in order; only a listwise model looks at them.
+        """
+
+    def activate(self, score_P: Tensor) -> Tensor:
+        """The score as it is reported; an increasing function of what is trained."""
+        return getattr(nn, self.activation)()(score_P)  # type: ignore[no-any-return]
+
+    def pad(self, pairs: Sequence[PairIds]) -> Tokens:
+        """A batch, padded on the right."""
+        tokens = pad([pair.ids for pair in pairs], self.tokenizer.pad_token_id)
+        if pairs[0].type_ids is None:
+            return tokens
+        return replace(tokens, type_ids_BL=pad([pair.type_ids or [] for pair in pairs], 0).input_ids_BL)
+
+    def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
+        """How well documents answer a query: score_N, or score_BN for several queries."""
+        queries = [query] if isinstance(query, str) else list(query)
+        lists = self.score_lists([(text, documents) for text in queries])
+        score_BN = torch.stack(lists) if lists else torch.empty(0, len(documents))
+        return score_BN[0] if isinstance(query, str) else score_BN
+
+    @torch.inference_mode()
+    def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, budget: int = BUDGET) -> list[Tensor]:
+        """The scores of several queries, each with documents of its own, outside of training.
+
+        Args:
+            lists: queries with their documents.
+            budget: tokens of a batch, padding included; a listwise model reads a list at once.
+        """
+        was_training = self.training
+        self.eval()
+        sizes = [len(documents) for _, documents in lists]
+        queries = [query for query, documents in lists for _ in documents]
+        pairs = self.tokenize_pairs(queries, [document for _, documents in lists for document in documents])
+        score_P = torch.empty(len(pairs))
+        for batch, batch_sizes in self.batches(pairs, sizes, budget):
+            tokens = self.pad([pairs[position] for position in batch]).to(self.device)
+            score_P[batch] = self.activate(self.score_pairs(tokens, batch_sizes).float()).cpu()
+        self.train(was_training)
+        return list(torch.split(score_P, sizes)) if sizes else []
+
+    def batches(
+        self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """Positions of pairs that are read at once, and how many belong to each query."""
+        if not self.is_listwise:
+            for batch in token_budget_batches([len(pair.ids) for pair in pairs], budget):
+                yield batch, [1] * len(batch)
+            return
+        start = 0
+        for size in sizes:
+            if size:
+                yield list(range(start, start + size)), [size]
+            start += size
+
+
+def cut_once(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
+    """Texts cut to a length, each distinct one tokenized once: a query stands with many documents."""
+    distinct = list(dict.fromkeys(texts))
+    shorter = dict(zip(distinct, cut(tokenizer, distinct, length), strict=True))
+    return [shorter[text] for text in texts]

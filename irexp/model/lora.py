@@ -1,0 +1,136 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) on any model, through peft: W + (alpha / r) B A, with A and B trained.
+
+The weights of the transformers are frozen; what stands on top of them (projections, heads, poolers that are drawn anew)
+and the vectors of added tokens stay trainable. An adapter is saved as peft saves it, with the other trained weights in
+`trained.safetensors` beside it; the checkpoint itself holds the merged weights and opens wherever its layout does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.model import Model
+from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+_CONFIG = "adapter_config.json"
+_TRAINED = "trained.safetensors"
+
+
+def transformers_of(model: Model) -> dict[str, PreTrainedModel]:
+    """The transformers of a model, by the folder that an adapter of several goes into."""
+    if isinstance(model, DenseBiEncoder):
+        sides = {"document": model.document_tower.encoder}
+        return sides | ({"query": model.query_tower.encoder} if model.has_two_towers else {})
+    return {"document": model.encoder}  # type: ignore[dict-item]
+
+
+def add_lora(model: Model, config: LoraConfig) -> None:
+    """Put adapters into a model and freeze what they adapt.
+
+    Raises:
+        UserError: if no layer of it has a name that the adapter looks for.
+    """
+    from peft import inject_adapter_in_model
+
+    for encoder in transformers_of(model).values():
+        words = encoder.get_input_embeddings()
+        try:
+            inject_adapter_in_model(config, encoder)
+        except ValueError as error:
+            raise UserError(f"adapter: {str(error).splitlines()[0]}; name layers in adapter.target_modules") from error
+        for name, parameter in encoder.base_model.named_parameters():
+            parameter.requires_grad = "lora_" in name or "pooler." in name
+        for parameter in words.parameters():
+            parameter.requires_grad = model.has_new_tokens
+
+
+def save_adapter(model: Model, folder: Path, base: str) -> None:
+    """Write the adapters and whatever else was trained.
+
+    Args:
+        model: with adapters.
+        folder: made if it is not there; a model of two encoders has a folder for each in it.
+        base: what the adapters were put upon, a path or a name on the hub.
+    """
+    from peft import get_peft_model_state_dict
+
+    encoders = transformers_of(model)
+    for side, encoder in encoders.items():
+        place = folder / side if len(encoders) > 1 else folder
+        place.mkdir(parents=True, exist_ok=True)
+        config = encoder.peft_config["default"]
+        config.base_model_name_or_path, config.inference_mode = base, True
+        config.save_pretrained(place)
+        state = get_peft_model_state_dict(encoder)
+        save_file({f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in state.items()}, place / _FILE)
+    trained = {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and "lora_" not in name
+    }
+    save_file(trained, folder / _TRAINED)
+
+
+_FILE = "adapter_model.safetensors"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds adapters and no model."""
+    return (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def load_adapter(model: Model, folder: Path) -> Model:
+    """Put saved adapters into a model.
+
+    Raises:
+        UserError: if their weights do not fit.
+    """
+    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    encoders = transformers_of(model)
+    for side, encoder in encoders.items():
+        place = folder / side if len(encoders) > 1 else folder
+        config: Any = PeftConfig.from_pretrained(str(place))
+        inject_adapter_in_model(config, encoder)
+        path = place / _FILE
+        bin_path = path.with_suffix(".bin")
+        state = load_file(path) if path.is_file() else torch.load(bin_path, map_location="cpu", weights_only=True)
+        state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
+        result: Any = set_peft_model_state_dict(encoder, state)
+        missing = [name for name in result.missing_keys if "lora_" in name]
+        if missing or result.unexpected_keys:
+            raise UserError(f"{path}: missing weights {missing[:4]}, unexpected weights {result.unexpected_keys[:4]}")
+    if (folder / _TRAINED).is_file():
+        trained = load_file(folder / _TRAINED)
+        unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
+        if unexpected:
+            raise UserError(f"{folder / _TRAINED}: unexpected weights {unexpected[:4]}")
+    return model
+
+
+def merge(model: Model) -> Model:
+    """Add the adapters into the weights and leave the model as if it had none."""
+    from peft.tuners.lora import LoraLayer
+
+    for encoder in transformers_of(model).values():
+        for name, layer in list(encoder.named_modules()):
+            if isinstance(layer, LoraLayer):
+                layer.merge()
+                parent, _, attribute = name.rpartition(".")
+                setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
+        encoder._hf_peft_config_loaded = False
+        if hasattr(encoder, "peft_config"):
+            del encoder.peft_config
+    for parameter in nn.Module.parameters(model):
+        parameter.requires_grad = True
+    return model

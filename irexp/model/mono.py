@@ -1,0 +1,62 @@
+"""Mono cross-encoders: monoBERT (Nogueira and Cho 2019, arXiv:1901.04085), monoELECTRA and their kind.
+
+    s(q, d) = w . h_[CLS]([CLS] q [SEP] d [SEP]) + b                           one logit
+    s(q, d) = log softmax(W h_[CLS] + b)_1                                     two logits: not relevant, relevant
+
+h is what the architecture's own classification head makes of its first token.
+
+Shapes: P pairs, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.cross_encoder import ScoreActivation
+from irexp.model.pair_encoder import PairEncoder
+from irexp.types import Tokens
+
+
+class Mono(PairEncoder):
+    """A pointwise cross-encoder with a classification head."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "mono",
+        labels: Literal[1, 2] = 1,
+        activation: ScoreActivation = "Identity",
+        query_length: int | None = None,
+        document_length: int | None = None,
+        has_head: bool = False,
+    ) -> None:
+        """Load the encoder; a head that it lacks is drawn by torch's global generator.
+
+        Args:
+            backbone: any with a classification head.
+            name: what tables and folders call the model.
+            labels: one logit, or two as in monoBERT.
+            activation: what is done to the logit when it is reported, not when it is trained.
+            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
+            document_length: tokens of a document; None for 256 likewise.
+            has_head: whether the backbone's weights must hold the head.
+        """
+        encoder = backbone.load_classifier(labels, has_head=has_head)
+        super().__init__(backbone, encoder, name=name, query_length=query_length, document_length=document_length)
+        if encoder.config.pad_token_id is None:
+            encoder.config.pad_token_id = self.tokenizer.pad_token_id
+        self.labels = labels
+        self.activation = activation
+
+    def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
+        """The logit of relevance, score_P."""
+        types = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **types)
+        logit_PC: Tensor = output.logits.float()
+        return logit_PC[:, 0] if self.labels == 1 else torch.log_softmax(logit_PC, dim=1)[:, 1]

@@ -1,0 +1,85 @@
+"""MVR (Zhang et al. 2022, arXiv:2203.08372): several views of a document, one of a query.
+
+    score(q, d) = max over viewers k of  E_q . E_d,k
+    E_d,k: the vector of the k-th viewer token of [CLS] [VIE1] ... [VIEn] d,  E_q: that of the viewer of [CLS] [VIE1] q
+
+The contrastive loss goes over the best viewer, which the maximum is.
+
+Shapes: B texts, L tokens, H dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.shared import SharedBiEncoder
+from irexp.model.text import tokenize
+from irexp.types import TokenEmbeddings, Tokens, UserError
+
+
+class MVR(SharedBiEncoder):
+    """Viewer tokens in front of a document, each with a vector of its own."""
+
+    representation = "tokens"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "mvr",
+        viewers: int = 8,
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the encoder and add the viewers to its vocabulary, drawn by torch's global generator.
+
+        Args:
+            backbone: any encoder.
+            name: what tables and folders call the model.
+            viewers: vectors of a document.
+            query_length: tokens of a query that are read, viewer included; None for 32.
+            document_length: tokens of a document, viewers included; None for 256.
+        """
+        if viewers < 1:
+            raise UserError(f"model.viewers={viewers}: a document needs at least one")
+        super().__init__(
+            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+        )
+        self.viewers = viewers
+        names = [f"[VIE{number}]" for number in range(1, viewers + 1)]
+        vocabulary = self.tokenizer.get_vocab()
+        if self.tokenizer.add_tokens([name for name in names if name not in vocabulary]):
+            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            self.has_new_tokens = True
+        vocabulary = self.tokenizer.get_vocab()
+        self._viewer_ids = [int(vocabulary[name]) for name in names]
+
+    @property
+    def embedding_dim(self) -> int:  # type: ignore[override]
+        """H."""
+        return int(self.encoder.config.hidden_size)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of queries behind one viewer."""
+        return self._tokenize(texts, self._viewer_ids[:1], self.query_length)
+
+    def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents behind all viewers."""
+        return self._tokenize(texts, self._viewer_ids, self.document_length)
+
+    def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
+        """The viewer's vector of queries."""
+        return self._encode(tokens, 1)
+
+    def encode_documents(self, tokens: Tokens) -> TokenEmbeddings:
+        """The viewers' vectors of documents."""
+        return self._encode(tokens, self.viewers)
+
+    def _tokenize(self, texts: Sequence[str], viewer_ids: list[int], length: int) -> list[list[int]]:
+        room = length - len(viewer_ids)
+        return [[ids[0], *viewer_ids, *ids[1:]] for ids in tokenize(self.tokenizer, texts, room)]
+
+    def _encode(self, tokens: Tokens, viewers: int) -> TokenEmbeddings:
+        behind_first = slice(1, 1 + viewers)
+        return TokenEmbeddings(self.token_vectors(tokens)[:, behind_first], tokens.attention_mask_BL[:, behind_first])

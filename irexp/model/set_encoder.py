@@ -1,0 +1,150 @@
+"""Set-Encoder (Schlatt et al. 2025, arXiv:2404.06912): a listwise cross-encoder that no order of its documents changes.
+
+    s(q, d) = w . h_[CLS]([CLS] q [SEP] d [SEP])
+    attention of a token of document d:  softmax( Q_d [K_d ; K_1,I ... K_n,I without d]^T / sqrt(H) ) [V_d ; V_1,I ...]
+
+I is each document's interaction token: its first one ([CLS]), or an extra one behind it. So documents of a list see one
+another through one token each, every layer anew; positions are counted within a document, and nothing tells the first
+from the last.
+
+Shapes: P pairs (all documents of some lists), L tokens, A attention heads, H dimensions of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.cross_encoder import PairIds
+from irexp.model.pair_encoder import PairEncoder
+from irexp.types import Tokens, UserError
+
+#: What transformers calls the attention below.
+ATTENTION = "irexp_set"
+
+#: The interaction token, where there is an extra one.
+INTERACTION = "[INT]"
+
+#: The attribute of an attention module that says which documents are a list.
+_LISTS = "irexp_lists"
+
+_ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "distilbert")
+
+
+class SetEncoder(PairEncoder):
+    """A listwise cross-encoder."""
+
+    is_listwise = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "set_encoder",
+        extra_token: bool = False,
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the encoder; the layer on top is drawn by torch's global generator.
+
+        Args:
+            backbone: an encoder of the kinds of BERT and ELECTRA.
+            name: what tables and folders call the model.
+            extra_token: whether documents see one another through a token of its own rather than [CLS].
+            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
+            document_length: tokens of a document; None for 256 likewise.
+        """
+        super().__init__(
+            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+        )
+        kind = self.encoder.config.model_type
+        if kind not in _ENCODERS:
+            raise UserError(f"model=set_encoder: the backbone is a {kind}; {', '.join(_ENCODERS)} can be one")
+        self.linear = nn.Linear(self.encoder.config.hidden_size, 1, bias=False)
+        self.extra_token = extra_token
+        if extra_token:
+            if self.tokenizer.add_tokens([INTERACTION] if INTERACTION not in self.tokenizer.get_vocab() else []):
+                self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+                self.has_new_tokens = True
+            longest = max_positions(self.encoder.config, self.tokenizer)
+            self.max_length = min(self.max_length, (longest or 10**9) - 1)
+        self.encoder.set_attn_implementation(ATTENTION)
+
+    def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
+        """As for any pair, with the interaction token behind the first one where there is one."""
+        pairs = super().tokenize_pairs(queries, documents)
+        if not self.extra_token:
+            return pairs
+        (token,) = self.tokenizer.encode(INTERACTION, add_special_tokens=False)
+        return [
+            PairIds([ids[0], token, *ids[1:]], None if types is None else [types[0], types[0], *types[1:]])
+            for ids, types in pairs
+        ]
+
+    def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
+        """score_P of whole lists."""
+        place = int(self.extra_token)
+        for module in self.encoder.modules():
+            if hasattr(module, "is_causal"):  # transformers' attention modules, which hand themselves to the function
+                setattr(module, _LISTS, (list(sizes), place, tokens.attention_mask_BL))
+        types = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **types)
+        return self.linear(output.last_hidden_state[:, 0]).squeeze(-1).float()  # type: ignore[no-any-return]
+
+
+def _set_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention over a document's own tokens and the interaction tokens of the other documents of its list.
+
+    Args:
+        module: the attention module, which carries the sizes of the lists.
+        query: (P, A, L, H).
+        key: (P, A, L, H).
+        value: (P, A, L, H).
+        attention_mask: not used: the padding mask comes with the module.
+        scaling: what products are multiplied by.
+        dropout: the probability of dropping an attention weight.
+    """
+    sizes, place, mask_PL = getattr(module, _LISTS)
+    is_seen_PS = torch.cat([mask_PL.bool(), _others(sizes, mask_PL.device)], dim=1)
+    key_PASH = torch.cat([key, _shared(key, sizes, place)], dim=2)
+    value_PASH = torch.cat([value, _shared(value, sizes, place)], dim=2)
+    output = scaled_dot_product_attention(
+        query, key_PASH, value_PASH, attn_mask=is_seen_PS[:, None, None], dropout_p=dropout, scale=scaling
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _shared(state_PALH: Tensor, sizes: list[int], place: int) -> Tensor:
+    """The interaction tokens of a document's list, for each document: (P, A, largest list, H)."""
+    token_PAH = state_PALH[:, :, place]
+    largest, lists = max(sizes), []
+    for tokens_NAH in torch.split(token_PAH, sizes):
+        row_ANH = tokens_NAH.transpose(0, 1)
+        filled_ANH = nn.functional.pad(row_ANH, (0, 0, 0, largest - row_ANH.shape[1]))
+        lists.append(filled_ANH.expand(len(tokens_NAH), *filled_ANH.shape))
+    return torch.cat(lists)
+
+
+def _others(sizes: list[int], device: torch.device) -> Tensor:
+    """Which of its list's documents a document is not: (P, largest list)."""
+    largest = max(sizes)
+    rows = [nn.functional.pad(~torch.eye(size, dtype=torch.bool, device=device), (0, largest - size)) for size in sizes]
+    return torch.cat(rows)
+
+
+AttentionInterface.register(ATTENTION, _set_attention)

@@ -1,0 +1,62 @@
+"""What bi-encoders with one encoder for both sides, read without prompts, have in common.
+
+Shapes: B texts, L tokens, H dimensions of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.text import pad, read_length, tokenize
+from irexp.types import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class SharedBiEncoder(BiEncoder):
+    """One tokenizer and one encoder."""
+
+    encoder: PreTrainedModel
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        encoder: PreTrainedModel,
+        *,
+        name: str,
+        query_length: int | None,
+        document_length: int | None,
+    ) -> None:
+        """Take an encoder that was loaded; read its tokenizer.
+
+        Raises:
+            UserError: if a length exceeds what the encoder can read.
+        """
+        super().__init__()
+        self.name, self.encoder = name, encoder
+        self.tokenizer = backbone.load_tokenizer()
+        longest = max_positions(encoder.config, self.tokenizer)
+        self.query_length = read_length("query", query_length, longest)
+        self.document_length = read_length("document", document_length, longest)
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of queries."""
+        return tokenize(self.tokenizer, texts, self.query_length)
+
+    def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents."""
+        return tokenize(self.tokenizer, texts, self.document_length)
+
+    def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
+        """A batch, padded on the right."""
+        return pad(token_ids, self.tokenizer.pad_token_id)
+
+    def token_vectors(self, tokens: Tokens) -> Tensor:
+        """The encoder's last layer, vector_BLH."""
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
+        return output.last_hidden_state  # type: ignore[no-any-return]

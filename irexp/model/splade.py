@@ -1,0 +1,134 @@
+"""SPLADE (Formal et al. 2021, arXiv:2107.05720; max pooling: SPLADE v2, arXiv:2109.10086) and its lighter variants.
+
+    w_v = max over tokens l of log(1 + relu(logit_lv))        the logits of the masked-language-model head
+    score(q, d) = sum over vocabulary entries v of w_qv w_dv
+
+A side is encoded in one of these ways (SPLADE-doc, SPLADE v2 section 2.3; Inference-free: Geng et al. 2024,
+arXiv:2411.04403):
+
+    mlm      as above: expands a text by words that it does not contain
+    lexical  as above, and zero at words that it does not contain
+    static   a learned weight for each word of the text (its special tokens aside): no encoder is run
+    binary   one for each word of the text
+
+Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.max_logits import max_logits, sum_activations
+from irexp.model.shared import SharedBiEncoder
+from irexp.model.text import is_any_of
+from irexp.types import Embeddings, Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+QueryEncoding = Literal["mlm", "lexical", "static", "binary"]
+DocumentEncoding = Literal["mlm", "lexical"]
+
+
+class SPLADE(SharedBiEncoder):
+    """A sparse bi-encoder over the vocabulary of a masked language model."""
+
+    representation = "sparse"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "splade",
+        query_encoding: QueryEncoding = "mlm",
+        document_encoding: DocumentEncoding = "mlm",
+        pooling: Literal["max", "sum"] = "max",
+        activation: Literal["log1p", "log1p_log1p"] = "log1p",
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the encoder with its head.
+
+        Args:
+            backbone: any with a masked-language-model head.
+            name: what tables and folders call the model.
+            query_encoding: how queries become vectors.
+            document_encoding: how documents become vectors.
+            pooling: max, or sum as in the first SPLADE.
+            activation: log(1 + relu(x)), or that once more (OpenSearch's version 3).
+            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
+            document_length: tokens of a document; None for 256 likewise.
+        """
+        masked_lm = backbone.load_masked_lm()
+        super().__init__(backbone, masked_lm, name=name, query_length=query_length, document_length=document_length)
+        decoder = masked_lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+        assert isinstance(decoder, nn.Linear)
+        self.decoder = decoder
+        self.split()
+        self.query_encoding: QueryEncoding = query_encoding
+        self.document_encoding: DocumentEncoding = document_encoding
+        self.pooling, self.activation = pooling, activation
+        self.static_weights = nn.Parameter(torch.ones(self.embedding_dim)) if query_encoding == "static" else None
+
+    @property
+    def embedding_dim(self) -> int:  # type: ignore[override]
+        """V."""
+        return self.decoder.out_features
+
+    def encode_queries(self, tokens: Tokens) -> Embeddings:
+        """Weights of queries."""
+        if self.query_encoding == "binary":
+            return Embeddings(self._presence(tokens))
+        if self.query_encoding == "static":
+            assert self.static_weights is not None
+            return Embeddings(self._presence(tokens) * self.static_weights)
+        return self._encode(tokens, is_lexical=self.query_encoding == "lexical")
+
+    def encode_documents(self, tokens: Tokens) -> Embeddings:
+        """Weights of documents."""
+        return self._encode(tokens, is_lexical=self.document_encoding == "lexical")
+
+    def masked_lm(self) -> PreTrainedModel:
+        """The backbone as it was loaded, with its decoder back in its place, to be saved; call `split` behind it."""
+        self.encoder.set_output_embeddings(self.decoder)  # type: ignore[no-untyped-call]
+        return self.encoder
+
+    def split(self) -> None:
+        """Take the decoder out of the backbone, whose logits are then the hidden states before it."""
+        self.encoder.set_output_embeddings(_Through())  # type: ignore[no-untyped-call]
+
+    def _encode(self, tokens: Tokens, *, is_lexical: bool) -> Embeddings:
+        hidden_BLH = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL).logits
+        if self.pooling == "max":
+            logit_BV = max_logits(hidden_BLH, self.decoder.weight, self.decoder.bias, tokens.pooling_mask_BL)
+            weight_BV = self._activate(logit_BV)
+        else:
+            weight_BV = sum_activations(
+                hidden_BLH, self.decoder.weight, self.decoder.bias, tokens.pooling_mask_BL, self._activate
+            )
+        return Embeddings(weight_BV * self._presence(tokens) if is_lexical else weight_BV)
+
+    def _activate(self, logit: Tensor) -> Tensor:
+        weight = torch.log1p(torch.relu(logit))
+        return torch.log1p(weight) if self.activation == "log1p_log1p" else weight
+
+    def _presence(self, tokens: Tokens) -> Tensor:
+        """One for each word of a text; its special tokens are no words."""
+        is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, self.tokenizer.all_special_ids)
+        presence_BV = torch.zeros(len(is_word_BL), self.embedding_dim, device=is_word_BL.device)
+        return presence_BV.scatter_reduce(1, tokens.input_ids_BL, is_word_BL.float(), "amax")
+
+
+class _Through(nn.Module):
+    """What stands in the decoder's place: it changes nothing, and has the attributes that transformers look for."""
+
+    weight = None
+    bias = None
+
+    def forward(self, hidden_BLH: Tensor) -> Tensor:
+        """The hidden states."""
+        return hidden_BLH

@@ -1,0 +1,71 @@
+"""From texts to padded token ids, the same way for every model.
+
+Shapes: B texts, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from irexp.types import Tokens, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: What is read of a text if neither the configuration nor the checkpoint says.
+QUERY_LENGTH, DOCUMENT_LENGTH = 32, 256
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int | None) -> list[list[int]]:
+    """Token ids with the special tokens, cut to a length."""
+    if not texts:
+        return []
+    limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
+    encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
+    return encoded["input_ids"]  # type: ignore[no-any-return]
+
+
+def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
+    """Texts cut behind their first `length` tokens: characters are dropped and none is changed."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+    )
+    offsets = encoded["offset_mapping"]
+    return [
+        text if len(places) <= length else text[: places[length - 1][1]]
+        for text, places in zip(texts, offsets, strict=True)
+    ]
+
+
+def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:
+    """A batch, padded on the right."""
+    length = max(map(len, token_ids))
+    input_ids_BL = torch.full((len(token_ids), length), padding or 0)
+    mask_BL = torch.zeros_like(input_ids_BL)
+    for row, ids in enumerate(token_ids):
+        input_ids_BL[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        mask_BL[row, : len(ids)] = 1
+    return Tokens(input_ids_BL, mask_BL, mask_BL)
+
+
+def is_any_of(input_ids_BL: Tensor, ids: Sequence[int]) -> Tensor:
+    """Which tokens are among some ids."""
+    return torch.isin(input_ids_BL, torch.tensor(sorted(set(ids)), device=input_ids_BL.device, dtype=torch.int64))
+
+
+def read_length(side: str, wanted: int | None, longest: int | None) -> int:
+    """The tokens to read of a query or a document, within what the encoder can.
+
+    Raises:
+        UserError: if more are wanted.
+    """
+    if wanted is not None and longest is not None and wanted > longest:
+        raise UserError(f"model.{side}_length={wanted}: the backbone reads {longest} tokens at most")
+    fallback = QUERY_LENGTH if side == "query" else DOCUMENT_LENGTH
+    return wanted or min(fallback, longest or fallback)

@@ -1,0 +1,133 @@
+"""Re-rankers that read a relevance score off a language model's next token.
+
+    monoT5 (Nogueira et al. 2020, arXiv:2003.06713):  s(q, d) = log softmax(z_false, z_true)_true
+    RankT5 (Zhuang et al. 2023, arXiv:2210.10634):    s(q, d) = z_<extra_id_10>
+    decoders, such as Qwen3-Reranker (arXiv:2506.05176): as monoT5, with the logits of "yes" and "no"
+
+z are the logits of the first token that is generated behind a template; an encoder-decoder reads the template and its
+decoder begins with its start token, a decoder goes on behind the template.
+
+Shapes: P pairs, L tokens, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
+from irexp.model.text import read_length
+from irexp.types import Tokens, UserError
+
+
+class TokenLogit(CrossEncoder):
+    """A pointwise re-ranker made of a decoder or an encoder-decoder."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "mono_t5",
+        template: str = "Query: {query} Document: {document} Relevant:",
+        true_token: str = "▁true",
+        false_token: str | None = "▁false",
+        score: Literal["log_probability", "log_odds"] = "log_probability",
+        special_tokens: bool = True,
+        activation: ScoreActivation = "Identity",
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the language model.
+
+        Args:
+            backbone: a decoder or an encoder-decoder.
+            name: what tables and folders call the model.
+            template: what is read, with `{query}` and `{document}` in it.
+            true_token: the vocabulary's spelling of the token whose logit says that the document is relevant.
+            false_token: the token that says the contrary; None for the bare logit of the other.
+            score: of the two logits: log softmax(z)_true as in monoT5, or z_true - z_false, which ranks alike.
+            special_tokens: whether the tokenizer adds its own to the template, as T5's </s>.
+            activation: what is done to the score when it is reported, not when it is trained.
+            query_length: tokens of a query that are read; None for 32.
+            document_length: tokens of a document; None for 256, or what the template leaves if that is less.
+
+        Raises:
+            UserError: if the template lacks a place, or the vocabulary a token.
+        """
+        super().__init__()
+        if template.count("{query}") != 1 or template.count("{document}") != 1:
+            raise UserError(f"model.template={template!r}: it needs {{query}} and {{document}}, once each")
+        self.name, self.template, self.score_of, self.special_tokens = name, template, score, special_tokens
+        self.activation = activation
+        self.encoder = backbone.load_language_model()
+        self.tokenizer = backbone.load_tokenizer()
+        self.true_token, self.false_token = true_token, false_token
+        self.token_ids = [self._id_of(token) for token in (false_token, true_token) if token is not None]
+        longest = max_positions(self.encoder.config, self.tokenizer)
+        self.query_length = read_length("query", query_length, longest)
+        self.document_length = read_length("document", document_length, longest)
+        needed = len(self._fill("", "")) + self.query_length + self.document_length
+        if longest is not None and needed > longest:
+            if document_length is not None:
+                raise UserError(
+                    f"model.query_length and model.document_length make {needed} tokens with the template; the "
+                    f"backbone reads {longest} at most"
+                )
+            self.document_length -= needed - longest
+
+    def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
+        """The template, filled with texts that are cut to their lengths; it is never cut itself."""
+        if not documents:
+            return []
+        filled = [
+            self._filled(query, document)
+            for query, document in zip(
+                cut_once(self.tokenizer, queries, self.query_length),
+                cut_once(self.tokenizer, documents, self.document_length),
+                strict=True,
+            )
+        ]
+        encoded = self.tokenizer(
+            filled, add_special_tokens=self.special_tokens, return_attention_mask=False, verbose=False
+        )
+        return [PairIds(ids) for ids in encoded["input_ids"]]
+
+    def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
+        """score_P, from the logits of one or two tokens."""
+        mask_PL = tokens.attention_mask_BL
+        if self.encoder.config.is_encoder_decoder:
+            start_P1 = torch.full_like(mask_PL[:, :1], int(self.encoder.config.decoder_start_token_id or 0))
+            output = self.encoder(
+                input_ids=tokens.input_ids_BL, attention_mask=mask_PL, decoder_input_ids=start_P1, use_cache=False
+            )
+            logit_PV: Tensor = output.logits[:, 0]
+        else:
+            output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=mask_PL, use_cache=False)
+            last_P = mask_PL.sum(dim=1) - 1
+            logit_PV = output.logits[torch.arange(len(last_P), device=last_P.device), last_P]
+        chosen_PC = logit_PV[:, self.token_ids].float()
+        if self.false_token is None:
+            return chosen_PC[:, 0]
+        if self.score_of == "log_odds":
+            return chosen_PC[:, 1] - chosen_PC[:, 0]
+        return torch.log_softmax(chosen_PC, dim=1)[:, 1]
+
+    def _filled(self, query: str, document: str) -> str:
+        return self.template.replace("{query}", query, 1).replace("{document}", document, 1)
+
+    def _fill(self, query: str, document: str) -> list[int]:
+        return list(self.tokenizer(self._filled(query, document), add_special_tokens=self.special_tokens)["input_ids"])
+
+    def _id_of(self, token: str) -> int:
+        vocabulary = self.tokenizer.get_vocab()
+        if token not in vocabulary:
+            near = [word for word in vocabulary if word.strip("▁Ġ ").lower() == token.strip("▁Ġ ").lower()]
+            raise UserError(
+                f"model: the vocabulary has no token {token!r}; name the tokens as it spells them"
+                + (f": {', '.join(map(repr, sorted(near)[:4]))}" if near else "")
+            )
+        return int(vocabulary[token])

@@ -1,0 +1,67 @@
+"""uniCOIL (Lin and Ma 2021, arXiv:2106.14807): COIL with one dimension, a sparse vector of the words that are there.
+
+    w_i = relu(a . h_i + b)                                  of token i
+    score(q, d) = sum over query tokens i that d contains of w_i max over equal document tokens j of w_j
+
+Special tokens are no words. A word that stands twice in a query counts twice, in a document by its best weight.
+
+Shapes: B texts, L tokens, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.shared import SharedBiEncoder
+from irexp.model.text import is_any_of
+from irexp.types import Embeddings, Tokens
+
+
+class UniCOIL(SharedBiEncoder):
+    """A sparse bi-encoder that weights the words of a text."""
+
+    representation = "sparse"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "unicoil",
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Load the encoder; the layer on top is drawn by torch's global generator.
+
+        Args:
+            backbone: any encoder.
+            name: what tables and folders call the model.
+            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
+            document_length: tokens of a document; None for 256 likewise.
+        """
+        super().__init__(
+            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+        )
+        self.token_projection = nn.Linear(self.encoder.config.hidden_size, 1)
+        nn.init.constant_(self.token_projection.bias, 1.0)  # else relu may silence every word from the start
+
+    @property
+    def embedding_dim(self) -> int:  # type: ignore[override]
+        """V."""
+        return int(self.encoder.config.vocab_size)
+
+    def encode_queries(self, tokens: Tokens) -> Embeddings:
+        """Weights of queries, summed over equal tokens."""
+        return self._encode(tokens, "sum")
+
+    def encode_documents(self, tokens: Tokens) -> Embeddings:
+        """Weights of documents, the maximum over equal tokens."""
+        return self._encode(tokens, "amax")
+
+    def _encode(self, tokens: Tokens, reduce: str) -> Embeddings:
+        weight_BL = torch.relu(self.token_projection(self.token_vectors(tokens))).squeeze(-1).float()
+        is_special_BL = is_any_of(tokens.input_ids_BL, self.tokenizer.all_special_ids)
+        weight_BL = weight_BL.masked_fill(is_special_BL | ~tokens.pooling_mask_BL.bool(), 0.0)
+        weight_BV = torch.zeros(len(weight_BL), self.embedding_dim, device=weight_BL.device)
+        return Embeddings(weight_BV.scatter_reduce(1, tokens.input_ids_BL, weight_BL, reduce))

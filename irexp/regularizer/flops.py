@@ -1,0 +1,18 @@
+"""FLOPS (Paria et al. 2020, arXiv:2004.05665): the operations that a search in an inverted index costs.
+
+R = sum over terms v of ( mean over texts b of |x_bv| )^2
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from irexp.regularizer.regularizer import Regularizer
+
+
+class FLOPS(Regularizer):
+    """It presses down terms that many texts share, and so evens out the posting lists."""
+
+    def penalty(self, vector_BV: Tensor) -> Tensor:
+        """The expected number of shared terms, weighted."""
+        return vector_BV.abs().mean(dim=0).square().sum()

@@ -1,0 +1,46 @@
+"""The interface of the regularizers: embeddings in, a scalar out, with a weight for each side and a ramp.
+
+    R(step) = r(step) (w_q R(queries) + w_d R(documents))    r(step) = min(1, step / T)^2
+
+The quadratic ramp lets a model learn to rank before it must be sparse (SPLADE, arXiv:2107.05720, section 3.2).
+
+Shapes: B texts, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from irexp.types import UserError
+
+
+class Regularizer(nn.Module, ABC):
+    """A penalty on the embeddings of both sides."""
+
+    def __init__(self, *, query_weight: float, document_weight: float, ramp: float = 0.0) -> None:
+        """A penalty without parameters.
+
+        Args:
+            query_weight: of the queries' penalty.
+            document_weight: of the documents' penalty.
+            ramp: where the weights reach their height: a fraction of the training's steps up to 1, else steps; 0 for
+                at once.
+        """
+        super().__init__()
+        for name, value in (("query_weight", query_weight), ("document_weight", document_weight), ("ramp", ramp)):
+            if value < 0:
+                raise UserError(f"regularizer.{name}={value}: it cannot be below 0")
+        self.query_weight, self.document_weight, self.ramp = query_weight, document_weight, ramp
+
+    @abstractmethod
+    def penalty(self, vector_BV: Tensor) -> Tensor:
+        """The penalty of one side."""
+
+    def forward(self, query_BV: Tensor, document_BV: Tensor, *, step: int, steps: int) -> Tensor:
+        """The weighted penalty of both sides at a step of so many."""
+        rising = self.ramp * steps if self.ramp <= 1 else self.ramp
+        factor = min(1.0, step / rising) ** 2 if rising else 1.0
+        query, document = self.penalty(query_BV.float()), self.penalty(document_BV.float())
+        return factor * (self.query_weight * query + self.document_weight * document)

@@ -1,0 +1,133 @@
+"""Makes the folders in tests/data/checkpoint: tiny random checkpoints, saved and scored by their home libraries.
+
+Each library needs another version of transformers, so each is run in an environment of its own:
+
+    pip install torch pylate==1.2.0               && python make_checkpoints.py pylate
+    pip install torch colbert-ai==0.2.22          && python make_checkpoints.py stanford
+    pip install torch lightning-ir==0.0.4 transformers==4.51.3 && python make_checkpoints.py set_encoder
+
+`scores.json` beside the weights holds that library's scores of QUERIES with DOCUMENTS.
+"""
+
+import json
+import os
+import string
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+QUERIES = ["how do i list all buckets", "stop an instance?"]
+DOCUMENTS = [
+    "list buckets: returns a list of all the buckets.",
+    "stop instances. this operation stops one or more instances (all of them).",
+    "delete a queue",
+]
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] [unused1] the a of how do i list create delete bucket buckets instance "
+    "instances user table queue stop start all in with name new remove returns this operation one or more role key"
+).split()
+CHARACTERS = list(string.ascii_lowercase + string.punctuation)
+
+FOLDER = Path(__file__).parent / "checkpoint"
+
+
+def write_bert(folder: Path, kind: str) -> Path:
+    """A BERT of one layer and 16 dimensions with a WordPiece vocabulary of about 130 entries."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = WORDS + [c for c in CHARACTERS if c not in WORDS] + [f"##{c}" for c in string.ascii_lowercase]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf8")
+    tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+    )
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_scores(folder: Path, library: str, scores: Any) -> None:
+    """The library's scores, a list for each query, beside the weights."""
+    content = {"library": library, "queries": QUERIES, "documents": DOCUMENTS, "scores": scores}
+    (folder / "scores.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+
+
+def make_pylate() -> None:
+    """PyLate: a folder in the layout of sentence-transformers with a model type of its own."""
+    from pylate import __version__, models
+
+    start = write_bert(FOLDER / "start", "BertModel")
+    model = models.ColBERT(str(start), embedding_size=8, query_length=12, document_length=24, device="cpu")
+    folder = FOLDER / "pylate"
+    model.save(str(folder))
+    queries = model.encode(QUERIES, is_query=True, convert_to_tensor=True)
+    documents = model.encode(DOCUMENTS, is_query=False, convert_to_tensor=True)
+    scores = [[float((q @ d.T).max(dim=1).values.sum()) for d in documents] for q in queries]
+    write_scores(folder, f"pylate {__version__}", scores)
+
+
+def make_stanford() -> None:
+    """Stanford's ColBERT: BERT with a linear layer and `artifact.metadata`."""
+    from importlib.metadata import version
+
+    import torch
+    from colbert.infra import ColBERTConfig
+    from colbert.modeling.checkpoint import Checkpoint
+    from colbert.modeling.colbert import colbert_score
+
+    start = write_bert(FOLDER / "start", "BertModel")
+    config = ColBERTConfig(dim=8, query_maxlen=12, doc_maxlen=24, checkpoint=str(start))
+    torch.manual_seed(1)
+    model = Checkpoint(str(start), colbert_config=config)
+    folder = FOLDER / "stanford"
+    model.save(str(folder))
+    metadata = json.loads((folder / "artifact.metadata").read_text(encoding="utf8"))
+    for key in ("checkpoint", "root", "experiment", "name", "meta"):  # of the machine
+        metadata.pop(key)
+    (folder / "artifact.metadata").write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf8")
+    queries = model.queryFromText(QUERIES)
+    scores = []
+    for query in queries:
+        row = []
+        for document in DOCUMENTS:
+            (vectors,) = model.docFromText([document], keep_dims=False)
+            mask = torch.ones(1, len(vectors), dtype=torch.bool)
+            row.append(float(colbert_score(query[None], vectors[None].float(), mask, config=config)))
+        scores.append(row)
+    write_scores(folder, f"colbert-ai {version('colbert-ai')}", scores)
+
+
+def make_set_encoder() -> None:
+    """Lightning IR's Set-Encoder."""
+    from importlib.metadata import version
+
+    import torch
+    from lightning_ir import CrossEncoderModule
+    from lightning_ir.models.set_encoder import SetEncoderConfig, SetEncoderModel
+
+    start = write_bert(FOLDER / "start", "BertModel")
+    torch.manual_seed(1)
+    config = SetEncoderConfig(query_length=12, doc_length=24, depth=len(DOCUMENTS), add_extra_token=False)
+    model = SetEncoderModel.from_pretrained(str(start), config=config)
+    module = CrossEncoderModule(model=model)
+    folder = FOLDER / "set_encoder"
+    model.save_pretrained(folder)
+    module.tokenizer.save_pretrained(folder)
+    scores = [module.score(query, DOCUMENTS).scores.tolist() for query in QUERIES]
+    write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
+
+
+if __name__ == "__main__":
+    {"pylate": make_pylate, "stanford": make_stanford, "set_encoder": make_set_encoder}[sys.argv[1]]()

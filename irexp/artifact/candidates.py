@@ -43,14 +43,12 @@ def candidate_config(config: DictConfig, section: Section) -> DictConfig:
     decided = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
     for key in _SHARED:
         if key not in decided and not (key == "dataset" and "experiment" in decided):
-            other[key] = (
-                OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
-            )
+            other[key] = copy.deepcopy(config[key])
     if section == "negatives":
         topics: Any = OmegaConf.select(config, "dataset.train.topics")
         if topics is None:
             raise UserError("negatives.candidates needs training queries to search with; dataset.train has no topics")
-        other.dataset.test = OmegaConf.to_container(topics, resolve=True)
+        other.dataset.test = copy.deepcopy(topics)
     return other
 
 

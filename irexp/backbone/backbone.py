@@ -45,7 +45,8 @@ class Backbone(ABC):
         from transformers import AutoModel, AutoModelForTextEncoding
 
         config = self._read("AutoConfig")
-        encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel)
+        is_half = (config.architectures or [""])[0].endswith("EncoderModel")  # of an encoder-decoder
+        encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
         if getattr(encoder, "pooler", None) is not None:
             setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for

@@ -146,7 +146,8 @@ def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
 def _from_arrays(arrays: Arrays) -> Vectors:
     if "data" in arrays:
         shape = (len(arrays["indptr"]) - 1, int(arrays["dim"]))
-        return scipy.sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        data = arrays["data"].astype(np.float32, copy=False)  # scipy has no half precision
+        return scipy.sparse.csr_array((data, arrays["indices"], arrays["indptr"]), shape=shape)
     if "starts" in arrays:
         return TokenVectors(arrays["vectors"], arrays["starts"], arrays.get("token_ids"))
     return arrays["vectors"]
@@ -158,7 +159,7 @@ def _open_shard(prefix: Path) -> Vectors:
         arrays: Arrays = {path.name.split(".")[1]: np.load(path, mmap_mode="r") for path in paths}
         return _from_arrays(arrays)
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{prefix} is incomplete or damaged ({error}); remove its folder and encode again") from error
+        raise UserError(f"{prefix} is missing or damaged ({error}); remove its folder and encode again") from error
 
 
 def _name(number: int) -> str:

@@ -35,6 +35,13 @@ class TokenVectors:
 Vectors = NDArray[np.float32] | scipy.sparse.csr_array | TokenVectors
 
 
+def empty(kind: Representation, dim: int) -> Vectors:
+    """The vectors of no text."""
+    if kind == "tokens":
+        return TokenVectors(np.empty((0, dim), dtype=np.float32), np.zeros(1, dtype=np.int64))
+    return np.empty((0, dim), dtype=np.float32) if kind == "dense" else scipy.sparse.csr_array((0, dim))
+
+
 def representation(vectors: Vectors) -> Representation:
     """What kind of vectors these are."""
     if isinstance(vectors, TokenVectors):

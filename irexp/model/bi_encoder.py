@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from irexp.index.compare import compare
-from irexp.index.vectors import Representation, TokenVectors, Vectors, join, take
+from irexp.index.vectors import Representation, TokenVectors, Vectors, empty, join, take
 from irexp.model.batching import token_budget_batches
 from irexp.model.maxsim import maxsim
 from irexp.model.model import BUDGET, Model
@@ -100,7 +100,7 @@ class BiEncoder(Model):
             parts.append(self.to_vectors(encode(tokens.to(self.device))))
             rows += batch
         self.train(was_training)
-        return in_order(parts, rows) if parts else np.empty((0, self.embedding_dim), dtype=np.float32)
+        return in_order(parts, rows) if parts else empty(self.representation, self.embedding_dim)
 
 
 def in_order(parts: Sequence[Vectors], rows: Sequence[int]) -> Vectors:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -162,6 +164,18 @@ class DenseBiEncoder(BiEncoder):
     def has_two_towers(self) -> bool:
         """Whether queries have an encoder of their own."""
         return self.query_tower is not self.document_tower
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of queries as an array (B, H), outside of training."""
+        vectors = super().embed_queries(texts)
+        assert isinstance(vectors, np.ndarray)
+        return vectors
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of documents as an array (N, H), outside of training."""
+        vectors = super().embed_documents(texts)
+        assert isinstance(vectors, np.ndarray)
+        return vectors
 
     def towers(self) -> list[Tower]:
         """The document tower, and the query tower if it is another."""

@@ -1,10 +1,11 @@
 """Pooling over the logits of a masked language model, without ever holding them all.
 
-All logits of 32 texts of 256 tokens over 30,522 words are 1.0 GB in fp32, and as much again for the gradient. Here a
-chunk of the vocabulary is taken at a time; for the gradient of the maximum only the position of each is kept (8 bytes
-a text and word), and the activations of a sum are computed again.
+All logits of 32 texts of 256 tokens over 30,522 words are 1.0 GB in fp32, and as much again for the gradient. Those
+of a few texts of about equal length are taken at a time here, 64 MB in all, and of a maximum nothing is kept but
+itself (B V numbers): where it was found is computed again, for the words with a gradient, which are few once a model
+is sparse. The activations of a sum are computed again.
 
-Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries, C entries of a chunk.
+Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries, C entries of a chunk, W words with a gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ def max_logits(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, mas
     """logit_BV, the maximum over the tokens that the mask lets through, in fp32."""
     if torch.is_autocast_enabled(hidden_BLH.device.type):
         hidden_BLH = hidden_BLH.to(torch.get_autocast_dtype(hidden_BLH.device.type))
-    logit_BV: Tensor = _MaxLogits.apply(hidden_BLH, weight_VH, bias_V, mask_BL)  # type: ignore[no-untyped-call]
+    first_B1 = mask_BL.to(torch.int8).argmax(dim=1, keepdim=True)
+    place_BL = torch.where(mask_BL.bool(), torch.arange(mask_BL.shape[1], device=mask_BL.device), first_B1)
+    # What the mask leaves out is a copy of a token that counts, so that no logit needs to be masked.
+    hidden_BLH = hidden_BLH.gather(1, place_BL[:, :, None].expand_as(hidden_BLH))
+    length_B = (mask_BL.cumsum(dim=1) * mask_BL).argmax(dim=1) + 1
+    logit_BV: Tensor = _MaxLogits.apply(hidden_BLH, weight_VH, bias_V, length_B)  # type: ignore[no-untyped-call]
     return logit_BV
 
 
@@ -45,42 +51,55 @@ def sum_activations(
 
 
 class _MaxLogits(torch.autograd.Function):
-    """The maximum and, for its gradient, where it was found."""
+    """The maximum over the tokens of each text, of which those behind its length are not looked at."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, mask_BL: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, length_B: Tensor) -> Tensor:
         """logit_BV."""
-        is_left_out_BL1 = ~mask_BL.bool()[:, :, None]
-        maxima, places = [], []
+        logit_BV = hidden_BLH.new_empty((len(hidden_BLH), len(weight_VH)), dtype=torch.float32)
+        weight_VH = weight_VH.to(hidden_BLH.dtype)
+        bias = None if bias_V is None else bias_V.to(hidden_BLH.dtype)
         with torch.autocast(hidden_BLH.device.type, enabled=False):
-            for part in _chunks(hidden_BLH, len(weight_VH)):
-                bias_C = None if bias_V is None else bias_V[part].to(hidden_BLH.dtype)
-                logit_BLC = linear(hidden_BLH, weight_VH[part].to(hidden_BLH.dtype), bias_C)
-                best = logit_BLC.masked_fill_(is_left_out_BL1, -torch.inf).max(dim=1)
-                maxima.append(best.values)
-                places.append(best.indices)
-        ctx.save_for_backward(hidden_BLH, weight_VH, torch.cat(places, dim=1))
+            for texts, length in _groups(length_B, len(weight_VH)):
+                group_BLH = hidden_BLH[texts, :length]
+                for part in _chunks(group_BLH, len(weight_VH)):
+                    chunk_BLC = linear(group_BLH, weight_VH[part], None if bias is None else bias[part])
+                    logit_BV[texts, part] = chunk_BLC.amax(dim=1).float()
+        ctx.save_for_backward(hidden_BLH, weight_VH, length_B)
         ctx.has_bias = bias_V is not None
-        return torch.cat(maxima, dim=1).float()
+        return logit_BV
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        """Gradients flow to the tokens at which the maxima were found."""
+        """Gradients flow to the tokens at which the maxima are found."""
         (gradient_BV,) = gradients
-        hidden_BLH, weight_VH, place_BV = ctx.saved_tensors
+        hidden_BLH, weight_VH, length_B = ctx.saved_tensors
         hidden_gradient_BLH = torch.zeros_like(hidden_BLH)
-        weight_gradient_VH = torch.empty_like(weight_VH)
-        flat_hidden = hidden_BLH.flatten(0, 1)
-        for part in _chunks(hidden_BLH, len(weight_VH)):
-            logit_gradient_BLC = hidden_BLH.new_zeros(*hidden_BLH.shape[:2], part.stop - part.start)
-            chosen_B1C = gradient_BV[:, None, part].to(hidden_BLH.dtype)
-            logit_gradient_BLC.scatter_(1, place_BV[:, None, part], chosen_B1C)
-            hidden_gradient_BLH += logit_gradient_BLC @ weight_VH[part].to(hidden_BLH.dtype)
-            weight_gradient_VH[part] = (logit_gradient_BLC.flatten(0, 1).T @ flat_hidden).to(weight_VH.dtype)
-        bias_gradient_V = gradient_BV.sum(dim=0).to(weight_VH.dtype) if ctx.has_bias else None
-        return hidden_gradient_BLH, weight_gradient_VH, bias_gradient_V, None
+        weight_gradient_VH = torch.zeros_like(weight_VH, dtype=torch.float32)
+        text_W, word_W = gradient_BV.nonzero(as_tuple=True)
+        words_of = torch.split(word_W, torch.bincount(text_W, minlength=len(hidden_BLH)).tolist())
+        for text, (words, length) in enumerate(zip(words_of, length_B.tolist(), strict=True)):
+            hidden_LH, weight_WH = hidden_BLH[text, :length], weight_VH[words]
+            place_W = (hidden_LH @ weight_WH.T).argmax(dim=0)  # the bias moves no maximum
+            gradient_W1 = gradient_BV[text, words, None].to(hidden_LH.dtype)
+            hidden_gradient_BLH[text].index_add_(0, place_W, gradient_W1 * weight_WH)
+            weight_gradient_VH.index_add_(0, words, (gradient_W1 * hidden_LH[place_W]).float())
+        return hidden_gradient_BLH, weight_gradient_VH, gradient_BV.sum(dim=0) if ctx.has_bias else None, None
+
+
+def _groups(length_B: Tensor, vocabulary: int) -> list[tuple[Tensor, int]]:
+    """Texts of about equal length whose logits fit into a chunk, and the longest's length."""
+    order_B = length_B.argsort()
+    groups: list[tuple[Tensor, int]] = []
+    start, lengths = 0, length_B[order_B].tolist()
+    for end, length in enumerate(lengths):
+        if end > start and (end + 1 - start) * length * vocabulary > _CHUNK_VALUES:
+            groups.append((order_B[start:end], lengths[end - 1]))
+            start = end
+    return [*groups, (order_B[start:], lengths[-1])]
 
 
 def _chunks(hidden_BLH: Tensor, vocabulary: int) -> list[slice]:
+    """Parts of the vocabulary: one, unless a text is longer than a chunk."""
     size = max(1, _CHUNK_VALUES // (hidden_BLH.shape[0] * hidden_BLH.shape[1]))
     return [slice(start, min(start + size, vocabulary)) for start in range(0, vocabulary, size)]

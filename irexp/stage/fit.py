@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def fit(
     folder: Path,
-    negatives_run: Path | None,
+    negatives_run: Path | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,

@@ -39,6 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save(DenseBiEncoder(backbone, document_length=80), folder)
         ours, theirs = load(folder), SentenceTransformer(folder, device="cpu")
+        assert isinstance(ours, DenseBiEncoder)
     encoders: dict[str, Callable[[], NDArray[np.float32]]] = {
         "irexp, batches of equal token budget": lambda: ours.embed_documents(texts),
         "sentence-transformers, batches of 32": lambda: np.asarray(theirs.encode(texts, batch_size=32)),

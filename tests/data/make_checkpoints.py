@@ -25,10 +25,10 @@ DOCUMENTS = [
     "delete a queue",
 ]
 
-WORDS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] [unused1] the a of how do i list create delete bucket buckets instance "
-    "instances user table queue stop start all in with name new remove returns this operation one or more role key"
-).split()
+WORDS = """
+[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] [unused1] the a of how do i list create delete bucket buckets instance
+instances user table queue stop start all in with name new remove returns this operation one or more role key
+""".split()  # noqa: SIM905
 CHARACTERS = list(string.ascii_lowercase + string.punctuation)
 
 FOLDER = Path(__file__).parent / "checkpoint"

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from irexp.index.faiss_flat import FaissFlat
 from irexp.index.ids import IdList
-from irexp.index.index import Vectors
 from irexp.index.ranking import rank
 from irexp.index.shards import Encoding, ShardWriter
+from irexp.index.vectors import join
 from irexp.types import UserError
+
+Vectors = NDArray[np.float32]
 
 
 def vectors(count: int, dim: int = 8, seed: int = 0) -> Vectors:
@@ -80,10 +83,10 @@ def test_shards_come_back_as_they_went(tmp_path: Path, dtype: str) -> None:
     encoding = Encoding(tmp_path)
     assert len(encoding) == 3
     assert list(encoding.ids) == ["a", "b/ü", "c"]
-    assert np.array_equal(np.concatenate(list(encoding.batches(1))), np.concatenate([vectors(2), vectors(1, seed=1)]))
+    assert np.array_equal(join(list(encoding.batches(1))), np.concatenate([vectors(2), vectors(1, seed=1)]))
 
 
-@pytest.mark.parametrize("lost", [".ids", ".ends", ".vectors"])
+@pytest.mark.parametrize("lost", [".ids", ".ends", ".vectors.npy"])
 def test_a_half_written_shard_is_written_again(tmp_path: Path, lost: str) -> None:
     """Behind a kill, complete shards count and the rest is removed."""
     writer = ShardWriter(tmp_path, dtype="float32")
@@ -94,7 +97,7 @@ def test_a_half_written_shard_is_written_again(tmp_path: Path, lost: str) -> Non
     again = ShardWriter(tmp_path, dtype="float32")
     assert again.finished == 2
     kept = {path.name for path in tmp_path.iterdir()}
-    assert kept == {"shard-00000.ends", "shard-00000.ids", "shard-00000.vectors"}
+    assert kept == {"shard-00000.ends", "shard-00000.ids", "shard-00000.vectors.npy"}
     again.write(["c"], vectors(1))
     again.close()
     assert list(Encoding(tmp_path).ids) == ["a", "b", "c"]
@@ -105,9 +108,9 @@ def test_a_damaged_encoding_says_so(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, dtype="float32")
     writer.write(["a", "b"], vectors(2))
     writer.close()
-    path = tmp_path / "shard-00000.vectors"
+    path = tmp_path / "shard-00000.vectors.npy"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(UserError, match="64 bytes are needed"):
+    with pytest.raises(UserError, match="shard-00000 is missing or damaged"):
         Encoding(tmp_path)
 
 

@@ -29,6 +29,13 @@ def model(**settings: Any) -> DenseBiEncoder:
     return DenseBiEncoder(TINY, **settings).eval()
 
 
+def open_dense(folder: Path | str, **settings: Any) -> DenseBiEncoder:
+    """A checkpoint that must turn out to be a dense model."""
+    encoder = load(folder, **settings)
+    assert isinstance(encoder, DenseBiEncoder)
+    return encoder
+
+
 def test_padding_changes_no_embedding() -> None:
     """A text alone and beside a longer one has the same vector."""
     encoder = model()
@@ -107,7 +114,7 @@ def test_sentence_transformers_opens_what_is_saved_and_gives_equal_embeddings(
     np.testing.assert_allclose(theirs.encode_document(TEXTS), documents, atol=2e-6)
     theirs.save(str(tmp_path / "theirs"))
     for folder in (tmp_path, tmp_path / "theirs"):
-        opened = load(folder, query_length=64, document_length=64)
+        opened = open_dense(folder, query_length=64, document_length=64)
         np.testing.assert_allclose(opened.embed_queries(TEXTS), query, atol=2e-6)
         np.testing.assert_allclose(opened.embed_documents(TEXTS), documents, atol=2e-6)
 
@@ -118,7 +125,7 @@ def test_two_towers_come_back(tmp_path: Path) -> None:
 
     ours = model(query_backbone=TINY, projection_dim=8, query_length=32, document_length=64)
     save(ours, tmp_path)
-    opened = load(tmp_path)
+    opened = open_dense(tmp_path)
     assert isinstance(opened, DenseBiEncoder)
     assert opened.has_two_towers
     assert (opened.query_length, opened.document_length) == (32, 64)
@@ -133,24 +140,24 @@ def test_a_plain_transformer_opens_with_mean_pooling(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         if (Path(folder) / name).is_file():
             shutil.copy(Path(folder) / name, tmp_path)
-    np.testing.assert_allclose(load(tmp_path).embed_documents(TEXTS), model().embed_documents(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(open_dense(tmp_path).embed_documents(TEXTS), model().embed_documents(TEXTS), atol=1e-5)
 
 
 def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
     """An empty folder, a path that is not there, a module that is not understood, a weight that is missing."""
     with pytest.raises(UserError, match="is no checkpoint: it has none of"):
-        load(tmp_path)
+        open_dense(tmp_path)
     with pytest.raises(UserError, match="is not there"):
-        load(tmp_path / "elsewhere")
+        open_dense(tmp_path / "elsewhere")
     save(model(projection_dim=4), tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").write_text(json.dumps([*modules[:-1], {**modules[-1], "type": "x.LSTM"}]))
     with pytest.raises(UserError, match=r"the module x\.LSTM is not understood"):
-        load(tmp_path)
+        open_dense(tmp_path)
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     (tmp_path / "2_Dense" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"there is neither model\.safetensors nor pytorch_model\.bin"):
-        load(tmp_path)
+        open_dense(tmp_path)
 
 
 def test_a_backbone_with_weights_missing_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from irexp.dataset.collection import Documents, Examples
 from irexp.model.dense import DenseBiEncoder
-from irexp.training.batch import Batch, Batches, unknown_documents
+from irexp.model.mono import Mono
+from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
 from irexp.types import Document, Example, Query
 
 BACKBONE = instantiate(OmegaConf.load(Path(__file__).parents[2] / "conf" / "backbone" / "splade_tiny.yaml"))
@@ -94,7 +95,7 @@ def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(model: DenseB
 def test_a_known_positive_is_never_a_negative(model: DenseBiEncoder) -> None:
     """Where q0 is in the batch with d0, its other relevant document d1 has no target; strangers are negatives."""
     examples = Listed(*((q, (d,), (1.0,)) for q, d in [("q0", "d0"), ("q0", "d1"), ("q3", "d4"), ("q4", "d5")]))
-    batch = batches(model, examples)[0]
+    batch = first(batches(model, examples))
     rows = [examples[position] for position in batches(model, examples).positions(0)]
     columns = [example.doc_ids[0] for example in rows]
     for row, example in enumerate(rows):
@@ -111,7 +112,7 @@ def test_a_known_positive_is_never_a_negative(model: DenseBiEncoder) -> None:
 def test_a_document_of_two_queries_is_encoded_once(model: DenseBiEncoder) -> None:
     """The same positive twice is one column, positive for both."""
     examples = Listed(("q3", ("d4", "d6"), (1.0, 0.0)), ("q4", ("d5", "d6"), (1.0, 0.0)))
-    batch = batches(model, examples, size=2)[0]
+    batch = first(batches(model, examples, size=2))
     assert len(batch.documents.input_ids_BL) == 3
     assert (batch.target_BN == 1.0).sum() == 2
 
@@ -119,7 +120,7 @@ def test_a_document_of_two_queries_is_encoded_once(model: DenseBiEncoder) -> Non
 def test_own_documents_only(model: DenseBiEncoder) -> None:
     """Without in-batch negatives a query has its own columns; a listed negative that is relevant has no target."""
     examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7"), (0.9, 0.3)))
-    batch = batches(model, examples, size=2, in_batch=False)[0]
+    batch = first(batches(model, examples, size=2, in_batch=False))
     rows = [examples[position].query.query_id for position in batches(model, examples, size=2).positions(0)]
     assert batch.column_BN is not None
     q0, q3 = rows.index("q0"), rows.index("q3")
@@ -136,7 +137,43 @@ def test_unknown_documents_are_found(model: DenseBiEncoder) -> None:
     assert unknown == {"gone", "gone too"}
     made = batches(model, examples, size=1, unknown=unknown)
     assert made.examples == 1
-    assert len(made[0].documents.input_ids_BL) == 1
+    assert len(first(made).documents.input_ids_BL) == 1
+
+
+def first(made: Batches) -> Batch:
+    """The first batch of a bi-encoder."""
+    batch = made[0]
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def test_negatives_are_drawn_anew_at_each_step_by_the_seed(model: DenseBiEncoder) -> None:
+    """Of four negatives two are seen at a step, others at another, the same ones in another process."""
+    examples = Listed(("q3", ("d4", "d6", "d7", "d8", "d9"), (1.0, 0.0, 0.0, 0.0, 0.0)))
+    settings: dict[str, Any] = {"size": 1, "in_batch": False, "negatives": 2}
+    seen = [first_n.target_BN.shape[1] for first_n in (batches(model, examples, **settings)[n] for n in range(4))]
+    assert seen == [3] * 4
+    texts = {str(batches(model, examples, **settings)[n].documents.input_ids_BL.tolist()) for n in range(12)}  # type: ignore[union-attr]
+    assert 3 <= len(texts) <= 6
+    again = batches(model, examples, **settings)[5]
+    assert torch.equal(again.documents.input_ids_BL, batches(model, examples, **settings)[5].documents.input_ids_BL)  # type: ignore[union-attr]
+
+
+def test_pairs_of_a_cross_encoder(model: DenseBiEncoder) -> None:
+    """Each query with its own documents, in columns as long as the longest list; what is relevant is no negative."""
+    torch.manual_seed(0)
+    mono = Mono(BACKBONE, query_length=8, document_length=16)
+    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7", "d8"), (0.9, 0.3, 0.2)))
+    made = Batches(examples, Six(), mono, size=2, in_batch=False, seed=1)
+    batch = made[0]
+    assert isinstance(batch, PairBatch)
+    rows = [examples[position].query.query_id for position in made.positions(0)]
+    q0, q3 = rows.index("q0"), rows.index("q3")
+    assert batch.sizes[q0] == 2
+    assert batch.sizes[q3] == 3
+    assert batch.target_BN[q0].isnan().tolist() == [False, False, True]
+    assert len(batch.pairs.input_ids_BL) == 5
+    assert sorted({*batch.column_BN[q0, :2].tolist(), *batch.column_BN[q3].tolist()}) == [0, 1, 2, 3, 4]
 
 
 def compute_loss(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Tensor:
@@ -145,7 +182,7 @@ def compute_loss(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Te
     from irexp.types import Embeddings
 
     queries = model.encode_queries(batch.queries)
-    loss: Tensor = InfoNCE()(model.similarity(queries, Embeddings(document_NH)), batch.target_BN)
+    loss: Tensor = InfoNCE()(model.similarity(queries, Embeddings(document_NH))[0], batch.target_BN)
     return loss
 
 
@@ -163,6 +200,7 @@ def one_process(rank: int, port: int, folder: str) -> None:
     module = RetrievalModule(
         model,
         InfoNCE(),
+        regularizer=None,
         optimizer=torch.optim.SGD,
         schedule=lambda step, steps: 1.0,
         learning_rate=0.5,
@@ -197,7 +235,7 @@ def one_process(rank: int, port: int, folder: str) -> None:
 def test_two_processes_learn_what_one_learns(model: DenseBiEncoder, tmp_path: Path) -> None:
     """In-batch negatives are gathered with their gradients: a step on two processes equals the same step on one."""
     alone = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
-    batch = batches(alone)[0]
+    batch = first(batches(alone))
     loss = compute_loss(alone, batch, alone.encode_documents(batch.documents).vectors_BH)
     parameters = list(alone.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.config.schema import Training
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
 from irexp.stage.chain import run_chain
-from irexp.training.validation import Validation
+from irexp.training.validation import Validation, make_validation
 from irexp.types import UserError
 
 
@@ -20,11 +23,11 @@ def validation(compose: Callable[..., DictConfig], *overrides: str) -> tuple[Val
     config = compose(*overrides)
     model = instantiate(config.model, _convert_="object")().eval()
     training = OmegaConf.to_object(config.training)
-    made = Validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)  # type: ignore[arg-type]
+    training = cast(Training, training)
+    made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
     for number in range(len(made)):
-        batch = made[number]
-        encode = model.encode_queries if batch.is_query else model.encode_documents
-        made.collect(batch, encode(batch.tokens).vectors_BH.detach())
+        with torch.inference_mode():
+            made.collect(made[number])
     name, value = made.measure()
     assert name == "nDCG@10"
     return made, value
@@ -50,11 +53,35 @@ def test_a_sample_holds_the_relevant_documents_and_is_drawn_by_the_seed(compose:
     assert len(few) >= 2
 
 
-def test_embeddings_that_are_not_finite_are_an_error(compose: Callable[..., DictConfig]) -> None:
+@pytest.mark.parametrize("overrides", [("model=sbert",), ("model=splade",), ("model=colbert",), ("model=mono",)])
+def test_what_is_not_finite_is_an_error(overrides: tuple[str, ...], compose: Callable[..., DictConfig]) -> None:
     """A diverged model is named as such."""
-    made, _ = validation(compose, "training.validation_documents=700", "training.validation_queries=5")
-    batch = made[0]
-    vectors = instantiate(compose().model, _convert_="object")().encode_queries(batch.tokens).vectors_BH.detach()
-    made.collect(batch, vectors * float("nan"))
+    config = compose(*overrides, "training.validation_documents=700", "training.validation_queries=5")
+    model = instantiate(config.model, _convert_="object")().eval()
+    next(model.parameters()).data.fill_(float("nan"))
+    training = cast(Training, OmegaConf.to_object(config.training))
+    made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
+    with torch.inference_mode():
+        for number in range(len(made)):
+            made.collect(made[number])
     with pytest.raises(UserError, match="the training has diverged"):
         made.measure()
+
+
+def test_a_cross_encoder_re_ranks_what_bm25_finds(compose: Callable[..., DictConfig]) -> None:
+    """Its rankings hold as many documents as are asked for, each query's own, by the scores of the model."""
+    config = compose("model=mono", "training.validation_documents=700", "training.validation_queries=5")
+    torch.manual_seed(0)
+    model = instantiate(config.model, _convert_="object")().eval()
+    training = cast(Training, OmegaConf.to_object(config.training))
+    made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
+    with torch.inference_mode():
+        for number in range(len(made)):
+            made.collect(made[number])
+    run = made.run()
+    assert len({line.query_id for line in run}) == 5
+    assert len(run) <= 5 * training.validation_depth
+    text_of = {query.query_id: query.text for query in AwsHowtoTopics("dev").queries()}
+    line = run[7]
+    (document,) = AwsHowtoDocuments().get_many([line.doc_id]).values()
+    assert line.score == pytest.approx(model.score(text_of[line.query_id], [document.text])[0].item(), abs=1e-5)

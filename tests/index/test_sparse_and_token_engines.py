@@ -1,0 +1,167 @@
+"""Sparse and multi-vector engines against naive loops, on disk and off it; ragged vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from irexp.index.compare import compare
+from irexp.index.exact import exact_index
+from irexp.index.maxsim import MaxSim
+from irexp.index.ranking import rank
+from irexp.index.shards import Encoding, ShardWriter
+from irexp.index.sparse import SparseIndex
+from irexp.index.vectors import Representation, TokenVectors, Vectors, count, first_faulty, join, take
+from irexp.types import UserError
+
+IDS = [f"d{i}" for i in range(9)]
+
+
+def sparse(rows: int, seed: int = 0) -> scipy.sparse.csr_array:
+    """Random vectors of whole halves, mostly zero, the second row empty."""
+    values = np.random.default_rng(seed).integers(0, 6, size=(rows, 12)).astype(np.float32) / 2
+    values[values < 2] = 0
+    values[1] = 0
+    return scipy.sparse.csr_array(values)
+
+
+def tokens(rows: int, seed: int = 0, *, with_ids: bool = False) -> TokenVectors:
+    """Texts of one to five random token vectors; with ids, some below zero, which every text has."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 6, size=rows)
+    vectors = (generator.integers(-3, 4, size=(lengths.sum(), 4)) / 2).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = generator.integers(0, 4, size=lengths.sum()).astype(np.int32)
+    ids[starts[:-1]] = -1
+    return TokenVectors(vectors, starts, ids if with_ids else None)
+
+
+def naive_tokens(query: TokenVectors, document: TokenVectors) -> list[list[float]]:
+    """The formula of `irexp.index.compare` in loops."""
+    scores = []
+    for q in range(count(query)):
+        row = []
+        for d in range(count(document)):
+            total = 0.0
+            for i in range(query.starts_N1[q], query.starts_N1[q + 1]):
+                products = []
+                for j in range(document.starts_N1[d], document.starts_N1[d + 1]):
+                    if query.token_ids_T is None or document.token_ids_T is None:
+                        products.append(float(query.vectors_TH[i] @ document.vectors_TH[j]))
+                    elif query.token_ids_T[i] == document.token_ids_T[j]:
+                        product = float(query.vectors_TH[i] @ document.vectors_TH[j])
+                        products.append(product if query.token_ids_T[i] < 0 else max(0.0, product))
+                total += max(products, default=0.0)
+            row.append(total)
+        scores.append(row)
+    return scores
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_the_comparison_of_tokens_is_the_naive_one(with_ids: bool) -> None:
+    """MaxSim, and MaxSim over equal tokens."""
+    query, document = tokens(3, 1, with_ids=with_ids), tokens(9, 2, with_ids=with_ids)
+    np.testing.assert_allclose(compare(query, document), naive_tokens(query, document), atol=1e-5)
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+@pytest.mark.parametrize("depth", [1, 4, 100])
+def test_the_engine_for_tokens_finds_what_the_loops_find(tmp_path: Path, depth: int, with_ids: bool) -> None:
+    """Added in two batches, saved, mapped; ties by document id."""
+    query, document = tokens(3, 1, with_ids=with_ids), tokens(9, 2, with_ids=with_ids)
+    index = MaxSim()
+    index.add(take(document, slice(0, 4)))
+    index.add(take(document, slice(4, None)))
+    index.save(tmp_path)
+    opened = MaxSim()
+    opened.load(tmp_path)
+    expected = [
+        sorted(zip(IDS, row, strict=True), key=lambda pair: (-pair[1], pair[0]))[:depth]
+        for row in naive_tokens(query, document)
+    ]
+    assert rank(opened, query, depth, doc_ids=IDS) == [
+        [(doc_id, pytest.approx(score, abs=1e-5)) for doc_id, score in ranking] for ranking in expected
+    ]
+
+
+@pytest.mark.parametrize("depth", [1, 4, 100])
+def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(tmp_path: Path, depth: int) -> None:
+    """Documents that share a term, by the sum of products; no others; an empty query finds nothing."""
+    query, document = sparse(3, 1), sparse(9, 2)
+    index = SparseIndex()
+    index.add(take(document, slice(0, 4)))
+    index.add(take(document, slice(4, None)))
+    assert len(index) == 9
+    index.save(tmp_path)
+    opened = SparseIndex()
+    opened.load(tmp_path)
+    dense_query, dense_document = query.toarray(), document.toarray()
+    expected = []
+    for q in range(3):
+        scored = [
+            (IDS[d], sum(float(dense_query[q, v]) * float(dense_document[d, v]) for v in range(12)))
+            for d in range(9)
+            if any(dense_query[q, v] and dense_document[d, v] for v in range(12))
+        ]
+        expected.append(sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:depth])
+    assert rank(opened, query, depth, doc_ids=IDS) == expected
+    assert expected[1] == []
+
+
+@pytest.mark.parametrize("vectors", [sparse(9), tokens(9), tokens(9, with_ids=True)], ids=["sparse", "tokens", "ids"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_encoding_gives_back_what_was_written(tmp_path: Path, vectors: Vectors, dtype: str) -> None:
+    """Two shards, read in batches of any size, in fp32; values of whole halves survive half precision."""
+    writer = ShardWriter(tmp_path, dtype=dtype)
+    writer.write(IDS[:5], take(vectors, slice(0, 5)))
+    again = ShardWriter(tmp_path, dtype=dtype)  # as behind a kill
+    assert again.finished == 5
+    again.write(IDS[5:], take(vectors, slice(5, None)))
+    again.close()
+    encoding = Encoding(tmp_path)
+    assert len(encoding) == 9
+    assert list(encoding.ids) == IDS
+    assert encoding.dim == (12 if scipy.sparse.issparse(vectors) else 4)
+    for size in (1, 4, None):
+        read = join(list(encoding.batches(size)))
+        np.testing.assert_array_equal(compare(read, read), compare(vectors, vectors))
+
+
+def test_rows_are_taken_in_any_order() -> None:
+    """A ragged array by rows equals its parts put together."""
+    vectors = tokens(6)
+    order = np.array([4, 0, 5])
+    parts = join([take(vectors, slice(row, row + 1)) for row in order])
+    taken = take(vectors, order)
+    assert isinstance(parts, TokenVectors)
+    assert isinstance(taken, TokenVectors)
+    np.testing.assert_array_equal(taken.vectors_TH, parts.vectors_TH)
+    np.testing.assert_array_equal(taken.starts_N1, parts.starts_N1)
+
+
+def test_the_faulty_text_is_found() -> None:
+    """The text of a value that is no number, whatever the kind of vectors."""
+    vectors = tokens(6)
+    assert first_faulty(vectors) is None
+    vectors.vectors_TH[vectors.starts_N1[3], 1] = np.nan
+    assert first_faulty(vectors) == 3
+    values = sparse(6)
+    values.data[values.indptr[4]] = np.inf
+    assert first_faulty(values) == 4
+
+
+@pytest.mark.parametrize("kind", ["sparse", "tokens"])
+def test_another_checkpoint_and_another_folder_are_refused(tmp_path: Path, kind: Representation) -> None:
+    """Dimensions tell a foreign checkpoint; a folder without the engine's files is named."""
+    index = exact_index(kind)
+    with pytest.raises(UserError, match="is not there: this index was not made by"):
+        index.load(tmp_path)
+    index.add(sparse(3) if kind == "sparse" else tokens(3))
+    foreign: Vectors = scipy.sparse.csr_array(np.ones((1, 5), np.float32))
+    if kind == "tokens":
+        foreign = TokenVectors(np.ones((1, 5), np.float32), np.array([0, 1]))
+    with pytest.raises(UserError, match="the checkpoint is not the one that encoded the documents"):
+        index.search(foreign, 1)

@@ -1,0 +1,331 @@
+"""Every model against its paper's formula, in loops over the hidden states of its own encoder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.coil import COIL
+from irexp.model.colbert import ColBERT
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.max_logits import max_logits, sum_activations
+from irexp.model.mono import Mono
+from irexp.model.mvr import MVR
+from irexp.model.set_encoder import SetEncoder
+from irexp.model.shared import SharedBiEncoder
+from irexp.model.splade import SPLADE
+from irexp.model.token_logit import TokenLogit
+from irexp.model.unicoil import UniCOIL
+from irexp.model.xtr import XTR
+from irexp.types import Tokens
+from tests import tiny
+
+QUERY, DOCUMENT = "list all buckets, list all", "list a bucket and all of the buckets."
+
+
+@pytest.fixture(scope="module")
+def masked_lm(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceBackbone:
+    """A tiny BERT with its masked-language-model head."""
+    return HuggingFaceBackbone(str(tiny.bert(tmp_path_factory.mktemp("bert"), "BertForMaskedLM")))
+
+
+def hidden(model: Any, ids: list[int]) -> Tensor:
+    """The encoder's last layer for one text alone, (L, H)."""
+    with torch.no_grad():
+        tensor = torch.tensor([ids])
+        output: Tensor = model.encoder(input_ids=tensor, attention_mask=torch.ones_like(tensor)).last_hidden_state[0]
+    return output
+
+
+def both(model: SharedBiEncoder) -> tuple[list[int], list[int]]:
+    """The token ids of the query and of the document."""
+    return model.tokenize_queries([QUERY])[0], model.tokenize_documents([DOCUMENT])[0]
+
+
+def is_word(token: int) -> bool:
+    """Whether a token is none of the special ones."""
+    return tiny.WORDS[token] not in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@pytest.mark.parametrize("query_encoding", ["mlm", "lexical", "static", "binary"])
+@pytest.mark.parametrize(("pooling", "activation"), [("max", "log1p"), ("sum", "log1p_log1p")])
+def test_splade(masked_lm: HuggingFaceBackbone, query_encoding: Any, pooling: Any, activation: Any) -> None:
+    """Log(1 + relu) of the head's logits, pooled; lexical, static and binary queries have their own words only."""
+    model = SPLADE(masked_lm, query_encoding=query_encoding, pooling=pooling, activation=activation).eval()
+    if model.static_weights is not None:
+        model.static_weights.data = torch.linspace(0, 2, model.embedding_dim)
+    whole = masked_lm.load_masked_lm().eval()
+
+    def weights(ids: list[int]) -> list[float]:
+        with torch.no_grad():
+            logits = whole(input_ids=torch.tensor([ids])).logits[0]
+        columns = []
+        for v in range(len(tiny.WORDS)):
+            values = [math.log1p(max(0.0, float(logits[token, v]))) for token in range(len(ids))]
+            values = [math.log1p(value) for value in values] if activation == "log1p_log1p" else values
+            columns.append(max(values) if pooling == "max" else sum(values))
+        return columns
+
+    query_ids, document_ids = both(model)
+    query, document = weights(query_ids), weights(document_ids)
+    words = {token for token in query_ids if is_word(token)}
+    for v in range(len(tiny.WORDS)):
+        if query_encoding != "mlm" and v not in words:
+            query[v] = 0.0
+        elif query_encoding in ("static", "binary"):
+            query[v] = 1.0 if model.static_weights is None else float(model.static_weights.data[v])
+    expected = sum(q * d for q, d in zip(query, document, strict=True))
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_unicoil(masked_lm: HuggingFaceBackbone) -> None:
+    """Each query word times the best equal document word; a repeated query word counts twice."""
+    torch.manual_seed(1)
+    model = UniCOIL(masked_lm).eval()
+    query_ids, document_ids = both(model)
+    weight = [
+        torch.relu(model.token_projection(hidden(model, ids))).flatten().tolist() for ids in (query_ids, document_ids)
+    ]
+    expected = 0.0
+    for i, token in enumerate(query_ids):
+        matches = [weight[1][j] for j, other in enumerate(document_ids) if other == token and is_word(token)]
+        expected += weight[0][i] * max(matches, default=0.0)
+    assert expected > 0
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cls_dim", [0, 6, 16])
+def test_coil(masked_lm: HuggingFaceBackbone, cls_dim: int) -> None:
+    """The inner product of the texts' vectors, and each query word's best equal document word, not below zero."""
+    torch.manual_seed(1)
+    model = COIL(masked_lm, token_dim=4, cls_dim=cls_dim).eval()
+    query_ids, document_ids = both(model)
+    query, document = hidden(model, query_ids), hidden(model, document_ids)
+    expected = 0.0
+    if model.cls_projection is not None:
+        expected += float((model.cls_projection(query[0]) @ model.cls_projection(document[0])).detach())
+    query, document = model.token_projection(query).detach(), model.token_projection(document).detach()
+    for i, token in enumerate(query_ids):
+        matches = [float(query[i] @ document[j]) for j, other in enumerate(document_ids) if other == token]
+        expected += max([0.0, *matches]) if is_word(token) else 0.0
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+    assert in_training(model) == pytest.approx(expected, rel=1e-4)
+
+
+def in_training(model: SharedBiEncoder) -> float:
+    """The score as the training step computes it, beside another document and query."""
+    queries = model.pad(model.tokenize_queries(["stop", QUERY]), is_query=True)
+    documents = model.pad(
+        model.tokenize_documents(["a", DOCUMENT, "stop all instances and delete the queue"]), is_query=False
+    )
+    with torch.no_grad():
+        (score_BN,) = model.similarity(model.encode_queries(queries), model.encode_documents(documents))
+    return float(score_BN[1, 1])
+
+
+@pytest.mark.parametrize("attend", [False, True])
+def test_colbert(masked_lm: HuggingFaceBackbone, attend: bool) -> None:
+    """Each of the query's 12 vectors, masks included, with the best document vector that is no punctuation."""
+    torch.manual_seed(1)
+    model = ColBERT(masked_lm, dim=4, query_length=12, document_length=20, attend_to_expansion=attend).eval()
+    query_ids, document_ids = both(model)
+    marker, mask = tiny.WORDS.index("[unused0]"), tiny.WORDS.index("[MASK]")
+    assert query_ids[1] == marker
+    assert document_ids[1] == tiny.WORDS.index("[unused1]")
+    expanded = query_ids + [mask] * (12 - len(query_ids))
+    seen = torch.tensor([[1] * (12 if attend else len(query_ids)) + [0] * (0 if attend else 12 - len(query_ids))])
+    with torch.no_grad():
+        states = model.encoder(input_ids=torch.tensor([expanded]), attention_mask=seen).last_hidden_state[0]
+
+    def vectors(states: Tensor) -> list[Tensor]:
+        projected = [model.projections[0](state).detach() for state in states]
+        return [vector / vector.norm() for vector in projected]
+
+    kept = [
+        vector
+        for vector, token in zip(vectors(hidden(model, document_ids)), document_ids, strict=True)
+        if tiny.WORDS[token] not in ".,;()"
+    ]
+    assert len(kept) == len(document_ids) - 1
+    expected = sum(max(float(q @ d) for d in kept) for q in vectors(states))
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+    assert in_training(model) == pytest.approx(expected, rel=1e-4)
+
+
+def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
+    """Of all the batch's document tokens a query token keeps the k nearest; the mean over those that keep one of d."""
+    torch.manual_seed(1)
+    model = XTR(masked_lm, dim=4, k_train=3)
+    for dropout in model.modules():
+        if isinstance(dropout, torch.nn.Dropout):
+            dropout.p = 0.0
+    queries = model.pad(model.tokenize_queries(tiny.QUERIES), is_query=True)
+    documents = model.pad(model.tokenize_documents(tiny.DOCUMENTS), is_query=False)
+    with torch.no_grad():
+        query, document = model.encode_queries(queries), model.encode_documents(documents)
+        (found,) = model.train().similarity(query, document)
+    for b in range(len(tiny.QUERIES)):
+        all_tokens = [
+            (n, document.vectors_BLH[n, j])
+            for n in range(len(tiny.DOCUMENTS))
+            for j in range(int(document.mask_BL[n].sum()))
+        ]
+        totals, counts = [0.0] * len(tiny.DOCUMENTS), [0] * len(tiny.DOCUMENTS)
+        for i in range(int(query.mask_BL[b].sum())):
+            nearest = sorted(((float(query.vectors_BLH[b, i] @ v), n) for n, v in all_tokens), reverse=True)[:3]
+            for n in {n for _, n in nearest}:
+                totals[n] += max(s for s, m in nearest if m == n)
+                counts[n] += 1
+        expected = [total / max(1, number) for total, number in zip(totals, counts, strict=True)]
+        assert found[b].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
+    """The best of a document's viewers with the query's."""
+    torch.manual_seed(1)
+    model = MVR(masked_lm, viewers=3).eval()
+    query_ids, document_ids = both(model)
+    query, viewers = hidden(model, query_ids)[1], hidden(model, document_ids)[1:4]
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(max(float(query @ v) for v in viewers), rel=1e-4)
+    assert len({tuple(ids[1:4]) for ids in model.tokenize_documents(["a", "list"])}) == 1
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_mono(tmp_path: Path, labels: Any) -> None:
+    """The classifier's logit of the pair, or the log-probability of the second of two; reported through a sigmoid."""
+    folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=labels)
+    model = Mono(HuggingFaceBackbone(str(folder)), labels=labels, activation="Sigmoid", has_head=True).eval()
+    pair = model.tokenizer(QUERY, DOCUMENT, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.encoder(**pair).logits[0].tolist()
+    score = logits[0] if labels == 1 else logits[1] - math.log(sum(map(math.exp, logits)))
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(1 / (1 + math.exp(-score)), rel=1e-4)
+
+
+@pytest.mark.parametrize("score", ["log_probability", "log_odds", None])
+@pytest.mark.parametrize("kind", ["t5", "decoder"])
+def test_token_logit(tmp_path: Path, kind: str, score: Any) -> None:
+    """The logits of the next token behind the template, of one word or two."""
+    folder = tiny.t5(tmp_path) if kind == "t5" else tiny.decoder(tmp_path)
+    settings: dict[str, Any] = {"true_token": "yes", "false_token": "no", "score": score or "log_odds"}
+    if score is None:
+        settings["false_token"] = None
+    template = "Query: {query} Document: {document} Relevant:"
+    model = TokenLogit(HuggingFaceBackbone(str(folder)), template=template, **settings).eval()
+    ids = model.tokenizer(f"Query: {QUERY} Document: {DOCUMENT} Relevant:", return_tensors="pt")["input_ids"]
+    more = {"decoder_input_ids": torch.tensor([[0]])} if kind == "t5" else {}
+    with torch.no_grad():
+        logits = model.encoder(input_ids=ids, **more).logits[0, -1]
+    yes, no = float(logits[tiny.WORDS.index("yes")]), float(logits[tiny.WORDS.index("no")])
+    log_probability = yes - math.log(math.exp(yes) + math.exp(no))
+    expected = {None: yes, "log_odds": yes - no, "log_probability": log_probability}[score]
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("extra_token", [False, True])
+def test_set_encoder(tmp_path: Path, extra_token: bool) -> None:
+    """With one layer of attention computed by hand: own tokens, and the others' interaction tokens."""
+    folder = tiny.bert(tmp_path, "BertModel", num_hidden_layers=1)
+    torch.manual_seed(1)
+    model = SetEncoder(HuggingFaceBackbone(str(folder)), extra_token=extra_token).eval()
+    pairs = model.tokenize_pairs([QUERY] * 3, tiny.DOCUMENTS[:3])
+    layer: Any = model.encoder.encoder.layer[0]
+    with torch.no_grad():
+        states = []
+        for ids, types in pairs:
+            states.append(model.encoder.embeddings(torch.tensor([ids]), torch.tensor([types]))[0])
+        place = int(extra_token)
+        scores = []
+        for d, state in enumerate(states):
+            keys = torch.cat([state, *(other[place][None] for o, other in enumerate(states) if o != d)])
+            heads = []
+            for head in range(2):
+                part = slice(8 * head, 8 * head + 8)
+                query = layer.attention.self.query(state)[:, part]
+                key, value = layer.attention.self.key(keys)[:, part], layer.attention.self.value(keys)[:, part]
+                heads.append(torch.softmax(query @ key.T / math.sqrt(8), dim=-1) @ value)
+            attended = layer.attention.output(torch.cat(heads, dim=-1), state)
+            output = layer.output(layer.intermediate(attended), attended)
+            scores.append(float(model.linear(output[0])))
+    assert model.score(QUERY, tiny.DOCUMENTS[:3]).tolist() == pytest.approx(scores, rel=1e-4)
+
+
+def test_a_set_encoder_looks_at_the_whole_list_and_at_no_order(tmp_path: Path) -> None:
+    """Permuting the documents permutes the scores; another document changes them."""
+    torch.manual_seed(1)
+    model = SetEncoder(HuggingFaceBackbone(str(tiny.bert(tmp_path)))).eval()
+    scores = model.score(QUERY, tiny.DOCUMENTS)
+    torch.testing.assert_close(model.score(QUERY, tiny.DOCUMENTS[::-1]), scores.flip(0), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(model.score(QUERY, tiny.DOCUMENTS[:3]), scores[:3], atol=1e-3)
+    together = model.score_lists([(QUERY, tiny.DOCUMENTS), ("stop", tiny.DOCUMENTS[:2])])
+    torch.testing.assert_close(together[0], scores, atol=1e-5, rtol=1e-5)
+
+
+def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:
+    """In training each number of leading dimensions has scores of its own, those of the vectors cut to it."""
+    model = DenseBiEncoder(masked_lm, matryoshka_dims=[4, 8]).eval()
+    cut = DenseBiEncoder(masked_lm, truncate_dim=4).eval()
+    query = model.pad(model.tokenize_queries([QUERY]), is_query=True)
+    document = model.pad(model.tokenize_documents(tiny.DOCUMENTS), is_query=False)
+    with torch.no_grad():
+        encoded = model.encode_queries(query), model.encode_documents(document)
+        assert len(model.similarity(*encoded)) == 1
+        whole, four, eight = model.train().similarity(*encoded)
+    torch.testing.assert_close(four[0], cut.score(QUERY, tiny.DOCUMENTS), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole[0], model.eval().score(QUERY, tiny.DOCUMENTS), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(whole, eight)
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_chunked_pooling_has_the_values_and_gradients_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, pooling: str, has_bias: bool
+) -> None:
+    """Whatever is held at once, and with what is masked in front, in between and behind."""
+    monkeypatch.setattr("irexp.model.max_logits._CHUNK_VALUES", 40)
+    torch.manual_seed(0)
+    hidden_BLH, weight_VH, bias_V = torch.randn(3, 5, 4), torch.randn(11, 4), torch.randn(11)
+    mask_BL = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 1, 1, 1, 0]])
+    found = []
+    for is_chunked in (True, False):
+        inputs = [tensor.clone().requires_grad_() for tensor in (hidden_BLH, weight_VH, bias_V)]
+        bias = inputs[2] if has_bias else None
+        if is_chunked and pooling == "max":
+            pooled = torch.relu(max_logits(inputs[0], inputs[1], bias, mask_BL))
+        elif is_chunked:
+            pooled = sum_activations(inputs[0], inputs[1], bias, mask_BL, torch.relu)
+        else:
+            logits = inputs[0] @ inputs[1].T + (0 if bias is None else bias)
+            left_out = ~mask_BL.bool()[:, :, None]
+            pooled = (
+                torch.relu(logits.masked_fill(left_out, -torch.inf).amax(dim=1))
+                if pooling == "max"
+                else torch.relu(logits).masked_fill(left_out, 0.0).sum(dim=1)
+            )
+        pooled.square().sum().backward()
+        found.append([pooled.detach(), *(tensor.grad for tensor in inputs if tensor.grad is not None)])
+    assert len(found[0]) == 4 if has_bias else 3
+    for ours, naive in zip(*found, strict=True):
+        torch.testing.assert_close(ours, naive)
+
+
+def test_what_the_mask_leaves_out_wins_no_maxsim(masked_lm: HuggingFaceBackbone) -> None:
+    """A padded token with a huge vector changes no score."""
+    from dataclasses import replace
+
+    from irexp.model.maxsim import maxsim
+
+    model = ColBERT(masked_lm, dim=4).eval()
+    with torch.no_grad():
+        query = model.encode_queries(model.pad(model.tokenize_queries([QUERY]), is_query=True))
+        tokens: Tokens = model.pad(model.tokenize_documents(tiny.DOCUMENTS), is_query=False)
+        document = model.encode_documents(tokens)
+    expected = maxsim(query, document)
+    spoilt = document.vectors_BLH.masked_fill(~document.mask_BL.bool()[:, :, None], 1e6)
+    torch.testing.assert_close(maxsim(query, replace(document, vectors_BLH=spoilt)), expected)

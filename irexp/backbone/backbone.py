@@ -94,7 +94,8 @@ class Backbone(ABC):
         """
         heads = self._heads()
         name, _ = self.location()
-        if not heads & {"seq2seq", "causal"}:
+        is_encoder = "masked" in heads and not self._read("AutoConfig").is_decoder  # BERT can be made a decoder
+        if "seq2seq" not in heads and ("causal" not in heads or is_encoder):
             raise UserError(f"{name} is neither a decoder nor an encoder-decoder, one of which this model needs")
         model, missing = self._load("AutoModelForSeq2SeqLM" if "seq2seq" in heads else "AutoModelForCausalLM")
         self._refuse(model, missing)

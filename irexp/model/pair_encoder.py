@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from irexp.backbone.backbone import Backbone, max_positions
-from irexp.model.cross_encoder import CrossEncoder, PairIds, cut_once
+from irexp.model.cross_encoder import CrossEncoder, PairIds
 from irexp.model.text import read_length
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedModel
 
 
@@ -38,20 +39,35 @@ class PairEncoder(CrossEncoder):
         longest = max_positions(encoder.config, self.tokenizer)
         self.query_length = read_length("query", query_length, longest)
         self.document_length = read_length("document", document_length, longest)
-        specials = self.tokenizer.num_special_tokens_to_add(pair=True)
-        self.max_length = min(self.query_length + self.document_length + specials, longest or 10**9)
+        self._room = (longest or 10**9) - self.tokenizer.num_special_tokens_to_add(pair=True)
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
-        """`[CLS] query [SEP] document [SEP]`; the document gets what the query leaves of the length of both."""
-        if not documents:
-            return []
-        encoded = self.tokenizer(
-            cut_once(self.tokenizer, queries, self.query_length),
-            list(documents),
-            truncation="only_second",
-            max_length=self.max_length,
-            return_attention_mask=False,
-            verbose=False,
-        )
-        type_ids = encoded.get("token_type_ids") or [None] * len(documents)
-        return [PairIds(ids, types) for ids, types in zip(encoded["input_ids"], type_ids, strict=True)]
+        """`[CLS] query [SEP] document [SEP]`, each distinct text tokenized once.
+
+        A document is cut further where the query leaves it fewer positions than its length.
+        """
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        query_of = self._encoded(queries, self.query_length)
+        document_of = self._encoded(documents, self.document_length)
+        pairs = []
+        for query, document in zip(queries, documents, strict=True):
+            first, second = query_of[query], document_of[document]
+            if len(first.ids) + len(second.ids) > self._room:
+                (second,) = backend.encode_batch([document], add_special_tokens=False)
+                second.truncate(self._room - len(first.ids))
+            pair = backend.post_process(first, second, add_special_tokens=True)
+            pairs.append(PairIds(pair.ids, pair.type_ids if self._has_types else None))
+        return pairs
+
+    @property
+    def _has_types(self) -> bool:
+        return "token_type_ids" in self.tokenizer.model_input_names
+
+    def _encoded(self, texts: Sequence[str], length: int) -> dict[str, Encoding]:
+        distinct = list(dict.fromkeys(texts))
+        encoded = self.tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
+        for encoding in encoded:
+            encoding.truncate(length)
+        return dict(zip(distinct, encoded, strict=True))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from irexp.backbone.backbone import Backbone, max_positions
+from irexp.backbone.backbone import Backbone
 from irexp.model.cross_encoder import PairIds
 from irexp.model.pair_encoder import PairEncoder
 from irexp.types import Tokens, UserError
@@ -72,8 +72,7 @@ class SetEncoder(PairEncoder):
             if self.tokenizer.add_tokens([INTERACTION] if INTERACTION not in self.tokenizer.get_vocab() else []):
                 self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
                 self.has_new_tokens = True
-            longest = max_positions(self.encoder.config, self.tokenizer)
-            self.max_length = min(self.max_length, (longest or 10**9) - 1)
+            self._room -= 1
         self.encoder.set_attn_implementation(ATTENTION)
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:

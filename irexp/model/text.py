@@ -21,12 +21,12 @@ QUERY_LENGTH, DOCUMENT_LENGTH = 32, 256
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int | None) -> list[list[int]]:
-    """Token ids with the special tokens, cut to a length."""
+    """Token ids with the special tokens, cut to a length; a text without any gets the end token, so that it is one."""
     if not texts:
         return []
     limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
     encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
-    return encoded["input_ids"]  # type: ignore[no-any-return]
+    return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in encoded["input_ids"]]
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:

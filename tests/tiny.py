@@ -66,9 +66,8 @@ def make(folder: Path, kind: Any, config: Any) -> Path:
 def t5(folder: Path, head: str = "T5ForConditionalGeneration") -> Path:
     """A T5 whose tokenizer splits at blanks and puts </s> behind a text."""
     torch.manual_seed(0)
-    config = transformers.T5Config(
-        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0
-    )
+    config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    config.decoder_start_token_id = 0
     model = getattr(transformers, head)(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

@@ -27,9 +27,7 @@ class RunNegatives(Examples):
         self._examples, self._rankings = examples, rankings
         without = sum(not self._negatives(examples[position]) for position in range(len(examples)))
         if without == len(examples):
-            raise DataError(
-                "the run of the negatives answers none of the training queries; look at negatives.candidates"
-            )
+            raise DataError("the run of negatives.candidates has no negative for any of the training queries")
         if without:
             log.warning("%d of %d training examples get no negative from the run", without, len(examples))
 

@@ -48,6 +48,8 @@ def add_lora(model: Model, config: LoraConfig) -> None:
             inject_adapter_in_model(config, encoder)
         except ValueError as error:
             raise UserError(f"adapter: {str(error).splitlines()[0]}; name layers in adapter.target_modules") from error
+        for parameter in encoder.parameters():  # peft has frozen all of it
+            parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
         for parameter in words.parameters():
@@ -71,7 +73,7 @@ def save_adapter(model: Model, folder: Path, base: str) -> None:
         config = encoder.peft_config["default"]
         config.base_model_name_or_path, config.inference_mode = base, True
         config.save_pretrained(place)
-        state = get_peft_model_state_dict(encoder)
+        state = get_peft_model_state_dict(encoder, save_embedding_layers=False)
         save_file({f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in state.items()}, place / _FILE)
     trained = {
         name: parameter.detach().cpu().contiguous()

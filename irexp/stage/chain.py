@@ -105,7 +105,8 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     identity = identify(config, kind)
     if store.has(identity):
         return _already_done(name, store.open(identity))
-    inputs = [find_artifact(config, needed) for needed in NEEDS[name]]
+    is_trained = config.training.steps != 0
+    inputs = [find_artifact(config, needed) if needed != "negatives" or is_trained else None for needed in NEEDS[name]]
     log.info("%s: making %s", name, identity.name)
     start = time.perf_counter()
     with store.making(identity, resumes=name in RESUMES) as making:

@@ -165,7 +165,8 @@ def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, archit
     theirs = SparseEncoder(str(start), device="cpu")
     if kind == "router":
         static = SparseStaticEmbedding(theirs.tokenizer, weight=torch.rand(len(tiny.WORDS)))
-        modules = Router.for_query_document(query_modules=[static], document_modules=[theirs[0], theirs[1]])
+        encoder: list[Any] = [theirs[0], theirs[1]]
+        modules = Router.for_query_document(query_modules=[static], document_modules=encoder)
         theirs = SparseEncoder(modules=[modules], device="cpu")
     theirs.save(str(tmp_path / "saved"))
     queries, documents = theirs.encode_query(tiny.QUERIES), theirs.encode_document(tiny.DOCUMENTS)

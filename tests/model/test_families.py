@@ -45,7 +45,7 @@ def kind_of(family: str) -> str:
 def made(compose: Compose, folders: dict[str, Path], family: str, *overrides: str) -> Model:
     """The model of a configuration, its new layers drawn by a seed."""
     backbone = ("backbone=hugging_face", f"backbone.name_or_path={folders[kind_of(family)]}")
-    lengths = ("model.query_length=null", "model.document_length=null")
+    lengths: tuple[str, ...] = ("model.query_length=null", "model.document_length=null")
     if family == "mono_decoder":
         lengths = ("model.template='Query {query} Document {document} Relevant'", *lengths)
     if family == "qwen3_embedding":
@@ -102,7 +102,7 @@ def test_what_is_trained_is_what_is_searched(family: str, compose: Compose, fold
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lengths_are_tokens_and_cut_the_text_alone(family: str, compose: Compose, folders: dict[str, Path]) -> None:
     """What stands behind the length changes nothing; what stands before it does."""
-    lengths = ("model.query_length=12", "model.document_length=16")
+    lengths: tuple[str, ...] = ("model.query_length=12", "model.document_length=16")
     if family == "qwen3_embedding":
         lengths = ("model.query_prompt='Query '", *lengths)
     if family == "mvr":

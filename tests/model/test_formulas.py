@@ -60,7 +60,8 @@ def test_splade(masked_lm: HuggingFaceBackbone, query_encoding: Any, pooling: An
     model = SPLADE(masked_lm, query_encoding=query_encoding, pooling=pooling, activation=activation).eval()
     if model.static_weights is not None:
         model.static_weights.data = torch.linspace(0, 2, model.embedding_dim)
-    whole = masked_lm.load_masked_lm().eval()
+    whole: Any = masked_lm.load_masked_lm()
+    whole.eval()
 
     def weights(ids: list[int]) -> list[float]:
         with torch.no_grad():
@@ -235,11 +236,12 @@ def test_set_encoder(tmp_path: Path, extra_token: bool) -> None:
     torch.manual_seed(1)
     model = SetEncoder(HuggingFaceBackbone(str(folder)), extra_token=extra_token).eval()
     pairs = model.tokenize_pairs([QUERY] * 3, tiny.DOCUMENTS[:3])
-    layer: Any = model.encoder.encoder.layer[0]
+    encoder: Any = model.encoder
+    layer = encoder.encoder.layer[0]
     with torch.no_grad():
         states = []
         for ids, types in pairs:
-            states.append(model.encoder.embeddings(torch.tensor([ids]), torch.tensor([types]))[0])
+            states.append(encoder.embeddings(torch.tensor([ids]), torch.tensor([types]))[0])
         place = int(extra_token)
         scores = []
         for d, state in enumerate(states):
@@ -308,7 +310,7 @@ def test_chunked_pooling_has_the_values_and_gradients_of_the_whole(
                 if pooling == "max"
                 else torch.relu(logits).masked_fill(left_out, 0.0).sum(dim=1)
             )
-        pooled.square().sum().backward()
+        torch.autograd.backward(pooled.square().sum())
         found.append([pooled.detach(), *(tensor.grad for tensor in inputs if tensor.grad is not None)])
     assert len(found[0]) == 4 if has_bias else 3
     for ours, naive in zip(*found, strict=True):

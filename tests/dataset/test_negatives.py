@@ -1,0 +1,48 @@
+"""Negatives of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from irexp.dataset.collection import DataError, Examples
+from irexp.dataset.negatives import RunNegatives
+from irexp.types import Example, Query
+
+
+class Two(Examples):
+    """Two queries; the first has two relevant documents and a negative of its own."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, position: int) -> Example:
+        return [
+            Example(Query("q0", "zero"), ("d0", "d5"), (1.0, 0.0)),
+            Example(Query("q1", "one"), ("d2",), (1.0,)),
+        ][position]
+
+    def doc_ids(self) -> set[str]:
+        """Those of both."""
+        return {"d0", "d2", "d5"}
+
+    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
+        """One more than the examples name."""
+        return frozenset({"q0": ["d0", "d1"], "q1": ["d2"]}[query_id])
+
+
+def test_what_is_relevant_or_there_already_is_no_negative() -> None:
+    """A judged document, the positive and the example's own negative are not taken from the ranking."""
+    made = RunNegatives(Two(), {"q0": ["d1", "d3", "d0", "d5", "d4"], "q1": ["d9"]})
+    assert made[0] == Example(Query("q0", "zero"), ("d0", "d5", "d3", "d4"), (1.0, 0.0, 0.0, 0.0))
+    assert made[1].doc_ids == ("d2", "d9")
+    assert len(made) == 2
+    assert made.doc_ids() == {"d0", "d1", "d2", "d3", "d4", "d5", "d9"}
+
+
+def test_queries_without_a_negative_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Some are logged, all are an error."""
+    with caplog.at_level("WARNING"):
+        RunNegatives(Two(), {"q1": ["d9"]})
+    assert "1 of 2 training examples get no negative from the run" in caplog.text
+    with pytest.raises(DataError, match=r"the run of negatives\.candidates has no negative"):
+        RunNegatives(Two(), {"q7": ["d9"]})

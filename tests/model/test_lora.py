@@ -1,0 +1,125 @@
+"""LoRA on any model: what is frozen, what is trained, saved, loaded and merged."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from irexp import load, save
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.colbert import ColBERT
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.lora import add_lora, load_adapter, merge, save_adapter
+from irexp.model.model import Model
+from irexp.model.mono import Mono
+from irexp.model.splade import SPLADE
+from irexp.model.token_logit import TokenLogit
+from irexp.types import UserError
+from tests import tiny
+
+FAMILIES = ["dense", "two_towers", "splade", "colbert", "mono", "decoder"]
+
+
+def made(family: str, folder: Path) -> Model:
+    """A tiny model, its new layers drawn by a seed."""
+    folder.mkdir(exist_ok=True)
+    if family == "decoder":
+        backbone = HuggingFaceBackbone(str(tiny.decoder(folder)))
+    else:
+        backbone = HuggingFaceBackbone(str(tiny.bert(folder, "BertForMaskedLM")))
+    torch.manual_seed(3)
+    models: dict[str, Any] = {
+        "dense": lambda: DenseBiEncoder(backbone, projection_dim=4),
+        "two_towers": lambda: DenseBiEncoder(backbone, query_backbone=backbone),
+        "splade": lambda: SPLADE(backbone),
+        "colbert": lambda: ColBERT(backbone, dim=4, query_marker="[Q]"),
+        "mono": lambda: Mono(backbone),
+        "decoder": lambda: TokenLogit(backbone, true_token="yes", false_token="no"),
+    }
+    model: Model = models[family]()
+    return model.eval()
+
+
+def lora(family: str) -> LoraConfig:
+    """An adapter; of a kind that peft has no choice of layers for, all linear ones."""
+    return LoraConfig(r=2, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear" if family == "decoder" else None)
+
+
+def trained(family: str, folder: Path) -> Model:
+    """A model whose trainable weights were moved."""
+    model = made(family, folder)
+    add_lora(model, lora(family))
+    torch.manual_seed(4)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_is_trained_and_the_transformer_is_not(family: str, tmp_path: Path) -> None:
+    """Adapters, heads, projections and new tokens have gradients; the transformer's own weights have none."""
+    model = made(family, tmp_path / "start")
+    before = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    add_lora(model, lora(family))
+    torch.testing.assert_close(model.score(tiny.QUERIES, tiny.DOCUMENTS), before)  # B is zero at first
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    heads = {"dense": "projections", "splade": "predictions.transform", "colbert": "projections", "mono": "classifier"}
+    assert any("lora_A" in name for name in names)
+    assert family not in heads or any(heads[family] in name for name in names)
+    own = [n for n in names if "lora_" not in n and "attention" in n]
+    assert own == []
+    assert any("word_embeddings" in name for name in names) == (family == "colbert")
+    if family == "mono":
+        assert any("pooler" in name for name in names)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_loaded_and_merged_adapters_score_alike(family: str, tmp_path: Path) -> None:
+    """In the model, merged, merged and saved, and loaded into a fresh model: one score."""
+    model = trained(family, tmp_path / "start")
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "start"))
+    fresh = load_adapter(made(family, tmp_path / "again"), tmp_path / "adapter").eval()
+    torch.testing.assert_close(fresh.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-5, rtol=1e-5)
+    merge(model)
+    assert not any("lora_" in name for name, _ in model.named_parameters())
+    torch.testing.assert_close(model.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-4, rtol=1e-4)
+    save(model, tmp_path / "merged")
+    opened = load(tmp_path / "merged").score(tiny.QUERIES, tiny.DOCUMENTS)
+    torch.testing.assert_close(opened, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft's own loading
+def test_a_folder_of_adapters_opens_on_its_base(tmp_path: Path) -> None:
+    """As castorini's RepLLaMA: adapter_config.json names the base, and peft's own loading gives the same vectors."""
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    folder = tiny.decoder(tmp_path / "base", "ArceeModel")
+    model = DenseBiEncoder(HuggingFaceBackbone(str(folder)), pooling="last", similarity="dot").eval()
+    add_lora(model, LoraConfig(r=2, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    save_adapter(model, tmp_path / "adapter", base=str(folder))
+    like: Any = partial(DenseBiEncoder, pooling="last", similarity="dot")
+    opened = load(tmp_path / "adapter", like=like)
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-3, rtol=1e-4)
+    theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(folder), str(tmp_path / "adapter")).eval()
+    ids = model.tokenize_queries(tiny.QUERIES[:1])
+    with torch.no_grad():
+        vector = theirs(input_ids=torch.tensor(ids)).last_hidden_state[0, -1]
+    torch.testing.assert_close(torch.from_numpy(model.embed_queries(tiny.QUERIES[:1]))[0], vector, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_that_are_not_there_are_named(tmp_path: Path) -> None:
+    """The adapter's layers are looked for in the model's."""
+    with pytest.raises(UserError, match=r"name layers in adapter\.target_modules"):
+        add_lora(made("dense", tmp_path / "start"), LoraConfig(target_modules=["nowhere"]))

@@ -76,9 +76,9 @@ def _bind(node: DictConfig, path: str) -> list[str]:
     parameters = {
         name: parameter
         for name, parameter in signature.parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
-    swallows = len(parameters) < len(signature.parameters)
+    swallows = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     given = [str(key) for key in node if key not in _HYDRA_KEYS]
     faults = [
         f"{path}.{key}: {target} has no '{key}'{_near(key, parameters)}"

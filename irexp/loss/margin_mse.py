@@ -17,6 +17,10 @@ class MarginMSE(Loss):
 
     in_batch = False
 
+    def __init__(self) -> None:
+        """A loss without weights and without settings."""
+        super().__init__()
+
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
         """Mean over the negatives of all queries.
 

@@ -149,7 +149,7 @@ def first(made: Batches) -> Batch:
 
 def test_negatives_are_drawn_anew_at_each_step_by_the_seed(model: DenseBiEncoder) -> None:
     """Of four negatives two are seen at a step, others at another, the same ones in another process."""
-    examples = Listed(("q3", ("d4", "d6", "d7", "d8", "d9"), (1.0, 0.0, 0.0, 0.0, 0.0)))
+    examples = Listed(("q3", ("d4", "d5", "d6", "d7", "d1"), (1.0, 0.0, 0.0, 0.0, 0.0)))
     settings: dict[str, Any] = {"size": 1, "in_batch": False, "negatives": 2}
     seen = [first_n.target_BN.shape[1] for first_n in (batches(model, examples, **settings)[n] for n in range(4))]
     assert seen == [3] * 4
@@ -163,7 +163,7 @@ def test_pairs_of_a_cross_encoder(model: DenseBiEncoder) -> None:
     """Each query with its own documents, in columns as long as the longest list; what is relevant is no negative."""
     torch.manual_seed(0)
     mono = Mono(BACKBONE, query_length=8, document_length=16)
-    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7", "d8"), (0.9, 0.3, 0.2)))
+    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7", "d5"), (0.9, 0.3, 0.2)))
     made = Batches(examples, Six(), mono, size=2, in_batch=False, seed=1)
     batch = made[0]
     assert isinstance(batch, PairBatch)

@@ -21,6 +21,7 @@ from irexp.artifact.content import fetch_revision, is_hub_name
 from irexp.artifact.identity import MADE_FROM, Identity, digest_in, identify, is_made_here, is_re_ranking, locate
 from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
+from irexp.stage.card import model_card
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,14 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
             further = {"logger": logger} if name == "fit" else {}
             measures = call(making.folder, *inputs, **further)
             seconds = time.perf_counter() - start
+            if name == "fit":
+                card = model_card(
+                    plain(config),
+                    repository=f"{store.root.name}/{identity.name}",
+                    identity=identity.name,
+                    validation=measures,
+                )
+                (making.folder / "README.md").write_text(card, encoding="utf8")
             making.provenance = {
                 "measures": measures,
                 **provenance(overrides=overrides, configuration=plain(config), seconds=seconds),
@@ -188,6 +197,19 @@ def _missing_candidates(config: DictConfig, kind: str) -> str:
     return (
         f"{section}.candidates: there is no {config.artifact[kind]} in {Path(config.paths.artifacts).resolve()}; "
         f"make it with {overrides}{topics} stage=[fit,index,search], beside what was typed for the collection"
+    )
+
+
+def card_of(config: DictConfig, checkpoint: Path, repository: str, measures: Path | None) -> str:
+    """The card of a checkpoint that is there, with what was measured of it."""
+    manifest = checkpoint / "manifest.json"
+    recorded = read_manifest(checkpoint)["provenance"] if manifest.is_file() else {}
+    return model_card(
+        recorded.get("configuration") or plain(config),
+        repository=repository,
+        identity=f"checkpoint/{checkpoint.name}",
+        validation=recorded.get("measures", {}),
+        measures=read_manifest(measures)["provenance"]["measures"] if measures else None,
     )
 
 

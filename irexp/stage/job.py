@@ -20,8 +20,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from irexp.artifact.candidates import candidate_config
+from irexp.artifact.identity import identify
+from irexp.artifact.store import Store
 from irexp.config.check import check
-from irexp.stage.chain import SECTIONS, Outcome, plain, run_chain
+from irexp.stage.chain import SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ def run_job(config: DictConfig) -> None:
 
 def run_stages(config: DictConfig, job: Job, output: Path) -> None:
     """Run the baselines of an experiment, if it ends with a table, and then its own stages."""
-    names = [str(name) for name in config.stage if name != "report"]
+    names = [str(name) for name in config.stage if name not in ("report", "push")]
     ends_with_table = "report" in config.stage
     rows: list[Path] = []
     if ends_with_table and "evaluate" in names:
@@ -94,6 +96,8 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
         if ends_with_table:
             report = instantiate(config.stage.report, _convert_="object")
             tables = report(output, rows=list(dict.fromkeys(rows)) or None)
+        if "push" in config.stage:
+            _push(config)
         if tracker:
             from irexp.training.tracking import log_outcome
 
@@ -121,6 +125,19 @@ def _run_baseline(overrides: list[str], changes: list[str], names: list[str]) ->
     config = compose("config", overrides=own)
     check(config)
     return list(run_chain(config, names, own))
+
+
+def _push(config: DictConfig) -> None:
+    """Publish the checkpoint with what was measured of it, if anything was."""
+    checkpoint = find_artifact(config, "checkpoint")
+    if not isinstance(checkpoint, Path):
+        raise UserError(f"{config.model.name} has no checkpoint here to publish")
+    measured = identify(config, "measures")
+    store = Store(Path(config.paths.artifacts))
+    card = card_of(
+        config, checkpoint, str(config.stage.push.repository), store.open(measured) if store.has(measured) else None
+    )
+    instantiate(config.stage.push, _convert_="object")(checkpoint, card)
 
 
 def _make_candidates(config: DictConfig, names: list[str]) -> None:

@@ -1,0 +1,129 @@
+"""The model card of a checkpoint: what it is, how it is opened, what it was made from and what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+#: How each family is opened in its home library: the library's name, and the line that opens `{name}`.
+_HOMES = {
+    "DenseBiEncoder": ("sentence-transformers", "SentenceTransformer"),
+    "SPLADE": ("sentence-transformers", "SparseEncoder"),
+    "Mono": ("sentence-transformers", "CrossEncoder"),
+    "ColBERT": ("PyLate", "models.ColBERT"),
+}
+
+_MODULES = {"sentence-transformers": "sentence_transformers", "PyLate": "pylate"}
+
+
+def model_card(
+    configuration: Mapping[str, Any],
+    *,
+    repository: str,
+    identity: str,
+    validation: Mapping[str, float],
+    measures: Mapping[str, float] | None = None,
+) -> str:
+    """A card in Markdown, with the hub's metadata on top.
+
+    Args:
+        configuration: the experiment's, resolved, as plain values.
+        repository: what the model is opened by: a name on the hub, or the path of a folder.
+        identity: the checkpoint's identifier, whose digest is that of all it was made from.
+        validation: what the training reached.
+        measures: the test's, if there are any.
+    """
+    kind = str(configuration["model"]["_target_"]).rpartition(".")[2]
+    base = (configuration.get("backbone") or {}).get("name_or_path")
+    library, opener = _HOMES.get(kind, ("transformers", None))
+    head = {
+        "library_name": library.lower(),
+        "tags": ["information-retrieval", "irexp", str(configuration["model"]["name"])],
+        "pipeline_tag": "text-ranking" if configuration["artifact"]["index"] is None else "feature-extraction",
+        "base_model": base,
+    }
+    metadata = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False)
+    parts = [
+        f"---\n{metadata}---",
+        f"# {repository}",
+        f"A {kind} trained by irexp on `{configuration['dataset']['name']}`. Its identity is `{identity}`, a digest of "
+        f"everything below.",
+        "## Use",
+        _usage(repository, library, opener),
+        "## Training",
+        _table(_training(configuration), ("setting", "value")),
+        *_results(configuration, validation, measures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(repository: str, library: str, opener: str | None) -> str:
+    lines = [
+        "```python",
+        "from irexp import load",
+        "",
+        f'model = load("{repository}")',
+        'model.score("a query", ["a document", "another"])',
+    ]
+    if opener is not None:
+        name = opener.partition(".")[0]
+        lines += ["", f"# or in {library}", f"from {_MODULES[library]} import {name}", f'{opener}("{repository}")']
+    return "\n".join([*lines, "```"])
+
+
+def _training(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What decided the weights, one row a value."""
+    if configuration["training"]["steps"] == 0:
+        return [("training.steps", "0: the backbone as it comes"), ("seed", str(configuration["seed"]))]
+    rows = [("seed", str(configuration["seed"])), ("dataset", str(configuration["dataset"]["name"]))]
+    for section in (
+        "backbone",
+        "model",
+        "loss",
+        "regularizer",
+        "negatives",
+        "adapter",
+        "training",
+        "optimizer",
+        "schedule",
+    ):
+        for key, value in _flat(configuration.get(section) or {}, section):
+            rows.append((key, str(value)))
+    return rows
+
+
+def _flat(node: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        if key == "_target_":
+            rows.append((path, str(value).rpartition(".")[2]))
+        elif isinstance(value, Mapping):
+            rows += _flat(value, f"{path}.{key}") if path != "model" else []  # a model's backbone stands above it
+        elif value is not None and not str(key).startswith("_"):
+            rows.append((f"{path}.{key}", value))
+    return rows
+
+
+def _results(
+    configuration: Mapping[str, Any], validation: Mapping[str, float], measures: Mapping[str, float] | None
+) -> list[str]:
+    parts = []
+    if validation:
+        parts += [
+            "## Validation",
+            _table([(name, f"{value:.4f}") for name, value in validation.items()], ("", "value")),
+        ]
+    if measures:
+        found = [(name, f"{value:.4f}") for name, value in measures.items()]
+        over = "what another run found" if configuration["artifact"]["index"] is None else "the whole collection"
+        parts += ["## Results", f"The test queries of `{configuration['dataset']['name']}`, over {over}."]
+        parts.append(_table(found, ("measure", "value")))
+    return parts
+
+
+def _table(rows: list[tuple[str, str]], head: tuple[str, str]) -> str:
+    cells = [(f"`{name}`", value.replace("|", "\\|").replace("\n", "⏎")) for name, value in rows]
+    lines = [f"| {head[0]} | {head[1]} |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in cells)]
+    return "\n".join(lines)

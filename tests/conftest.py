@@ -10,8 +10,10 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from tests import tiny
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -31,3 +33,19 @@ def compose() -> Compose:
         return config
 
     return _compose
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny transformer of each kind."""
+    return {
+        "encoder": tiny.bert(tmp_path_factory.mktemp("bert"), "BertForMaskedLM"),
+        "t5": tiny.t5(tmp_path_factory.mktemp("t5")),
+        "decoder": tiny.decoder(tmp_path_factory.mktemp("decoder")),
+    }
+
+
+@pytest.fixture(scope="session")
+def backbones(folders: dict[str, Path]) -> dict[str, HuggingFaceBackbone]:
+    """The same as backbones."""
+    return {kind: HuggingFaceBackbone(str(folder)) for kind, folder in folders.items()}

@@ -129,8 +129,8 @@ class DenseBiEncoder(BiEncoder):
             query_backbone: an encoder of its own for queries.
             append_eos: whether the end token is put behind every text (decoders whose tokenizer does not do it).
             truncate_dim: dimensions of the vectors that are kept; None for all.
-            matryoshka_dims: further numbers of leading dimensions that are trained beside the whole vector, each with
-                a loss of its own (Kusupati et al. 2022, arXiv:2205.13147); for use with `truncate_dim`.
+            matryoshka_dims: leading dimensions that are trained beside the whole vector, each with a loss of its own
+                (Kusupati et al. 2022, arXiv:2205.13147); for use with `truncate_dim`.
 
         Raises:
             UserError: if a length exceeds what an encoder can read.
@@ -149,11 +149,15 @@ class DenseBiEncoder(BiEncoder):
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
         self.append_eos, self.truncate_dim = append_eos, truncate_dim
         self.matryoshka_dims = list(matryoshka_dims)
-        for key, dims in (("truncate_dim", [truncate_dim or 1]), ("matryoshka_dims", self.matryoshka_dims)):
-            if any(not 0 < dim <= self.document_tower.dim for dim in dims):
-                raise UserError(f"model.{key}={dims}: the vectors have {self.document_tower.dim} dimensions")
+        self._check_dims()
         self.query_length = read_length("query", query_length, self.query_tower.max_length)
         self.document_length = read_length("document", document_length, self.document_tower.max_length)
+
+    def _check_dims(self) -> None:
+        whole = self.document_tower.dim
+        for key, dims in (("truncate_dim", [self.truncate_dim or 1]), ("matryoshka_dims", self.matryoshka_dims)):
+            if any(not 0 < dim <= whole for dim in dims):
+                raise UserError(f"model.{key}={dims}: the vectors have {whole} dimensions")
 
     @property
     def embedding_dim(self) -> int:  # type: ignore[override]

@@ -77,6 +77,9 @@ def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], lo
     for kind in MADE_FROM:
         if not is_made_here(config, kind):
             find_artifact(config, kind)  # what is given is there, before anything long begins
+    for kind, section in SECTIONS.items():
+        if isinstance(config[section].candidates, str):
+            find_artifact(config, kind)
     _warn_of_unused(config, overrides)
     for name in names:
         outcome = run_stage(config, name, overrides, logger)

@@ -62,15 +62,9 @@ def fit(
     if training.steps == 0:
         save(encoder, folder)
         return {}
-    if train is None or loss is None:
-        raise UserError(
-            f"there is {'no dataset.train' if train is None else 'no loss'} to learn from; name one, or take the model "
-            f"as it comes with training=none"
-        )
-    if negatives_run is not None:
-        if negatives.depth is None or negatives.depth < 1:
-            raise UserError(f"negatives.depth={negatives.depth}: how much of each ranking may negatives be drawn from?")
-        train = RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+    examples = _examples(train, negatives_run, negatives)
+    if loss is None:
+        raise UserError("there is no loss to minimise; name one, or take the model as it comes with training=none")
     from irexp.training.trainer import train_model  # Lightning takes seconds to import, and most jobs train nothing
 
     if adapter is not None:
@@ -82,7 +76,7 @@ def fit(
         regularizer=regularizer,
         negatives=negatives.count,
         documents=documents,
-        train=train,
+        train=examples,
         dev=dev,
         training=training,
         optimizer=optimizer,
@@ -98,3 +92,16 @@ def fit(
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
     return measures
+
+
+def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:
+    """What is learned from, with the negatives of a run where there is one."""
+    if train is None:
+        raise UserError(
+            "there is no dataset.train to learn from; name one, or take the model as it comes: training=none"
+        )
+    if negatives_run is None:
+        return train
+    if negatives.depth is None or negatives.depth < 1:
+        raise UserError(f"negatives.depth={negatives.depth}: how much of each ranking may negatives be drawn from?")
+    return RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))

@@ -27,14 +27,6 @@ Compose = Callable[..., DictConfig]
 LONG = "create a bucket, stop all instances and list the queue of an instance (with a name): all of it. " * 2
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny transformer of each kind."""
-    masked_lm = tiny.bert(tmp_path_factory.mktemp("bert"), "BertForMaskedLM")
-    t5, decoder = tiny.t5(tmp_path_factory.mktemp("t5")), tiny.decoder(tmp_path_factory.mktemp("decoder"))
-    return {"encoder": masked_lm, "t5": t5, "decoder": decoder}
-
-
 def kind_of(family: str) -> str:
     """The kind of transformer that a family is made of."""
     if family.endswith("t5"):

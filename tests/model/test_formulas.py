@@ -29,10 +29,10 @@ from tests import tiny
 QUERY, DOCUMENT = "list all buckets, list all", "list a bucket and all of the buckets."
 
 
-@pytest.fixture(scope="module")
-def masked_lm(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceBackbone:
+@pytest.fixture
+def masked_lm(backbones: dict[str, HuggingFaceBackbone]) -> HuggingFaceBackbone:
     """A tiny BERT with its masked-language-model head."""
-    return HuggingFaceBackbone(str(tiny.bert(tmp_path_factory.mktemp("bert"), "BertForMaskedLM")))
+    return backbones["encoder"]
 
 
 def hidden(model: Any, ids: list[int]) -> Tensor:

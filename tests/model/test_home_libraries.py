@@ -1,0 +1,231 @@
+"""Checkpoints of home libraries open here, and ours there, with equal scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
+from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+
+from irexp import load, save
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.mono import Mono
+from irexp.model.splade import SPLADE
+from irexp.model.token_logit import TokenLogit
+from irexp.model.xtr import XTR
+from tests import tiny
+from tests.families import MAKE, TEMPLATE, scores_of
+
+FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
+
+
+@pytest.mark.parametrize("name", ["splade", "splade_static", "splade_binary"])
+def test_splade_opens_in_sentence_transformers(
+    name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """Saved here, equal scores there."""
+    model = MAKE[name](backbones).eval()
+    assert isinstance(model, SPLADE)
+    if model.static_weights is not None:
+        model.static_weights.data = torch.rand(model.embedding_dim)
+    save(model, tmp_path)
+    theirs = SparseEncoder(str(tmp_path), device="cpu")
+    queries, documents = theirs.encode_query(tiny.QUERIES), theirs.encode_document(tiny.DOCUMENTS)
+    found = (queries.to_dense() @ documents.to_dense().T).numpy()
+    np.testing.assert_allclose(found, scores_of(model), rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "router"])
+@pytest.mark.parametrize("architecture", ["Bert", "DistilBert", "Roberta", "ModernBert"])
+def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, architecture: str, tmp_path: Path) -> None:
+    """SparseEncoder folders over every head, and document-only ones whose queries are static weights."""
+    start = tmp_path / "start"
+    settings: dict[str, Any] = {"vocab_size": len(tiny.WORDS), "hidden_size": 16, "num_hidden_layers": 1}
+    settings |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 66, "pad_token_id": 0}
+    if architecture == "DistilBert":
+        settings = {"vocab_size": len(tiny.WORDS), "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24}
+    if architecture == "ModernBert":
+        settings |= {key: 1 for key in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
+    config = getattr(transformers, f"{architecture}Config")(**settings, initializer_range=0.5)
+    tiny.make(start, getattr(transformers, f"{architecture}ForMaskedLM"), config)
+    theirs = SparseEncoder(str(start), device="cpu")
+    if kind == "router":
+        static = SparseStaticEmbedding(theirs.tokenizer, weight=torch.rand(len(tiny.WORDS)))
+        encoder: list[Any] = [theirs[0], theirs[1]]
+        modules = Router.for_query_document(query_modules=[static], document_modules=encoder)
+        theirs = SparseEncoder(modules=[modules], device="cpu")
+    theirs.save(str(tmp_path / "saved"))
+    queries, documents = theirs.encode_query(tiny.QUERIES), theirs.encode_document(tiny.DOCUMENTS)
+    expected = (queries.to_dense() @ documents.to_dense().T).numpy()
+    ours = load(tmp_path / "saved")
+    assert isinstance(ours, SPLADE)
+    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    assert ours.query_encoding == ("static" if kind == "router" else "mlm")
+
+
+def test_a_plain_masked_language_model_is_what_the_configuration_says(folders: dict[str, Path]) -> None:
+    """Naver's folders without a list of modules: SPLADE where that is configured, else the encoder of a dense model."""
+    like = partial(SPLADE, query_encoding="lexical", document_encoding="mlm")
+    opened = load(folders["encoder"], like=like)  # type: ignore[arg-type]
+    assert isinstance(opened, SPLADE)
+    assert opened.query_encoding == "lexical"
+    assert isinstance(load(folders["encoder"]), DenseBiEncoder)
+
+
+def test_the_weights_at_hand_have_the_similarities_of_their_readme() -> None:
+    """splade_tiny (rasyosef/splade-tiny): three sentences with one another, as its model card says."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    backbone = instantiate(OmegaConf.load(Path(__file__).parents[2] / "conf" / "backbone" / "splade_tiny.yaml"))
+    model = load(backbone.location()[0], like=partial(SPLADE))  # type: ignore[arg-type]
+    sentences = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
+    expected = [[39.7253, 7.1662, 0.0], [7.1662, 27.0255, 0.1385], [0.0, 0.1385, 26.3539]]
+    np.testing.assert_allclose(model.score(sentences, sentences).numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["colbert", "colbert_plain"])
+def test_colbert_opens_in_sentence_transformers(
+    name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """Saved here in PyLate's layout; MultiVectorEncoder reads it, and scores the same."""
+    torch.manual_seed(5)
+    model = MAKE[name](backbones).eval()
+    save(model, tmp_path)
+    theirs = MultiVectorEncoder(str(tmp_path), device="cpu")
+    queries = theirs.encode_query(tiny.QUERIES)
+    documents = theirs.encode_document(tiny.DOCUMENTS)
+    expected = [[float((q @ d.T).amax(dim=1).sum()) for d in documents] for q in queries]
+    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+
+
+def test_what_sentence_transformers_saves_as_multi_vector_opens_here(tmp_path: Path) -> None:
+    """MultiVectorEncoder's own layout, made of a folder of PyLate."""
+    theirs = MultiVectorEncoder(str(FIXTURES / "pylate"), device="cpu")
+    theirs.save(str(tmp_path / "saved"))
+    recorded = json.loads((FIXTURES / "pylate" / "scores.json").read_text(encoding="utf8"))
+    found = load(tmp_path / "saved").score(recorded["queries"], recorded["documents"]).numpy()
+    np.testing.assert_allclose(found, recorded["scores"], atol=1e-4)
+
+
+def test_googles_xtr_opens(tmp_path: Path) -> None:
+    """A T5 encoder and a linear layer in 2_Dense, with MaxSim over normalised tokens."""
+    folder = tiny.t5(tmp_path / "xtr", "T5EncoderModel")
+    (folder / "2_Dense").mkdir()
+    torch.manual_seed(2)
+    weight = torch.randn(4, 16)
+    torch.save({"linear.weight": weight}, folder / "2_Dense" / "pytorch_model.bin")
+    model = load(folder)
+    assert isinstance(model, XTR)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    encoder = transformers.T5EncoderModel.from_pretrained(folder)
+
+    def vectors(text: str) -> torch.Tensor:
+        with torch.no_grad():
+            states = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        return torch.nn.functional.normalize(states @ weight.T, dim=-1)
+
+    expected = [[float((vectors(q) @ vectors(d).T).amax(1).sum()) for d in tiny.DOCUMENTS] for q in tiny.QUERIES]
+    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Sigmoid"])
+def test_cross_encoders_of_sentence_transformers_both_ways(activation: str, tmp_path: Path) -> None:
+    """A saved CrossEncoder with the activation that it names, and one that is saved here."""
+    start = tiny.bert(tmp_path / "start", "BertForSequenceClassification", num_labels=1)
+    theirs = CrossEncoder(str(start), activation_fn=getattr(torch.nn, activation)(), device="cpu")
+    theirs.save(str(tmp_path / "theirs"))
+    pairs = [(q, d) for q in tiny.QUERIES for d in tiny.DOCUMENTS]
+    expected = np.asarray(theirs.predict(pairs)).reshape(2, -1)
+    ours = load(tmp_path / "theirs")
+    assert isinstance(ours, Mono)
+    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    save(ours, tmp_path / "ours")
+    again = np.asarray(CrossEncoder(str(tmp_path / "ours"), device="cpu").predict(pairs)).reshape(2, -1)
+    np.testing.assert_allclose(again, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("key", ["sentence_transformers", "sbert_ce_default_activation_function"])
+def test_old_cross_encoder_folders_name_their_activation_in_the_configuration(key: str, tmp_path: Path) -> None:
+    """Versions before 6 and before 4."""
+    folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=1)
+    plain = scores_of(load(folder))
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    name = "torch.nn.modules.activation.Sigmoid"
+    config[key] = {"activation_fn": name} if key == "sentence_transformers" else name
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    np.testing.assert_allclose(scores_of(load(folder)), torch.sigmoid(torch.tensor(plain)).numpy(), atol=1e-5)
+
+
+def test_decoders_with_logit_score_both_ways(folders: dict[str, Path], tmp_path: Path) -> None:
+    """What is read is the chat template; the score is the difference of two logits, through the activation."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["decoder"])
+    tokenizer.chat_template = (
+        "Query: {{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }} "
+        "Document: {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }} Relevant:"
+    )
+    shutil.copytree(folders["decoder"], tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    transformer = Transformer(str(tmp_path / "start"), transformer_task="text-generation")
+    yes, no = tiny.WORDS.index("yes"), tiny.WORDS.index("no")
+    theirs = CrossEncoder(modules=[transformer, LogitScore(true_token_id=yes, false_token_id=no)], device="cpu")
+    theirs.save(str(tmp_path / "theirs"))
+    pairs = [(q, d) for q in tiny.QUERIES for d in tiny.DOCUMENTS]
+    expected = np.asarray(theirs.predict(pairs)).reshape(2, -1)
+    ours = load(tmp_path / "theirs")
+    assert isinstance(ours, TokenLogit)
+    assert (ours.template, ours.true_token, ours.activation) == (TEMPLATE, "yes", "Sigmoid")
+    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    save(ours, tmp_path / "ours")
+    again = np.asarray(CrossEncoder(str(tmp_path / "ours"), device="cpu").predict(pairs)).reshape(2, -1)
+    np.testing.assert_allclose(again, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["mono_t5", "rank_t5"])
+def test_t5_re_rankers_by_the_configuration(family: str, folders: dict[str, Path]) -> None:
+    """A bare T5 says nothing of its template: monoT5 unless RankT5 is configured; scored as transformers does."""
+    settings = {"template": "Query: {query} Document: {document}", "true_token": "<extra_id_10>", "false_token": None}
+    like = partial(TokenLogit, **settings) if family == "rank_t5" else None  # type: ignore[arg-type]
+    model = load(folders["t5"], like=like)  # type: ignore[arg-type]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["t5"])
+    t5 = transformers.AutoModelForSeq2SeqLM.from_pretrained(folders["t5"])
+    template = settings["template"] if family == "rank_t5" else TEMPLATE
+    expected = []
+    for q in tiny.QUERIES:
+        row = []
+        for d in tiny.DOCUMENTS:
+            inputs = tokenizer(str(template).format(query=q, document=d), return_tensors="pt")
+            with torch.no_grad():
+                logits = t5(**inputs, decoder_input_ids=torch.tensor([[0]])).logits[0, 0]
+            pair = logits[[tiny.WORDS.index("▁false"), tiny.WORDS.index("▁true")]]
+            one = logits[tiny.WORDS.index("<extra_id_10>")]
+            row.append(float(one if family == "rank_t5" else torch.log_softmax(pair, dim=0)[1]))
+        expected.append(row)
+    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+
+
+def test_monobert_opens(tmp_path: Path) -> None:
+    """A sequence classifier with two logits: the log-probability of the second."""
+    folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    bert = transformers.BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        expected = [
+            [
+                float(torch.log_softmax(bert(**tokenizer(q, d, return_tensors="pt")).logits[0], dim=0)[1])
+                for d in tiny.DOCUMENTS
+            ]
+            for q in tiny.QUERIES
+        ]
+    np.testing.assert_allclose(scores_of(load(folder)), expected, atol=1e-4)

@@ -46,7 +46,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
 RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.documents", "dataset.test", "re_rank")
 
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
-CONTENT_VERSION = {"checkpoint": 1, "encoding": 1, "index": 1, "run": 1, "measures": 1}
+CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 1, "run": 1, "measures": 1}
 
 #: Keys that are for people or for Hydra and say nothing about content; candidates enter as a run's digest.
 _NOT_CONTENT = {"name", "candidates", "_partial_", "_convert_", "_recursive_"}

@@ -7,23 +7,26 @@ Shapes: B queries, Q tokens of a query, N documents, L tokens of a document, H d
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from irexp.model.pooling import without_masked
 from irexp.types import TokenEmbeddings
 
 
 def maxsim(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
     """score_BN, in fp32.
 
-    One matrix product of (B Q, H) with (H, N L); its result, B Q N L numbers, is the memory that this takes, once more
-    for the gradient: 134 MB each for 32 queries of 32 tokens and 128 documents of 256.
+    One matrix product of (B Q, H) with (H, N L), whose B Q N L results are held for the gradient and take three times
+    their size at its peak: 134 MB and 445 MiB for 32 queries of 32 tokens and 128 documents of 256, as measured by
+    tests/benchmark/memory.py.
     """
     if query.token_ids_BL is not None:
         return _matching(query, document)
-    similarity_BQNL = products(query, document)
-    similarity_BQNL = similarity_BQNL.masked_fill(~document.mask_BL.bool()[None, None], -torch.inf)
-    best_BQN = similarity_BQNL.amax(dim=-1)
+    present = replace(document, vectors_BLH=without_masked(document.vectors_BLH, document.mask_BL))
+    best_BQN = products(query, present).amax(dim=-1)
     return best_BQN.masked_fill(~query.mask_BL.bool()[:, :, None], 0.0).sum(dim=1)
 
 

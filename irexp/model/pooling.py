@@ -39,6 +39,16 @@ def pool(vector_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
     return sum_BH / (total_B1.sqrt() if pooling == "mean_sqrt_len" else total_B1)
 
 
+def without_masked(vector_BLH: Tensor, mask_BL: Tensor) -> Tensor:
+    """The vectors, with a copy of a text's first one that counts wherever the mask leaves one out.
+
+    No maximum over them needs to be masked, which would take as much memory again as what it is taken of.
+    """
+    first_B1 = mask_BL.to(torch.int8).argmax(dim=1, keepdim=True)
+    place_BL = torch.where(mask_BL.bool(), torch.arange(mask_BL.shape[1], device=mask_BL.device), first_B1)
+    return vector_BLH.gather(1, place_BL[:, :, None].expand_as(vector_BLH))
+
+
 def check_pooling(pooling: str) -> None:
     """Refuse what `pool` does not know."""
     if pooling not in get_args(Pooling):

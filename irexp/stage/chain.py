@@ -230,10 +230,17 @@ def announce(outcome: Outcome) -> None:
     log.info("%s: %s%s  %s  %s", outcome.stage, outcome.status, seconds, outcome.path or "", measures)
 
 
+#: The files with which a checkpoint says what it is.
+_DECIDES = ("irexp.json", "modules.json", "artifact.metadata")
+
+
 def _warn_of_unused(config: DictConfig, overrides: list[str]) -> None:
     """A checkpoint from elsewhere decides its own architecture: say which typed settings have no effect."""
     if config.artifact.checkpoint is None or is_made_here(config, "checkpoint"):
         return
+    path = locate(str(config.artifact.checkpoint), Path(config.paths.artifacts))
+    if path is None or not any((path / file).is_file() for file in _DECIDES):
+        return  # a bare transformer is what the configuration says
     used = ("model.query_length", "model.document_length", "model.name")
     unused = [o for o in overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
     if unused:

@@ -81,6 +81,11 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
     """Run the baselines of an experiment, if it ends with a table, and then its own stages."""
     names = [str(name) for name in config.stage if name not in ("report", "push")]
     ends_with_table = "report" in config.stage
+    if "re_rank" in names and "search" not in names and config.re_rank.candidates is None:
+        raise UserError(
+            "stage=re_rank needs a run to re-rank: re_rank=bm25, re_rank.candidates=<a run file or identifier>, or the "
+            "overrides of an experiment, as 're_rank.candidates=[\"model=splade\"]'"
+        )
     rows: list[Path] = []
     if ends_with_table and "evaluate" in names:
         for changes in config.baselines:

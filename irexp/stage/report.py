@@ -122,8 +122,11 @@ def label(folder: Path) -> str:
             others = [word for word in words if word not in found]
             return " ".join([Path(found[-1].removeprefix(given)).name, *others])
     configured = provenance["configuration"]
+    candidates = configured["re_rank"]["candidates"]
+    over = Path(candidates).name if isinstance(candidates, str) else " ".join(candidates or []).replace("model=", "")
     is_untrained = configured["artifact"]["checkpoint"] and configured["training"]["steps"] == 0
-    return " ".join([_model(folder), *words]) + " before fine-tuning" * bool(is_untrained)
+    name = f"{_model(folder)} over {over}" if over else _model(folder)
+    return " ".join([name, *words]) + " before fine-tuning" * bool(is_untrained)
 
 
 def _artifacts(folder: Path) -> dict[str, str]:

@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from irexp.dataset.collection import Documents, Examples
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
@@ -76,7 +78,7 @@ def model() -> DenseBiEncoder:
     return DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
 
 
-def batches(model: DenseBiEncoder, examples: Examples = PAIRS, **changes: Any) -> Batches:
+def batches(model: BiEncoder, examples: Examples = PAIRS, **changes: Any) -> Batches:
     """Batches of four, all compared with all."""
     settings = {"size": 4, "in_batch": True, "seed": 1} | changes
     return Batches(examples, Six(), model, **settings)
@@ -176,17 +178,23 @@ def test_pairs_of_a_cross_encoder(model: DenseBiEncoder) -> None:
     assert sorted({*batch.column_BN[q0, :2].tolist(), *batch.column_BN[q3].tolist()}) == [0, 1, 2, 3, 4]
 
 
-def compute_loss(model: DenseBiEncoder, batch: Batch, document_NH: Tensor) -> Tensor:
+def made(kind: str) -> BiEncoder:
+    """A model without dropout, its projection drawn by a seed."""
+    torch.manual_seed(3)
+    lengths: dict[str, Any] = {"query_length": 16, "document_length": 16}
+    return (ColBERT(BACKBONE, dim=8, **lengths) if kind == "colbert" else DenseBiEncoder(BACKBONE, **lengths)).eval()
+
+
+def compute_loss(model: BiEncoder, batch: Batch) -> Tensor:
     """The InfoNCE loss of a batch."""
     from irexp.loss.info_nce import InfoNCE
-    from irexp.types import Embeddings
 
-    queries = model.encode_queries(batch.queries)
-    loss: Tensor = InfoNCE()(model.similarity(queries, Embeddings(document_NH))[0], batch.target_BN)
+    (score_BN,) = model.similarity(model.encode_queries(batch.queries), model.encode_documents(batch.documents))
+    loss: Tensor = InfoNCE()(score_BN, batch.target_BN)
     return loss
 
 
-def one_process(rank: int, port: int, folder: str) -> None:
+def one_process(rank: int, port: int, folder: str, kind: str) -> None:
     """One of two processes: a training step under Lightning's own strategy."""
     from lightning import Trainer
 
@@ -196,7 +204,7 @@ def one_process(rank: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
     torch.set_num_threads(1)
-    model = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
+    model = made(kind)
     module = RetrievalModule(
         model,
         InfoNCE(),
@@ -232,11 +240,12 @@ def one_process(rank: int, port: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(model: DenseBiEncoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["dense", "colbert"])
+def test_two_processes_learn_what_one_learns(kind: str, tmp_path: Path) -> None:
     """In-batch negatives are gathered with their gradients: a step on two processes equals the same step on one."""
-    alone = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
+    alone = made(kind)
     batch = first(batches(alone))
-    loss = compute_loss(alone, batch, alone.encode_documents(batch.documents).vectors_BH)
+    loss = compute_loss(alone, batch)
     parameters = list(alone.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
         if gradient is not None:
@@ -244,16 +253,16 @@ def test_two_processes_learn_what_one_learns(model: DenseBiEncoder, tmp_path: Pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    two = [subprocess.Popen([sys.executable, __file__, str(rank), str(port), str(tmp_path)]) for rank in range(2)]
+    two = [subprocess.Popen([sys.executable, __file__, str(rank), str(port), str(tmp_path), kind]) for rank in range(2)]
     assert [process.wait() for process in two] == [0, 0]
     found = torch.load(tmp_path / "two.pt", weights_only=True)
-    start = DenseBiEncoder(BACKBONE, query_length=16, document_length=16).state_dict()
+    start = made(kind).state_dict()
     moved = 0
     for name, value in alone.state_dict().items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=5e-6)
         moved += not torch.equal(start[name], value)
     assert moved > 10
 
 
 if __name__ == "__main__":
-    one_process(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    one_process(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -129,8 +129,7 @@ class DenseBiEncoder(BiEncoder):
             query_backbone: an encoder of its own for queries.
             append_eos: whether the end token is put behind every text (decoders whose tokenizer does not do it).
             truncate_dim: dimensions of the vectors that are kept; None for all.
-            matryoshka_dims: leading dimensions that are trained beside the whole vector, each with a loss of its own
-                (Kusupati et al. 2022, arXiv:2205.13147); for use with `truncate_dim`.
+            matryoshka_dims: leading dimensions that are trained, too (Kusupati et al. 2022, arXiv:2205.13147).
 
         Raises:
             UserError: if a length exceeds what an encoder can read.

@@ -5,41 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.cross_encoder import CrossEncoder, PairIds
-from irexp.model.text import read_length
+from irexp.model.one_encoder import OneEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import PreTrainedModel
 
 
-class PairEncoder(CrossEncoder):
+class PairEncoder(OneEncoder, CrossEncoder):
     """An encoder over both texts."""
-
-    encoder: PreTrainedModel
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        encoder: PreTrainedModel,
-        *,
-        name: str,
-        query_length: int | None,
-        document_length: int | None,
-    ) -> None:
-        """Take an encoder that was loaded; read its tokenizer.
-
-        Raises:
-            UserError: if a length exceeds what the encoder can read.
-        """
-        super().__init__()
-        self.name, self.encoder = name, encoder
-        self.tokenizer = backbone.load_tokenizer()
-        longest = max_positions(encoder.config, self.tokenizer)
-        self.query_length = read_length("query", query_length, longest)
-        self.document_length = read_length("document", document_length, longest)
-        self._room = (longest or 10**9) - self.tokenizer.num_special_tokens_to_add(pair=True)
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """`[CLS] query [SEP] document [SEP]`, each distinct text tokenized once.
@@ -54,12 +28,17 @@ class PairEncoder(CrossEncoder):
         pairs = []
         for query, document in zip(queries, documents, strict=True):
             first, second = query_of[query], document_of[document]
-            if len(first.ids) + len(second.ids) > self._room:
+            if len(first.ids) + len(second.ids) > self.room:
                 (second,) = backend.encode_batch([document], add_special_tokens=False)
-                second.truncate(self._room - len(first.ids))
+                second.truncate(self.room - len(first.ids))
             pair = backend.post_process(first, second, add_special_tokens=True)
             pairs.append(PairIds(pair.ids, pair.type_ids if self._has_types else None))
         return pairs
+
+    @property
+    def room(self) -> int:
+        """The tokens of both texts that the encoder can read beside the special ones."""
+        return (self.longest or 10**9) - self.tokenizer.num_special_tokens_to_add(pair=True)
 
     @property
     def _has_types(self) -> bool:

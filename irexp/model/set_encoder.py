@@ -68,12 +68,17 @@ class SetEncoder(PairEncoder):
             raise UserError(f"model=set_encoder: the backbone is a {kind}; {', '.join(_ENCODERS)} can be one")
         self.linear = nn.Linear(self.encoder.config.hidden_size, 1, bias=False)
         self.extra_token = extra_token
-        if extra_token:
-            if self.tokenizer.add_tokens([INTERACTION] if INTERACTION not in self.tokenizer.get_vocab() else []):
-                self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-                self.has_new_tokens = True
-            self._room -= 1
+        is_new = extra_token and INTERACTION not in self.tokenizer.get_vocab()
+        if is_new:
+            self.tokenizer.add_tokens([INTERACTION])
+            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            self.has_new_tokens = True
         self.encoder.set_attn_implementation(ATTENTION)
+
+    @property
+    def room(self) -> int:
+        """One less where there is an extra token."""
+        return super().room - self.extra_token
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """As for any pair, with the interaction token behind the first one where there is one."""

@@ -8,41 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.bi_encoder import BiEncoder
-from irexp.model.text import pad, read_length, tokenize
+from irexp.model.one_encoder import OneEncoder
+from irexp.model.text import pad, tokenize
 from irexp.types import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
 
-class SharedBiEncoder(BiEncoder):
+class SharedBiEncoder(OneEncoder, BiEncoder):
     """One tokenizer and one encoder."""
-
-    encoder: PreTrainedModel
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        encoder: PreTrainedModel,
-        *,
-        name: str,
-        query_length: int | None,
-        document_length: int | None,
-    ) -> None:
-        """Take an encoder that was loaded; read its tokenizer.
-
-        Raises:
-            UserError: if a length exceeds what the encoder can read.
-        """
-        super().__init__()
-        self.name, self.encoder = name, encoder
-        self.tokenizer = backbone.load_tokenizer()
-        longest = max_positions(encoder.config, self.tokenizer)
-        self.query_length = read_length("query", query_length, longest)
-        self.document_length = read_length("document", document_length, longest)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""

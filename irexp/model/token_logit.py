@@ -18,13 +18,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from irexp.backbone.backbone import Backbone, max_positions
+from irexp.backbone.backbone import Backbone
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
-from irexp.model.text import read_length
+from irexp.model.one_encoder import OneEncoder
 from irexp.types import Tokens, UserError
 
 
-class TokenLogit(CrossEncoder):
+class TokenLogit(OneEncoder, CrossEncoder):
     """A pointwise re-ranker made of a decoder or an encoder-decoder."""
 
     def __init__(
@@ -58,26 +58,27 @@ class TokenLogit(CrossEncoder):
         Raises:
             UserError: if the template lacks a place, or the vocabulary a token.
         """
-        super().__init__()
         if template.count("{query}") != 1 or template.count("{document}") != 1:
             raise UserError(f"model.template={template!r}: it needs {{query}} and {{document}}, once each")
-        self.name, self.template, self.score_of, self.special_tokens = name, template, score, special_tokens
+        super().__init__(
+            backbone,
+            backbone.load_language_model(),
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+        )
+        self.template, self.score_of, self.special_tokens = template, score, special_tokens
         self.activation = activation
-        self.encoder = backbone.load_language_model()
-        self.tokenizer = backbone.load_tokenizer()
         self.true_token, self.false_token = true_token, false_token
         self.token_ids = [self._id_of(token) for token in (false_token, true_token) if token is not None]
-        longest = max_positions(self.encoder.config, self.tokenizer)
-        self.query_length = read_length("query", query_length, longest)
-        self.document_length = read_length("document", document_length, longest)
         needed = len(self._fill("", "")) + self.query_length + self.document_length
-        if longest is not None and needed > longest:
+        if self.longest is not None and needed > self.longest:
             if document_length is not None:
                 raise UserError(
                     f"model.query_length and model.document_length make {needed} tokens with the template; the "
-                    f"backbone reads {longest} at most"
+                    f"backbone reads {self.longest} at most"
                 )
-            self.document_length -= needed - longest
+            self.document_length -= needed - self.longest
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""

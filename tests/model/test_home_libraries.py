@@ -30,6 +30,17 @@ from tests.families import MAKE, TEMPLATE, scores_of
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
 
+def tiny_config(architecture: str, **more: Any) -> Any:
+    """A configuration of an encoder of one layer and 16 dimensions."""
+    settings: dict[str, Any] = {"vocab_size": len(tiny.WORDS), "hidden_size": 16, "num_hidden_layers": 1}
+    settings |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 66, "pad_token_id": 0}
+    if architecture == "DistilBert":
+        settings = {"vocab_size": len(tiny.WORDS), "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24}
+    if architecture == "ModernBert":
+        settings |= {key: 1 for key in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
+    return getattr(transformers, f"{architecture}Config")(**settings, initializer_range=0.5, **more)
+
+
 @pytest.mark.parametrize("name", ["splade", "splade_static", "splade_binary"])
 def test_splade_opens_in_sentence_transformers(
     name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
@@ -51,13 +62,7 @@ def test_splade_opens_in_sentence_transformers(
 def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, architecture: str, tmp_path: Path) -> None:
     """SparseEncoder folders over every head, and document-only ones whose queries are static weights."""
     start = tmp_path / "start"
-    settings: dict[str, Any] = {"vocab_size": len(tiny.WORDS), "hidden_size": 16, "num_hidden_layers": 1}
-    settings |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 66, "pad_token_id": 0}
-    if architecture == "DistilBert":
-        settings = {"vocab_size": len(tiny.WORDS), "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24}
-    if architecture == "ModernBert":
-        settings |= {key: 1 for key in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
-    config = getattr(transformers, f"{architecture}Config")(**settings, initializer_range=0.5)
+    config = tiny_config(architecture)
     tiny.make(start, getattr(transformers, f"{architecture}ForMaskedLM"), config)
     theirs = SparseEncoder(str(start), device="cpu")
     if kind == "router":
@@ -140,10 +145,20 @@ def test_googles_xtr_opens(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", ["Identity", "Sigmoid"])
-def test_cross_encoders_of_sentence_transformers_both_ways(activation: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "activation"),
+    [
+        ("Bert", "Identity"),
+        ("Electra", "Sigmoid"),
+        ("Roberta", "Sigmoid"),
+        ("DistilBert", "Tanh"),
+        ("ModernBert", "ReLU"),
+    ],
+)
+def test_cross_encoders_of_sentence_transformers_both_ways(architecture: str, activation: str, tmp_path: Path) -> None:
     """A saved CrossEncoder with the activation that it names, and one that is saved here."""
-    start = tiny.bert(tmp_path / "start", "BertForSequenceClassification", num_labels=1)
+    config = tiny_config(architecture, num_labels=1)
+    start = tiny.make(tmp_path / "start", getattr(transformers, f"{architecture}ForSequenceClassification"), config)
     theirs = CrossEncoder(str(start), activation_fn=getattr(torch.nn, activation)(), device="cpu")
     theirs.save(str(tmp_path / "theirs"))
     pairs = [(q, d) for q in tiny.QUERIES for d in tiny.DOCUMENTS]

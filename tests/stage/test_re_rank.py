@@ -14,6 +14,7 @@ from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
 from irexp.stage.chain import run_chain, run_stage
 from irexp.stage.job import _make_candidates
+from irexp.stage.report import label
 from irexp.types import UserError
 
 TEXTS = [f"how to {verb} a {noun}" for verb in ("make", "list", "delete", "copy") for noun in ("cup", "tree", "song")]
@@ -68,6 +69,7 @@ def test_any_model_re_ranks_what_bm25_finds(compose: Compose, settings: list[str
     overrides = [*settings, f"model={model}", "re_rank=bm25", "re_rank.depth=3"]
     config, paths = whole(compose, overrides)
     assert set(paths) == {"fit", "re_rank", "evaluate"}
+    assert label(paths["evaluate"]).startswith(f"{model} over bm25 ")
     first_stage = Path(config.paths.artifacts) / config.artifact.candidates / "test.run"
     found: dict[str, dict[str, float]] = {}
     for query_id, doc_id, score in read_run(paths["re_rank"] / "test.run"):

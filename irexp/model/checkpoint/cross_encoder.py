@@ -20,6 +20,7 @@ from irexp.model.checkpoint.files import (
     Wanted,
     read_json,
     read_optional,
+    save_tokenizer,
     write_json,
     write_modules,
     write_settings,
@@ -45,7 +46,7 @@ def save_mono(model: Mono, folder: Path) -> None:
     """Write a model in the layout of sentence-transformers, of old and new versions."""
     write_settings(folder, model, "mono")
     model.encoder.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
     activation = _path_of(model.activation)
     config = read_json(folder / "config.json")
     write_json(folder / "config.json", config | {"sentence_transformers": {"activation_fn": activation}})
@@ -65,7 +66,7 @@ def save_token_logit(model: TokenLogit, folder: Path) -> None:
             template = template.replace(place, jinja)
         model.tokenizer.chat_template = template
     model.encoder.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
     if not is_decoder or (model.score_of == "log_probability" and model.false_token is not None):
         return  # sentence-transformers scores by the difference of the logits
     _write_transformer(folder, "text-generation", "causal_logits")

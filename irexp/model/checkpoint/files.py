@@ -17,7 +17,7 @@ from irexp.model.model import Model
 from irexp.types import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: What the layouts of other libraries have no place for.
 SETTINGS = "irexp.json"
@@ -148,6 +148,15 @@ def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: An
     entries = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (kind, path) in enumerate(modules)]
     write_json(folder / "modules.json", entries)
     write_json(folder / "config_sentence_transformers.json", {"default_prompt_name": None, **config})
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer so that older versions of transformers, which other libraries need, open it, too."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = read_json(path)
+    if config.get("tokenizer_class") == "TokenizersBackend":  # the name of version 5
+        write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def save_with_head(encoder: PreTrainedModel, head: Mapping[str, Tensor], folder: Path) -> None:

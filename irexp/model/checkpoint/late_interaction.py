@@ -24,6 +24,7 @@ from irexp.model.checkpoint.files import (
     read_json,
     read_optional,
     read_tensors,
+    save_tokenizer,
     write_json,
     write_modules,
     write_settings,
@@ -49,7 +50,7 @@ def save_colbert(model: ColBERT, folder: Path) -> None:
         **more,
     )
     model.encoder.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.document_length, "do_lower_case": False})
     modules = [("sentence_transformers.models.Transformer", "")]
     for number, projection in enumerate(model.projections, 1):

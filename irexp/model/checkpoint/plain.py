@@ -24,6 +24,7 @@ from irexp.model.checkpoint.files import (
     read_json,
     read_optional,
     read_torch,
+    save_tokenizer,
     save_with_head,
     write_settings,
 )
@@ -42,7 +43,7 @@ def save_unicoil(model: UniCOIL, folder: Path) -> None:
     write_settings(folder, model, "unicoil")
     head = {f"tok_proj.{name}": value for name, value in model.token_projection.state_dict().items()}
     save_with_head(model.encoder, head, folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
 
 
 def load_unicoil(folder: Path, wanted: Wanted) -> UniCOIL:
@@ -59,7 +60,7 @@ def save_coil(model: COIL, folder: Path) -> None:
     """Write a model in the layout of COIL's own code."""
     write_settings(folder, model, "coil")
     model.encoder.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
     parts = {"tok_proj": model.token_projection, "cls_proj": model.cls_projection}
     state = {
         f"{part}.{name}": value.detach().cpu()
@@ -94,7 +95,7 @@ def save_mvr(model: MVR, folder: Path) -> None:
     """Write a model."""
     write_settings(folder, model, "mvr", viewers=model.viewers)
     model.encoder.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
 
 
 def load_mvr(folder: Path, wanted: Wanted) -> MVR:
@@ -107,7 +108,7 @@ def save_set_encoder(model: SetEncoder, folder: Path) -> None:
     """Write a model."""
     write_settings(folder, model, "set_encoder", extra_token=model.extra_token)
     save_with_head(model.encoder, {"linear.weight": model.linear.weight}, folder)
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
 
 
 def load_set_encoder(folder: Path, wanted: Wanted) -> SetEncoder:

@@ -21,6 +21,7 @@ from irexp.model.checkpoint.files import (
     read_json,
     read_optional,
     read_tensors,
+    save_tokenizer,
     write_json,
     write_modules,
     write_settings,
@@ -70,7 +71,7 @@ def save_dense(model: DenseBiEncoder, folder: Path) -> None:
 
 def _save_tower(model: DenseBiEncoder, tower: Tower, folder: Path, length: int) -> None:
     tower.encoder.save_pretrained(folder)
-    tower.tokenizer.save_pretrained(folder)
+    save_tokenizer(tower.tokenizer, folder)
     modules = [("Transformer", "")]
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     modules.append(("Pooling", _numbered(folder, modules, "Pooling")))

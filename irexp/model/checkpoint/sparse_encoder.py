@@ -21,6 +21,7 @@ from irexp.model.checkpoint.files import (
     read_json,
     read_optional,
     read_tensors,
+    save_tokenizer,
     write_json,
     write_modules,
     write_settings,
@@ -50,7 +51,7 @@ def save_splade(model: SPLADE, folder: Path) -> None:
         return
     _save_encoder(model, folder / _DOCUMENT, folder / "document_1_SpladePooling")
     (folder / _QUERY).mkdir(exist_ok=True)
-    model.tokenizer.save_pretrained(folder / _QUERY)
+    save_tokenizer(model.tokenizer, folder / _QUERY)
     weights = torch.ones(model.embedding_dim) if model.static_weights is None else model.static_weights
     save_file({"weight": weights.detach().cpu().contiguous()}, folder / _QUERY / "model.safetensors")
     write_json(folder / _QUERY / "config.json", {"frozen": model.query_encoding == "binary"})
@@ -69,7 +70,7 @@ def _save_encoder(model: SPLADE, folder: Path, pooling: Path) -> None:
     pooling.mkdir(exist_ok=True)
     model.masked_lm().save_pretrained(folder)
     model.split()
-    model.tokenizer.save_pretrained(folder)
+    save_tokenizer(model.tokenizer, folder)
     write_json(
         folder / "sentence_bert_config.json",
         {

@@ -1,0 +1,47 @@
+"""What every model of one transformer has: its tokenizer, and the lengths that it can read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.model import Model
+from irexp.model.text import read_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class OneEncoder(Model):
+    """A model around one transformer.
+
+    Attributes:
+        encoder: the transformer, with a head or without.
+        tokenizer: as it was saved.
+        longest: the positions that the transformer can read; None if nothing bounds it.
+    """
+
+    encoder: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    longest: int | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        encoder: PreTrainedModel,
+        *,
+        name: str,
+        query_length: int | None,
+        document_length: int | None,
+    ) -> None:
+        """Take a transformer that was loaded; read its tokenizer.
+
+        Raises:
+            UserError: if a length exceeds what the transformer can read.
+        """
+        super().__init__()
+        self.name, self.encoder = name, encoder
+        self.tokenizer = backbone.load_tokenizer()
+        self.longest = max_positions(encoder.config, self.tokenizer)
+        self.query_length = read_length("query", query_length, self.longest)
+        self.document_length = read_length("document", document_length, self.longest)

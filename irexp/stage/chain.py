@@ -72,7 +72,10 @@ class Outcome:
 
 
 def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], logger: Any = None) -> Iterator[Outcome]:
-    """Run stages in order and say what became of each, as it comes."""
+    """Run stages in order and say what became of each, as it comes.
+
+    Those that have no part in how this configuration makes its run are left out, unless nothing else was asked for.
+    """
     pin_hub_models(config)
     for kind in MADE_FROM:
         if not is_made_here(config, kind):
@@ -81,7 +84,7 @@ def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], lo
         if isinstance(config[section].candidates, str):
             find_artifact(config, kind)
     _warn_of_unused(config, overrides)
-    for name in names:
+    for name in [name for name in names if not _left_out(config, name)] or names:
         outcome = run_stage(config, name, overrides, logger)
         announce(outcome)
         gc.collect()  # models of earlier stages and jobs must not crowd the next one's memory
@@ -102,7 +105,7 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     store = Store(Path(config.paths.artifacts))
     if config.artifact[kind] is None:
         return Outcome(name, f"nothing to do: {config.model.name} has no {kind}")
-    if is_made_here(config, kind) and (reason := _left_out(config, name)):
+    if reason := _left_out(config, name):
         return Outcome(name, f"nothing to do: {reason}")
     if not is_made_here(config, kind):
         return Outcome(name, "given", str(find_artifact(config, kind)))
@@ -138,6 +141,8 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
 
 def _left_out(config: DictConfig, name: str) -> str | None:
     """Why a stage has no part in how this configuration makes its run."""
+    if not is_made_here(config, MAKES[name]):
+        return None
     if is_re_ranking(config):
         return "another run is re-ranked" if name in ("encode", "index", "search") else None
     return "nothing is re-ranked" if name == "re_rank" else None

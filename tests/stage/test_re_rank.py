@@ -206,6 +206,6 @@ def test_every_family_goes_all_the_way(compose: Compose, settings: list[str], mo
     assert "evaluate" in paths
     names = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
     statuses = {outcome.status.partition(":")[0] for outcome in run_chain(config, names, [])}
-    assert statuses == {"already done", "nothing to do"}
+    assert statuses - {"nothing to do"} == {"already done"}
     if "adapter=lora" in overrides:
         assert (paths["fit"] / "adapter" / "adapter_config.json").is_file()

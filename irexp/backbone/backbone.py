@@ -24,13 +24,15 @@ _UNUSED = ("pooler.",)
 class Backbone(ABC):
     """Any Hugging Face encoder or decoder, or the encoder of an encoder-decoder.
 
-    A subclass says where it lies; constructing it reads nothing. `key_mapping` renames weights while they are read.
+    A subclass says where it lies; constructing it reads nothing. `key_mapping` renames weights while they are read;
+    weights that begin with one of `own_layers` fill a layer beside the encoder, and are no surprise.
     """
 
     trust_remote_code: bool = False
     attn_implementation: str | None = None
     dtype: str = "float32"
     key_mapping: dict[str, str] | None = None
+    own_layers: tuple[str, ...] = ()
 
     @abstractmethod
     def location(self) -> tuple[str, str | None]:
@@ -128,8 +130,10 @@ class Backbone(ABC):
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
         model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
-        if unexpected := sorted(map(str, information["unexpected_keys"])):
-            log.info("%s: %d weights are not used: %s", name, len(unexpected), ", ".join(unexpected[:4]))
+        unexpected = sorted(key for key in map(str, information["unexpected_keys"]) if not key.startswith(self.own_layers))
+        if unexpected:
+            shown = ", ".join(unexpected[:4]) + (", …" if len(unexpected) > 4 else "")
+            log.info("%s: %d weights are not used: %s", name, len(unexpected), shown)
         return model, sorted(map(str, information["missing_keys"]))
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:

@@ -49,7 +49,7 @@ def save_unicoil(model: UniCOIL, folder: Path) -> None:
 def load_unicoil(folder: Path, wanted: Wanted) -> UniCOIL:
     """Open a folder of irexp, castorini or pyserini."""
     backbone = HuggingFaceBackbone(str(folder))
-    backbone.key_mapping = {r"^coil_encoder\.": ""}
+    backbone.key_mapping, backbone.own_layers = {r"^coil_encoder\.": ""}, ("tok_proj.",)
     model = UniCOIL(backbone, **wanted.over(folder, read_optional(folder / SETTINGS)))
     state = find_tensors(folder, lambda name: "tok_proj." in name)
     fill(model.token_projection, {name.rpartition("tok_proj.")[2]: value for name, value in state.items()}, folder)
@@ -128,6 +128,7 @@ def load_set_encoder(folder: Path, wanted: Wanted) -> SetEncoder:
         }
     else:
         backbone = HuggingFaceBackbone(str(folder))
+    backbone.own_layers = ("linear.",)
     model = SetEncoder(backbone, extra_token=settings["extra_token"], **wanted.over(folder, settings))
     state = find_tensors(folder, lambda name: name.startswith("linear."))
     fill(model.linear, {name.removeprefix("linear."): value for name, value in state.items()}, folder)

@@ -46,6 +46,14 @@ def test_the_table_says_what_is_expected_and_was_measured() -> None:
         assert float(measured) == pytest.approx(value["value"], abs=value["tolerance"])
 
 
+def test_the_readme_shows_what_the_families_measured() -> None:
+    """The table of all families in the README is that of their experiment."""
+    section = (ROOT / "README.md").read_text(encoding="utf8").partition("<!-- families:begin -->")[2]
+    lines = [line.split("|") for line in section.partition("<!-- families:end -->")[0].splitlines() if "0." in line]
+    shown = {cells[1].strip(): float(cells[2]) for cells in lines}
+    assert shown == {row: measures["nDCG@10"]["value"] for row, measures in expected("families").items()}
+
+
 def run(name: str, folder: Path, *overrides: str) -> dict[str, float]:
     """Run an experiment; row → nDCG@10."""
     command = [sys.executable, "run.py", f"experiment={name}", *overrides, "machine.progress=false"]

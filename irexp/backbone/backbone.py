@@ -130,7 +130,9 @@ class Backbone(ABC):
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
         model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
-        unexpected = sorted(key for key in map(str, information["unexpected_keys"]) if not key.startswith(self.own_layers))
+        unexpected = sorted(
+            key for key in map(str, information["unexpected_keys"]) if not key.startswith(self.own_layers)
+        )
         if unexpected:
             shown = ", ".join(unexpected[:4]) + (", …" if len(unexpected) > 4 else "")
             log.info("%s: %d weights are not used: %s", name, len(unexpected), shown)

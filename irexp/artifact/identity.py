@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.content import content_digest, existing_file, hub_revision
 
 #: What each kind is made from, as paths into the configuration. The path of another artifact stands for all that it
-#: is made from in turn. No ingredient may live under `stage`.
+#: is made from in turn. No ingredient may live under `stage`. What an engine is searched with, its `search` settings at
+#: any depth, is `index.search`; `index` is what it is built with.
 MADE_FROM: dict[str, tuple[str, ...]] = {
     "checkpoint": (
         "seed",
@@ -38,7 +39,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     ),
     "encoding": ("artifact.checkpoint", "model", "dataset.documents", "encoding"),
     "index": ("artifact.encoding", "dataset.documents", "index"),
-    "run": ("artifact.index", "artifact.checkpoint", "model", "dataset.test", "search"),
+    "run": ("artifact.index", "index.search", "artifact.checkpoint", "model", "dataset.test", "search"),
     "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
 }
 
@@ -46,7 +47,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
 RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.documents", "dataset.test", "re_rank")
 
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
-CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 1, "run": 1, "measures": 1}
+CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 2, "run": 1, "measures": 1}
 
 #: Keys that are for people or for Hydra and say nothing about content; candidates enter as a run's digest.
 _NOT_CONTENT = {"name", "candidates", "_partial_", "_convert_", "_recursive_"}
@@ -147,6 +148,23 @@ def canonical(value: Any, *, key: str = "") -> Any:
 
 
 def _select(config: DictConfig, path: str) -> Any:
+    if path in ("index", "index.search"):
+        return _of_engine(_select_whole(config, "index"), is_search=path == "index.search")
+    return _select_whole(config, path)
+
+
+def _of_engine(value: Any, *, is_search: bool) -> Any:
+    """The settings of an engine without its `search` settings, or only these."""
+    if not isinstance(value, dict):
+        return None if is_search else value
+    inner = {key: _of_engine(item, is_search=is_search) for key, item in value.items() if key != "search"}
+    if not is_search:
+        return inner
+    found = {key: item for key, item in inner.items() if item}
+    return found | {"search": value["search"]} if "search" in value else found
+
+
+def _select_whole(config: DictConfig, path: str) -> Any:
     value = OmegaConf.select(config, path)
     if isinstance(value, DictConfig):
         return OmegaConf.to_container(value, resolve=True, enum_to_str=True)

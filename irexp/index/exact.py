@@ -1,14 +1,60 @@
-"""The exact engine of each kind of vectors."""
+"""The naive engine: every document compared with every query, in memory. What the others are measured against.
 
-from irexp.index.faiss_flat import FaissFlat
-from irexp.index.index import Index
-from irexp.index.maxsim import MaxSim
-from irexp.index.sparse import SparseIndex
-from irexp.index.vectors import Representation
+Shapes: B queries, N documents, K results per query.
+"""
 
-_EXACT: dict[Representation, type[Index]] = {"dense": FaissFlat, "sparse": SparseIndex, "tokens": MaxSim}
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from irexp.index.compare import compare
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.shards import Encoding
+from irexp.index.top import top
+from irexp.index.vectors import Representation, Vectors, count, dim, join
 
 
-def exact_index(representation: Representation) -> Index:
-    """An empty index that leaves nothing out."""
-    return _EXACT[representation]()
+class Exact(Index):
+    """Vectors of any kind; validation and tests search with it."""
+
+    def __init__(self, takes: Representation) -> None:
+        """An empty index."""
+        self.takes = takes
+        self._parts: list[Vectors] = []
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Nothing has to be known."""
+        return 0
+
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors."""
+        self._parts.append(vectors)
+
+    def finish(self) -> None:
+        """Nothing is written."""
+
+    def load(self, folder: Path) -> None:
+        """Take the vectors of an encoding."""
+        self._parts = list(Encoding(folder).batches())
+
+    def __len__(self) -> int:
+        return sum(count(part) for part in self._parts)
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query; a sparse one without a common term is none."""
+        document = self._whole()
+        check_dim(dim(queries), dim(document))
+        score_BN = compare(queries, document)
+        if self.takes == "sparse":
+            shares_BN = ((queries != 0).astype(np.float32) @ (document != 0).astype(np.float32).T).toarray()  # type: ignore[union-attr]
+            score_BN[shares_BN == 0] = -np.inf
+        row_BK = np.stack([top(scores, min(depth, len(self))) for scores in score_BN])
+        score_BK = np.take_along_axis(score_BN, row_BK, axis=1)
+        return score_BK, np.where(np.isneginf(score_BK), -1, row_BK)
+
+    def _whole(self) -> Vectors:
+        if len(self._parts) > 1:
+            self._parts = [join(self._parts)]
+        return self._parts[0]

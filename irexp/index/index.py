@@ -1,19 +1,26 @@
-"""The interface of every search engine: add vectors in batches, save, load memory-mapped, search in batches.
+"""The interface of every search engine: begin, add vectors in batches, finish, load memory-mapped, search in batches.
 
 An index sees vectors and row numbers, never a model and never a document id; `irexp.index.ranking` turns rows into ids.
 Similarity is always the inner product, or sums and maxima of it, the larger the better: a model whose similarity is
-the cosine normalises.
+the cosine normalises. What an engine is built with are its constructor's arguments; what it is searched with is its
+`search` argument, which moves no index's identity, so that a sweep over it builds nothing anew.
 
 Shapes: B queries, N documents, H embedding dimensions, K results per query.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from irexp.index.vectors import Representation, Vectors
+from irexp.index.shards import Encoding
+from irexp.index.vectors import Representation, Vectors, count
+from irexp.types import UserError
 
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -28,17 +35,39 @@ class Index(ABC):
 
     takes: Representation
 
-    @abstractmethod
-    def add(self, vectors: Vectors) -> None:
-        """Add a batch of document vectors."""
+    def check(self, count: int | None, dim: int) -> None:  # noqa: B027 - most engines can be built for anything
+        """Refuse a collection that this engine cannot be built for; called before anything is encoded.
+
+        Args:
+            count: documents, None if that is not known.
+            dim: dimensions of a vector.
+
+        Raises:
+            UserError: saying what is missing.
+        """
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into an existing folder."""
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Take up a folder to build in, and learn from the vectors what has to be known before they are added.
+
+        Returns:
+            The documents that a killed process left in it.
+        """
+
+    @abstractmethod
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors, in fp32."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete what `load` needs."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote, memory-mapped where the engine can."""
+        """Take a finished folder, memory-mapped where the engine can."""
+
+    def to(self, device: torch.device) -> None:  # noqa: B027 - most engines run on the processor
+        """Move what is loaded to a device, where the engine can."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -51,3 +80,29 @@ class Index(ABC):
         Returns:
             Scores and rows, both (B, K) with K = min(depth, N), best first; a row of -1 is no result.
         """
+
+
+def build(index: Index, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
+    """Build an index from an encoding, in a folder, behind what a killed process left there.
+
+    Args:
+        index: an engine.
+        encoding: what it is built from.
+        folder: where.
+        advance: told how many documents were added.
+    """
+    done = index.begin(encoding, folder)
+    advance(done)
+    for vectors in encoding.batches(start=done):
+        index.add(vectors)
+        advance(count(vectors))
+    index.finish()
+
+
+def check_dim(queries: int, documents: int) -> None:
+    """Refuse queries of another size than the documents have."""
+    if queries != documents:
+        raise UserError(
+            f"the queries have {queries} dimensions and the index {documents}: the checkpoint is not the one that "
+            f"encoded the documents"
+        )

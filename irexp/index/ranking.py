@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irexp.index.index import Index, Scores
-from irexp.index.vectors import Vectors, count, first_faulty, take
+from irexp.index.vectors import TokenVectors, Vectors, count, first_faulty, take
 from irexp.types import UserError
 
 #: Documents of one query with their scores, best first.
@@ -19,7 +19,7 @@ Ranking = list[tuple[str, float]]
 
 
 def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) -> list[Ranking]:
-    """The best `depth` documents of each query.
+    """The best `depth` documents of each query; a query without a vector or a term has none.
 
     Args:
         index: any engine.
@@ -33,7 +33,7 @@ def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) 
     if first_faulty(queries) is not None:  # engines drop such scores without a word
         raise UserError("the embedding of a query is not a number; look at the checkpoint")
     rankings: list[Ranking] = [[] for _ in range(count(queries))]
-    open_queries, asked = np.arange(count(queries)), min(depth + 1, len(index))
+    open_queries, asked = _filled(queries), min(depth + 1, len(index))
     while len(open_queries):
         score_BK, row_BK = index.search(take(queries, open_queries), asked)
         still_open = []
@@ -45,6 +45,12 @@ def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) 
                 rankings[query] = _order(scores, rows, depth, doc_ids)
         open_queries, asked = np.array(still_open, dtype=np.int64), min(2 * asked, len(index))
     return rankings
+
+
+def _filled(queries: Vectors) -> np.ndarray:
+    if isinstance(queries, np.ndarray):
+        return np.arange(len(queries))
+    return np.flatnonzero(np.diff(queries.starts_N1 if isinstance(queries, TokenVectors) else queries.indptr))
 
 
 def _order(scores: Scores, rows: np.ndarray, depth: int, doc_ids: Sequence[str]) -> Ranking:

@@ -19,7 +19,17 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from irexp.index.ids import IdList
-from irexp.index.vectors import Representation, TokenVectors, Vectors, count, dim, first_faulty, representation, take
+from irexp.index.vectors import (
+    Representation,
+    TokenVectors,
+    Vectors,
+    count,
+    dim,
+    first_faulty,
+    join,
+    representation,
+    take,
+)
 from irexp.types import UserError
 
 SUMMARY = "encoding.json"
@@ -111,6 +121,7 @@ class Encoding:
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf8"))
         self.representation: Representation = summary["representation"]
         self.dim: int = summary["dim"]
+        self.dtype: np.dtype[Any] = np.dtype(summary["dtype"])
         self._counts: list[int] = summary["shards"]
         prefixes = [folder / _name(number) for number in range(len(self._counts))]
         self._shards = [_open_shard(prefix) for prefix in prefixes]
@@ -118,17 +129,39 @@ class Encoding:
             raise UserError(f"{folder} is damaged: its shards hold other documents than {SUMMARY} says; encode again")
         self.ids = IdList(prefixes)
 
+    @property
+    def has_token_ids(self) -> bool:
+        """Whether vectors of different tokens are not compared."""
+        return isinstance(self._shards[0], TokenVectors) and self._shards[0].token_ids_T is not None
+
     def __len__(self) -> int:
         return sum(self._counts)
 
-    def batches(self, size: int | None = None) -> Iterator[Vectors]:
-        """The vectors in order, in fp32, at most `size` documents at once; None for some hundred megabytes."""
+    def batches(self, size: int | None = None, *, start: int = 0) -> Iterator[Vectors]:
+        """The vectors in order from document `start` on, in fp32, at most `size` documents at once.
+
+        Without a size some hundred megabytes.
+        """
+        before = 0
         for shard in self._shards:
             held = sum(array.size for array in _to_arrays(shard, None).values())
             rows = size or max(1, _BATCH_VALUES * count(shard) // max(1, held))
-            for start in range(0, count(shard), rows):
-                arrays = _to_arrays(take(shard, slice(start, start + rows)), np.dtype(np.float32))
-                yield _from_arrays(arrays)
+            for first in range(max(0, start - before), count(shard), rows):
+                yield _as_floats(take(shard, slice(first, first + rows)))
+            before += count(shard)
+
+    def sample(self, size: int, *, seed: int) -> Vectors:
+        """The vectors of `size` random documents, in order, in fp32; of all if there are no more."""
+        row_N = np.arange(len(self))
+        if size < len(self):
+            row_N = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
+        parts, before = [], 0
+        for shard in self._shards:
+            inside_N = row_N[(row_N >= before) & (row_N < before + count(shard))] - before
+            if len(inside_N):
+                parts.append(_as_floats(take(shard, inside_N)))
+            before += count(shard)
+        return join(parts)
 
 
 def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
@@ -141,6 +174,10 @@ def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
         return {"vectors": values, "starts": vectors.starts_N1, **ids}
     values = vectors.data.astype(dtype) if dtype else vectors.data
     return {"data": values, "indices": vectors.indices, "indptr": vectors.indptr, "dim": np.array(vectors.shape[1])}
+
+
+def _as_floats(vectors: Vectors) -> Vectors:
+    return _from_arrays(_to_arrays(vectors, np.dtype(np.float32)))
 
 
 def _from_arrays(arrays: Arrays) -> Vectors:

@@ -1,21 +1,46 @@
-"""Exact search over sparse vectors: an inverted index, whose posting lists are multiplied with the query's weights.
+"""Exact search over sparse vectors: an inverted index, summed up term by term.
 
-Shapes: B queries, N documents, V vocabulary entries, K results per query.
+    s(q, d) = sum over terms t of q of q_t * d_t
+
+Documents stand in blocks of 65,536, so that a posting is two bytes for the document and four (or one, quantized) for
+its weight, and the scores of a block stay in the processor's cache. A block is written when it is full; building holds
+one in memory. Source: term-at-a-time evaluation, Turtle and Flood 1995.
+
+Shapes: B queries, N documents, V vocabulary entries, P postings of a block, K results per query.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
-from irexp.index.index import Index, Rows, Scores
-from irexp.index.top import top
-from irexp.index.vectors import Vectors
+from irexp.index.growing import GrowingArrays, read_arrays
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.prune import prune
+from irexp.index.shards import Encoding
+from irexp.index.threads import in_threads
+from irexp.index.vectors import Vectors, dim
 from irexp.types import UserError
 
-_ARRAYS = ("data", "indices", "indptr")
+_BLOCK = 2**16
+
+
+@dataclass(frozen=True)
+class SparseSearch:
+    """How much of a query is looked up.
+
+    Attributes:
+        terms: its heaviest terms; None for all.
+        threshold: the smallest weight.
+    """
+
+    terms: int | None = None
+    threshold: float = 0.0
 
 
 class SparseIndex(Index):
@@ -23,58 +48,139 @@ class SparseIndex(Index):
 
     takes = "sparse"
 
-    def __init__(self) -> None:
-        """An empty index; its terms are those of the first vectors."""
-        self._parts: list[scipy.sparse.csr_array] = []
-        self._postings_VN: scipy.sparse.csr_array | None = None
+    def __init__(
+        self,
+        weights: Literal["float32", "uint8"] = "float32",
+        *,
+        terms: int | None = None,
+        threshold: float = 0.0,
+        search: SparseSearch | None = None,
+    ) -> None:
+        """An empty index.
+
+        Args:
+            weights: how a document's weights are kept; uint8 rounds them to 255 steps of each term's largest.
+            terms: a document's heaviest terms that are kept; None for all.
+            threshold: the smallest weight that is kept.
+            search: how it is searched.
+        """
+        self._weights, self._terms, self._threshold = weights, terms, threshold
+        self._search = search or SparseSearch()
+        self._writer: GrowingArrays | None = None
+        self._waiting: list[scipy.sparse.csr_array] = []
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._terms_V = 0
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Go on behind the last full block."""
+        self._writer, self._waiting = GrowingArrays(folder), []
+        return self._writer.finished
 
     def add(self, vectors: Vectors) -> None:
         """Add a batch of document vectors."""
         assert isinstance(vectors, scipy.sparse.csr_array)
-        self._parts.append(vectors)
-        self._postings_VN = None
+        self._waiting.append(prune(vectors, self._terms, self._threshold))
+        while sum(part.shape[0] for part in self._waiting) >= _BLOCK:
+            together = scipy.sparse.csr_array(scipy.sparse.vstack(self._waiting, format="csr"))
+            self._write(together[:_BLOCK])
+            self._waiting = [together[_BLOCK:]]
 
-    def save(self, folder: Path) -> None:
-        """Write the posting lists."""
-        postings_VN = self._postings()
-        for name in _ARRAYS:
-            np.save(folder / f"postings.{name}.npy", getattr(postings_VN, name))
-        np.save(folder / "postings.shape.npy", np.array(postings_VN.shape))
+    def finish(self) -> None:
+        """Write the last block."""
+        assert self._writer is not None
+        rest = scipy.sparse.vstack(self._waiting, format="csr") if self._waiting else None
+        if rest is not None and rest.shape[0]:
+            self._write(scipy.sparse.csr_array(rest))
+        self._waiting = []
+
+    def _write(self, block: scipy.sparse.csr_array) -> None:
+        """Invert a block: postings by term, in the order of documents."""
+        assert self._writer is not None
+        by_term = block.tocsc()
+        by_term.sort_indices()
+        weight_P = by_term.data.astype(np.float32)
+        scale_V = np.ones(by_term.shape[1], dtype=np.float32)
+        if self._weights == "uint8":
+            if (weight_P < 0).any():
+                raise UserError("index.weights=uint8 holds no negative weight, which this model makes; use float32")
+            length_V = np.diff(by_term.indptr)
+            largest_V = np.zeros_like(scale_V)
+            np.maximum.at(largest_V, np.repeat(np.arange(len(length_V)), length_V), weight_P)
+            scale_V = np.where(largest_V > 0, largest_V / 255, 1).astype(np.float32)
+            weight_P = np.rint(weight_P / np.repeat(scale_V, length_V)).astype(np.uint8)
+        arrays: dict[str, NDArray[Any]] = {
+            "documents": by_term.indices.astype(np.uint16),
+            "weights": weight_P,
+            "scales": scale_V[None],
+            "starts": by_term.indptr.astype(np.int64)[None],
+            "blocks": np.array([[block.shape[0], by_term.nnz, bool((by_term.data < 0).any())]], dtype=np.int64),
+        }
+        self._writer.append(arrays, documents=block.shape[0])
 
     def load(self, folder: Path) -> None:
-        """Map the posting lists into memory."""
-        paths = [folder / f"postings.{name}.npy" for name in (*_ARRAYS, "shape")]
-        if missing := [path for path in paths if not path.is_file()]:
-            raise UserError(f"{missing[0]} is not there: this index was not made by index=sparse")
-        data, indices, indptr, shape = (np.load(path, mmap_mode="r") for path in paths)
-        self._postings_VN = scipy.sparse.csr_array((data, indices, indptr), shape=tuple(shape.tolist()))
+        """Map the postings into memory."""
+        self._arrays = read_arrays(folder, "index=sparse")
+        self._terms_V = self._arrays["starts"].shape[1] - 1
 
     def __len__(self) -> int:
-        if self._postings_VN is not None:
-            return int(self._postings_VN.shape[1])
-        return sum(part.shape[0] for part in self._parts)
+        return int(self._arrays["blocks"][:, 0].sum()) if self._arrays else 0
 
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query."""
-        postings_VN = self._postings()
         assert isinstance(queries, scipy.sparse.csr_array)
-        if queries.shape[1] != postings_VN.shape[0]:
-            raise UserError(
-                f"the queries have {queries.shape[1]} terms and the index {postings_VN.shape[0]}: the checkpoint is "
-                f"not the one that encoded the documents"
-            )
-        found_BN = (queries @ postings_VN).tocsr()
-        count = min(depth, len(self))
-        score_BK = np.full((queries.shape[0], count), -np.inf, dtype=np.float32)
-        row_BK = np.full((queries.shape[0], count), -1, dtype=np.int64)
-        for query in range(queries.shape[0]):
-            inside = slice(found_BN.indptr[query], found_BN.indptr[query + 1])
-            scores, rows = found_BN.data[inside], found_BN.indices[inside]
-            best = top(scores, count)
-            score_BK[query, : len(best)], row_BK[query, : len(best)] = scores[best], rows[best]
-        return score_BK, row_BK
+        check_dim(dim(queries), self._terms_V)
+        depth = min(depth, len(self))
+        pruned = prune(queries, self._search.terms, self._search.threshold)
+        found = list(
+            in_threads(lambda number: self._search_one(pruned[number : number + 1], depth), range(pruned.shape[0]))
+        )
+        return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
-    def _postings(self) -> scipy.sparse.csr_array:
-        if self._postings_VN is None:
-            self._postings_VN = scipy.sparse.vstack(self._parts, format="csr").T.tocsr()
-        return self._postings_VN
+    def _search_one(self, query: scipy.sparse.csr_array, depth: int) -> tuple[Scores, Rows]:
+        from irexp.index.sparse_kernels import accumulate, keep_best
+
+        term_Q, value_Q = query.indices.astype(np.int32), query.data.astype(np.float32)
+        blocks = self._arrays["blocks"]
+        if (value_Q < 0).any() or blocks[:, 2].any():
+            return self._search_signed(term_Q, value_Q, depth)
+        best_K, row_K = np.full(depth, -np.inf, np.float32), np.full(depth, -1, np.int64)
+        score_n = np.zeros(min(_BLOCK, len(self)), dtype=np.float32)
+        count = first_row = first_posting = 0
+        for number, (documents, postings, _) in enumerate(blocks.tolist()):
+            inside = slice(first_posting, first_posting + postings)
+            accumulate(
+                score_n[:documents],
+                self._arrays["documents"][inside],
+                self._arrays["weights"][inside],
+                self._arrays["starts"][number],
+                term_Q,
+                value_Q * self._arrays["scales"][number][term_Q],
+            )
+            count = keep_best(score_n[:documents], first_row, best_K, row_K, count)
+            first_row, first_posting = first_row + documents, first_posting + postings
+        order_K = np.lexsort((row_K, -best_K))
+        return best_K[order_K], row_K[order_K]
+
+    def _search_signed(
+        self, term_Q: NDArray[np.int32], value_Q: NDArray[np.float32], depth: int
+    ) -> tuple[Scores, Rows]:
+        """Where a weight is negative, a score of zero or below may be a result."""
+        from irexp.index.sparse_kernels import accumulate, mark
+
+        parts = []
+        first_row = first_posting = 0
+        for number, (documents, postings, _) in enumerate(self._arrays["blocks"].tolist()):
+            inside = slice(first_posting, first_posting + postings)
+            posting_docs, starts = self._arrays["documents"][inside], self._arrays["starts"][number]
+            score_n, is_found_n = np.zeros(documents, np.float32), np.zeros(documents, np.bool_)
+            scaled_Q = value_Q * self._arrays["scales"][number][term_Q]
+            accumulate(score_n, posting_docs, self._arrays["weights"][inside], starts, term_Q, scaled_Q)
+            mark(is_found_n, posting_docs, starts, term_Q)
+            (rows,) = np.nonzero(is_found_n)
+            parts.append((score_n[rows], rows + first_row))
+            first_row, first_posting = first_row + documents, first_posting + postings
+        scores, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.lexsort((rows, -scores))[:depth]
+        best_K, row_K = np.full(depth, -np.inf, np.float32), np.full(depth, -1, np.int64)
+        best_K[: len(order)], row_K[: len(order)] = scores[order], rows[order]
+        return best_K, row_K

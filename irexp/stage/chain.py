@@ -49,7 +49,7 @@ NEEDS = {
 SECTIONS: dict[str, Section] = {"negatives": "negatives", "candidates": "re_rank"}
 
 #: The stages that go on with what a killed process left.
-RESUMES = {"fit", "encode"}
+RESUMES = {"fit", "encode", "index"}
 
 
 @dataclass

@@ -20,12 +20,15 @@ from tqdm import tqdm
 
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
+from irexp.index.bm25 import BM25Index
+from irexp.index.index import Index
 from irexp.index.shards import ShardWriter
 from irexp.index.vectors import Vectors
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
 from irexp.model.model import Model
+from irexp.stage.index import check_engine
 from irexp.stage.machine import prepare
 from irexp.types import UserError
 
@@ -40,17 +43,23 @@ def encode(
     checkpoint: str,
     *,
     model: partial[Model],
+    index: Index | BM25Index,
     documents: Documents,
     encoding: Encoding,
     machine: Machine,
 ) -> dict[str, float]:
     """Encode a collection into `folder`, going on where a killed process stopped.
 
+    The engine that is to search is only asked whether it can: not when hours of encoding are behind it.
+
     Returns:
         The number of documents.
     """
     device = prepare(machine)
     encoder = open_encoder(checkpoint, model).to(device)
+    if isinstance(index, Index):
+        check_engine(index, encoder.representation)
+        index.check(documents.count(), encoder.embedding_dim)
     writer = ShardWriter(folder, dtype=encoding.dtype)
     done = writer.finished
     if done:

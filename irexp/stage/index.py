@@ -9,11 +9,10 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.index.bm25 import BM25Index
-from irexp.index.exact import exact_index
 from irexp.index.ids import IdList
-from irexp.index.index import Index
+from irexp.index.index import Index, build
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Representation, count
+from irexp.index.vectors import Representation
 from irexp.stage.machine import prepare
 from irexp.types import UserError
 
@@ -43,20 +42,17 @@ def index(
     encoded = Encoding(encoding)
     check_engine(index, encoded.representation)
     with tqdm(total=len(encoded), unit=" documents", desc="index", disable=not machine.progress) as progress:
-        for vectors in encoded.batches():
-            index.add(vectors)
-            progress.update(count(vectors))
-    index.save(folder)
+        build(index, encoded, folder, progress.update)
     IdList.write(folder / IDS, encoded.ids)
-    return {"documents": float(len(index))}
+    return {"documents": float(len(encoded))}
 
 
 def check_engine(index: Index, representation: Representation) -> None:
     """Refuse an engine that takes other vectors than a model makes."""
     if index.takes != representation:
         raise UserError(
-            f"the model makes {_WORDS[representation]} and {type(index).__name__} takes {_WORDS[index.takes]}; an "
-            f"exact engine for them is {type(exact_index(representation)).__name__} (index={_OPTIONS[representation]})"
+            f"the model makes {_WORDS[representation]} and {type(index).__name__} takes {_WORDS[index.takes]}; "
+            f"index={_OPTIONS[representation]} is an exact engine for them"
         )
 
 

@@ -63,6 +63,7 @@ def search(
         assert checkpoint is not None, "an index of vectors is searched with the model that made them"
         encoder = open_encoder(checkpoint, model).to(device)
         check_engine(index, encoder.representation)
+        index.to(device)
         doc_ids = IdList([index_folder / IDS])
         answers = (_answer(encoder, index, batch, depth, doc_ids) for batch in _batches(queries, machine))
     _log_unknown(topics, doc_ids)

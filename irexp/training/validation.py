@@ -19,7 +19,7 @@ from irexp.config.schema import Training
 from irexp.dataset.collection import Documents, Topics
 from irexp.evaluation.measures import evaluate, parse_measures
 from irexp.index.bm25 import BM25Index
-from irexp.index.exact import exact_index
+from irexp.index.exact import Exact
 from irexp.index.ranking import rank
 from irexp.index.vectors import Vectors, first_faulty
 from irexp.model.batching import token_budget_batches
@@ -127,7 +127,7 @@ class Retrieval(Validation):
                 "the model's embeddings are not finite: the training has diverged; lower training.learning_rate or "
                 "use training.precision=32-true"
             )
-        index = exact_index(self._model.representation)
+        index = Exact(self._model.representation)
         index.add(vectors[False])
         depth = max(100, int(self._measure.params.get("cutoff", 0)))
         rankings = rank(index, vectors[True], depth, doc_ids=self._doc_ids)

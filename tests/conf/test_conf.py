@@ -25,6 +25,7 @@ NEEDED = {
         "dataset.train.topics.queries_path=d.tsv",
     ],
     "dataset/irds": ["dataset.id=vaswani"],
+    "index/faiss": ["index.factory=Flat"],
     "stage/push": ["stage.push.repository=me/model"],
     "backbone/hugging_face": ["backbone.name_or_path=some/model"],
 }

@@ -236,3 +236,64 @@ def test_a_baseline_keeps_what_was_typed_and_still_has_a_meaning(
 ) -> None:
     """A baseline of another model drops the settings of the experiment's own."""
     assert compose_overrides(typed, changes) == expected
+
+
+def test_what_an_engine_is_searched_with_builds_nothing_anew(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Another number of clusters is another index, another number of searched ones only another run."""
+    base = settings(tmp_path, collection, "index=faiss_ivf", "index.lists=4")
+    first = run(compose, [*base, "index.search.probes=1"])
+    second = run(compose, [*base, "index.search.probes=4"])
+    assert (second["index"].status, second["search"].status) == ("already done", "made")
+    runs = [list(read_run(Path(str(outcomes["search"].path)) / "test.run")) for outcomes in (first, second)]
+    flat = run(compose, settings(tmp_path, collection))
+    exact = list(read_run(Path(str(flat["search"].path)) / "test.run"))
+    assert len(runs[0]) < len(runs[1]) == len(exact)
+    third = run(compose, [*base[:-1], "index.lists=2", "index.search.probes=2"])
+    assert (third["encode"].status, third["index"].status) == ("already done", "made")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["index=faiss_ivf", "index.lists=100"], "learns 100 clusters from 12 vectors, which are too few"),
+        (["index=faiss", "index.factory=nonsense"], "faiss makes no such index of 128 dimensions"),
+        (["index=faiss_ivf_pq"], "learns codes of 256 values from 12 vectors"),
+        (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
+    compose: Compose, tmp_path: Path, collection: Path, overrides: list[str], message: str
+) -> None:
+    """Not when hours of encoding are behind it."""
+    with pytest.raises(UserError, match=message):
+        run(compose, settings(tmp_path, collection, *overrides))
+    assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
+
+
+def test_a_setting_that_a_structure_does_not_have(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A flat index has no clusters to choose from."""
+    with pytest.raises(UserError, match=r"index.search.probes=4: an index Flat has no such thing"):
+        run(compose, settings(tmp_path, collection, "index=faiss", "index.factory=Flat", "index.search.probes=4"))
+
+
+@pytest.mark.parametrize(
+    ("model", "indexes"),
+    [
+        ("colbert", ["maxsim", "plaid", "xtr", "muvera"]),
+        ("splade_doc", ["sparse", "seismic"]),
+        ("coil", ["coil"]),
+        ("sbert", ["torch_dense", "binary", "faiss_hnsw", "faiss_sq"]),
+    ],
+)
+def test_engines_share_an_encoding(
+    compose: Compose, tmp_path: Path, collection: Path, model: str, indexes: list[str]
+) -> None:
+    """Every engine of a kind of vectors, from the command line's configuration to measures, encoding once."""
+    fast = {"xtr": ["index.engine.factory=Flat", "index.engine.search.probes=null"], "plaid": ["index.centroids=8"]}
+    for number, name in enumerate(indexes):
+        overrides = settings(tmp_path, collection, f"model={model}", f"index={name}", *fast.get(name, []))
+        outcomes = run(compose, overrides)
+        assert outcomes["encode"].status == ("already done" if number else "made")
+        assert outcomes["index"].status == outcomes["evaluate"].status == "made"

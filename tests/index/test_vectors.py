@@ -1,4 +1,4 @@
-"""Sparse and multi-vector engines against naive loops, on disk and off it; ragged vectors."""
+"""The naive engine over sparse vectors and token vectors against loops; ragged vectors, on disk and off it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import pytest
 import scipy.sparse
 
 from irexp.index.compare import compare
-from irexp.index.exact import exact_index
-from irexp.index.maxsim import MaxSim
+from irexp.index.exact import Exact
 from irexp.index.ranking import rank
 from irexp.index.shards import Encoding, ShardWriter
-from irexp.index.sparse import SparseIndex
-from irexp.index.vectors import Representation, TokenVectors, Vectors, count, first_faulty, join, take
-from irexp.types import UserError
+from irexp.index.vectors import TokenVectors, Vectors, count, first_faulty, join, take
 
 IDS = [f"d{i}" for i in range(9)]
 
@@ -69,36 +66,30 @@ def test_the_comparison_of_tokens_is_the_naive_one(with_ids: bool) -> None:
 
 @pytest.mark.parametrize("with_ids", [False, True])
 @pytest.mark.parametrize("depth", [1, 4, 100])
-def test_the_engine_for_tokens_finds_what_the_loops_find(tmp_path: Path, depth: int, with_ids: bool) -> None:
-    """Added in two batches, saved, mapped; ties by document id."""
+def test_the_engine_for_tokens_finds_what_the_loops_find(depth: int, with_ids: bool) -> None:
+    """Added in two batches; ties by document id."""
     query, document = tokens(3, 1, with_ids=with_ids), tokens(9, 2, with_ids=with_ids)
-    index = MaxSim()
+    index = Exact("tokens")
     index.add(take(document, slice(0, 4)))
     index.add(take(document, slice(4, None)))
-    index.save(tmp_path)
-    opened = MaxSim()
-    opened.load(tmp_path)
     expected = [
         sorted(zip(IDS, row, strict=True), key=lambda pair: (-pair[1], pair[0]))[:depth]
         for row in naive_tokens(query, document)
     ]
-    found = rank(opened, query, depth, doc_ids=IDS)
+    found = rank(index, query, depth, doc_ids=IDS)
     assert [[doc_id for doc_id, _ in ranking] for ranking in found] == [[d for d, _ in ranking] for ranking in expected]
     for ours, naive in zip(found, expected, strict=True):
         np.testing.assert_allclose([score for _, score in ours], [score for _, score in naive], atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 100])
-def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(tmp_path: Path, depth: int) -> None:
+def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(depth: int) -> None:
     """Documents that share a term, by the sum of products; no others; an empty query finds nothing."""
     query, document = sparse(3, 1), sparse(9, 2)
-    index = SparseIndex()
+    index = Exact("sparse")
     index.add(take(document, slice(0, 4)))
     index.add(take(document, slice(4, None)))
     assert len(index) == 9
-    index.save(tmp_path)
-    opened = SparseIndex()
-    opened.load(tmp_path)
     dense_query, dense_document = query.toarray(), document.toarray()
     expected = []
     for q in range(3):
@@ -108,7 +99,7 @@ def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(tmp_path: Path,
             if any(dense_query[q, v] and dense_document[d, v] for v in range(12))
         ]
         expected.append(sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:depth])
-    assert rank(opened, query, depth, doc_ids=IDS) == expected
+    assert rank(index, query, depth, doc_ids=IDS) == expected
     assert expected[1] == []
 
 
@@ -152,17 +143,3 @@ def test_the_faulty_text_is_found() -> None:
     values = sparse(6)
     values.data[values.indptr[4]] = np.inf
     assert first_faulty(values) == 4
-
-
-@pytest.mark.parametrize("kind", ["sparse", "tokens"])
-def test_another_checkpoint_and_another_folder_are_refused(tmp_path: Path, kind: Representation) -> None:
-    """Dimensions tell a foreign checkpoint; a folder without the engine's files is named."""
-    index = exact_index(kind)
-    with pytest.raises(UserError, match="is not there: this index was not made by"):
-        index.load(tmp_path)
-    index.add(sparse(3) if kind == "sparse" else tokens(3))
-    foreign: Vectors = scipy.sparse.csr_array(np.ones((1, 5), np.float32))
-    if kind == "tokens":
-        foreign = TokenVectors(np.ones((1, 5), np.float32), np.array([0, 1]))
-    with pytest.raises(UserError, match="the checkpoint is not the one that encoded the documents"):
-        index.search(foreign, 1)

@@ -1,0 +1,83 @@
+"""Arrays that grow on disk row by row, and are cut back to the last whole batch after a kill.
+
+Each is a raw file, so that an engine's memory does not grow with the collection while its index is built.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irexp.types import UserError
+
+_SUMMARY = "arrays.json"
+
+
+class GrowingArrays:
+    """Some arrays of one folder, written together.
+
+    Attributes:
+        finished: the documents that are in them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take up a folder; what was half-written in it is cut off."""
+        self._folder = folder
+        self._summary: dict[str, Any] = {"documents": 0, "arrays": {}}
+        if (folder / _SUMMARY).is_file():
+            self._summary = json.loads((folder / _SUMMARY).read_text(encoding="utf8"))
+            for name, array in self._summary["arrays"].items():
+                if not (path := _path(folder, name)).is_file() or path.stat().st_size < _bytes(array):
+                    raise UserError(f"{path} is damaged; remove {folder} and run the stage again")
+                os.truncate(path, _bytes(array))
+
+    @property
+    def finished(self) -> int:
+        """The documents that are written."""
+        return int(self._summary["documents"])
+
+    def append(self, arrays: Mapping[str, NDArray[Any]], *, documents: int) -> None:
+        """Add rows to each array; all of a batch of documents count, or none."""
+        for name, array in arrays.items():
+            known = self._summary["arrays"].setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
+            assert known["dtype"] == array.dtype.str and known["shape"][1:] == list(array.shape[1:]), name
+            with _path(self._folder, name).open("ab" if known["shape"][0] else "wb") as file:
+                file.write(np.ascontiguousarray(array).tobytes())
+            known["shape"][0] += len(array)
+        self._summary["documents"] += documents
+        partial = self._folder / f"{_SUMMARY}.partial"
+        partial.write_text(json.dumps(self._summary) + "\n", encoding="utf8")
+        os.replace(partial, self._folder / _SUMMARY)
+
+
+def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray[Any]]:
+    """What a `GrowingArrays` wrote, memory-mapped.
+
+    Raises:
+        UserError: if there is none, or a file has another size than it must have.
+    """
+    if not (folder / _SUMMARY).is_file():
+        raise UserError(f"{folder / _SUMMARY} is not there: this index was not made by {made_by}")
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, array in json.loads((folder / _SUMMARY).read_text(encoding="utf8"))["arrays"].items():
+        path = _path(folder, name)
+        if not path.is_file() or path.stat().st_size != _bytes(array):
+            raise UserError(f"{path} is missing or damaged; remove {folder} and run stage=index again")
+        shape, dtype = tuple(array["shape"]), np.dtype(array["dtype"])
+        arrays[name] = np.memmap(path, dtype, "r", shape=shape) if _bytes(array) else np.empty(shape, dtype)
+    return arrays
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.bin"
+
+
+def _bytes(array: dict[str, Any]) -> int:
+    return math.prod(map(int, array["shape"])) * int(np.dtype(array["dtype"]).itemsize)

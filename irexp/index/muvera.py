@@ -1,0 +1,162 @@
+"""MUVERA: one long vector for a text's many, whose inner product is close to MaxSim, so that any dense engine finds it.
+
+    bucket(v) = the signs of v's products with k random vectors, 2^k buckets, drawn anew in each of R repetitions
+    query block b = sum of the query's vectors in b
+    document block b = mean of the document's vectors in b; of an empty one the vector whose signs are nearest to b
+    F = all blocks, each projected to P dimensions by random signs / sqrt(P);  F(q) . F(d) / R ~ MaxSim(q, d)
+
+The best of the dense search are scored by MaxSim itself. Source: Dhulipala et al. 2024, arXiv:2405.19504.
+
+Shapes: N documents, T tokens of a batch, H dimensions, R repetitions, A buckets, P dimensions of a block, F = R A P.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irexp.index.faiss_index import Faiss
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.rescore import count_candidates, merge, rescore
+from irexp.index.shards import Encoding
+from irexp.index.token_store import TokenStore, read_tokens
+from irexp.index.vectors import TokenVectors, Vectors, count, dim, take
+from irexp.types import UserError
+
+#: Values of long vectors that are made at once.
+_VALUES = 2**25
+
+
+@dataclass(frozen=True)
+class MuveraSearch:
+    """How much is looked at; how the long vectors are searched, the dense engine says.
+
+    Attributes:
+        rescored: the documents that are scored by MaxSim; at least as many as are asked for, 0 for none.
+    """
+
+    rescored: int = 1000
+
+
+class Muvera(Index):
+    """A dense index of one long vector a document, and the token vectors."""
+
+    takes = "tokens"
+
+    def __init__(
+        self,
+        engine: Faiss,
+        *,
+        repetitions: int = 20,
+        signs: int = 4,
+        block_dim: int = 16,
+        pool_factor: int = 1,
+        seed: int = 0,
+        search: MuveraSearch | None = None,
+    ) -> None:
+        """An empty index.
+
+        Args:
+            engine: the index of the long vectors, of repetitions * 2^signs * block_dim dimensions.
+            repetitions: R.
+            signs: k, the random vectors whose signs make a bucket.
+            block_dim: P; as many as the vectors have dimensions, or more, for no projection.
+            pool_factor: how many vectors of a document are replaced by one, on average.
+            seed: of the random vectors and of the sample that the dense index learns from.
+            search: how it is searched.
+        """
+        if repetitions < 1 or not 0 <= signs <= 12 or block_dim < 1:
+            raise UserError(
+                f"index.repetitions={repetitions} and index.block_dim={block_dim} must be at least 1, and "
+                f"index.signs={signs} from 0 to 12"
+            )
+        self._engine, self._repetitions, self._signs, self._block_dim = engine, repetitions, signs, block_dim
+        self._factor, self._seed, self._search = pool_factor, seed, search or MuveraSearch()
+        self._store: TokenStore | None = None
+        self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
+
+    def check(self, count: int | None, dim: int) -> None:
+        """What the dense index needs."""
+        self._engine.check(count, self._long_dim(dim))
+
+    def _long_dim(self, dim: int) -> int:
+        return int(self._repetitions * 2**self._signs * min(dim, self._block_dim))
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Prepare the dense index, and add to it what a killed process had stored."""
+        self._store = TokenStore(folder, encoding, factor=self._factor)
+        store = self._store
+
+        def sample(size: int) -> Vectors:
+            return self._long(store.pooled(encoding.sample(size, seed=self._seed)), is_query=False)
+
+        self._engine.prepare(len(encoding), self._long_dim(encoding.dim), sample, folder)
+        if store.finished:
+            self._add(read_tokens(folder, "index=muvera"))
+        return store.finished
+
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors."""
+        assert self._store is not None
+        tokens = self._store.pooled(vectors)
+        self._store.append(tokens)
+        self._add(tokens)
+
+    def _add(self, tokens: TokenVectors) -> None:
+        step = max(1, _VALUES // self._long_dim(dim(tokens)))
+        for start in range(0, count(tokens), step):
+            part = take(tokens, slice(start, start + step))
+            assert isinstance(part, TokenVectors)
+            self._engine.add(self._long(part, is_query=False))
+
+    def finish(self) -> None:
+        """Write the dense index."""
+        self._engine.finish()
+
+    def load(self, folder: Path) -> None:
+        """Map both into memory."""
+        self._engine.load(folder)
+        self._tokens = read_tokens(folder, "index=muvera")
+
+    def __len__(self) -> int:
+        return count(self._tokens)
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query."""
+        assert isinstance(queries, TokenVectors)
+        check_dim(dim(queries), dim(self._tokens))
+        depth = min(depth, len(self))
+        wanted = count_candidates(self._search.rescored, depth, self._tokens)
+        score_BK, row_BK = self._engine.search(self._long(queries, is_query=True), wanted)
+        is_empty_N = np.diff(self._tokens.starts_N1) == 0  # whose long vector is zero
+        score_BK = np.where((row_BK < 0) | is_empty_N[row_BK], -np.inf, score_BK).astype(np.float32)
+        score_BK, row_BK = merge([(score_BK, np.where(np.isneginf(score_BK), -1, row_BK))], wanted)
+        return rescore(queries, row_BK, self._tokens, depth) if self._search.rescored else (score_BK, row_BK)
+
+    def _long(self, tokens: TokenVectors, *, is_query: bool) -> NDArray[np.float32]:
+        """F of each text."""
+        from irexp.index.muvera_kernels import fill_empty, sum_blocks
+
+        generator = np.random.default_rng(self._seed)
+        vector_TH = np.ascontiguousarray(tokens.vectors_TH, dtype=np.float32)
+        starts_N1 = np.ascontiguousarray(tokens.starts_N1)
+        block_dim, buckets = min(dim(tokens), self._block_dim), 2**self._signs
+        long_NRAP = np.zeros((count(tokens), self._repetitions, buckets, block_dim), np.float32)
+        for repetition in range(self._repetitions):
+            sign_HS = generator.standard_normal((dim(tokens), self._signs)).astype(np.float32)
+            bucket_T = ((vector_TH @ sign_HS > 0) @ (1 << np.arange(self._signs))).astype(np.int64)
+            short_TP: NDArray[np.float32] = vector_TH
+            if block_dim < dim(tokens):
+                choice_HP = generator.choice(np.array([-1, 1], np.float32), size=(dim(tokens), block_dim))
+                short_TP = vector_TH @ (choice_HP / np.sqrt(block_dim)).astype(np.float32)
+            block_NAP = long_NRAP[:, repetition]
+            count_NA = sum_blocks(block_NAP, short_TP, bucket_T, starts_N1)
+            if not is_query:
+                block_NAP /= np.maximum(count_NA, 1)[:, :, None]
+                fill_empty(block_NAP, short_TP, bucket_T, starts_N1, count_NA)
+        if is_query:
+            long_NRAP /= self._repetitions
+        return long_NRAP.reshape(count(tokens), -1)

@@ -1,0 +1,273 @@
+"""PLAID: late interaction over centroids and compressed residuals, with exact scores for what is left.
+
+    v ~ normalise(centroid[code] + bucket value of each dimension of the residual)   (if v have length 1)
+
+1. Centroids are learned by k-means from the vectors of random documents, about 16 sqrt(T) of them.
+2. A query's tokens look up their nearest `probes` centroids; the documents with a token there are the candidates.
+3. Candidates are scored with each token replaced by its centroid, once with the centroids that no query token is near
+   to left out (`threshold`), which keeps `candidates`, then with all, which keeps a quarter.
+4. These are decompressed and scored by MaxSim; the best `rescored` are scored by MaxSim of the vectors themselves.
+
+Source: Santhanam et al. 2022, arXiv:2205.09707, whose defaults for 100 results these are, and Santhanam et al. 2022
+(ColBERTv2, arXiv:2112.01488) for the residuals. Step 4's last part is ours: vectors stay on disk, uncompressed.
+
+Shapes: N documents, T their tokens, C centroids, H dimensions, R bytes of a residual, Q tokens of a query, M
+candidates, K results per query.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from irexp.index.faiss_index import import_faiss
+from irexp.index.growing import read_arrays
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.rescore import rescore
+from irexp.index.shards import Encoding
+from irexp.index.threads import in_threads
+from irexp.index.token_store import TokenStore, read_tokens
+from irexp.index.top import top
+from irexp.index.vectors import TokenVectors, Vectors, count, dim
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+_LEARNED = "centroids.npz"
+_POSTINGS = "postings.npz"
+
+#: Training vectors for each centroid.
+_PER_CENTROID = 64
+
+
+@dataclass(frozen=True)
+class PlaidSearch:
+    """How much is looked at.
+
+    Attributes:
+        probes: the centroids that are looked up for each query token.
+        threshold: a centroid whose score is below it for every query token is left out at first; None leaves out none.
+        candidates: the documents that are left after the first look; a quarter of them is decompressed.
+        rescored: the documents that are scored exactly; at least as many as are asked for, 0 for none.
+    """
+
+    probes: int = 2
+    threshold: float | None = 0.45
+    candidates: int = 1024
+    rescored: int = 0
+
+
+class Plaid(Index):
+    """Centroids, residuals, and the vectors they stand for."""
+
+    takes = "tokens"
+
+    def __init__(
+        self,
+        bits: int = 2,
+        *,
+        centroids: int | None = None,
+        iterations: int = 4,
+        pool_factor: int = 1,
+        seed: int = 0,
+        search: PlaidSearch | None = None,
+    ) -> None:
+        """An empty index.
+
+        Args:
+            bits: of each dimension of a residual: 1, 2, 4 or 8.
+            centroids: how many; None for the power of two below 16 sqrt(T).
+            iterations: of k-means.
+            pool_factor: how many vectors of a document are replaced by one, on average.
+            seed: of the sample and of k-means.
+            search: how it is searched.
+        """
+        if bits not in (1, 2, 4, 8):
+            raise UserError(f"index.bits={bits}: residuals have 1, 2, 4 or 8 bits")
+        self._bits, self._centroids, self._iterations = bits, centroids, iterations
+        self._factor, self._seed, self._search = pool_factor, seed, search or PlaidSearch()
+        self._folder: Path | None = None
+        self._store: TokenStore | None = None
+        self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
+        self._learned: dict[str, NDArray[np.float32]] = {}
+        self._postings: dict[str, NDArray[np.int64]] = {}
+        self._codes_T = np.empty(0, np.int32)
+        self._residuals_TR = np.empty((0, 0), np.uint8)
+
+    def check(self, count: int | None, dim: int) -> None:
+        """Codes fill whole bytes."""
+        if dim * self._bits % 8:
+            raise UserError(f"index.bits={self._bits} of {dim} dimensions fill no whole byte; take 2, 4 or 8 bits")
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Learn centroids and buckets from a sample, unless a killed process has."""
+        self.check(len(encoding), encoding.dim)
+        self._folder = folder
+        self._store = TokenStore(folder, encoding, factor=self._factor)
+        if not (folder / _LEARNED).is_file():
+            self._learned = self._learn(encoding)
+            with (folder / f"{_LEARNED}.partial").open("wb") as file:
+                np.savez(file, **self._learned)  # type: ignore[arg-type]
+            (folder / f"{_LEARNED}.partial").rename(folder / _LEARNED)
+        else:
+            with np.load(folder / _LEARNED) as learned:
+                self._learned = dict(learned)
+        return self._store.finished
+
+    def _learn(self, encoding: Encoding) -> dict[str, NDArray[np.float32]]:
+        assert self._store is not None
+        tokens = self._store.tokens_a_document(encoding, seed=self._seed) * len(encoding)
+        centroids = self._centroids or 2 ** max(0, math.floor(math.log2(max(1.0, 16 * math.sqrt(tokens)))))
+        sample_TH = self._store.sample(encoding, centroids * _PER_CENTROID, seed=self._seed)
+        centroids = min(centroids, len(sample_TH))
+        if not centroids:
+            raise UserError("no document of the sample has a vector; there is nothing to index")
+        log.info("plaid learns %s centroids from %s vectors", f"{centroids:,}", f"{len(sample_TH):,}")
+        faiss = import_faiss()
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        options = {"niter": self._iterations, "seed": self._seed + 1, "min_points_per_centroid": 1}
+        kmeans = faiss.Kmeans(sample_TH.shape[1], centroids, **options, max_points_per_centroid=10**9)
+        kmeans.train(np.ascontiguousarray(sample_TH))
+        centroid_CH = kmeans.centroids.astype(np.float32)
+        is_unit = np.allclose(np.linalg.norm(sample_TH, axis=1), 1, atol=1e-2)
+        if is_unit:
+            centroid_CH /= np.maximum(np.linalg.norm(centroid_CH, axis=1, keepdims=True), 1e-12)
+        residual_TH = sample_TH - centroid_CH[_nearest(sample_TH, centroid_CH)]
+        steps = 2**self._bits
+        ends = np.quantile(residual_TH, np.arange(1, steps) / steps).astype(np.float32)
+        values = np.quantile(residual_TH, (np.arange(steps) + 0.5) / steps).astype(np.float32)
+        return {"centroids": centroid_CH, "ends": ends, "values": values, "is_unit": np.array([is_unit], np.float32)}
+
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors."""
+        assert self._store is not None
+        tokens = self._store.pooled(vectors)
+        centroid_CH = self._learned["centroids"]
+        code_T = _nearest(tokens.vectors_TH, centroid_CH)
+        bucket_TH = np.searchsorted(self._learned["ends"], tokens.vectors_TH - centroid_CH[code_T]).astype(np.uint8)
+        self._store.append(tokens, codes=code_T, residuals=_pack(bucket_TH, self._bits))
+
+    def finish(self) -> None:
+        """Write which documents have a token at each centroid."""
+        assert self._store is not None and self._folder is not None
+        arrays = read_arrays(self._folder)
+        owner_T = np.repeat(np.arange(len(arrays["lengths"])), arrays["lengths"])
+        pairs = np.unique(np.asarray(arrays["codes"], np.int64) * len(arrays["lengths"]) + owner_T)
+        centroids, rows = np.divmod(pairs, max(1, len(arrays["lengths"])))
+        counts = np.bincount(centroids, minlength=len(self._learned["centroids"]))
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        np.savez(self._folder / _POSTINGS, rows=rows, starts=starts)
+
+    def load(self, folder: Path) -> None:
+        """Map codes and vectors into memory, and read the centroids."""
+        arrays = read_arrays(folder, "index=plaid")
+        if not (folder / _POSTINGS).is_file():
+            raise UserError(f"{folder / _POSTINGS} is not there: this index was not made by index=plaid")
+        self._tokens = read_tokens(folder, "index=plaid")
+        self._codes_T, self._residuals_TR = arrays["codes"], arrays["residuals"]
+        with np.load(folder / _LEARNED) as learned, np.load(folder / _POSTINGS) as postings:
+            self._learned, self._postings = dict(learned), dict(postings)
+
+    def __len__(self) -> int:
+        return count(self._tokens)
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query that its centroids lead to."""
+        assert isinstance(queries, TokenVectors)
+        check_dim(dim(queries), dim(self._tokens))
+        depth = min(depth, len(self))
+        wanted = max(depth, self._search.rescored)
+        parts = [queries.vectors_TH[s:e] for s, e in zip(queries.starts_N1[:-1], queries.starts_N1[1:], strict=True)]
+        found = list(in_threads(lambda query_QH: self._search_one(query_QH, wanted), parts))
+        row_BC = np.stack([rows for _, rows in found])
+        if self._search.rescored:
+            return rescore(queries, row_BC, self._tokens, depth)
+        return np.stack([scores for scores, _ in found]), row_BC
+
+    def _search_one(self, query_QH: NDArray[np.float32], wanted: int) -> tuple[Scores, Rows]:
+        from irexp.index.plaid_kernels import interact
+
+        score_CQ = self._learned["centroids"] @ query_QH.T
+        row_M = self._candidates(score_CQ)
+        is_used_C = np.ones(len(score_CQ), np.bool_)
+        kept = max(self._search.candidates, 4 * wanted)
+        if self._search.threshold is not None and len(row_M) > kept:
+            is_near_C = score_CQ.max(axis=1, initial=-np.inf) >= self._search.threshold
+            row_M = row_M[top(interact(score_CQ, is_near_C, self._codes_T, self._tokens.starts_N1, row_M), kept)]
+        if len(row_M) > kept // 4:
+            near_M = interact(score_CQ, is_used_C, self._codes_T, self._tokens.starts_N1, row_M)
+            row_M = row_M[top(near_M, max(kept // 4, wanted))]
+        score_M = self._decompressed(query_QH, row_M)
+        best = top(score_M, wanted)
+        score_K, row_K = np.full(wanted, -np.inf, np.float32), np.full(wanted, -1, np.int64)
+        score_K[: len(best)], row_K[: len(best)] = score_M[best], row_M[best]
+        return score_K, row_K
+
+    def _candidates(self, score_CQ: NDArray[np.float32]) -> Rows:
+        """The documents with a token at one of the nearest centroids of a query token."""
+        probes = min(self._search.probes, len(score_CQ))
+        if probes < len(score_CQ):
+            near = np.unique(np.argpartition(-score_CQ, probes - 1, axis=0)[:probes])
+        else:
+            near = np.arange(len(score_CQ))
+        is_candidate_N = np.zeros(len(self), dtype=np.bool_)
+        starts, rows = self._postings["starts"], self._postings["rows"]
+        for centroid in near.tolist():
+            is_candidate_N[rows[starts[centroid] : starts[centroid + 1]]] = True
+        return np.flatnonzero(is_candidate_N)
+
+    def _decompressed(self, query_QH: NDArray[np.float32], row_M: Rows) -> Scores:
+        """MaxSim with what the codes stand for."""
+        from irexp.index.plaid_kernels import decompress
+
+        if not len(row_M):
+            return np.empty(0, np.float32)
+        length_M = (self._tokens.starts_N1[row_M + 1] - self._tokens.starts_N1[row_M]).astype(np.int64)
+        vector_TH = np.empty((int(length_M.sum()), query_QH.shape[1]), np.float32)
+        table = _unpacking_table(self._learned["values"], self._bits)
+        starts_N1 = self._tokens.starts_N1
+        is_unit = bool(self._learned["is_unit"][0])
+        codes_T, residuals_TR = self._codes_T, self._residuals_TR
+        decompress(residuals_TR, codes_T, self._learned["centroids"], table, starts_N1, row_M, is_unit, vector_TH)
+        first_M = np.concatenate([[0], np.cumsum(length_M)[:-1]])
+        score_M: Scores = np.maximum.reduceat(vector_TH @ query_QH.T, first_M, axis=0).sum(axis=1)
+        return score_M
+
+
+def _nearest(vector_TH: NDArray[np.float32], centroid_CH: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The centroid at the smallest distance; of equal ones the first."""
+    step = max(1, 2**26 // max(1, len(centroid_CH)))
+    centroids, half_C = torch.from_numpy(centroid_CH), torch.from_numpy((centroid_CH**2).sum(axis=1) / 2)
+    codes = [
+        torch.argmax(torch.from_numpy(vector_TH[start : start + step]) @ centroids.T - half_C, dim=1)
+        for start in range(0, len(vector_TH), step)
+    ]
+    return torch.cat(codes).numpy().astype(np.int32) if codes else np.empty(0, np.int32)
+
+
+def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Several codes to a byte, the first in the highest bits.
+
+    >>> _pack(np.array([[1, 0, 0, 1, 1, 1, 1, 1]], np.uint8), 1).tolist()
+    [[159]]
+    """
+    per_byte = 8 // bits
+    parts = bucket_TH.reshape(len(bucket_TH), -1, per_byte)
+    packed = np.zeros(parts.shape[:2], np.uint8)
+    for place in range(per_byte):
+        packed |= parts[:, :, place] << (bits * (per_byte - 1 - place))
+    return packed
+
+
+def _unpacking_table(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """The values that each byte stands for."""
+    byte = np.arange(256)[:, None]
+    shifts = bits * np.arange(8 // bits - 1, -1, -1)
+    table: NDArray[np.float32] = values[(byte >> shifts) & (2**bits - 1)]
+    return table

@@ -1,0 +1,162 @@
+"""Approximate sparse search through Seismic: posting lists of bounded length, in blocks with summaries.
+
+Of each term only the documents with its largest weights are kept, clustered into blocks; a block is opened only if the
+query's product with its summary, divided by `heap_factor`, exceeds the worst result so far. Weights have 16 bits.
+The package draws its clusters anew each time: the same encoding makes another index, about as good.
+Source: Bruch et al. 2024, arXiv:2404.18812; the engine is the authors' (`pip install -e ".[seismic]"`).
+
+Shapes: B queries, N documents, V vocabulary entries, K results per query.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.prune import prune
+from irexp.index.shards import Encoding
+from irexp.index.vectors import Vectors, dim
+from irexp.types import UserError
+
+_FILE = "postings"
+_SIZE = "size.npy"
+
+#: Vocabularies up to here have component numbers of 16 bits.
+_SMALL = 2**16
+
+
+@dataclass(frozen=True)
+class SeismicSearch:
+    """How much is looked at.
+
+    Attributes:
+        terms: the query's heaviest terms that are looked up.
+        heap_factor: the smaller, the more blocks are opened; 0 opens all.
+    """
+
+    terms: int = 10
+    heap_factor: float = 0.9
+
+
+class Seismic(Index):
+    """The authors' index, with documents by their row."""
+
+    takes = "sparse"
+
+    def __init__(
+        self,
+        *,
+        postings: int = 3500,
+        centroid_fraction: float = 0.1,
+        min_cluster_size: int = 2,
+        summary_energy: float = 0.4,
+        terms: int | None = None,
+        threshold: float = 0.0,
+        search: SeismicSearch | None = None,
+    ) -> None:
+        """An empty index.
+
+        Args:
+            postings: of a term, on average.
+            centroid_fraction: the blocks of a posting list, as a part of its length.
+            min_cluster_size: the fewest documents of a block.
+            summary_energy: how much of a block's weight its summary keeps.
+            terms: a document's heaviest terms that are kept; None for all.
+            threshold: the smallest weight that is kept.
+            search: how it is searched.
+        """
+        self._options = {
+            "n_postings": postings,
+            "centroid_fraction": centroid_fraction,
+            "min_cluster_size": min_cluster_size,
+            "summary_energy": summary_energy,
+        }
+        self._terms, self._threshold, self._search = terms, threshold, search or SeismicSearch()
+        self._folder: Path | None = None
+        self._dataset: Any = None
+        self._index: Any = None
+        self._added = 0
+        self._shape = (0, 0)
+
+    def check(self, count: int | None, dim: int) -> None:
+        """The package is there before anything is encoded."""
+        _package()
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """The package takes the whole collection in memory, and builds at the end."""
+        self._folder, self._dataset, self._added = folder, _package().SeismicDataset(), 0
+        self._shape = (len(encoding), encoding.dim)
+        if encoding.dim >= _SMALL:
+            self._dataset = _package().SeismicDatasetLV()
+        return 0
+
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors."""
+        assert isinstance(vectors, scipy.sparse.csr_array)
+        if (vectors.data < 0).any():
+            raise UserError("index=seismic takes no negative weight, which this model makes; use index=sparse")
+        part = prune(vectors, self._terms, self._threshold)
+        part.sort_indices()
+        rows = [str(row) for row in range(self._added, self._added + part.shape[0])]
+        components = part.indices.astype(np.int64)
+        self._dataset.add_documents_by_id(rows, components, part.data.astype(np.float32), part.indptr.astype(np.int64))
+        self._added += part.shape[0]
+
+    def finish(self) -> None:
+        """Build and write."""
+        assert self._folder is not None
+        kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
+        built = kind.build_from_dataset(self._dataset, **self._options, num_threads=torch.get_num_threads())
+        built.save(str(self._folder / _FILE))
+        np.save(self._folder / _SIZE, np.array(self._shape))
+        self._dataset = None
+
+    def load(self, folder: Path) -> None:
+        """Read the index into memory."""
+        found = sorted(folder.glob(f"{_FILE}*"))
+        if not found or not (folder / _SIZE).is_file():
+            raise UserError(f"{folder / _FILE} is not there: this index was not made by index=seismic")
+        self._shape = tuple(np.load(folder / _SIZE).tolist())
+        kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
+        self._index = kind.load(str(found[0]))
+
+    def __len__(self) -> int:
+        return int(self._shape[0])
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query that are found."""
+        assert isinstance(queries, scipy.sparse.csr_array)
+        check_dim(dim(queries), self._shape[1])
+        depth = min(depth, len(self))
+        score_BK = np.full((queries.shape[0], depth), -np.inf, np.float32)
+        row_BK = np.full((queries.shape[0], depth), -1, np.int64)
+        string = _package().get_seismic_string()
+        ends = queries.indptr
+        inside = [slice(ends[n], ends[n + 1]) for n in range(queries.shape[0])]
+        found = self._index.batch_search(
+            np.arange(queries.shape[0]).astype(string),
+            [queries.indices[part].astype(string) for part in inside],
+            [queries.data[part].astype(np.float32) for part in inside],
+            k=depth,
+            query_cut=self._search.terms,
+            heap_factor=self._search.heap_factor,
+            num_threads=torch.get_num_threads(),
+        )
+        for results in found:
+            for place, (name, score, row) in enumerate(results):
+                score_BK[int(name), place], row_BK[int(name), place] = score, int(row)
+        return score_BK, row_BK
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("seismic")
+    except ImportError as error:
+        raise UserError(f'index=seismic needs its package ({error}); pip install -e ".[seismic]"') from error

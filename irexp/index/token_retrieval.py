@@ -1,0 +1,132 @@
+"""XTR: documents scored by the token vectors that a search over all tokens finds, and by nothing else.
+
+    s(q, d) = sum over query tokens i of the largest q_i . d_j among the found tokens of d, or m_i where none was found
+    m_i = the smallest score that was found for token i                                            (imputation: min)
+
+What was not found cannot score above m_i, so that m_i stands for it. No vector of a document is read beside those that
+were found. Source: Lee et al. 2023, arXiv:2304.01982, which divides by the number of query tokens as well.
+
+Shapes: N documents, T their tokens, Q tokens of all queries, P found tokens, H dimensions, K results per query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irexp.index.faiss_index import Faiss
+from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.rescore import count_candidates, rescore
+from irexp.index.shards import Encoding
+from irexp.index.token_store import TokenStore, read_tokens
+from irexp.index.top import top
+from irexp.index.vectors import TokenVectors, Vectors, count, dim
+
+
+@dataclass(frozen=True)
+class TokenSearch:
+    """How much is looked at; how the tokens are searched, the token engine says.
+
+    Attributes:
+        tokens: the tokens that are found for each query token.
+        imputation: what stands for a score that was not found: min, or zero.
+        rescored: the documents that are scored exactly; at least as many as are asked for, 0 for none.
+    """
+
+    tokens: int = 1000
+    imputation: Literal["min", "zero"] = "min"
+    rescored: int = 0
+
+
+class TokenRetrieval(Index):
+    """A dense index of all tokens."""
+
+    takes = "tokens"
+
+    def __init__(
+        self, engine: Faiss, *, pool_factor: int = 1, seed: int = 0, search: TokenSearch | None = None
+    ) -> None:
+        """An empty index.
+
+        Args:
+            engine: the index of the tokens.
+            pool_factor: how many vectors of a document are replaced by one, on average.
+            seed: of the sample that the token index learns from.
+            search: how it is searched.
+        """
+        self._engine, self._factor, self._seed, self._search = engine, pool_factor, seed, search or TokenSearch()
+        self._store: TokenStore | None = None
+        self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
+        self._owner_T = np.empty(0, np.int32)
+
+    def check(self, count: int | None, dim: int) -> None:
+        """What the token index needs; there are at least as many tokens as documents."""
+        self._engine.check(count, dim)
+
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Prepare the token index, and add to it what a killed process had stored."""
+        self._store = TokenStore(folder, encoding, factor=self._factor)
+        store = self._store
+        tokens = round(store.tokens_a_document(encoding, seed=self._seed) * len(encoding))
+        self._engine.prepare(
+            max(1, tokens), encoding.dim, lambda size: store.sample(encoding, size, seed=self._seed), folder
+        )
+        if store.finished:
+            self._engine.add(np.asarray(read_tokens(folder, "index=xtr").vectors_TH, np.float32))
+        return store.finished
+
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors."""
+        assert self._store is not None
+        tokens = self._store.pooled(vectors)
+        self._store.append(tokens)
+        self._engine.add(tokens.vectors_TH)
+
+    def finish(self) -> None:
+        """Write the token index."""
+        self._engine.finish()
+
+    def load(self, folder: Path) -> None:
+        """Map the token index into memory."""
+        self._engine.load(folder)
+        self._tokens = read_tokens(folder, "index=xtr")
+        self._owner_T = np.repeat(np.arange(count(self._tokens), dtype=np.int32), np.diff(self._tokens.starts_N1))
+
+    def __len__(self) -> int:
+        return count(self._tokens)
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query among those with a found token."""
+        assert isinstance(queries, TokenVectors)
+        check_dim(dim(queries), dim(self._tokens))
+        depth = min(depth, len(self))
+        wanted = count_candidates(self._search.rescored, depth, self._tokens)
+        found_QP, token_QP = self._engine.search(queries.vectors_TH, self._search.tokens)
+        score_BK = np.full((count(queries), wanted), -np.inf, np.float32)
+        row_BK = np.full((count(queries), wanted), -1, np.int64)
+        for number in range(count(queries)):
+            inside = slice(int(queries.starts_N1[number]), int(queries.starts_N1[number + 1]))
+            scores, rows = self._documents(found_QP[inside], token_QP[inside])
+            best = top(scores, wanted)
+            score_BK[number, : len(best)], row_BK[number, : len(best)] = scores[best], rows[best]
+        if self._search.rescored:
+            return rescore(queries, row_BK, self._tokens, depth)
+        return score_BK, row_BK
+
+    def _documents(self, found_QP: Scores, token_QP: Rows) -> tuple[Scores, Rows]:
+        """From the tokens that were found for one query to documents."""
+        is_found_QP = token_QP >= 0
+        missing_Q = np.where(is_found_QP, found_QP, np.inf).min(axis=1, initial=np.inf)
+        missing_Q = np.where(np.isinf(missing_Q) | (self._search.imputation == "zero"), 0, missing_Q)
+        owner_QP = np.where(is_found_QP, self._owner_T[token_QP], -1)
+        rows = np.unique(owner_QP[is_found_QP])
+        best_QN: NDArray[np.float32] = np.full((len(found_QP), len(rows)), -np.inf, np.float32)
+        which, where = np.nonzero(is_found_QP)
+        place = np.searchsorted(rows, owner_QP[which, where])
+        np.maximum.at(best_QN, (which, place), found_QP[which, where])
+        scores = np.where(np.isneginf(best_QN), missing_Q[:, None], best_QN).sum(axis=0, dtype=np.float32)
+        return scores, rows.astype(np.int64)

@@ -1,8 +1,9 @@
-"""The run of another experiment: what is re-ranked, and where training negatives come from.
+"""The runs of other experiments: what is re-ranked or fused, and where training negatives come from.
 
-`re_rank.candidates` and `negatives.candidates` hold the overrides of that experiment, as a baseline does, or a run from
-elsewhere. What the overrides do not decide is taken from the configuration at hand, so that `[model=bm25]` is BM25 on
-its collection; negatives are searched for with its training queries.
+`re_rank.candidates`, `negatives.candidates` and each of `fuse.runs` hold the overrides of an experiment, as a baseline
+does, or a run from elsewhere. What the overrides do not decide is taken from the configuration at hand, so that
+`[model=bm25]` is BM25 on its collection; negatives are searched for with its training queries, and the weights of a
+fusion are tuned on its development queries.
 """
 
 from __future__ import annotations
@@ -37,17 +38,42 @@ def candidates_of(config: DictConfig, section: Section) -> str | None:
 
 def candidate_config(config: DictConfig, section: Section) -> DictConfig:
     """The configuration of the experiment that a section's overrides name."""
-    overrides = [str(override) for override in config[section].candidates]
+    topics: Any = None
+    if section == "negatives":
+        topics = OmegaConf.select(config, "dataset.train.topics")
+        if topics is None:
+            raise UserError("negatives.candidates needs training queries to search with; dataset.train has no topics")
+    return other_config(config, config[section].candidates, topics)
+
+
+def fused_configs(config: DictConfig, *, dev: bool) -> list[DictConfig | str]:
+    """What is fused, on the test or the development queries: configurations of experiments, and runs from elsewhere."""
+    topics = OmegaConf.select(config, "dataset.dev") if dev else None
+    return [entry if isinstance(entry, str) else other_config(config, entry, topics) for entry in config.fuse.runs]
+
+
+def fused_runs(config: DictConfig, *, dev: bool) -> list[str] | None:
+    """The runs that are fused: identifiers and paths; None for none."""
+    if OmegaConf.select(config, "fuse.runs") is None or (dev and not is_tuned(config)):
+        return None
+    return [other if isinstance(other, str) else str(other.artifact.run) for other in fused_configs(config, dev=dev)]
+
+
+def is_tuned(config: DictConfig) -> bool:
+    """Whether the weights of a fusion are found on the development queries."""
+    return bool(config.fuse.method == "wsum" and config.fuse.weights is None)
+
+
+def other_config(config: DictConfig, entry: Any, topics: Any) -> DictConfig:
+    """The configuration of an experiment by its overrides, on this one's collection, with other queries if given."""
+    overrides = [str(override) for override in entry]
     other = copy.deepcopy(_compose(tuple(overrides)))
     OmegaConf.set_struct(other, False)
     decided = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
     for key in _SHARED:
         if key not in decided and not (key == "dataset" and "experiment" in decided):
             other[key] = copy.deepcopy(config[key])
-    if section == "negatives":
-        topics: Any = OmegaConf.select(config, "dataset.train.topics")
-        if topics is None:
-            raise UserError("negatives.candidates needs training queries to search with; dataset.train has no topics")
+    if topics is not None:
         other.dataset.test = copy.deepcopy(topics)
     return other
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from irexp.artifact.content import content_digest, existing_file, hub_revision
 
@@ -46,11 +46,14 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
 #: What a run is made from when another one is re-ranked.
 RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.documents", "dataset.test", "re_rank")
 
+#: What a run is made from when others are fused.
+FUSED = ("artifact.fused", "artifact.fused_dev", "dataset.test", "fuse")
+
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
 CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 2, "run": 1, "measures": 1}
 
-#: Keys that are for people or for Hydra and say nothing about content; candidates enter as a run's digest.
-_NOT_CONTENT = {"name", "candidates", "_partial_", "_convert_", "_recursive_"}
+#: Keys that are for people or for Hydra and say nothing about content; runs of others enter by their digests.
+_NOT_CONTENT = {"name", "candidates", "runs", "_partial_", "_convert_", "_recursive_"}
 
 _IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
 
@@ -91,9 +94,16 @@ def _ingredients(config: DictConfig, kind: str) -> tuple[str, ...]:
     """The paths of what a kind is made from; a model that is not trained is made from no data and no loss."""
     if kind == "checkpoint" and OmegaConf.select(config, "training.steps") == 0:
         return ("seed", "model")
+    if kind == "run" and is_fusing(config):
+        return (*FUSED, "dataset.dev") if config.artifact.fused_dev is not None else FUSED
     if kind == "run" and is_re_ranking(config):
         return RE_RANKED
     return MADE_FROM[kind]
+
+
+def is_fusing(config: DictConfig) -> bool:
+    """Whether the run is several others, fused."""
+    return OmegaConf.select(config, "fuse.runs") is not None
 
 
 def is_re_ranking(config: DictConfig) -> bool:
@@ -179,9 +189,17 @@ def _artifact_ingredient(config: DictConfig, kind: str) -> tuple[Any, Any]:
     value = config.artifact[kind]
     if value is None:
         return None, None
-    if digest := digest_in(str(value)):
+    if isinstance(value, list | ListConfig):
+        found = [_named_ingredient(config, str(item)) for item in value]
+        return [entry for entry, _ in found], [lineage for _, lineage in found]
+    return _named_ingredient(config, str(value))
+
+
+def _named_ingredient(config: DictConfig, value: str) -> tuple[Any, Any]:
+    """What an artifact contributes that is named by an identifier, a path or a hub name."""
+    if digest := digest_in(value):
         return {"digest": digest}, {"name": value}
-    path = locate(str(value), Path(config.paths.artifacts))
+    path = locate(value, Path(config.paths.artifacts))
     if path is None:
         entry = {"hub": value, "revision": hub_revision(value)}
     elif (manifest := path / "manifest.json").is_file():

@@ -62,6 +62,20 @@ class ReRank:
 
 
 @dataclass
+class Fuse:
+    """Which runs are fused, if any, and how; conf/fuse."""
+
+    runs: Any
+    method: str
+    norm: str
+    weights: Any
+    k: int
+    depth: int
+    measure: str
+    step: float
+
+
+@dataclass
 class Encoding:
     """How documents are encoded; part of the encoding's identity. Values stand in conf/encoding."""
 
@@ -114,6 +128,8 @@ class Artifact:
     encoding: str | None = "${artifact:encoding}"
     index: str | None = "${artifact:index}"
     candidates: str | None = "${candidates:re_rank}"
+    fused: Any = "${fused:test}"
+    fused_dev: Any = "${fused:dev}"
     run: str | None = "${artifact:run}"
     measures: str | None = "${artifact:measures}"
 
@@ -136,6 +152,7 @@ class Config:
     encoding: Encoding
     search: Search
     re_rank: ReRank
+    fuse: Fuse
     evaluation: Evaluation
     machine: Machine
     paths: Paths
@@ -159,6 +176,7 @@ RECORDS: dict[str, type] = {
     "training": Training,
     "negatives": Negatives,
     "re_rank": ReRank,
+    "fuse": Fuse,
     "encoding": Encoding,
     "search": Search,
     "evaluation": Evaluation,
@@ -171,6 +189,8 @@ RECORDS: dict[str, type] = {
 #: The words that a plain value takes.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "fuse.method": ("rrf", "sum", "mnz", "wsum"),
+    "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
     "encoding.precision": ("float32", "bfloat16"),
     "evaluation.significance": ("t", "randomisation"),

@@ -36,6 +36,9 @@ _TRAINED = "trained.faiss"
 #: Training vectors below which faiss warns that a cluster is learned from too few.
 _PER_LIST = 39
 
+#: Training vectors of a cluster or code beyond which little is learned.
+_ENOUGH = 64
+
 #: Vectors that are added to a graph together.
 _TOGETHER = 4096
 
@@ -103,7 +106,7 @@ class Faiss(Index):
             factory: the structure, in faiss's grammar; `{lists}` and `{codes}` in it are filled in.
             lists: the clusters of an IVF; None for 4 sqrt(N), as many as there are enough training vectors for.
             codes: the bytes of a product-quantized vector; None for one for four dimensions.
-            sample: the random vectors that clusters and codes are learned from; None for 256 a cluster.
+            sample: the random vectors that clusters and codes are learned from; None for 64 a cluster, at least 65,536.
             seed: of the sample.
             search: how it is searched.
         """
@@ -149,7 +152,7 @@ class Faiss(Index):
             return
         self._index = _make(factory, dim)
         if not self._index.is_trained:
-            sample_NH = sample(self._sample or max(65536, 256 * _needed(factory)[0]))
+            sample_NH = sample(self._sample or _ENOUGH * max(1024, _needed(factory)[0]))
             assert isinstance(sample_NH, np.ndarray)
             log.info("%s learns from %s vectors", factory, f"{len(sample_NH):,}")
             self._train(sample_NH)
@@ -159,8 +162,10 @@ class Faiss(Index):
     def _train(self, sample_NH: Any) -> None:
         faiss = import_faiss()
         ivf = faiss.try_extract_index_ivf(self._index)
-        if ivf is not None:
-            ivf.cp.min_points_per_centroid = 1  # whether there are enough was checked, in words
+        learned = [] if ivf is None else [ivf.cp, *([ivf.pq.cp] if hasattr(ivf, "pq") else [])]
+        for parameters in learned:
+            parameters.min_points_per_centroid = 1  # whether there are enough was checked, in words
+            parameters.max_points_per_centroid = max(_ENOUGH, (self._sample or 0) // 256)
         self._index.train(np.ascontiguousarray(sample_NH))
 
     def add(self, vectors: Vectors) -> None:

@@ -71,7 +71,8 @@ def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray
         if not path.is_file() or path.stat().st_size != _bytes(array):
             raise UserError(f"{path} is missing or damaged; remove {folder} and run stage=index again")
         shape, dtype = tuple(array["shape"]), np.dtype(array["dtype"])
-        arrays[name] = np.memmap(path, dtype, "r", shape=shape) if _bytes(array) else np.empty(shape, dtype)
+        mapped = np.memmap(path, dtype, "r", shape=shape) if _bytes(array) else np.empty(shape, dtype)
+        arrays[name] = np.asarray(mapped)  # a plain array over the map: slices of it cost a tenth
     return arrays
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"nnan"})
 def interact(
     score_CQ: NDArray[np.float32],
     is_used_C: NDArray[np.bool_],
@@ -28,7 +28,8 @@ def interact(
             code = code_T[token]
             if is_used_C[code]:
                 for q in range(len(best_Q)):
-                    best_Q[q] = max(best_Q[q], score_CQ[code, q])
+                    if score_CQ[code, q] > best_Q[q]:
+                        best_Q[q] = score_CQ[code, q]
         total = np.float32(0)
         for q in range(len(best_Q)):
             if best_Q[q] > -np.inf:

@@ -137,27 +137,15 @@ class SparseIndex(Index):
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
     def _search_one(self, query: scipy.sparse.csr_array, depth: int) -> tuple[Scores, Rows]:
-        from irexp.index.sparse_kernels import accumulate, keep_best
+        from irexp.index.sparse_kernels import search_blocks
 
         term_Q, value_Q = query.indices.astype(np.int32), query.data.astype(np.float32)
-        blocks = self._arrays["blocks"]
-        if (value_Q < 0).any() or blocks[:, 2].any():
+        if (value_Q < 0).any() or self._arrays["blocks"][:, 2].any():
             return self._search_signed(term_Q, value_Q, depth)
         best_K, row_K = np.full(depth, -np.inf, np.float32), np.full(depth, -1, np.int64)
-        score_n = np.zeros(min(_BLOCK, len(self)), dtype=np.float32)
-        count = first_row = first_posting = 0
-        for number, (documents, postings, _) in enumerate(blocks.tolist()):
-            inside = slice(first_posting, first_posting + postings)
-            accumulate(
-                score_n[:documents],
-                self._arrays["documents"][inside],
-                self._arrays["weights"][inside],
-                self._arrays["starts"][number],
-                term_Q,
-                value_Q * self._arrays["scales"][number][term_Q],
-            )
-            count = keep_best(score_n[:documents], first_row, best_K, row_K, count)
-            first_row, first_posting = first_row + documents, first_posting + postings
+        scratch_n = np.zeros(min(_BLOCK, len(self)), dtype=np.float32)
+        postings = [self._arrays[name] for name in ("blocks", "documents", "weights", "scales", "starts")]
+        search_blocks(*postings, term_Q, value_Q, scratch_n, best_K, row_K)  # type: ignore[call-arg]
         order_K = np.lexsort((row_K, -best_K))
         return best_K[order_K], row_K[order_K]
 
@@ -165,7 +153,7 @@ class SparseIndex(Index):
         self, term_Q: NDArray[np.int32], value_Q: NDArray[np.float32], depth: int
     ) -> tuple[Scores, Rows]:
         """Where a weight is negative, a score of zero or below may be a result."""
-        from irexp.index.sparse_kernels import accumulate, mark
+        from irexp.index.sparse_kernels import score_block
 
         parts = []
         first_row = first_posting = 0
@@ -174,8 +162,8 @@ class SparseIndex(Index):
             posting_docs, starts = self._arrays["documents"][inside], self._arrays["starts"][number]
             score_n, is_found_n = np.zeros(documents, np.float32), np.zeros(documents, np.bool_)
             scaled_Q = value_Q * self._arrays["scales"][number][term_Q]
-            accumulate(score_n, posting_docs, self._arrays["weights"][inside], starts, term_Q, scaled_Q)
-            mark(is_found_n, posting_docs, starts, term_Q)
+            weights = self._arrays["weights"][inside]
+            score_block(score_n, is_found_n, posting_docs, weights, starts, term_Q, scaled_Q)
             (rows,) = np.nonzero(is_found_n)
             parts.append((score_n[rows], rows + first_row))
             first_row, first_posting = first_row + documents, first_posting + postings

@@ -1,6 +1,6 @@
 """The inner loops of the inverted index, compiled by numba and run without Python's lock.
 
-Shapes: V vocabulary entries, P postings of a block, n documents of a block, K results.
+Shapes: X blocks, V vocabulary entries, P postings, n documents of a block, Q terms of a query, K results.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ _NEIGHBOURS = 64
 
 
 @numba.njit(cache=True, nogil=True)
-def accumulate(
-    score_n: NDArray[np.float32],
-    doc_P: NDArray[np.uint16],
-    weight_P: NDArray[Any],
-    start_V1: NDArray[np.int64],
-    term_Q: NDArray[np.int32],
-    value_Q: NDArray[np.float32],
-) -> None:
-    """Add the postings of a query's terms to the scores of a block, term by term."""
-    for position in range(len(term_Q)):
-        term, value = term_Q[position], value_Q[position]
-        for posting in range(start_V1[term], start_V1[term + 1]):
-            score_n[doc_P[posting]] += value * weight_P[posting]
+def _rise(best_K: NDArray[np.float32], row_K: NDArray[np.int64], place: int) -> None:
+    while place > 0:
+        above = (place - 1) // 2
+        if best_K[above] <= best_K[place]:
+            return
+        best_K[above], best_K[place] = best_K[place], best_K[above]
+        row_K[above], row_K[place] = row_K[place], row_K[above]
+        place = above
 
 
 @numba.njit(cache=True, nogil=True)
-def mark(
-    is_found_n: NDArray[np.bool_], doc_P: NDArray[np.uint16], start_V1: NDArray[np.int64], term_Q: NDArray[np.int32]
-) -> None:
-    """Say which documents share a term with the query; needed only where weights may be negative."""
-    for term in term_Q:
-        for posting in range(start_V1[term], start_V1[term + 1]):
-            is_found_n[doc_P[posting]] = True
+def _sink(best_K: NDArray[np.float32], row_K: NDArray[np.int64], count: int) -> None:
+    place = 0
+    while 2 * place + 1 < count:
+        below = 2 * place + 1
+        if below + 1 < count and best_K[below + 1] < best_K[below]:
+            below += 1
+        if best_K[place] <= best_K[below]:
+            return
+        best_K[below], best_K[place] = best_K[place], best_K[below]
+        row_K[below], row_K[place] = row_K[place], row_K[below]
+        place = below
 
 
 @numba.njit(cache=True, nogil=True)
@@ -76,25 +75,49 @@ def keep_best(
 
 
 @numba.njit(cache=True, nogil=True)
-def _rise(best_K: NDArray[np.float32], row_K: NDArray[np.int64], place: int) -> None:
-    while place > 0:
-        above = (place - 1) // 2
-        if best_K[above] <= best_K[place]:
-            return
-        best_K[above], best_K[place] = best_K[place], best_K[above]
-        row_K[above], row_K[place] = row_K[place], row_K[above]
-        place = above
+def search_blocks(
+    block_X3: NDArray[np.int64],
+    doc_P: NDArray[np.uint16],
+    weight_P: NDArray[Any],
+    scale_XV: NDArray[np.float32],
+    start_XV: NDArray[np.int64],
+    term_Q: NDArray[np.int32],
+    value_Q: NDArray[np.float32],
+    score_n: NDArray[np.float32],
+    best_K: NDArray[np.float32],
+    row_K: NDArray[np.int64],
+) -> int:
+    """The best documents of one query over all blocks, where no weight is negative; how many there are.
+
+    `score_n` is scratch of zeros, and is left so; `best_K` and `row_K` are filled as a heap.
+    """
+    first_row, first_posting, count = 0, 0, 0
+    for x in range(len(block_X3)):
+        documents = block_X3[x, 0]
+        for position in range(len(term_Q)):
+            term = term_Q[position]
+            value = value_Q[position] * scale_XV[x, term]
+            for posting in range(first_posting + start_XV[x, term], first_posting + start_XV[x, term + 1]):
+                score_n[doc_P[posting]] += value * weight_P[posting]
+        count = keep_best(score_n[:documents], first_row, best_K, row_K, count)
+        first_row += documents
+        first_posting += block_X3[x, 1]
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
-def _sink(best_K: NDArray[np.float32], row_K: NDArray[np.int64], count: int) -> None:
-    place = 0
-    while 2 * place + 1 < count:
-        below = 2 * place + 1
-        if below + 1 < count and best_K[below + 1] < best_K[below]:
-            below += 1
-        if best_K[place] <= best_K[below]:
-            return
-        best_K[below], best_K[place] = best_K[place], best_K[below]
-        row_K[below], row_K[place] = row_K[place], row_K[below]
-        place = below
+def score_block(
+    score_n: NDArray[np.float32],
+    is_found_n: NDArray[np.bool_],
+    doc_P: NDArray[np.uint16],
+    weight_P: NDArray[Any],
+    start_V1: NDArray[np.int64],
+    term_Q: NDArray[np.int32],
+    value_Q: NDArray[np.float32],
+) -> None:
+    """The scores of one block, and which documents share a term with the query; for weights of any sign."""
+    for position in range(len(term_Q)):
+        term = term_Q[position]
+        for posting in range(start_V1[term], start_V1[term + 1]):
+            score_n[doc_P[posting]] += value_Q[position] * weight_P[posting]
+            is_found_n[doc_P[posting]] = True

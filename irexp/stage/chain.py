@@ -14,14 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from irexp.artifact.candidates import Section
 from irexp.artifact.content import fetch_revision, is_hub_name
-from irexp.artifact.identity import MADE_FROM, Identity, digest_in, identify, is_made_here, is_re_ranking, locate
+from irexp.artifact.identity import (
+    MADE_FROM,
+    Identity,
+    digest_in,
+    identify,
+    is_fusing,
+    is_made_here,
+    is_re_ranking,
+    locate,
+)
 from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
 from irexp.stage.card import model_card
+from irexp.stage.fuse import check_fuse
+from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +43,7 @@ MAKES = {
     "index": "index",
     "search": "run",
     "re_rank": "run",
+    "fuse": "run",
     "evaluate": "measures",
 }
 
@@ -42,6 +54,7 @@ NEEDS = {
     "index": ("encoding",),
     "search": ("index", "checkpoint"),
     "re_rank": ("candidates", "checkpoint"),
+    "fuse": ("fused", "fused_dev"),
     "evaluate": ("run",),
 }
 
@@ -83,6 +96,17 @@ def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], lo
     for kind, section in SECTIONS.items():
         if isinstance(config[section].candidates, str):
             find_artifact(config, kind)
+    if is_re_ranking(config) and "re_rank" in names and config.artifact.checkpoint is None:
+        raise UserError(
+            f"{config.model.name} has no checkpoint and re-ranks nothing; take re_rank=none or another model"
+        )
+    if is_fusing(config):
+        check_fuse(config.fuse, has_dev=config.dataset.dev is not None)
+        if is_re_ranking(config):
+            raise UserError("fuse.runs and re_rank.candidates both say what the run is made of; leave out one")
+        for number, entry in enumerate(config.fuse.runs):
+            if isinstance(entry, str):
+                _find_fused(config, number, entry)
     _warn_of_unused(config, overrides)
     for name in [name for name in names if not _left_out(config, name)] or names:
         outcome = run_stage(config, name, overrides, logger)
@@ -143,13 +167,17 @@ def _left_out(config: DictConfig, name: str) -> str | None:
     """Why a stage has no part in how this configuration makes its run."""
     if not is_made_here(config, MAKES[name]):
         return None
+    if is_fusing(config):
+        return "other runs are fused" if name in ("encode", "index", "search", "re_rank") else None
+    if name == "fuse":
+        return "nothing is fused"
     if is_re_ranking(config):
         return "another run is re-ranked" if name in ("encode", "index", "search") else None
     return "nothing is re-ranked" if name == "re_rank" else None
 
 
-def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
-    """Where an artifact that a stage needs lies; a checkpoint may also be the name of a hub model.
+def find_artifact(config: DictConfig, kind: str) -> Path | str | list[Path] | None:
+    """Where an artifact that a stage needs lies; a checkpoint may also be the name of a hub model, and runs several.
 
     Raises:
         MissingArtifactError: naming the stage that makes it, and the value that differs in the nearest one there is.
@@ -158,6 +186,8 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
     if value is None:
         return None
     store = Store(Path(config.paths.artifacts))
+    if isinstance(value, list | ListConfig):
+        return [_find_fused(config, number, str(item)) for number, item in enumerate(value)]
     if not is_made_here(config, kind):
         path = locate(str(value), store.root)
         if path is not None:
@@ -172,6 +202,17 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | None:
     if store.has(identity):
         return store.open(identity)
     raise MissingArtifactError(_missing(store, _first_missing(config, store, kind)))
+
+
+def _find_fused(config: DictConfig, number: int, value: str) -> Path:
+    """Where one of the runs that are fused lies."""
+    root = Path(config.paths.artifacts)
+    path = locate(value, root)
+    if path is None:
+        entry = config.fuse.runs[number]
+        made = "" if isinstance(entry, str) else f"; make it with {' '.join(map(str, entry))} stage=[fit,index,search]"
+        raise MissingArtifactError(f"fuse.runs: there is no {value} in {root.resolve()}{made}, or all with stage=all")
+    return path
 
 
 def _first_missing(config: DictConfig, store: Store, kind: str) -> Identity:

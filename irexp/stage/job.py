@@ -19,18 +19,19 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from irexp.artifact.candidates import candidate_config
-from irexp.artifact.identity import identify
+from irexp.artifact.candidates import candidate_config, fused_configs, is_tuned
+from irexp.artifact.identity import identify, is_fusing
 from irexp.artifact.store import Store
 from irexp.config.check import check
 from irexp.stage.chain import SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
+from irexp.stage.fuse import check_fuse
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
 #: What a baseline with another model does not take over from the experiment's command line.
 _OF_A_MODEL = {
-    *("backbone", "index", "loss", "regularizer", "negatives", "re_rank"),
+    *("backbone", "index", "loss", "regularizer", "negatives", "re_rank", "fuse"),
     *("training", "optimizer", "schedule", "encoding", "artifact"),
 }
 
@@ -86,6 +87,10 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
             "stage=re_rank needs a run to re-rank: re_rank=bm25, re_rank.candidates=<a run file or identifier>, or the "
             "overrides of an experiment, as 're_rank.candidates=[\"model=splade\"]'"
         )
+    if "fuse" in names and "search" not in names and not is_fusing(config):
+        raise UserError(
+            'stage=fuse needs runs to fuse: fuse=bm25_and_sbert, or \'fuse.runs=[["model=bm25"],["model=splade"]]\''
+        )
     rows: list[Path] = []
     if ends_with_table and "evaluate" in names:
         for changes in config.baselines:
@@ -129,6 +134,7 @@ def _run_baseline(overrides: list[str], changes: list[str], names: list[str]) ->
     own = compose_overrides(overrides, changes)
     config = compose("config", overrides=own)
     check(config)
+    _make_candidates(config, names)
     return list(run_chain(config, names, own))
 
 
@@ -151,20 +157,29 @@ def _make_candidates(config: DictConfig, names: list[str]) -> None:
     Those that train nothing are made on the way, as BM25's; the others only where the whole of this experiment is run.
     """
     is_whole = "fit" in names and "evaluate" in names
-    needed = [kind for kind, stage in (("negatives", "fit"), ("candidates", "re_rank")) if stage in names]
-    for kind in needed:
-        section = SECTIONS[kind]
-        if config[section].candidates is None or isinstance(config[section].candidates, str):
-            continue
-        if kind == "negatives" and config.training.steps == 0:
-            continue
-        other = candidate_config(config, section)
+    for kind, entry, other in _others(config, names):
         check(other)
         if is_whole or other.artifact.checkpoint is None:
-            _make_candidates(other, ["fit", "re_rank", "evaluate"] if is_whole else ["re_rank"])
-            log.info("%s: %s", kind, " ".join(config[section].candidates))
-            stages = ["fit", "encode", "index", "search", "re_rank"]
-            list(run_chain(other, stages, [str(override) for override in config[section].candidates]))
+            _make_candidates(other, ["fit", "re_rank", "fuse", "evaluate"] if is_whole else ["re_rank", "fuse"])
+            log.info("%s: %s", kind, " ".join(entry))
+            list(run_chain(other, ["fit", "encode", "index", "search", "re_rank", "fuse"], entry))
+
+
+def _others(config: DictConfig, names: list[str]) -> Iterator[tuple[str, list[str], DictConfig]]:
+    """What a run of another experiment is needed for, that experiment's overrides, and its configuration."""
+    for kind, stage in (("negatives", "fit"), ("candidates", "re_rank")):
+        section = SECTIONS[kind]
+        entry = config[section].candidates
+        is_needed = stage in names and not (kind == "negatives" and config.training.steps == 0)
+        if is_needed and entry is not None and not isinstance(entry, str):
+            yield kind, [str(override) for override in entry], candidate_config(config, section)
+    if "fuse" not in names or not is_fusing(config):
+        return
+    check_fuse(config.fuse, has_dev=config.dataset.dev is not None)
+    for dev in (False, True) if is_tuned(config) else (False,):
+        for entry, other in zip(config.fuse.runs, fused_configs(config, dev=dev), strict=True):
+            if not isinstance(other, str):
+                yield "fused, on development queries" if dev else "fused", [str(o) for o in entry], other
 
 
 def _measures(outcomes: list[Outcome]) -> list[Path]:

@@ -124,6 +124,9 @@ def label(folder: Path) -> str:
     configured = provenance["configuration"]
     candidates = configured["re_rank"]["candidates"]
     over = Path(candidates).name if isinstance(candidates, str) else " ".join(candidates or []).replace("model=", "")
+    if fused := configured.get("fuse", {}).get("runs"):
+        members = [run if isinstance(run, str) else " ".join(run).replace("model=", "") for run in fused]
+        return f"{configured['fuse']['method']} of {' + '.join(members)}"
     is_untrained = configured["artifact"]["checkpoint"] and configured["training"]["steps"] == 0
     name = f"{_model(folder)} over {over}" if over else _model(folder)
     return " ".join([name, *words]) + " before fine-tuning" * bool(is_untrained)
@@ -133,7 +136,11 @@ def _artifacts(folder: Path) -> dict[str, str]:
     configured: dict[str, Any] = read_manifest(folder)["provenance"]["configuration"]["artifact"]
     if digest_in(str(configured["run"])) is None:  # a run from elsewhere was made by nothing here
         configured = {kind: configured[kind] for kind in ("run", "measures")}
-    return {kind: name for kind, name in configured.items() if name is not None}
+    return {
+        kind: " ".join(name) if isinstance(name, list) else name
+        for kind, name in configured.items()
+        if name is not None
+    }
 
 
 def _model(folder: Path) -> str:

@@ -209,3 +209,9 @@ def test_every_family_goes_all_the_way(compose: Compose, settings: list[str], mo
     assert statuses - {"nothing to do"} == {"already done"}
     if "adapter=lora" in overrides:
         assert (paths["fit"] / "adapter" / "adapter_config.json").is_file()
+
+
+def test_what_has_no_model_re_ranks_nothing(compose: Compose, settings: list[str]) -> None:
+    """BM25 over BM25 is refused by name."""
+    with pytest.raises(UserError, match="bm25 has no checkpoint and re-ranks nothing"):
+        list(run_chain(compose(*settings, "model=bm25", "re_rank=bm25"), ["re_rank"], []))

@@ -1,0 +1,82 @@
+"""The stage that makes one run of several."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from irexp.config.schema import Fuse
+from irexp.dataset.collection import Topics
+from irexp.evaluation.fusion import METHODS, best_weights, by_query
+from irexp.evaluation.fusion import fuse as fuse_scores
+from irexp.evaluation.run_file import in_rank_order, read_run, write_run
+from irexp.stage.run import RUN, run_file
+from irexp.types import ScoredDoc, UserError
+
+log = logging.getLogger(__name__)
+
+#: The weights that were used, in the run's folder.
+WEIGHTS = "weights.json"
+
+
+def fuse(
+    folder: Path, fused: Sequence[Path], fused_dev: Sequence[Path] | None, *, topics: Topics, dev: Topics, fuse: Fuse
+) -> dict[str, float]:
+    """Fuse runs over the test queries, with weights that are tuned on the development queries if none are given.
+
+    Returns:
+        The number of queries, and the weight of each run.
+    """
+    runs = [by_query(read_run(run_file(path))) for path in fused]
+    wanted = [query.query_id for query in topics.queries()]
+    runs = [{query: run[query] for query in wanted if query in run} for run in runs]
+    if not all(runs):
+        raise UserError(
+            f"{fused[[bool(run) for run in runs].index(False)]} answers none of the queries of dataset.test"
+        )
+    weights = fuse.weights
+    if fuse.method == "wsum" and weights is None:
+        assert fused_dev is not None
+        dev_runs = [by_query(read_run(run_file(path))) for path in fused_dev]
+        try:
+            weights = best_weights(dev_runs, dev.qrels(), norm=fuse.norm, measure=fuse.measure, step=fuse.step)
+        except ValueError as error:
+            raise UserError(f"fuse.weights cannot be tuned: {error}; look at dataset.dev, or give weights") from error
+        log.info("weights that are best on the development queries: %s", weights)
+    scores = fuse_scores(runs, method=fuse.method, norm=fuse.norm, k=fuse.k, weights=weights)
+    lines = []
+    for query in wanted:
+        score_of = scores.get(query, {})
+        lines += [ScoredDoc(query, doc_id, score_of[doc_id]) for doc_id in in_rank_order(score_of)[: fuse.depth]]
+    write_run(folder / RUN, lines, tag="irexp")
+    measured = {"queries": float(len(wanted))}
+    if weights is not None and fuse.method == "wsum":
+        (folder / WEIGHTS).write_text(json.dumps(list(weights)) + "\n", encoding="utf8")
+        measured |= {f"weight_{number}": float(weight) for number, weight in enumerate(weights, 1)}
+    return measured
+
+
+def check_fuse(fuse: Fuse, *, has_dev: bool) -> None:
+    """Refuse what no fusion can be made of, before any run is made.
+
+    Args:
+        fuse: the settings.
+        has_dev: whether there are development queries.
+
+    Raises:
+        UserError: saying what is wrong.
+    """
+    if len(fuse.runs) < 2:
+        raise UserError(f"fuse.runs={list(fuse.runs)}: a fusion needs at least two runs")
+    if fuse.method not in METHODS:
+        raise UserError(f"fuse.method={fuse.method}: there are {', '.join(METHODS)}")
+    if fuse.weights is not None and len(fuse.weights) != len(fuse.runs):
+        raise UserError(f"fuse.weights has {len(fuse.weights)} weights for {len(fuse.runs)} runs")
+    if fuse.method != "wsum" or fuse.weights is not None:
+        return
+    if not has_dev:
+        raise UserError("fuse.weights cannot be tuned: the dataset has no development queries; give fuse.weights")
+    if any(isinstance(entry, str) for entry in fuse.runs):
+        raise UserError("fuse.weights cannot be tuned for a run that is given as a file; give fuse.weights")

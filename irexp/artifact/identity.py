@@ -41,6 +41,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "index": ("artifact.encoding", "dataset.documents", "index"),
     "run": ("artifact.index", "index.search", "artifact.checkpoint", "model", "dataset.test", "search"),
     "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
+    "speed": ("artifact.run",),
 }
 
 #: What a run is made from when another one is re-ranked.
@@ -50,7 +51,7 @@ RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.doc
 FUSED = ("artifact.fused", "artifact.fused_dev", "dataset.test", "fuse")
 
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
-CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 2, "run": 1, "measures": 1}
+CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 1, "run": 1, "measures": 1, "speed": 1}
 
 #: Keys that are for people or for Hydra and say nothing about content; runs of others enter by their digests.
 _NOT_CONTENT = {"name", "candidates", "runs", "_partial_", "_convert_", "_recursive_"}
@@ -63,7 +64,7 @@ class Identity:
     """What an artifact is made from, and the name that follows from it.
 
     Attributes:
-        kind: checkpoint, encoding, index, run or measures.
+        kind: one of `MADE_FROM`.
         name: `kind/model.dataset-digest`, the folder below the artifacts' root.
         made_from: the ingredients; other artifacts enter by their digest.
         lineage: the same with the ingredients of those artifacts spelled out, as far as they are known.

@@ -132,6 +132,7 @@ class Artifact:
     fused_dev: Any = "${fused:dev}"
     run: str | None = "${artifact:run}"
     measures: str | None = "${artifact:measures}"
+    speed: str | None = "${artifact:speed}"
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 
 from irexp.index.compare import compare
 from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.rescore import merge
 from irexp.index.shards import Encoding
 from irexp.index.top import top
 from irexp.index.vectors import Representation, Vectors, count, dim, join
@@ -58,3 +59,16 @@ class Exact(Index):
         if len(self._parts) > 1:
             self._parts = [join(self._parts)]
         return self._parts[0]
+
+
+def best_of_all(encoding: Encoding, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    """The exact results over an encoding of any size, part by part."""
+    best = np.empty((count(queries), 0), np.float32), np.empty((count(queries), 0), np.int64)
+    first = 0
+    for documents in encoding.batches():
+        part = Exact(encoding.representation)
+        part.add(documents)
+        scores, rows = part.search(queries, depth)
+        best = merge([best, (scores, np.where(rows < 0, -1, rows + first))], depth)
+        first += count(documents)
+    return best

@@ -223,12 +223,12 @@ class Faiss(Index):
         """The best documents of each query.
 
         faiss multiplies matrices only above a threshold that counts queries times dimensions, and below it compares
-        pair by pair, seven times slower at 64 queries; the threshold is lowered to one.
+        pair by pair, seven times slower at 64 queries; from four queries on the threshold is lowered.
         """
         assert isinstance(queries, np.ndarray)
         check_dim(dim(queries), self._index.d)
         faiss = import_faiss()
-        faiss.cvar.distance_compute_blas_threshold = 1
+        faiss.cvar.distance_compute_blas_threshold = 1 if len(queries) >= 4 else 2**30
         depth = min(depth, len(self))
         self._set_parameters(depth)
         score_BK, row_BK = self._index.search(np.ascontiguousarray(queries), depth)

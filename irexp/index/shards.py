@@ -60,26 +60,14 @@ class ShardWriter:
                 path.unlink()
         self.finished = sum(self._counts)
 
+    @property
+    def shards(self) -> int:
+        """The complete shards."""
+        return len(self._counts)
+
     def write(self, doc_ids: Sequence[str], vectors: Vectors) -> None:
         """Write one shard."""
-        assert len(doc_ids) == count(vectors) > 0
-        with np.errstate(over="ignore"):
-            arrays = _to_arrays(vectors, self._dtype)
-        stored = _from_arrays(arrays)
-        if (row := first_faulty(stored)) is not None:
-            faulty = _to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
-            largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
-            raise UserError(
-                f"the embedding of document {doc_ids[row]!r} has a value of {largest} that {self._dtype} cannot hold; "
-                f"use encoding.dtype=float32, and if it is nan, look at the checkpoint"
-            )
-        prefix = self._folder / _name(len(self._counts))
-        for name, array in arrays.items():
-            np.save(prefix.with_name(f"{prefix.name}.{name}.npy"), array)
-        IdList.write(self._folder / "partial", doc_ids)
-        for suffix in (".ends", ".ids"):  # the ids last
-            os.replace(self._folder / f"partial{suffix}", prefix.with_name(prefix.name + suffix))
-        (self._folder / SUMMARY).unlink(missing_ok=True)
+        write_shard(self._folder, len(self._counts), doc_ids, vectors, dtype=self._dtype)
         self._counts.append(count(vectors))
         self._first = self._first if self._first is not None else take(vectors, slice(0, 1))
         self.finished += count(vectors)
@@ -107,6 +95,34 @@ class ShardWriter:
         except UserError:
             return None
         return shard if 0 < count(shard) == ends.stat().st_size // 8 else None
+
+
+def write_shard(
+    folder: Path, number: int, doc_ids: Sequence[str], vectors: Vectors, *, dtype: np.dtype[Any] | str
+) -> None:
+    """Write one shard, in whatever order; several processes may write different ones.
+
+    Raises:
+        UserError: if a vector has a value that `dtype` cannot hold.
+    """
+    assert len(doc_ids) == count(vectors) > 0
+    with np.errstate(over="ignore"):
+        arrays = _to_arrays(vectors, np.dtype(dtype))
+    stored = _from_arrays(arrays)
+    if (row := first_faulty(stored)) is not None:
+        faulty = _to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
+        largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
+        raise UserError(
+            f"the embedding of document {doc_ids[row]!r} has a value of {largest} that {dtype} cannot hold; "
+            f"use encoding.dtype=float32, and if it is nan, look at the checkpoint"
+        )
+    prefix, partial = folder / _name(number), folder / f"partial-{number}"
+    for name, array in arrays.items():
+        np.save(prefix.with_name(f"{prefix.name}.{name}.npy"), array)
+    IdList.write(partial, doc_ids)
+    for suffix in (".ends", ".ids"):  # the ids last
+        os.replace(partial.with_name(partial.name + suffix), prefix.with_name(prefix.name + suffix))
+    (folder / SUMMARY).unlink(missing_ok=True)
 
 
 class Encoding:

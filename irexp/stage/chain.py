@@ -45,6 +45,7 @@ MAKES = {
     "re_rank": "run",
     "fuse": "run",
     "evaluate": "measures",
+    "speed": "speed",
 }
 
 #: The artifacts that each stage is handed behind the folder to fill, in the order of its parameters.
@@ -56,6 +57,7 @@ NEEDS = {
     "re_rank": ("candidates", "checkpoint"),
     "fuse": ("fused", "fused_dev"),
     "evaluate": ("run",),
+    "speed": ("index", "checkpoint", "encoding"),
 }
 
 #: The section of the configuration that names each run of another experiment.
@@ -168,11 +170,11 @@ def _left_out(config: DictConfig, name: str) -> str | None:
     if not is_made_here(config, MAKES[name]):
         return None
     if is_fusing(config):
-        return "other runs are fused" if name in ("encode", "index", "search", "re_rank") else None
+        return "other runs are fused" if name in ("encode", "index", "search", "re_rank", "speed") else None
     if name == "fuse":
         return "nothing is fused"
     if is_re_ranking(config):
-        return "another run is re-ranked" if name in ("encode", "index", "search") else None
+        return "another run is re-ranked" if name in ("encode", "index", "search", "speed") else None
     return "nothing is re-ranked" if name == "re_rank" else None
 
 

@@ -2,18 +2,22 @@
 
 Documents are read in windows of one shard, sorted by length within it, and encoded in batches of equal token budget;
 the next window is read and tokenized by a thread meanwhile. Memory holds two windows, whatever the collection's size,
-and a killed process goes on behind the last complete shard.
+and a killed process goes on behind the last complete shard. Several devices encode every n-th window each; the
+shards are the same as those of one.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -22,7 +26,7 @@ from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.index.bm25 import BM25Index
 from irexp.index.index import Index
-from irexp.index.shards import ShardWriter
+from irexp.index.shards import ShardWriter, write_shard
 from irexp.index.vectors import Vectors
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import BiEncoder, in_order
@@ -64,16 +68,68 @@ def encode(
     done = writer.finished
     if done:
         log.info("going on behind %s documents that are encoded already", f"{done:,}")
-    with tqdm(
-        total=documents.count(), initial=done, unit=" documents", desc="encode", disable=not machine.progress
-    ) as progress:
-        for doc_ids, token_ids in _windows(encoder, documents, skip=done, size=machine.shard_size):
-            writer.write(doc_ids, _encode_window(encoder, token_ids, encoding, machine, device, progress.update))
-            done += len(doc_ids)
-    if not done:
+    processes = machine.devices * machine.num_nodes
+    share = _Share(folder, encoder, documents, encoding, machine, first_shard=writer.shards, skip=done)
+    if processes == 1:
+        share.encode(device, rank=0, processes=1)
+    else:
+        _start(share, machine)
+    writer = ShardWriter(folder, dtype=encoding.dtype)
+    if not writer.finished:
         raise UserError("the collection has no documents; look at dataset.documents")
     writer.close()
-    return {"documents": float(done)}
+    return {"documents": float(writer.finished)}
+
+
+@dataclass
+class _Share:
+    """What a process needs to encode every n-th window of a collection; each window becomes a shard."""
+
+    folder: Path
+    encoder: BiEncoder
+    documents: Documents
+    encoding: Encoding
+    machine: Machine
+    first_shard: int
+    skip: int
+
+    def encode(self, device: torch.device, *, rank: int, processes: int) -> None:
+        """Encode the windows of one process; which process has a window does not change its shard."""
+        total = self.documents.count()
+        with tqdm(
+            total=total if total is None or processes == 1 else total // processes,
+            initial=self.skip // processes,
+            unit=" documents",
+            desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
+            disable=not self.machine.progress or rank > 0,
+        ) as progress:
+            windows = _windows(
+                self.encoder, self.documents, skip=self.skip, size=self.machine.shard_size, rank=rank, step=processes
+            )
+            for number, (doc_ids, token_ids) in windows:
+                vectors = _encode_window(self.encoder, token_ids, self.encoding, self.machine, device, progress.update)
+                write_shard(self.folder, self.first_shard + number, doc_ids, vectors, dtype=self.encoding.dtype)
+
+
+def _start(share: _Share, machine: Machine) -> None:
+    """One process for each device, through Lightning."""
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy="ddp_spawn" if machine.strategy == "auto" else machine.strategy,
+    )
+    share.encoder.to("cpu")
+    fabric.launch(partial(_encode_in_process, share=share))
+
+
+def _encode_in_process(fabric: Any, share: _Share) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // fabric.world_size))
+    share.encoder.to(fabric.device)
+    share.encode(fabric.device, rank=fabric.global_rank, processes=fabric.world_size)
+    fabric.barrier()
 
 
 def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:
@@ -102,19 +158,26 @@ def open_model(checkpoint: str, model: partial[Model]) -> Model:
     )
 
 
-def _windows(encoder: BiEncoder, documents: Documents, *, skip: int, size: int) -> Iterator[Window]:
-    """Tokenized windows, each made while the one before it is encoded."""
+def _windows(
+    encoder: BiEncoder, documents: Documents, *, skip: int, size: int, rank: int, step: int
+) -> Iterator[tuple[int, Window]]:
+    """Every `step`-th tokenized window from `rank` on with its number, each made while the one before it is encoded."""
     stream = islice(iter(documents), skip, None)
+    numbers = count()
 
-    def read() -> Window:
-        window = list(islice(stream, size))
-        return [document.doc_id for document in window], encoder.tokenize_documents([d.text for d in window])
+    def read() -> tuple[int, Window]:
+        while window := list(islice(stream, size)):
+            number = next(numbers)
+            if number % step == rank:
+                tokens = encoder.tokenize_documents([document.text for document in window])
+                return number, ([document.doc_id for document in window], tokens)
+        return 0, ([], [])
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read)
-        while (window := coming.result())[0]:
+        while (found := coming.result())[1][0]:
             coming = reader.submit(read)
-            yield window
+            yield found
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from irexp.artifact.identity import digest_in
 from irexp.artifact.store import Store, read_manifest
 from irexp.config.schema import Evaluation
 from irexp.evaluation.measures import load_measured, parse_measures
+from irexp.evaluation.plot import Point, plot_costs
 from irexp.evaluation.table import Row, Table, make_table
 from irexp.types import UserError
 
@@ -56,10 +57,41 @@ def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluat
         stem = "table" if len(tables) == 1 else f"table.{name}"
         for suffix, text in (("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())):
             (output / f"{stem}.{suffix}").write_text(text, encoding="utf8")
+        _report_costs(output, stem, members, table, Store(Path(artifacts)), evaluation)
         artifacts_of = "\n".join(f"  {row.label}: {' '.join(row.artifacts.values())}" for row in table.rows)
         log.info("%s\n\n%s\nartifacts, below %s:\n%s\n", name, table.to_markdown(), artifacts, artifacts_of)
     log.info("report: %s", output / "table.md")
     return tables
+
+
+def _report_costs(
+    output: Path, stem: str, members: Sequence[Path], table: Table, store: Store, evaluation: Evaluation
+) -> None:
+    """A table and a picture of the rows whose search was measured by stage=speed."""
+    found = {_run_digest(folder): read_manifest(folder)["provenance"]["measures"] for folder in store.all("speed")}
+    rows = [
+        (row.label, load_measured(folder).aggregated, found[_run_digest(folder)])
+        for row, folder in zip(table.rows, members, strict=True)
+        if _run_digest(folder) in found
+    ]
+    if not rows:
+        return
+    measure = str(parse_measures(evaluation.measures)[0])
+    names = list(dict.fromkeys(name for _, _, costs in rows for name in costs))
+    lines = [f"| | {measure} | {' | '.join(names)} |", f"| --- |{' ---: |' * (len(names) + 1)}"]
+    for label, measures, costs in rows:
+        cells = [f"{costs[name]:,.4g}" if name in costs else "" for name in names]
+        lines.append(f"| {label} | {measures[measure]:.4f} | {' | '.join(cells)} |")
+    text = "\n".join(lines)
+    (output / f"{stem}.speed.md").write_text(text + "\n", encoding="utf8")
+    points = [Point(label, m[measure], c["ms_one_by_one"], c["bytes_per_document"]) for label, m, c in rows]
+    plot_costs(points, measure, output / f"{stem}.speed.png")
+    log.info("what it costs\n\n%s\n\n%s\n", text, output / f"{stem}.speed.png")
+
+
+def _run_digest(folder: Path) -> str:
+    """Which run an artifact was made from, and of which documents."""
+    return json.dumps(read_manifest(folder)["made_from"].get("artifact.run"), sort_keys=True)
 
 
 def _everything(store: Store) -> list[Path]:
@@ -139,7 +171,7 @@ def _artifacts(folder: Path) -> dict[str, str]:
     return {
         kind: " ".join(name) if isinstance(name, list) else name
         for kind, name in configured.items()
-        if name is not None
+        if name is not None and kind != "speed"
     }
 
 

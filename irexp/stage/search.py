@@ -48,8 +48,7 @@ def search(
     Returns:
         The number of queries and of those without a hit.
     """
-    if search.depth < 1:
-        raise UserError(f"search.depth={search.depth}: a run needs at least one document a query")
+    check_depth(search)
     device = prepare(machine)
     index.load(index_folder)
     queries = list(topics.queries())
@@ -80,6 +79,12 @@ def search(
     if hits < len(queries):
         log.warning("%d of %d queries have no hit", len(queries) - hits, len(queries))
     return {"queries": float(len(queries)), "queries_without_hit": float(len(queries) - hits)}
+
+
+def check_depth(search: Search) -> None:
+    """Refuse a search for nothing."""
+    if search.depth < 1:
+        raise UserError(f"search.depth={search.depth}: a run needs at least one document a query")
 
 
 def _batches(queries: list[Query], machine: Machine) -> Iterator[list[Query]]:

@@ -20,6 +20,7 @@ from irexp.evaluation.run_file import read_run
 from irexp.index.shards import Encoding
 from irexp.stage.chain import Outcome, run_chain
 from irexp.stage.job import compose_overrides
+from irexp.stage.report import report
 from irexp.types import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -172,16 +173,16 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from irexp.index.shards import ShardWriter
+from irexp.stage import encode
 from irexp.stage.chain import run_chain
 import os
 
-write = ShardWriter.write
-def dies(self, doc_ids, vectors):
-    if self.finished == 8:
+write = encode.write_shard
+def dies(folder, number, *arguments, **options):
+    if number == 2:
         os.kill(os.getpid(), 9)
-    write(self, doc_ids, vectors)
-ShardWriter.write = dies
+    write(folder, number, *arguments, **options)
+encode.write_shard = dies
 register_resolvers(); register_schema()
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("config", overrides=sys.argv[2:])
@@ -297,3 +298,39 @@ def test_engines_share_an_encoding(
         outcomes = run(compose, overrides)
         assert outcomes["encode"].status == ("already done" if number else "made")
         assert outcomes["index"].status == outcomes["evaluate"].status == "made"
+
+
+@pytest.mark.parametrize("overrides", [["model=bm25"], ["index=faiss_ivf", "index.lists=4", "index.search.probes=1"]])
+def test_the_cost_of_a_search_is_measured_and_reported(
+    compose: Compose, tmp_path: Path, collection: Path, overrides: list[str]
+) -> None:
+    """Beside the effectiveness of the same run, as a table and a picture; what is not searched is not found."""
+    settings_ = settings(tmp_path, collection, "stage=[all,speed]", *overrides)
+    outcomes = run(compose, settings_, [*STAGES, "speed"])
+    measured = outcomes["speed"].measures
+    assert measured["ms_one_by_one"] > 0 and measured["bytes_per_document"] > 0 and measured["build_seconds"] >= 0
+    if "model=bm25" not in overrides:
+        assert 0 < measured["recall_of_exact"] < 1
+    (tmp_path / "output").mkdir()
+    config = compose(*settings_)
+    report(tmp_path / "output", rows=None, artifacts=config.paths.artifacts, evaluation=config.evaluation)
+    table = (tmp_path / "output" / "table.speed.md").read_text()
+    assert f"{measured['bytes_per_document']:,.4g}" in table
+    assert (tmp_path / "output" / "table.speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_processes_make_the_encoding_of_one(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Each encodes every second window; file by file the artifact is the same."""
+    base = settings(tmp_path, collection, "machine.shard_size=5", "machine.accelerator=cpu")
+    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], ["fit", "encode"])
+    together = run(compose, [*base, "machine.devices=2"], ["fit", "encode"])
+    files = [
+        {
+            path.name: path.read_bytes()
+            for path in Path(str(outcomes["encode"].path)).iterdir()
+            if path.suffix != ".json"
+        }
+        for outcomes in (alone, together)
+    ]
+    assert len(files[0]) >= 9  # three shards
+    assert files[0] == files[1]

@@ -1,0 +1,66 @@
+"""Effectiveness against what it costs, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run in the picture.
+
+    Attributes:
+        label: its row in the table.
+        effectiveness: the first measure.
+        milliseconds: of a query.
+        bytes_per_document: of its index.
+    """
+
+    label: str
+    effectiveness: float
+    milliseconds: float
+    bytes_per_document: float
+
+
+def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
+    """Two panels, time and space, both logarithmic; whatever is best on both axes stands on the dashed line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = (
+        (figure.add_subplot(1, 2, 1), "milliseconds a query, one by one", [point.milliseconds for point in points]),
+        (figure.add_subplot(1, 2, 2), "bytes a document", [point.bytes_per_document for point in points]),
+    )
+    for panel, name, values in panels:
+        for number, (point, value) in enumerate(zip(points, values, strict=True)):
+            panel.scatter([value], [point.effectiveness], s=36, marker="osD^vP*X"[number // 10 % 8], label=point.label)
+        front = _front([(value, point.effectiveness) for value, point in zip(values, points, strict=True)])
+        panel.step([x for x, _ in front], [y for _, y in front], "--", where="post", linewidth=0.8, color="grey")
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlabel(name)
+        panel.set_ylabel(measure)
+        panel.grid(visible=True, alpha=0.3)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points than which none is both cheaper and better.
+
+    >>> _front([(3.0, 0.5), (1.0, 0.4), (2.0, 0.3)])
+    [(1.0, 0.4), (3.0, 0.5)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or value > front[-1][1]:
+            front.append((cost, value))
+    return front

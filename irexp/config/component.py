@@ -24,7 +24,7 @@ _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 #: What the runner hands to a stage or a logger beside the configuration.
 _GIVEN_BY_RUNNER = {
     *("folder", "checkpoint", "encoding", "index_folder", "run", "negatives_run", "candidates"),
-    *("fused", "fused_dev"),
+    *("fused", "fused_dev", "measured"),
     *("logger", "save_dir", "group"),
 }
 

@@ -125,6 +125,18 @@ class SparseIndex(Index):
     def __len__(self) -> int:
         return int(self._arrays["blocks"][:, 0].sum()) if self._arrays else 0
 
+    def postings(self, term: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The documents that have a term, in order, and its weights."""
+        rows, weights = [], []
+        first_row = first_posting = 0
+        for number, (documents, postings, _) in enumerate(self._arrays["blocks"].tolist()):
+            starts = self._arrays["starts"][number]
+            inside = slice(first_posting + int(starts[term]), first_posting + int(starts[term + 1]))
+            rows.append(self._arrays["documents"][inside].astype(np.int64) + first_row)
+            weights.append(self._arrays["weights"][inside].astype(np.float32) * self._arrays["scales"][number][term])
+            first_row, first_posting = first_row + documents, first_posting + postings
+        return np.concatenate(rows), np.concatenate(weights)
+
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query."""
         assert isinstance(queries, scipy.sparse.csr_array)

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from irexp.artifact.store import Store
 from irexp.config.check import check
 from irexp.stage.chain import SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
 from irexp.stage.fuse import check_fuse
+from irexp.stage.tune import STAGES
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def run_job(config: DictConfig) -> None:
 
 def run_stages(config: DictConfig, job: Job, output: Path) -> None:
     """Run the baselines of an experiment, if it ends with a table, and then its own stages."""
-    names = [str(name) for name in config.stage if name not in ("report", "push")]
+    names = [str(name) for name in config.stage if name not in ("report", "push", "tune", "export")]
     ends_with_table = "report" in config.stage
     if "re_rank" in names and "search" not in names and config.re_rank.candidates is None:
         raise UserError(
@@ -108,6 +110,13 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
             tables = report(output, rows=list(dict.fromkeys(rows)) or None)
         if "push" in config.stage:
             _push(config)
+        if "export" in config.stage:
+            encoding, checkpoint = find_artifact(config, "encoding"), find_artifact(config, "checkpoint")
+            if encoding is None:
+                raise UserError(f"{config.model.name} makes no encoding to export")
+            instantiate(config.stage.export, _convert_="object")(encoding, checkpoint)
+        if "tune" in config.stage:
+            instantiate(config.stage.tune, _convert_="object")(output, partial(_measured_on_dev, job.overrides))
         if tracker:
             from irexp.training.tracking import log_outcome
 
@@ -136,6 +145,19 @@ def _run_baseline(overrides: list[str], changes: list[str], names: list[str]) ->
     check(config)
     _make_candidates(config, names)
     return list(run_chain(config, names, own))
+
+
+def _measured_on_dev(overrides: list[str], changes: list[str]) -> dict[str, float]:
+    """The measures of an experiment with other settings, on the development queries."""
+    own = [*(override for override in overrides if _group(override) != "stage"), *changes, "stage=all"]
+    config = compose("config", overrides=own)
+    if config.dataset.dev is None:
+        raise UserError("stage=tune needs development queries, which dataset.dev does not name")
+    config.dataset.test = config.dataset.dev
+    check(config)
+    _make_candidates(config, STAGES)
+    outcomes = list(run_chain(config, STAGES, own))
+    return outcomes[-1].measures
 
 
 def _push(config: DictConfig) -> None:

@@ -26,6 +26,7 @@ NEEDED = {
     ],
     "dataset/irds": ["dataset.id=vaswani"],
     "index/faiss": ["index.factory=Flat"],
+    "stage/export": ["stage.export.format=ciff", "stage.export.folder=somewhere"],
     "stage/push": ["stage.push.repository=me/model"],
     "backbone/hugging_face": ["backbone.name_or_path=some/model"],
 }

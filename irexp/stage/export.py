@@ -1,0 +1,160 @@
+"""The stage that writes a sparse encoding for other engines: Anserini and Pyserini, CIFF, Seismic.
+
+anserini   docs.jsonl of {"id", "contents", "vector": {term: impact}} and queries.tsv, a term as often as its impact
+ciff       index.ciff, impacts in place of term frequencies, and queries.tsv
+seismic    docs.jsonl of {"id", "content", "vector": {term: weight}} and queries.jsonl
+
+Impacts are whole numbers, `scale` times the weight. Terms are those of the checkpoint's tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Machine
+from irexp.dataset.collection import Topics
+from irexp.index.ciff import write_ciff
+from irexp.index.index import build
+from irexp.index.shards import Encoding
+from irexp.index.sparse import SparseIndex
+from irexp.model.model import Model
+from irexp.stage.encode import open_encoder
+from irexp.stage.machine import prepare
+from irexp.types import Query, UserError
+
+log = logging.getLogger(__name__)
+
+
+def export(
+    encoding: Path,
+    checkpoint: str,
+    *,
+    format: Literal["anserini", "ciff", "seismic"],
+    folder: str,
+    scale: float,
+    model: partial[Model],
+    topics: Topics,
+    machine: Machine,
+) -> Path:
+    """Write documents and queries.
+
+    Returns:
+        The folder with the files.
+    """
+    encoded = Encoding(encoding)
+    if encoded.representation != "sparse":
+        raise UserError(f"stage=export writes sparse vectors, and {encoding} holds {encoded.representation} ones")
+    prepare(machine)
+    encoder = open_encoder(checkpoint, model)
+    tokenizer: Any = encoder.tokenizer
+    terms: list[str] = tokenizer.convert_ids_to_tokens(list(range(encoded.dim)))
+    terms = [term if term is not None else f"[{number}]" for number, term in enumerate(terms)]
+    output = Path(folder)
+    output.mkdir(parents=True, exist_ok=True)
+    queries = list(topics.queries())
+    with torch.inference_mode():
+        weights = encoder.embed_queries([query.text for query in queries])
+    assert isinstance(weights, scipy.sparse.csr_array)
+    if format == "ciff":
+        _write_ciff(output / "index.ciff", encoded, terms, scale)
+    else:
+        _write_documents(output / "docs.jsonl", encoded, terms, scale if format == "anserini" else None, machine)
+    if format == "seismic":
+        _write_lines(output / "queries.jsonl", _as_seismic(queries, weights, terms))
+    else:
+        _write_lines(output / "queries.tsv", _as_bags(queries, weights, terms, scale))
+    log.info("export: %s", output.resolve())
+    return output
+
+
+def _write_documents(path: Path, encoded: Encoding, terms: list[str], scale: float | None, machine: Machine) -> None:
+    def lines() -> Iterator[str]:
+        ids = iter(encoded.ids)
+        progress = tqdm(total=len(encoded), unit=" documents", desc="export", disable=not machine.progress)
+        for batch in encoded.batches():
+            assert isinstance(batch, scipy.sparse.csr_array)
+            for row in range(batch.shape[0]):
+                inside = slice(batch.indptr[row], batch.indptr[row + 1])
+                vector = _vector(batch.indices[inside], batch.data[inside], terms, scale)
+                name = "contents" if scale is not None else "content"
+                yield json.dumps({"id": next(ids), name: "", "vector": vector}, ensure_ascii=False)
+            progress.update(batch.shape[0])
+        progress.close()
+
+    _write_lines(path, lines())
+
+
+def _as_seismic(queries: Sequence[Query], weights: scipy.sparse.csr_array, terms: list[str]) -> Iterator[str]:
+    for row, query in enumerate(queries):
+        inside = slice(weights.indptr[row], weights.indptr[row + 1])
+        vector = _vector(weights.indices[inside], weights.data[inside], terms, None)
+        yield json.dumps({"id": query.query_id, "content": query.text, "vector": vector}, ensure_ascii=False)
+
+
+def _as_bags(
+    queries: Sequence[Query], weights: scipy.sparse.csr_array, terms: list[str], scale: float
+) -> Iterator[str]:
+    for row, query in enumerate(queries):
+        inside = slice(weights.indptr[row], weights.indptr[row + 1])
+        vector = _vector(weights.indices[inside], weights.data[inside], terms, scale)
+        yield query.query_id + "\t" + " ".join(term for term, impact in vector.items() for _ in range(int(impact)))
+
+
+def _vector(indices: np.ndarray, data: np.ndarray, terms: list[str], scale: float | None) -> dict[str, float]:
+    """Term → weight, or → whole impact where there is one."""
+    if scale is None:
+        return {terms[index]: round(float(value), 6) for index, value in zip(indices.tolist(), data, strict=True)}
+    impacts = np.rint(data * scale).astype(int).tolist()
+    return {terms[index]: impact for index, impact in zip(indices.tolist(), impacts, strict=True) if impact > 0}
+
+
+def _write_ciff(path: Path, encoded: Encoding, terms: list[str], scale: float) -> None:
+    """By way of an inverted index, whose posting lists are already in order."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        index = SparseIndex()
+        build(index, encoded, Path(name))
+        index.load(Path(name))
+        lengths = np.zeros(len(encoded), np.int64)
+        counts = np.zeros(encoded.dim, np.int64)
+        for term in range(encoded.dim):
+            rows, impacts = _impacts(index, term, scale)
+            counts[term] = len(rows)
+            np.add.at(lengths, rows, impacts)
+
+        def postings() -> Iterator[tuple[str, list[int], list[int]]]:
+            for term in sorted(np.flatnonzero(counts).tolist(), key=lambda term: terms[term]):
+                rows, impacts = _impacts(index, term, scale)
+                yield terms[term], rows.tolist(), impacts.tolist()
+
+        write_ciff(
+            path,
+            postings(),
+            zip(encoded.ids, lengths.tolist(), strict=True),
+            lists=int((counts > 0).sum()),
+            count=len(encoded),
+            total=int(lengths.sum()),
+            description=f"irexp, weights times {scale:g}",
+        )
+
+
+def _impacts(index: SparseIndex, term: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    rows, weights = index.postings(term)
+    impacts = np.rint(weights * scale).astype(np.int64)
+    return rows[impacts > 0], impacts[impacts > 0]
+
+
+def _write_lines(path: Path, lines: Iterator[str]) -> None:
+    with path.open("w", encoding="utf8") as file:
+        for line in lines:
+            file.write(line + "\n")

@@ -1,0 +1,121 @@
+"""A sparse encoding for other engines, read back by another route; and settings tried on development queries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from irexp.index.ciff import _messages
+from irexp.index.shards import Encoding
+from irexp.stage.chain import run_chain
+from irexp.stage.tune import combinations, tune
+from irexp.types import UserError
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    """An untrained sparse model on three documents."""
+    folder = tmp_path / "toys"
+    (folder / "qrels").mkdir(parents=True)
+    rows = [json.dumps({"_id": f"d {number}", "text": text}) for number, text in enumerate(["a cup", "trees", "songs"])]
+    (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "queries.jsonl").write_text('{"_id": "q0", "text": "make cups"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td 0\t1\n")
+    paths = [f"dataset.path={folder}", f"paths.artifacts={tmp_path / 'artifacts'}"]
+    return ["model=splade", "training=none", "dataset=local", *paths, "machine.progress=false"]
+
+
+def exported(compose: Compose, settings: list[str], format: str, folder: Path) -> tuple[Path, Any]:
+    """The files of a format, and the documents' weights."""
+    options = [f"stage.export.format={format}", f"stage.export.folder={folder}"]
+    config = compose(*settings, "stage=[encode,export]", *options)
+    outcomes = {outcome.stage: outcome for outcome in run_chain(config, ["fit", "encode"], [])}
+    call = instantiate(config.stage.export, _convert_="object")
+    call(Path(str(outcomes["encode"].path)), str(outcomes["fit"].path))
+    (weights,) = Encoding(Path(str(outcomes["encode"].path))).batches()
+    assert isinstance(weights, scipy.sparse.csr_array)
+    return folder, weights
+
+
+def test_lines_for_anserini_and_seismic_hold_the_weights(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Whole impacts for one, weights for the other; a query is its terms as often as their impacts."""
+    folder, weights = exported(compose, settings, "anserini", tmp_path / "anserini")
+    lines = [json.loads(line) for line in (folder / "docs.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["d 0", "d 1", "d 2"]
+    for row, line in enumerate(lines):
+        impacts = np.rint(weights[[row]].data * 100)
+        assert sorted(line["vector"].values()) == sorted(impacts[impacts > 0].tolist())
+    query_id, terms = (folder / "queries.tsv").read_text().rstrip("\n").split("\t")
+    assert query_id == "q0" and len(terms.split(" ")) > 3
+    folder, _ = exported(compose, settings, "seismic", tmp_path / "seismic")
+    lines = [json.loads(line) for line in (folder / "docs.jsonl").read_text().splitlines()]
+    assert sorted(lines[1]["vector"].values()) == pytest.approx(sorted(weights[[1]].data.tolist()), abs=1e-5)
+    assert json.loads((folder / "queries.jsonl").read_text())["content"] == "make cups"
+
+
+def test_a_common_index_file_holds_the_impacts(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Read message by message; ciff-toolkit 0.2.2 read a file of it, too (5,389 documents, by hand)."""
+    from google.protobuf.internal.decoder import _DecodeVarint32
+
+    folder, weights = exported(compose, settings, "ciff", tmp_path / "ciff")
+    data, position, messages = (folder / "index.ciff").read_bytes(), 0, _messages()
+
+    def get(name: str) -> Any:
+        nonlocal position
+        size, position = _DecodeVarint32(data, position)
+        message = messages[name].FromString(data[position : position + size])
+        position += size
+        return message
+
+    header = get("Header")
+    assert (header.version, header.num_docs) == (1, 3)
+    found: list[list[int]] = [[], [], []]
+    terms = []
+    for _ in range(header.num_postings_lists):
+        postings = get("PostingsList")
+        terms.append(postings.term)
+        rows = np.cumsum([posting.docid for posting in postings.postings])
+        assert postings.df == len(rows) and postings.cf == sum(posting.tf for posting in postings.postings)
+        for row, posting in zip(rows, postings.postings, strict=True):
+            found[row].append(posting.tf)
+    assert terms == sorted(terms)
+    for row in range(3):
+        impacts = np.rint(weights[[row]].data * 100)
+        assert sorted(found[row]) == sorted(impacts[impacts > 0].tolist())
+        record = get("DocRecord")
+        assert (record.docid, record.collection_docid, record.doclength) == (row, f"d {row}", sum(found[row]))
+    assert position == len(data)
+
+
+def test_other_vectors_are_not_exported(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """A dense encoding has no terms."""
+    with pytest.raises(UserError, match="writes sparse vectors, and .* holds dense ones"):
+        exported(compose, ["model=sbert", *settings[1:]], "ciff", tmp_path / "dense")
+
+
+def test_the_best_of_all_combinations_is_found(tmp_path: Path) -> None:
+    """Each is measured once; the first of equal ones wins; what is not measured is named."""
+    seen = []
+
+    def measured(changes: list[str]) -> dict[str, float]:
+        seen.append(changes)
+        return {"nDCG@10": {"a=1": 0.2, "a=2": 0.7}[changes[0]]}
+
+    best = tune(tmp_path, measured, sweep=["a=1,2", "b=3,4"], measure="nDCG@10")
+    assert best == ["a=2", "b=3"]
+    assert seen == combinations(["a=1,2", "b=3,4"])
+    assert "| a=2 b=4 | 0.7000 |" in (tmp_path / "tune.md").read_text()
+    with pytest.raises(UserError, match="RR is not measured; there are nDCG@10"):
+        tune(tmp_path, measured, sweep=["a=1"], measure="RR")
+    with pytest.raises(UserError, match="names no values"):
+        combinations(["index.k1"])

@@ -43,7 +43,7 @@ def write_ciff(
         total: the sum of all impacts.
         description: what it is.
     """
-    from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
+    from google.protobuf.internal.encoder import _VarintBytes
 
     messages = _messages()
     with path.open("wb") as file:

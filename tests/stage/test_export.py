@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> list[str]:
 def exported(compose: Compose, settings: list[str], format: str, folder: Path) -> tuple[Path, Any]:
     """The files of a format, and the documents' weights."""
     options = [f"stage.export.format={format}", f"stage.export.folder={folder}"]
-    config = compose(*settings, "stage=[encode,export]", *options)
+    config = compose(*settings, "stage=[fit,encode,export]", *options)
     outcomes = {outcome.stage: outcome for outcome in run_chain(config, ["fit", "encode"], [])}
     call = instantiate(config.stage.export, _convert_="object")
     call(Path(str(outcomes["encode"].path)), str(outcomes["fit"].path))
@@ -99,7 +99,7 @@ def test_a_common_index_file_holds_the_impacts(compose: Compose, settings: list[
 
 def test_other_vectors_are_not_exported(compose: Compose, settings: list[str], tmp_path: Path) -> None:
     """A dense encoding has no terms."""
-    with pytest.raises(UserError, match="writes sparse vectors, and .* holds dense ones"):
+    with pytest.raises(UserError, match=r"writes sparse vectors, and .* holds dense ones"):
         exported(compose, ["model=sbert", *settings[1:]], "ciff", tmp_path / "dense")
 
 

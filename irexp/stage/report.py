@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Overrides that say where and what to run, not what the row is.
 _NOT_IN_LABEL = (
     *("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation"),
-    "training=none",  # said in words
+    *("training=none", "re_rank=", "re_rank.candidates", "fuse"),  # said in words
 )
 
 

@@ -20,7 +20,7 @@ from irexp.types import UserError
 from tests import tiny
 
 CONF = Path(__file__).parents[2] / "conf"
-FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "bm25")
+FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem not in ("bm25", "fusion"))
 
 Compose = Callable[..., DictConfig]
 
@@ -161,7 +161,7 @@ KEYS = [
     (path.stem, key)
     for path in sorted((CONF / "model").glob("*.yaml"))
     for key in (OmegaConf.to_container(OmegaConf.load(path)).get("model") or {})  # type: ignore[union-attr]
-    if path.stem != "bm25" and not str(key).startswith("_")
+    if path.stem not in ("bm25", "fusion") and not str(key).startswith("_")
 ]
 
 

@@ -160,10 +160,7 @@ class Faiss(Index):
             (folder / f"{_TRAINED}.partial").rename(folder / _TRAINED)
 
     def _train(self, sample_NH: Any) -> None:
-        faiss = import_faiss()
-        ivf = faiss.try_extract_index_ivf(self._index)
-        learned = [] if ivf is None else [ivf.cp, *([ivf.pq.cp] if hasattr(ivf, "pq") else [])]
-        for parameters in learned:
+        for parameters in _learning(self._index):
             parameters.min_points_per_centroid = 1  # whether there are enough was checked, in words
             parameters.max_points_per_centroid = max(_ENOUGH, (self._sample or 0) // 256)
         self._index.train(np.ascontiguousarray(sample_NH))
@@ -266,6 +263,14 @@ def _make(factory: str, dim: int) -> Any:
     except RuntimeError as error:
         reason = str(error).rpartition("Error: ")[2] or str(error)
         raise UserError(f"index.factory={factory}: faiss makes no such index of {dim} dimensions ({reason})") from error
+
+
+def _learning(index: Any) -> list[Any]:
+    """The parameters of every k-means in an index: of clusters, of codes, and of what it is wrapped in."""
+    index = import_faiss().downcast_index(index)
+    inner = [getattr(index, name) for name in ("base_index", "index") if getattr(index, name, None) is not None]
+    own = [owner.cp for owner in (index, getattr(index, "pq", None)) if hasattr(owner, "cp")]
+    return own + [parameters for wrapped in inner for parameters in _learning(wrapped)]
 
 
 def _needed(factory: str) -> tuple[int, str]:

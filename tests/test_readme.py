@@ -165,3 +165,10 @@ def test_the_python_example_runs() -> None:
     scores = eval(last, namespace)
     assert scores.shape == (2,)
     assert scores[0] > scores[1]
+
+
+def test_every_engine_is_in_the_table() -> None:
+    """Each option of conf/index has its line, and no line is of an engine that is not there."""
+    table = README.partition("<!-- engines:begin -->")[2].partition("<!-- engines:end -->")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "conf" / "index").glob("*.yaml"))

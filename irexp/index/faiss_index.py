@@ -269,7 +269,8 @@ def _learning(index: Any) -> list[Any]:
     """The parameters of every k-means in an index: of clusters, of codes, and of what it is wrapped in."""
     index = import_faiss().downcast_index(index)
     inner = [getattr(index, name) for name in ("base_index", "index") if getattr(index, name, None) is not None]
-    own = [owner.cp for owner in (index, getattr(index, "pq", None)) if hasattr(owner, "cp")]
+    owners: list[Any] = [index, getattr(index, "pq", None)]
+    own = [owner.cp for owner in owners if hasattr(owner, "cp")]
     return own + [parameters for wrapped in inner for parameters in _learning(wrapped)]
 
 

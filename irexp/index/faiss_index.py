@@ -160,7 +160,10 @@ class Faiss(Index):
             (folder / f"{_TRAINED}.partial").rename(folder / _TRAINED)
 
     def _train(self, sample_NH: Any) -> None:
-        for parameters in _learning(self._index):
+        for part in _parts(self._index):
+            if hasattr(part, "do_polysemous_training"):
+                part.do_polysemous_training = False  # minutes for a way of searching that is not used here
+        for parameters in [part.cp for part in _parts(self._index) if hasattr(part, "cp")]:
             parameters.min_points_per_centroid = 1  # whether there are enough was checked, in words
             parameters.max_points_per_centroid = max(_ENOUGH, (self._sample or 0) // 256)
         self._index.train(np.ascontiguousarray(sample_NH))
@@ -265,13 +268,12 @@ def _make(factory: str, dim: int) -> Any:
         raise UserError(f"index.factory={factory}: faiss makes no such index of {dim} dimensions ({reason})") from error
 
 
-def _learning(index: Any) -> list[Any]:
-    """The parameters of every k-means in an index: of clusters, of codes, and of what it is wrapped in."""
+def _parts(index: Any) -> list[Any]:
+    """An index, its product quantizer, and what it is wrapped around."""
     index = import_faiss().downcast_index(index)
     inner = [getattr(index, name) for name in ("base_index", "index") if getattr(index, name, None) is not None]
-    owners: list[Any] = [index, getattr(index, "pq", None)]
-    own = [owner.cp for owner in owners if hasattr(owner, "cp")]
-    return own + [parameters for wrapped in inner for parameters in _learning(wrapped)]
+    own = [index, *([index.pq] if hasattr(index, "pq") else [])]
+    return own + [part for wrapped in inner for part in _parts(wrapped)]
 
 
 def _needed(factory: str) -> tuple[int, str]:

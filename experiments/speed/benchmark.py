@@ -24,7 +24,7 @@ import torch
 
 from irexp.index.binary import Binary, BinarySearch
 from irexp.index.faiss_index import Faiss, FaissSearch, import_faiss
-from irexp.index.index import Index, build
+from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
 from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
@@ -191,7 +191,7 @@ def main(kind: str, sizes: list[int], wanted: list[str] | None) -> None:
                 (folder / "index").mkdir()
                 start_time = time.process_time()
                 index = make()
-                build(index, encoding, folder / "index")
+                index.build(encoding, folder / "index")
                 seconds = time.process_time() - start_time
                 index.load(folder / "index")
                 size = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file()) / rows

@@ -7,9 +7,11 @@ manifest is written. A lock per artifact lets one process make it while others w
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +26,9 @@ from irexp.types import UserError
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+
+#: The size in bytes up to which a file's checksum is compared whenever its artifact is used; `stage=verify` reads all.
+_READ = 2**26
 
 
 class MissingArtifactError(UserError):
@@ -53,7 +58,7 @@ class Store:
         """Whether the artifact is there, made from exactly these ingredients.
 
         Raises:
-            UserError: if a file of it was truncated or removed, or another artifact has the same digest.
+            UserError: if a file of it was changed, truncated or removed, or another artifact has the same digest.
         """
         folder = self._find(identity)
         if folder is None:
@@ -167,18 +172,39 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def damage(folder: Path, manifest: dict[str, Any], *, up_to: float = math.inf) -> list[str]:
+    """The files of an artifact that are not as they were written, each with what is wrong.
+
+    Args:
+        folder: the artifact.
+        manifest: its manifest.
+        up_to: the size in bytes of the files that are read and compared with their checksum; of others the size is.
+    """
+    found = []
     for name, entry in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            state = f"has {path.stat().st_size:,} bytes" if path.is_file() else "is not there"
-            raise UserError(
-                f"{path} {state}; the manifest says {entry['bytes']:,} bytes. The artifact is damaged: "
-                f"remove {folder} and run its stage again."
-            )
+        if not path.is_file():
+            found.append(f"{path} is not there")
+        elif (size := path.stat().st_size) != entry["bytes"]:
+            found.append(f"{path} has {size:,} bytes; the manifest says {entry['bytes']:,} bytes")
+        elif size <= up_to and _sha256(path) != entry["sha256"]:
+            found.append(f"{path} has another content than when it was written: its checksum differs")
+    return found
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    if found := damage(folder, manifest, up_to=_READ):
+        raise UserError(f"{found[0]}. The artifact is damaged: remove {folder} and run its stage again.")
 
 
 def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_of(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256_of(path: Path, _mtime: int, _size: int) -> str:
+    """Read once a process, unless the file changes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

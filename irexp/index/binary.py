@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from irexp.index.faiss_index import import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
@@ -37,7 +37,7 @@ class BinarySearch:
     candidates: int = 1000
 
 
-class Binary(Index):
+class Binary(StreamedIndex):
     """Signs for the first look, vectors for the second."""
 
     takes = "dense"

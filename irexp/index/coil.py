@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.top import top
 from irexp.index.vectors import TokenVectors, Vectors, count, dim
@@ -28,7 +28,7 @@ from irexp.types import UserError
 _COPIED = 2**18
 
 
-class CoilIndex(Index):
+class CoilIndex(StreamedIndex):
     """Every document; one without a common token has a score of zero."""
 
     takes = "tokens"

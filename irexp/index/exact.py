@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from irexp.index.compare import compare
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import merge
 from irexp.index.shards import Encoding
 from irexp.index.top import top
 from irexp.index.vectors import Representation, Vectors, count, dim, join
 
 
-class Exact(Index):
+class Exact(StreamedIndex):
     """Vectors of any kind; validation and tests search with it."""
 
     def __init__(self, takes: Representation) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
 from irexp.types import UserError
@@ -85,7 +85,7 @@ class FaissSearch:
     candidates: int | None = None
 
 
-class Faiss(Index):
+class Faiss(StreamedIndex):
     """One faiss index, by its factory string."""
 
     takes = "dense"

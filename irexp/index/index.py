@@ -1,4 +1,4 @@
-"""The interface of every search engine: begin, add vectors in batches, finish, load memory-mapped, search in batches.
+"""The interface of every search engine: build in batches, load memory-mapped, search in batches.
 
 An index sees vectors and row numbers, never a model and never a document id; `irexp.index.ranking` turns rows into ids.
 Similarity is always the inner product, or sums and maxima of it, the larger the better: a model whose similarity is
@@ -47,20 +47,14 @@ class Index(ABC):
         """
 
     @abstractmethod
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Take up a folder to build in, and learn from the vectors what has to be known before they are added.
+    def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
+        """Build from an encoding, in a folder, behind what a killed process left there.
 
-        Returns:
-            The documents that a killed process left in it.
+        Args:
+            encoding: what it is built from.
+            folder: where.
+            advance: told how many documents were added.
         """
-
-    @abstractmethod
-    def add(self, vectors: Vectors) -> None:
-        """Add a batch of document vectors, in fp32."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Complete what `load` needs."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
@@ -82,21 +76,33 @@ class Index(ABC):
         """
 
 
-def build(index: Index, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
-    """Build an index from an encoding, in a folder, behind what a killed process left there.
+class StreamedIndex(Index):
+    """An engine that is handed the vectors of a collection batch by batch."""
 
-    Args:
-        index: an engine.
-        encoding: what it is built from.
-        folder: where.
-        advance: told how many documents were added.
-    """
-    done = index.begin(encoding, folder)
-    advance(done)
-    for vectors in encoding.batches(start=done):
-        index.add(vectors)
-        advance(count(vectors))
-    index.finish()
+    @abstractmethod
+    def begin(self, encoding: Encoding, folder: Path) -> int:
+        """Take up a folder to build in, and learn from the vectors what has to be known before they are added.
+
+        Returns:
+            The documents that a killed process left in it.
+        """
+
+    @abstractmethod
+    def add(self, vectors: Vectors) -> None:
+        """Add a batch of document vectors, in fp32."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete what `load` needs."""
+
+    def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
+        """Add what a killed process had not added."""
+        done = self.begin(encoding, folder)
+        advance(done)
+        for vectors in encoding.batches(start=done):
+            self.add(vectors)
+            advance(count(vectors))
+        self.finish()
 
 
 def check_dim(queries: int, documents: int) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
@@ -50,7 +50,7 @@ class MaxSimSearch:
     candidates: int = 100
 
 
-class MaxSim(Index):
+class MaxSim(StreamedIndex):
     """Every document's tokens compared with every query's."""
 
     takes = "tokens"

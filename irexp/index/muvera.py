@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, merge, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
@@ -41,7 +41,7 @@ class MuveraSearch:
     rescored: int = 1000
 
 
-class Muvera(Index):
+class Muvera(StreamedIndex):
     """A dense index of one long vector a document, and the token vectors."""
 
     takes = "tokens"

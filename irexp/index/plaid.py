@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from irexp.index.faiss_index import import_faiss
 from irexp.index.growing import read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import rescore
 from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
@@ -64,7 +64,7 @@ class PlaidSearch:
     rescored: int = 0
 
 
-class Plaid(Index):
+class Plaid(StreamedIndex):
     """Centroids, residuals, and the vectors they stand for."""
 
     takes = "tokens"

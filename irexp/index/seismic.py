@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
@@ -45,7 +45,7 @@ class SeismicSearch:
     heap_factor: float = 0.9
 
 
-class Seismic(Index):
+class Seismic(StreamedIndex):
     """The authors' index, with documents by their row."""
 
     takes = "sparse"

@@ -8,6 +8,7 @@ Shapes: N documents, H embedding dimensions, T tokens of all documents.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -139,11 +140,19 @@ class Encoding:
         self.dim: int = summary["dim"]
         self.dtype: np.dtype[Any] = np.dtype(summary["dtype"])
         self._counts: list[int] = summary["shards"]
+        self._first: int = 0
+        self._last: int = sum(self._counts)
         prefixes = [folder / _name(number) for number in range(len(self._counts))]
         self._shards = [_open_shard(prefix) for prefix in prefixes]
         if [count(shard) for shard in self._shards] != self._counts:
             raise UserError(f"{folder} is damaged: its shards hold other documents than {SUMMARY} says; encode again")
         self.ids = IdList(prefixes)
+
+    def part(self, first: int, last: int) -> Encoding:
+        """The documents `first` to `last`, the latter not among them, as an encoding; `ids` stay those of all."""
+        part = copy.copy(self)
+        part._first, part._last = self._first + first, self._first + last
+        return part
 
     @property
     def has_token_ids(self) -> bool:
@@ -151,7 +160,7 @@ class Encoding:
         return isinstance(self._shards[0], TokenVectors) and self._shards[0].token_ids_T is not None
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return self._last - self._first
 
     def batches(self, size: int | None = None, *, start: int = 0) -> Iterator[Vectors]:
         """The vectors in order from document `start` on, in fp32, at most `size` documents at once.
@@ -162,8 +171,9 @@ class Encoding:
         for shard in self._shards:
             held = sum(array.size for array in _to_arrays(shard, None).values())
             rows = size or max(1, _BATCH_VALUES * count(shard) // max(1, held))
-            for first in range(max(0, start - before), count(shard), rows):
-                yield _as_floats(take(shard, slice(first, first + rows)))
+            end = min(count(shard), self._last - before)
+            for first in range(max(0, self._first + start - before), end, rows):
+                yield _as_floats(take(shard, slice(first, min(first + rows, end))))
             before += count(shard)
 
     def sample(self, size: int, *, seed: int) -> Vectors:
@@ -171,6 +181,7 @@ class Encoding:
         row_N = np.arange(len(self))
         if size < len(self):
             row_N = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
+        row_N += self._first
         parts, before = [], 0
         for shard in self._shards:
             inside_N = row_N[(row_N >= before) & (row_N < before + count(shard))] - before

@@ -20,7 +20,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
 from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
@@ -43,7 +43,7 @@ class SparseSearch:
     threshold: float = 0.0
 
 
-class SparseIndex(Index):
+class SparseIndex(StreamedIndex):
     """Every document that shares a term with the query; one without is no result."""
 
     takes = "sparse"

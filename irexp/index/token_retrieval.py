@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
@@ -42,7 +42,7 @@ class TokenSearch:
     rescored: int = 0
 
 
-class TokenRetrieval(Index):
+class TokenRetrieval(StreamedIndex):
     """A dense index of all tokens."""
 
     takes = "tokens"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.index import Index, Rows, Scores, check_dim
+from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
@@ -41,7 +41,7 @@ class TorchDenseSearch:
     candidates: int = 100
 
 
-class TorchDense(Index):
+class TorchDense(StreamedIndex):
     """Every vector compared with every query."""
 
     takes = "dense"

@@ -5,10 +5,13 @@ A stage whose artifact is there is left out; one that lacks what it needs says w
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +145,7 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     inputs = [find_artifact(config, needed) if needed != "negatives" or is_trained else None for needed in NEEDS[name]]
     log.info("%s: making %s", name, identity.name)
     start = time.perf_counter()
-    with store.making(identity, resumes=name in RESUMES) as making:
+    with _naming_a_full_disk(store.root), store.making(identity, resumes=name in RESUMES) as making:
         if making is not None:
             call = instantiate(config.stage[name], _convert_="object")
             further = {"logger": logger} if name == "fit" else {}
@@ -163,6 +166,20 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     if making is None:
         return _already_done(name, store.open(identity))
     return Outcome(name, "made", str(store.folder(identity)), round(seconds, 2), measures)
+
+
+@contextmanager
+def _naming_a_full_disk(root: Path) -> Iterator[None]:
+    """Say in words that there is no space; libraries raise it as various errors."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise UserError(
+            f"no space is left on the disk of {root.resolve()} ({error}); make some, or set paths.artifacts to another "
+            f"disk. The same command goes on where this one stopped."
+        ) from error
 
 
 def _left_out(config: DictConfig, name: str) -> str | None:

@@ -9,7 +9,6 @@ shards are the same as those of one.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -33,7 +31,7 @@ from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
 from irexp.model.model import Model
 from irexp.stage.index import check_engine
-from irexp.stage.machine import prepare
+from irexp.stage.machine import prepare, share_work
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -60,7 +58,7 @@ def encode(
         The number of documents.
     """
     device = prepare(machine)
-    encoder = open_encoder(checkpoint, model).to(device)
+    encoder = open_encoder(checkpoint, model)
     if isinstance(index, Index):
         check_engine(index, encoder.representation)
         index.check(documents.count(), encoder.embedding_dim)
@@ -68,12 +66,8 @@ def encode(
     done = writer.finished
     if done:
         log.info("going on behind %s documents that are encoded already", f"{done:,}")
-    processes = machine.devices * machine.num_nodes
     share = _Share(folder, encoder, documents, encoding, machine, first_shard=writer.shards, skip=done)
-    if processes == 1:
-        share.encode(device, rank=0, processes=1)
-    else:
-        _start(share, machine)
+    share_work(share.encode, machine, device)
     writer = ShardWriter(folder, dtype=encoding.dtype)
     if not writer.finished:
         raise UserError("the collection has no documents; look at dataset.documents")
@@ -93,8 +87,9 @@ class _Share:
     first_shard: int
     skip: int
 
-    def encode(self, device: torch.device, *, rank: int, processes: int) -> None:
+    def encode(self, device: torch.device, rank: int, processes: int) -> None:
         """Encode the windows of one process; which process has a window does not change its shard."""
+        self.encoder.to(device)
         total = self.documents.count()
         with tqdm(
             total=total if total is None or processes == 1 else total // processes,
@@ -109,27 +104,6 @@ class _Share:
             for number, (doc_ids, token_ids) in windows:
                 vectors = _encode_window(self.encoder, token_ids, self.encoding, self.machine, device, progress.update)
                 write_shard(self.folder, self.first_shard + number, doc_ids, vectors, dtype=self.encoding.dtype)
-
-
-def _start(share: _Share, machine: Machine) -> None:
-    """One process for each device, through Lightning."""
-    from lightning.fabric import Fabric
-
-    fabric = Fabric(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.num_nodes,
-        strategy="ddp_spawn" if machine.strategy == "auto" else machine.strategy,
-    )
-    share.encoder.to("cpu")
-    fabric.launch(partial(_encode_in_process, share=share))
-
-
-def _encode_in_process(fabric: Any, share: _Share) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) // fabric.world_size))
-    share.encoder.to(fabric.device)
-    share.encode(fabric.device, rank=fabric.global_rank, processes=fabric.world_size)
-    fabric.barrier()
 
 
 def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:

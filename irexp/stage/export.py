@@ -25,7 +25,6 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
 from irexp.index.ciff import write_ciff
-from irexp.index.index import build
 from irexp.index.shards import Encoding
 from irexp.index.sparse import SparseIndex
 from irexp.model.model import Model
@@ -123,7 +122,7 @@ def _write_ciff(path: Path, encoded: Encoding, terms: list[str], scale: float) -
     """By way of an inverted index, whose posting lists are already in order."""
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         index = SparseIndex()
-        build(index, encoded, Path(name))
+        index.build(encoded, Path(name))
         index.load(Path(name))
         lengths = np.zeros(len(encoded), np.int64)
         counts = np.zeros(encoded.dim, np.int64)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -10,11 +13,15 @@ from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.index.bm25 import BM25Index
 from irexp.index.ids import IdList
-from irexp.index.index import Index, build
+from irexp.index.index import Index
+from irexp.index.sharded import Sharded
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Representation
-from irexp.stage.machine import prepare
+from irexp.stage.machine import prepare, share_work
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 #: The prefix of the files that hold the document ids of an index, in the order of its rows.
 IDS = "ids"
@@ -33,7 +40,7 @@ def index(
     Returns:
         The number of documents.
     """
-    prepare(machine)
+    device = prepare(machine)
     if isinstance(index, BM25Index):
         index.build(documents, count=documents.count())
         index.save(folder)
@@ -41,10 +48,40 @@ def index(
     assert encoding is not None, "an index of vectors is made from an encoding"
     encoded = Encoding(encoding)
     check_engine(index, encoded.representation)
-    with tqdm(total=len(encoded), unit=" documents", desc="index", disable=not machine.progress) as progress:
-        build(index, encoded, folder, progress.update)
+    if isinstance(index, Sharded):
+        share_work(
+            partial(_build_parts, index=index, encoding=encoding, folder=folder, machine=machine), machine, device
+        )
+    else:
+        _build(index.build, encoded, folder, machine)
     IdList.write(folder / IDS, encoded.ids)
     return {"documents": float(len(encoded))}
+
+
+def _build_parts(
+    device: torch.device, rank: int, processes: int, *, index: Sharded, encoding: Path, folder: Path, machine: Machine
+) -> None:
+    """Build the parts of one process."""
+    build = partial(index.build, rank=rank, processes=processes)
+    _build(build, Encoding(encoding), folder, machine, rank=rank, processes=processes)
+
+
+def _build(
+    build: Callable[..., None],
+    encoding: Encoding,
+    folder: Path,
+    machine: Machine,
+    *,
+    rank: int = 0,
+    processes: int = 1,
+) -> None:
+    with tqdm(
+        total=len(encoding) // processes,
+        unit=" documents",
+        desc="index" if processes == 1 else f"index (one of {processes} processes)",
+        disable=not machine.progress or rank > 0,
+    ) as progress:
+        build(encoding, folder, progress.update)
 
 
 def check_engine(index: Index, representation: Representation) -> None:

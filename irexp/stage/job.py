@@ -24,7 +24,7 @@ from irexp.artifact.candidates import candidate_config, fused_configs, is_tuned
 from irexp.artifact.identity import identify, is_fusing
 from irexp.artifact.store import Store
 from irexp.config.check import check
-from irexp.stage.chain import SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
+from irexp.stage.chain import MAKES, SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
 from irexp.stage.fuse import check_fuse
 from irexp.stage.tune import STAGES
 from irexp.types import UserError
@@ -82,7 +82,7 @@ def run_job(config: DictConfig) -> None:
 
 def run_stages(config: DictConfig, job: Job, output: Path) -> None:
     """Run the baselines of an experiment, if it ends with a table, and then its own stages."""
-    names = [str(name) for name in config.stage if name not in ("report", "push", "tune", "export")]
+    names = [str(name) for name in config.stage if str(name) in MAKES]
     ends_with_table = "report" in config.stage
     if "re_rank" in names and "search" not in names and config.re_rank.candidates is None:
         raise UserError(
@@ -100,6 +100,8 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
         log.info("experiment: %s", " ".join(job.overrides) or "the embedded default")
     _make_candidates(config, names)
     with _tracker(config, output) as tracker:
+        if "verify" in config.stage:
+            instantiate(config.stage.verify, _convert_="object")()
         for outcome in run_chain(config, names, job.overrides, tracker):
             job.stages.append(outcome)
             job.save(output)

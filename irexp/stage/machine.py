@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from irexp.config.schema import Machine
 
 if TYPE_CHECKING:
     import torch
+
+#: What a process does: with its device, its rank, and the number of processes.
+Work = Callable[["torch.device", int, int], object]
 
 
 def prepare(machine: Machine) -> torch.device:
@@ -30,3 +35,27 @@ def prepare(machine: Machine) -> torch.device:
     if machine.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def share_work(work: Work, machine: Machine, device: torch.device) -> None:
+    """Do what several devices share: here if there is one, else in a process for each, through Lightning."""
+    if machine.devices * machine.num_nodes == 1:
+        work(device, 0, 1)
+        return
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy="ddp_spawn" if machine.strategy == "auto" else machine.strategy,
+    )
+    fabric.launch(partial(_in_process, work=work))
+
+
+def _in_process(fabric: Any, work: Work) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // fabric.world_size))
+    work(fabric.device, fabric.global_rank, fabric.world_size)
+    fabric.barrier()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from irexp.artifact.identity import Identity, digest_of
-from irexp.artifact.store import Store, differences, flatten, read_manifest
+from irexp.artifact.store import Store, damage, differences, flatten, read_manifest
 from irexp.types import UserError
 
 
@@ -62,6 +62,20 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     (store.open(identity) / "file").unlink()
     with pytest.raises(UserError, match="is not there"):
         store.has(identity)
+
+
+def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file is compared with its checksum whenever it is used; a large one when all of it is asked for."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity, "long content")
+    folder = store.open(identity)
+    assert store.has(identity) and damage(folder, read_manifest(folder)) == []
+    (folder / "file").write_text("long c0ntent")
+    with pytest.raises(UserError, match="file has another content than when it was written"):
+        store.has(identity)
+    monkeypatch.setattr("irexp.artifact.store._READ", 3)
+    assert store.has(identity)
+    assert len(damage(folder, read_manifest(folder))) == 1
 
 
 def test_the_same_digest_by_accident_is_an_error(tmp_path: Path) -> None:

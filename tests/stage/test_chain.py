@@ -21,6 +21,7 @@ from irexp.index.shards import Encoding
 from irexp.stage.chain import Outcome, run_chain
 from irexp.stage.job import compose_overrides
 from irexp.stage.report import report
+from irexp.stage.verify import verify
 from irexp.types import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -319,18 +320,48 @@ def test_the_cost_of_a_search_is_measured_and_reported(
     assert (tmp_path / "output" / "table.speed.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_two_processes_make_the_encoding_of_one(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """Each encodes every second window; file by file the artifact is the same."""
-    base = settings(tmp_path, collection, "machine.shard_size=5", "machine.accelerator=cpu")
-    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], ["fit", "encode"])
-    together = run(compose, [*base, "machine.devices=2"], ["fit", "encode"])
-    files = [
-        {
-            path.name: path.read_bytes()
-            for path in Path(str(outcomes["encode"].path)).iterdir()
-            if path.suffix != ".json"
-        }
-        for outcomes in (alone, together)
-    ]
-    assert len(files[0]) >= 9  # three shards
-    assert files[0] == files[1]
+def test_a_full_disk_is_named_and_the_same_command_goes_on(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A device that is always full stands where the vectors are to be written."""
+    base = settings(tmp_path, collection, "index=torch_dense")
+    run(compose, base, ["fit", "encode"])
+    partial = tmp_path / "artifacts" / compose(*base).artifact.index.replace("index/", "index/.partial-")
+    partial.mkdir(parents=True)
+    (partial / "vectors.bin").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="no space is left on the disk of"):
+        run(compose, base, ["index"])
+    (partial / "vectors.bin").unlink()
+    assert run(compose, base, ["index"])["index"].status == "made"
+
+
+def test_every_artifact_is_read_again(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """One byte in one of all artifacts."""
+    base = settings(tmp_path, collection)
+    made = run(compose, base)
+    config = compose(*base)
+    verify(artifacts=config.paths.artifacts, machine=config.machine)
+    (vectors,) = Path(str(made["encode"].path)).glob("*.vectors.npy")
+    content = bytearray(vectors.read_bytes())
+    content[-1] ^= 1
+    vectors.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{vectors.name} has another content"):
+        verify(artifacts=config.paths.artifacts, machine=config.machine)
+
+
+def test_two_processes_make_the_encoding_and_the_index_of_one(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Each takes every second window, and every second part; file by file the artifacts are the same."""
+    base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
+    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], ["fit", "encode", "index"])
+    together = run(compose, [*base, "machine.devices=2"], ["fit", "encode", "index"])
+    for stage, least in (("encode", 9), ("index", 5)):  # three shards of three files, three parts and the ids
+        one, two = (
+            {
+                str(path.relative_to(str(outcomes[stage].path))): path.read_bytes()
+                for path in Path(str(outcomes[stage].path)).rglob("*")
+                if path.is_file() and path.suffix != ".json"
+            }
+            for outcomes in (alone, together)
+        )
+        assert len(one) >= least
+        assert one == two

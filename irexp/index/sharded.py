@@ -1,0 +1,106 @@
+"""Parts of a collection, each with an index of its own, searched as one: built side by side by several processes.
+
+    the best K of all = the best K of the parts' best K
+
+The parts are runs of consecutive documents, as many of them whatever builds them, so that two processes make the
+index of one; on several GPUs they are spread. The merged results of an exact engine are exact.
+
+Shapes: N documents, K results per query.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from irexp.index.index import Index, Rows, Scores
+from irexp.index.rescore import merge
+from irexp.index.shards import Encoding
+from irexp.index.vectors import Vectors
+from irexp.types import UserError
+
+
+class Sharded(Index):
+    """Several indexes of one engine, over consecutive documents."""
+
+    def __init__(self, engine: Index, *, parts: int = 4) -> None:
+        """An empty index.
+
+        Args:
+            engine: what each part is.
+            parts: how many there are.
+        """
+        if parts < 1:
+            raise UserError(f"index.parts={parts}: there is at least one")
+        self.takes = engine.takes
+        self._engines = [copy.deepcopy(engine) for _ in range(parts)]
+
+    def check(self, count: int | None, dim: int) -> None:
+        """What the engine needs, for the smallest part."""
+        parts = len(self._engines)
+        if count is not None and count < parts:
+            raise UserError(f"index.parts={parts}: the collection has {count} documents; take fewer parts")
+        self._engines[0].check(None if count is None else count // parts, dim)
+
+    def build(
+        self,
+        encoding: Encoding,
+        folder: Path,
+        advance: Callable[[int], object] = abs,
+        *,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        """Build the parts that a killed process has not finished.
+
+        Args:
+            encoding: what they are built from.
+            folder: where.
+            advance: told how many documents were added.
+            rank: of this process.
+            processes: how many share the work; each builds every so manieth part.
+        """
+        self.check(len(encoding), encoding.dim)
+        ends = [len(encoding) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
+        for number in range(rank, len(self._engines), processes):
+            documents = encoding.part(ends[number - 1] if number else 0, ends[number])
+            if _part(folder, number).is_dir():
+                advance(len(documents))
+                continue
+            partial = folder / f"partial-{number:03}"
+            partial.mkdir(exist_ok=True)
+            self._engines[number].build(documents, partial, advance)
+            partial.rename(_part(folder, number))
+
+    def load(self, folder: Path) -> None:
+        """Take all parts."""
+        for number, engine in enumerate(self._engines):
+            if not _part(folder, number).is_dir():
+                raise UserError(f"{_part(folder, number)} is not there: this index was not made by index=sharded")
+            engine.load(_part(folder, number))
+
+    def to(self, device: torch.device) -> None:
+        """Spread the parts over the GPUs, if there are any."""
+        devices = torch.cuda.device_count() if device.type == "cuda" else 1
+        for number, engine in enumerate(self._engines):
+            engine.to(torch.device("cuda", number % devices) if device.type == "cuda" else device)
+
+    def __len__(self) -> int:
+        return sum(len(engine) for engine in self._engines)
+
+    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query among those that the parts find."""
+        parts, first = [], 0
+        for engine in self._engines:
+            score_BK, row_BK = engine.search(queries, depth)
+            parts.append((score_BK, np.where(row_BK < 0, -1, row_BK + first)))
+            first += len(engine)
+        return merge(parts, min(depth, first))
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:03}"

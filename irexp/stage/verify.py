@@ -1,0 +1,34 @@
+"""The stage that reads every artifact again and compares it with the checksums of its manifest."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tqdm import tqdm
+
+from irexp.artifact.identity import MADE_FROM
+from irexp.artifact.store import Store, damage, read_manifest
+from irexp.config.schema import Machine
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+def verify(*, artifacts: str, machine: Machine) -> None:
+    """Read all artifacts below `artifacts`.
+
+    Raises:
+        UserError: naming every file that is not as it was written.
+    """
+    store = Store(Path(artifacts))
+    folders = [folder for kind in MADE_FROM for folder in store.all(kind)]
+    found, size = [], 0
+    for folder in tqdm(folders, unit=" artifacts", desc="verify", disable=not machine.progress):
+        manifest = read_manifest(folder)
+        found += damage(folder, manifest)
+        size += sum(entry["bytes"] for entry in manifest["files"].values())
+    if found:
+        lines = "\n".join(f"    {line}" for line in found)
+        raise UserError(f"damaged; remove the folders and run their stages again:\n{lines}")
+    log.info("verify: %d artifacts, %s bytes, are as they were written", len(folders), f"{size:,}")

@@ -1,0 +1,155 @@
+"""Every engine for the tests, small vectors of each kind, and the naive engine to stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from irexp.index.binary import Binary, BinarySearch
+from irexp.index.coil import CoilIndex
+from irexp.index.exact import Exact
+from irexp.index.faiss_index import Faiss, FaissSearch
+from irexp.index.index import Index
+from irexp.index.maxsim import MaxSim, MaxSimSearch
+from irexp.index.muvera import Muvera, MuveraSearch
+from irexp.index.plaid import Plaid, PlaidSearch
+from irexp.index.seismic import Seismic, SeismicSearch
+from irexp.index.sharded import Sharded
+from irexp.index.shards import Encoding, ShardWriter
+from irexp.index.sparse import SparseIndex, SparseSearch
+from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
+from irexp.index.torch_dense import TorchDense, TorchDenseSearch
+from irexp.index.vectors import Representation, TokenVectors, Vectors, count, take
+
+COUNT = 300
+IDS = [f"document {number % 7}\u00a0{number}" for number in range(COUNT)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An engine as it is asked to look at everything, and as it is asked to look at little."""
+
+    kind: Representation
+    whole: Callable[[], Index]
+    little: Callable[[], Index]
+    with_ids: bool = False
+
+
+def faiss(factory: str, **search: int) -> Callable[[], Index]:
+    """One of faiss's indexes, small enough for the tests' vectors."""
+    return lambda: Faiss(factory, lists=8, codes=2, search=FaissSearch(**search))
+
+
+ALL_TOKENS = 10**4
+
+ENGINES = {
+    "faiss_flat": Case("dense", faiss("Flat"), faiss("Flat")),
+    "faiss_ivf": Case("dense", faiss("IVF{lists},Flat", probes=8), faiss("IVF{lists},Flat", probes=1)),
+    "faiss_ivf_pq": Case(
+        "dense",
+        faiss("IVF{lists},PQ{codes}x4,RFlat", probes=8, candidates=10**6),
+        faiss("IVF{lists},PQ{codes}x4,RFlat", probes=1, candidates=20),
+    ),
+    "faiss_hnsw": Case("dense", faiss("HNSW32,Flat", ef=COUNT), faiss("HNSW32,Flat", ef=4)),
+    "faiss_sq": Case(
+        "dense", faiss("SQ8,RFlat", candidates=10**6), lambda: Faiss("SQ8,RFlat", search=FaissSearch(candidates=1))
+    ),
+    "torch_dense": Case("dense", TorchDense, TorchDense),
+    "torch_dense_bfloat16": Case(
+        "dense",
+        lambda: TorchDense("bfloat16", search=TorchDenseSearch(COUNT)),
+        lambda: TorchDense("bfloat16", search=TorchDenseSearch(1)),
+    ),
+    "binary": Case("dense", lambda: Binary(search=BinarySearch(COUNT)), lambda: Binary(search=BinarySearch(10))),
+    "sparse": Case("sparse", SparseIndex, lambda: SparseIndex("uint8", terms=3, search=SparseSearch(terms=2))),
+    "seismic": Case(
+        "sparse",
+        lambda: Seismic(postings=COUNT, summary_energy=1.0, search=SeismicSearch(terms=100, heap_factor=0.0)),
+        lambda: Seismic(postings=20, search=SeismicSearch(terms=2)),
+    ),
+    "maxsim": Case("tokens", MaxSim, lambda: MaxSim(pool_factor=2)),
+    "maxsim_bfloat16": Case(
+        "tokens",
+        lambda: MaxSim("bfloat16", search=MaxSimSearch(COUNT)),
+        lambda: MaxSim("bfloat16", search=MaxSimSearch(1)),
+    ),
+    "coil": Case("tokens", CoilIndex, CoilIndex, with_ids=True),
+    "plaid": Case(
+        "tokens",
+        lambda: Plaid(2, centroids=16, search=PlaidSearch(16, None, 4 * COUNT, COUNT)),
+        lambda: Plaid(1, centroids=16, pool_factor=2, search=PlaidSearch(1, 0.4, 40, 0)),
+    ),
+    "xtr": Case(
+        "tokens",
+        lambda: TokenRetrieval(Faiss("Flat"), search=TokenSearch(ALL_TOKENS)),
+        lambda: TokenRetrieval(
+            Faiss("IVF{lists},Flat", lists=8, search=FaissSearch(probes=2)), pool_factor=2, search=TokenSearch(20)
+        ),
+    ),
+    "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT)),
+    "sharded_tokens": Case(
+        "tokens",
+        lambda: Sharded(Plaid(2, centroids=16, search=PlaidSearch(16, None, 4 * COUNT, COUNT)), parts=2),
+        lambda: Sharded(MaxSim(pool_factor=2)),
+    ),
+    "muvera": Case(
+        "tokens",
+        lambda: Muvera(Faiss("Flat"), repetitions=2, signs=2, search=MuveraSearch(COUNT)),
+        lambda: Muvera(Faiss("SQ8"), repetitions=2, signs=2, block_dim=2, search=MuveraSearch(0)),
+    ),
+}
+
+
+def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vectors:
+    """Random vectors of whole halves, so that ties are exact; some without a value or a token."""
+    generator = np.random.default_rng(seed)
+    low = {"both": -3, "positive": 1, "negative": -4}[signs]
+    high = {"both": 4, "positive": 4, "negative": 0}[signs]
+    if case.kind == "dense":
+        return (generator.integers(low, high, size=(rows, 8)) / 2).astype(np.float32)
+    if case.kind == "sparse":
+        values = generator.integers(0, 6, size=(rows, 12)).astype(np.float32) / 2
+        values[values < 2] = 0
+        values[1::50] = 0
+        return scipy.sparse.csr_array(values)
+    lengths = generator.integers(1, 6, size=rows)
+    if not case.with_ids:
+        lengths[1::50] = 0
+    vectors = (generator.integers(low, high, size=(lengths.sum(), 8)) / 2).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = generator.integers(0, 4, size=lengths.sum()).astype(np.int32)
+    if case.with_ids:
+        ids[starts[:-1]] = -1
+    return TokenVectors(vectors, starts, ids if case.with_ids else None)
+
+
+def encode(folder: Path, vectors: Vectors, *, shards: int = 3) -> Encoding:
+    """The vectors on disk."""
+    folder.mkdir()
+    writer = ShardWriter(folder, dtype="float32")
+    for rows in np.array_split(np.arange(count(vectors)), shards):
+        if len(rows):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            writer.write([f"d{row}" for row in rows], take(vectors, part))
+    writer.close()
+    return Encoding(folder)
+
+
+def built(index: Index, encoding: Encoding, folder: Path) -> Index:
+    """An engine over an encoding, from disk."""
+    folder.mkdir()
+    index.build(encoding, folder)
+    index.load(folder)
+    assert len(index) == len(encoding)
+    return index
+
+
+def exact(case: Case, documents: Vectors) -> Index:
+    """The naive engine."""
+    index = Exact(case.kind)
+    index.add(documents)
+    return index

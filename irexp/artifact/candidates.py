@@ -22,6 +22,9 @@ Section = Literal["re_rank", "negatives"]
 #: What another experiment shares with the one at hand.
 _SHARED = ("seed", "dataset", "search", "encoding", "evaluation", "machine", "paths")
 
+#: The same where it is one of conf/experiment, which says everything that determines its run.
+_SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
+
 _CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -47,9 +50,16 @@ def candidate_config(config: DictConfig, section: Section) -> DictConfig:
 
 
 def fused_configs(config: DictConfig, *, dev: bool) -> list[DictConfig | str]:
-    """What is fused, on the test or the development queries: configurations of experiments, and runs from elsewhere."""
+    """What is fused, on the test or the development queries: configurations of experiments, and runs from elsewhere.
+
+    A run from elsewhere has its twin on the development queries in `fuse.dev_runs`, at the same place.
+    """
     topics = OmegaConf.select(config, "dataset.dev") if dev else None
-    return [entry if isinstance(entry, str) else other_config(config, entry, topics) for entry in config.fuse.runs]
+    given = config.fuse.dev_runs if dev and config.fuse.dev_runs is not None else config.fuse.runs
+    return [
+        str(twin) if isinstance(entry, str) else other_config(config, entry, topics)
+        for entry, twin in zip(config.fuse.runs, given, strict=True)
+    ]
 
 
 def fused_runs(config: DictConfig, *, dev: bool) -> list[str] | None:
@@ -67,24 +77,37 @@ def is_tuned(config: DictConfig) -> bool:
 def other_config(config: DictConfig, entry: Any, topics: Any) -> DictConfig:
     """The configuration of an experiment by its overrides, on this one's collection, with other queries if given."""
     overrides = [str(override) for override in entry]
-    other = copy.deepcopy(_compose(tuple(overrides)))
+    composed = compose_experiment(tuple(overrides))
+    other = copy.deepcopy(composed)
     OmegaConf.set_struct(other, False)
-    decided = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
-    for key in _SHARED:
-        if key not in decided and not (key == "dataset" and "experiment" in decided):
+    decided = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    for key in _SHARED_WITH_AN_EXPERIMENT if "experiment" in decided else _SHARED:
+        if key not in decided:
             other[key] = copy.deepcopy(config[key])
+    for key in decided:
+        if key.partition(".")[0] in _SHARED:  # a value of what is shared otherwise
+            OmegaConf.update(other, key, OmegaConf.select(composed, key), force_add=True)
     if topics is not None:
         other.dataset.test = copy.deepcopy(topics)
     return other
 
 
 @functools.cache
-def _compose(overrides: tuple[str, ...]) -> DictConfig:
-    """The composed configuration; it costs a third of a second."""
+def compose_experiment(overrides: tuple[str, ...]) -> DictConfig:
+    """The composed configuration; it costs a third of a second.
+
+    Raises:
+        UserError: if the overrides do not compose.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
 
-    if GlobalHydra.instance().is_initialized():
-        return compose("config", overrides=list(overrides))
-    with initialize_config_dir(str(_CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return compose("config", overrides=list(overrides))
+        with initialize_config_dir(str(_CONF), version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+    except HydraException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the overrides {' '.join(overrides)} compose no experiment: {reason}") from error

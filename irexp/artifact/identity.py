@@ -2,7 +2,7 @@
 
 An artifact is named after exactly the configuration that determines its content, and later identities contain earlier
 ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one checkpoint. `MADE_FROM` is the
-whole design; what is absent there (machine, paths, logger) moves no identity.
+whole design; what is absent there (paths, logger, and of the machine all that changes no result) moves no identity.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from irexp.artifact.content import content_digest, existing_file, hub_revision
+from irexp.artifact.provenance import processor
 
 #: What each kind is made from, as paths into the configuration. The path of another artifact stands for all that it
 #: is made from in turn. No ingredient may live under `stage`. What an engine is searched with, its `search` settings at
@@ -41,7 +42,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "index": ("artifact.encoding", "dataset.documents", "index"),
     "run": ("artifact.index", "index.search", "artifact.checkpoint", "model", "dataset.test", "search"),
     "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
-    "speed": ("artifact.run",),
+    "speed": ("artifact.run", "machine.accelerator", "machine.threads"),
 }
 
 #: What a run is made from when another one is re-ranked.
@@ -51,10 +52,19 @@ RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.doc
 FUSED = ("artifact.fused", "artifact.fused_dev", "dataset.test", "fuse")
 
 #: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
-CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 1, "run": 1, "measures": 1, "speed": 1}
+CONTENT_VERSION = {"checkpoint": 1, "encoding": 2, "index": 1, "run": 2, "measures": 1, "speed": 2}
 
-#: Keys that are for people or for Hydra and say nothing about content; runs of others enter by their digests.
-_NOT_CONTENT = {"name", "candidates", "runs", "_partial_", "_convert_", "_recursive_"}
+#: Keys that are for people or for Hydra and say nothing about content.
+_NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+
+#: What of an ingredient enters otherwise: runs of others by their digests, and how long a query is read with the
+#: checkpoint that learned it, or not at all, where documents are encoded.
+_ENTERS_ELSEWHERE = {
+    ("run", "re_rank"): ("candidates",),
+    ("checkpoint", "negatives"): ("candidates",),
+    ("run", "fuse"): ("runs", "dev_runs"),
+    ("encoding", "model"): ("query_length",),
+}
 
 _IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
 
@@ -84,7 +94,12 @@ def identify(config: DictConfig, kind: str) -> Identity:
         if path.startswith("artifact."):
             made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
         else:
-            made_from[path] = lineage[path] = canonical(_select(config, path), key=path)
+            value = _select(config, path)
+            if elsewhere := _ENTERS_ELSEWHERE.get((kind, path)):
+                value = {key: item for key, item in value.items() if key not in elsewhere}
+            made_from[path] = lineage[path] = canonical(value, key=path)
+    if kind == "speed":
+        made_from["processor"] = lineage["processor"] = processor()
     made_from = {path: value for path, value in made_from.items() if value not in (None, {})}
     lineage = {path: value for path, value in lineage.items() if value not in (None, {})}
     subject = f"{_for_people(config, 'model.name')}.{_for_people(config, 'dataset.name')}"

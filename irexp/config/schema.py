@@ -66,6 +66,7 @@ class Fuse:
     """Which runs are fused, if any, and how; conf/fuse."""
 
     runs: Any
+    dev_runs: Any
     method: str
     norm: str
     weights: Any

@@ -18,13 +18,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from irexp.evaluation.run_file import in_rank_order
-from irexp.types import Qrel, ScoredDoc
+from irexp.types import Qrel, ScoredDoc, UserError
 
 #: Query → document → score.
 Scores = dict[str, dict[str, float]]
 
 #: Stands in a run for a query that it does not answer, since ranx wants the same queries in all of them.
 _NOTHING = {"\n": 0.0}
+
+#: Measures that weights are tuned by, as they are written everywhere here, and as ranx names them.
+_RANX_NAMES = {"nDCG": "ndcg", "RR": "mrr", "AP": "map", "R": "recall", "P": "precision", "Success": "hit_rate"}
 
 METHODS = ("rrf", "sum", "mnz", "wsum")
 NORMS = ("min-max", "zmuv", "none")
@@ -93,6 +96,21 @@ def best_weights(runs: Sequence[Scores], qrels: Iterable[Qrel], *, norm: str, me
             show_progress=False,
         )
     return [round(float(weight), 6) for weight in best["weights"]]
+
+
+def ranx_measure(name: str) -> str:
+    """A measure as ranx names it.
+
+    >>> ranx_measure("nDCG@10")
+    'ndcg@10'
+
+    Raises:
+        UserError: if it is none that weights are tuned by.
+    """
+    measure, _, cutoff = name.partition("@")
+    if measure not in _RANX_NAMES or (cutoff and not cutoff.isdigit()):
+        raise UserError(f"fuse.measure={name}: there are {', '.join(_RANX_NAMES)}, as nDCG@10")
+    return _RANX_NAMES[measure] + f"@{cutoff}" * bool(cutoff)
 
 
 def _scores(ranking: Mapping[str, float], method: str) -> dict[str, float]:

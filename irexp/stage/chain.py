@@ -66,6 +66,9 @@ NEEDS = {
 #: The section of the configuration that names each run of another experiment.
 SECTIONS: dict[str, Section] = {"negatives": "negatives", "candidates": "re_rank"}
 
+#: What to type for the run of any experiment; what has no part in it is left out.
+_MAKE_A_RUN = "stage=[fit,index,search,re_rank,fuse]"
+
 #: The stages that go on with what a killed process left.
 RESUMES = {"fit", "encode", "index"}
 
@@ -113,6 +116,8 @@ def run_chain(config: DictConfig, names: Sequence[str], overrides: list[str], lo
             if isinstance(entry, str):
                 _find_fused(config, number, entry)
     _warn_of_unused(config, overrides)
+    if "speed" in names and not is_made_here(config, "run"):
+        raise UserError("stage=speed measures the search that made a run, and artifact.run is one from elsewhere")
     for name in [name for name in names if not _left_out(config, name)] or names:
         outcome = run_stage(config, name, overrides, logger)
         announce(outcome)
@@ -187,7 +192,7 @@ def _left_out(config: DictConfig, name: str) -> str | None:
     if not is_made_here(config, MAKES[name]):
         return None
     if is_fusing(config):
-        return "other runs are fused" if name in ("encode", "index", "search", "re_rank", "speed") else None
+        return "other runs are fused" if name in ("fit", "encode", "index", "search", "re_rank", "speed") else None
     if name == "fuse":
         return "nothing is fused"
     if is_re_ranking(config):
@@ -206,7 +211,7 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | list[Path] | No
         return None
     store = Store(Path(config.paths.artifacts))
     if isinstance(value, list | ListConfig):
-        return [_find_fused(config, number, str(item)) for number, item in enumerate(value)]
+        return [_find_fused(config, number, str(item), dev=kind == "fused_dev") for number, item in enumerate(value)]
     if not is_made_here(config, kind):
         path = locate(str(value), store.root)
         if path is not None:
@@ -215,21 +220,23 @@ def find_artifact(config: DictConfig, kind: str) -> Path | str | list[Path] | No
             return str(value)
         if kind in SECTIONS and digest_in(str(value)):
             raise MissingArtifactError(_missing_candidates(config, kind))
+        typed = f"{SECTIONS[kind]}.candidates" if kind in SECTIONS else f"artifact.{kind}"
         looked = " nor at ".join(dict.fromkeys([str(store.root / value), str(Path(value).expanduser().absolute())]))
-        raise MissingArtifactError(f"artifact.{kind}={value}: there is nothing at {looked}")
+        raise MissingArtifactError(f"{typed}={value}: there is nothing at {looked}")
     identity = identify(config, kind)
     if store.has(identity):
         return store.open(identity)
     raise MissingArtifactError(_missing(store, _first_missing(config, store, kind)))
 
 
-def _find_fused(config: DictConfig, number: int, value: str) -> Path:
-    """Where one of the runs that are fused lies."""
+def _find_fused(config: DictConfig, number: int, value: str, *, dev: bool = False) -> Path:
+    """Where one of the runs that are fused lies, or that their weights are tuned on."""
     root = Path(config.paths.artifacts)
     path = locate(value, root)
     if path is None:
         entry = config.fuse.runs[number]
-        made = "" if isinstance(entry, str) else f"; make it with {' '.join(map(str, entry))} stage=[fit,index,search]"
+        typed = "" if isinstance(entry, str) else " ".join(map(str, entry)) + " dataset.test='${dataset.dev}'" * dev
+        made = f"; make it with {typed} {_MAKE_A_RUN}" if typed else ""
         raise MissingArtifactError(f"fuse.runs: there is no {value} in {root.resolve()}{made}, or all with stage=all")
     return path
 
@@ -264,7 +271,7 @@ def _missing_candidates(config: DictConfig, kind: str) -> str:
     topics = " dataset.test='${dataset.train.topics}'" if section == "negatives" else ""
     return (
         f"{section}.candidates: there is no {config.artifact[kind]} in {Path(config.paths.artifacts).resolve()}; "
-        f"make it with {overrides}{topics} stage=[fit,index,search], beside what was typed for the collection"
+        f"make it with {overrides}{topics} {_MAKE_A_RUN}, beside what was typed for the collection"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irexp.config.schema import Fuse
 from irexp.dataset.collection import Topics
-from irexp.evaluation.fusion import METHODS, best_weights, by_query
+from irexp.evaluation.fusion import METHODS, best_weights, by_query, ranx_measure
 from irexp.evaluation.fusion import fuse as fuse_scores
 from irexp.evaluation.run_file import in_rank_order, read_run, write_run
 from irexp.stage.run import RUN, run_file
@@ -32,6 +32,9 @@ def fuse(
     runs = [by_query(read_run(run_file(path))) for path in fused]
     wanted = [query.query_id for query in topics.queries()]
     runs = [{query: run[query] for query in wanted if query in run} for run in runs]
+    for path, run in zip(fused, runs, strict=True):
+        if len(run) < len(wanted):
+            log.warning("%s answers %d of %d queries", path, len(run), len(wanted))
     if not all(runs):
         raise UserError(
             f"{fused[[bool(run) for run in runs].index(False)]} answers none of the queries of dataset.test"
@@ -41,7 +44,9 @@ def fuse(
         assert fused_dev is not None
         dev_runs = [by_query(read_run(run_file(path))) for path in fused_dev]
         try:
-            weights = best_weights(dev_runs, dev.qrels(), norm=fuse.norm, measure=fuse.measure, step=fuse.step)
+            weights = best_weights(
+                dev_runs, dev.qrels(), norm=fuse.norm, measure=ranx_measure(fuse.measure), step=fuse.step
+            )
         except ValueError as error:
             raise UserError(f"fuse.weights cannot be tuned: {error}; look at dataset.dev, or give weights") from error
         log.info("weights that are best on the development queries: %s", weights)
@@ -72,11 +77,23 @@ def check_fuse(fuse: Fuse, *, has_dev: bool) -> None:
         raise UserError(f"fuse.runs={list(fuse.runs)}: a fusion needs at least two runs")
     if fuse.method not in METHODS:
         raise UserError(f"fuse.method={fuse.method}: there are {', '.join(METHODS)}")
+    if fuse.depth < 1:
+        raise UserError(f"fuse.depth={fuse.depth}: a run needs at least one document a query")
     if fuse.weights is not None and len(fuse.weights) != len(fuse.runs):
         raise UserError(f"fuse.weights has {len(fuse.weights)} weights for {len(fuse.runs)} runs")
     if fuse.method != "wsum" or fuse.weights is not None:
         return
+    ranx_measure(fuse.measure)
+    steps = 1 / fuse.step if fuse.step > 0 else 0.0
+    if not steps or abs(steps - round(steps)) > 1e-6:
+        raise UserError(f"fuse.step={fuse.step}: weights add up to 1 in whole steps, such as 0.1 or 0.25")
     if not has_dev:
         raise UserError("fuse.weights cannot be tuned: the dataset has no development queries; give fuse.weights")
-    if any(isinstance(entry, str) for entry in fuse.runs):
-        raise UserError("fuse.weights cannot be tuned for a run that is given as a file; give fuse.weights")
+    twins = [None] * len(fuse.runs) if fuse.dev_runs is None else list(fuse.dev_runs)
+    if len(twins) != len(fuse.runs):
+        raise UserError(f"fuse.dev_runs has {len(twins)} entries for {len(fuse.runs)} runs")
+    if any(isinstance(entry, str) and twin is None for entry, twin in zip(fuse.runs, twins, strict=True)):
+        raise UserError(
+            "fuse.weights cannot be tuned for a run that is given as a file, unless fuse.dev_runs names its twin on "
+            "the development queries; or give fuse.weights"
+        )

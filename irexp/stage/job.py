@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -10,20 +11,19 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from irexp.artifact.candidates import candidate_config, fused_configs, is_tuned
+from irexp.artifact.candidates import candidate_config, compose_experiment, fused_configs, is_tuned
 from irexp.artifact.identity import identify, is_fusing
 from irexp.artifact.store import Store
 from irexp.config.check import check
+from irexp.evaluation.measures import parse_measures
 from irexp.stage.chain import MAKES, SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
 from irexp.stage.fuse import check_fuse
 from irexp.stage.tune import STAGES
@@ -118,7 +118,7 @@ def run_stages(config: DictConfig, job: Job, output: Path) -> None:
                 raise UserError(f"{config.model.name} makes no encoding to export")
             instantiate(config.stage.export, _convert_="object")(encoding, checkpoint)
         if "tune" in config.stage:
-            instantiate(config.stage.tune, _convert_="object")(output, partial(_measured_on_dev, job.overrides))
+            _tune(config, job.overrides, output)
         if tracker:
             from irexp.training.tracking import log_outcome
 
@@ -143,23 +143,40 @@ def _group(override: str) -> str:
 def _run_baseline(overrides: list[str], changes: list[str], names: list[str]) -> list[Outcome]:
     log.info("baseline: %s", " ".join(changes))
     own = compose_overrides(overrides, changes)
-    config = compose("config", overrides=own)
+    config = copy.deepcopy(compose_experiment(tuple(own)))
     check(config)
     _make_candidates(config, names)
     return list(run_chain(config, names, own))
 
 
-def _measured_on_dev(overrides: list[str], changes: list[str]) -> dict[str, float]:
-    """The measures of an experiment with other settings, on the development queries."""
-    own = [*(override for override in overrides if _group(override) != "stage"), *changes, "stage=all"]
-    config = compose("config", overrides=own)
+def _tune(config: DictConfig, overrides: list[str], output: Path) -> None:
+    """Try combinations of settings on the development queries."""
     if config.dataset.dev is None:
         raise UserError("stage=tune needs development queries, which dataset.dev does not name")
-    config.dataset.test = config.dataset.dev
-    check(config)
-    _make_candidates(config, STAGES)
-    outcomes = list(run_chain(config, STAGES, own))
-    return outcomes[-1].measures
+    queries = instantiate(config.dataset.dev, _convert_="object").queries()
+    if next(iter(queries), None) is None:
+        raise UserError("stage=tune needs development queries, and dataset.dev has none")
+    own = [override for override in overrides if _group(override) != "stage"]
+
+    def composed(changes: list[str]) -> DictConfig:
+        tried = copy.deepcopy(compose_experiment((*own, *changes, "stage=all")))
+        tried.dataset.test = tried.dataset.dev
+        return tried
+
+    def check_all(combinations: list[list[str]]) -> None:
+        for changes in combinations:
+            check(composed(changes))
+
+    def measured(changes: list[str]) -> dict[str, float]:
+        tried = composed(changes)
+        _make_candidates(tried, STAGES)
+        return list(run_chain(tried, STAGES, [*own, *changes]))[-1].measures
+
+    names = {str(measure) for measure in parse_measures(config.evaluation.measures)}
+    measure = str(config.stage.tune.measure)
+    if str(parse_measures([measure])[0]) not in names:
+        raise UserError(f"stage.tune.measure={measure} is not measured; evaluation.measures has {', '.join(names)}")
+    instantiate(config.stage.tune, _convert_="object")(output, measured, check_all)
 
 
 def _push(config: DictConfig) -> None:

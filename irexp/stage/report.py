@@ -43,8 +43,14 @@ def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluat
     folders = list(rows) if rows is not None else _everything(Store(Path(artifacts)))
     if not folders:
         raise UserError(f"nothing was measured yet in {Path(artifacts).resolve()}; run stage=all, or stage=evaluate")
+    groups = _by_test(folders, evaluation)
+    if not groups:
+        raise UserError(
+            f"none of the {len(folders)} results in {Path(artifacts).resolve()} has all of "
+            f"{', '.join(evaluation.measures)}; take the evaluation that they were made with"
+        )
     tables = {}
-    for name, members in _by_test(folders, evaluation).items():
+    for name, members in groups.items():
         table = make_table(
             _rows(members),
             evaluation.measures,
@@ -180,4 +186,7 @@ def _model(folder: Path) -> str:
 
 
 def _collection(folder: Path) -> str:
-    return folder.name.partition(".")[2].rpartition("-")[0]
+    """The collection's name, and that its development queries were searched for, as stage=tune does."""
+    dataset = read_manifest(folder)["provenance"]["configuration"]["dataset"]
+    is_dev = dataset.get("dev") is not None and dataset["test"] == dataset["dev"]
+    return folder.name.partition(".")[2].rpartition("-")[0] + ".dev" * is_dev

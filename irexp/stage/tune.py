@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from tqdm import tqdm
 
 from irexp.types import UserError
@@ -18,13 +20,19 @@ STAGES = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
 
 
 def tune(
-    output: Path, measured: Callable[[list[str]], dict[str, float]], *, sweep: Sequence[str], measure: str
+    output: Path,
+    measured: Callable[[list[str]], dict[str, float]],
+    check: Callable[[list[list[str]]], object],
+    *,
+    sweep: Sequence[str],
+    measure: str,
 ) -> list[str]:
     """Measure every combination, write tune.md into `output`, and say which is best.
 
     Args:
         output: the job's output folder.
         measured: overrides → measures on the development queries.
+        check: refuses combinations that cannot be run, before the first is.
         sweep: the values of each setting, as `index.k1=0.9,1.2`.
         measure: what is to be as large as possible; of equal combinations the first is taken.
 
@@ -32,7 +40,9 @@ def tune(
         The overrides that are best.
     """
     rows = []
-    for combination in tqdm(combinations(sweep), desc="tune", unit=" settings"):
+    tried = combinations(sweep)
+    check(tried)
+    for combination in tqdm(tried, desc="tune", unit=" settings"):
         found = measured(combination)
         if measure not in found:
             raise UserError(f"stage.tune.measure={measure} is not measured; there are {', '.join(found)}")
@@ -53,8 +63,13 @@ def combinations(sweep: Sequence[str]) -> list[list[str]]:
     """
     choices = []
     for setting in sweep:
-        key, equals, values = setting.partition("=")
-        if not equals or not values:
+        try:
+            override = OverridesParser.create().parse_override(setting)
+            is_sweep = override.is_sweep_override()
+            values = list(override.sweep_string_iterator()) if is_sweep else [override.get_value_string()]
+        except HydraException as error:
+            raise UserError(f"stage.tune.sweep: {setting!r} names no values, as index.k1=0.9,1.2 does") from error
+        if values == [""]:
             raise UserError(f"stage.tune.sweep: {setting!r} names no values, as index.k1=0.9,1.2 does")
-        choices.append([f"{key}={value}" for value in values.split(",")])
+        choices.append([f"{setting.partition('=')[0]}={value}" for value in values])
     return [list(combination) for combination in itertools.product(*choices)]

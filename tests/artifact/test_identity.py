@@ -1,7 +1,7 @@
 """Identities: what moves them, and what does not."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.content import content_digest, hub_revision
 from irexp.artifact.identity import MADE_FROM, canonical, digest_in, identify
+from tests.conftest import CONF
 
 KINDS = list(MADE_FROM)
 
@@ -57,7 +58,8 @@ def _names(config: DictConfig, **changes: Any) -> dict[str, str]:
         ({"search__depth": 50}, {"run", "measures", "speed"}),
         ({"dataset__test": {"c": 2}}, {"run", "measures", "speed"}),
         ({"evaluation__measures": ["AP"]}, {"measures"}),
-        ({"machine__threads": 7}, set()),
+        ({"machine__threads": 7}, {"speed"}),
+        ({"machine__accelerator": "gpu"}, {"speed"}),
         ({"machine__devices": 8}, set()),
         ({"evaluation__alpha": 0.01}, set()),
         ({"index__new_option": None}, set()),
@@ -71,6 +73,39 @@ def test_a_change_moves_exactly_the_artifacts_whose_content_it_can_change(
     """An option moves what it determines and all that is made from it, and nothing else."""
     before, after = _names(config), _names(config, **change)
     assert {kind for kind in KINDS if digest_in(before[kind]) != digest_in(after[kind])} == moved
+
+
+OPTIONS = sorted(path.stem for path in (CONF / "index").glob("*.yaml"))
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The plain values of a configuration, by dotted path."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        elif not key.startswith("_"):
+            yield f"{path}{key}", value
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_setting_of_an_engine_moves_what_it_changes(compose: Callable[..., DictConfig], option: str) -> None:
+    """What an engine is built with moves the index, what it is searched with the run alone, and none moves nothing."""
+    config = compose(f"index={option}")
+    before = {kind: identify(config, kind).name for kind in ("encoding", "index", "run")}
+    for path, value in _leaves(OmegaConf.to_container(config.index)):
+        changed = config.copy()
+        OmegaConf.update(changed, f"index.{path}", 7 if value != 7 else 8)
+        moved = {kind for kind, name in before.items() if identify(changed, kind).name != name}
+        assert moved == ({"run"} if "search." in path else {"index", "run"}), path
+
+
+def test_the_length_of_queries_encodes_no_document_anew(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """With a checkpoint from elsewhere it moves the run alone."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    theirs = [f"artifact.checkpoint={tmp_path}"]
+    one, two = compose(*theirs, "model.query_length=8"), compose(*theirs, "model.query_length=16")
+    assert identify(one, "index").name == identify(two, "index").name
+    assert identify(one, "run").name != identify(two, "run").name
 
 
 def test_the_name_is_for_people_and_ends_in_the_digest(config: DictConfig) -> None:

@@ -106,16 +106,18 @@ def test_other_vectors_are_not_exported(compose: Compose, settings: list[str], t
 def test_the_best_of_all_combinations_is_found(tmp_path: Path) -> None:
     """Each is measured once; the first of equal ones wins; what is not measured is named."""
     seen = []
+    checked: list[list[list[str]]] = []
 
     def measured(changes: list[str]) -> dict[str, float]:
         seen.append(changes)
         return {"nDCG@10": {"a=1": 0.2, "a=2": 0.7}[changes[0]]}
 
-    best = tune(tmp_path, measured, sweep=["a=1,2", "b=3,4"], measure="nDCG@10")
+    best = tune(tmp_path, measured, checked.append, sweep=["a=1,2", "b=3,4"], measure="nDCG@10")
     assert best == ["a=2", "b=3"]
-    assert seen == combinations(["a=1,2", "b=3,4"])
+    assert checked == [seen] and seen == combinations(["a=1,2", "b=3,4"])
+    assert combinations(["a=[1,2],[3]"]) == [["a=[1,2]"], ["a=[3]"]]
     assert "| a=2 b=4 | 0.7000 |" in (tmp_path / "tune.md").read_text()
     with pytest.raises(UserError, match="RR is not measured; there are nDCG@10"):
-        tune(tmp_path, measured, sweep=["a=1"], measure="RR")
+        tune(tmp_path, measured, checked.append, sweep=["a=1"], measure="RR")
     with pytest.raises(UserError, match="names no values"):
         combinations(["index.k1"])

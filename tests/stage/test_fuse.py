@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from irexp.artifact.candidates import fused_runs
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
 from irexp.stage.chain import run_chain
@@ -60,7 +61,7 @@ def test_a_fusion_makes_its_runs_and_is_an_experiment_like_others(
 
 def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_path: Path) -> None:
     """A run that is not there, one run only, weights that fit nothing, and a file whose weights cannot be tuned."""
-    with pytest.raises(MissingArtifactError, match=r"make it with model=bm25 stage=\[fit,index,search\]"):
+    with pytest.raises(MissingArtifactError, match=r"make it with model=bm25 stage=\[fit,index,search,re_rank,fuse\]"):
         list(run_chain(compose(*settings), ["fuse"], []))
     with pytest.raises(UserError, match="at least two runs"):
         list(run_chain(compose(*settings, 'fuse.runs=[["model=bm25"]]'), ["fuse"], []))
@@ -72,5 +73,19 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
     run.write_text("q0 Q0 d0 1 1.0 tag\n")
     given = compose(*settings, f"fuse.runs=[{run},{run}]")
     assert [outcome.status for outcome in run_chain(given, ["fuse"], [])] == ["made"]
-    with pytest.raises(UserError, match=r"given as a file; give fuse\.weights"):
+    with pytest.raises(UserError, match=r"given as a file"):
         list(run_chain(compose(*settings, f"fuse.runs=[{run},{run}]", "fuse.method=wsum"), ["fuse"], []))
+    twins = [f"fuse.runs=[{run},{run}]", "fuse.method=wsum", f"fuse.dev_runs=[{run},{run}]"]
+    assert [outcome.status for outcome in run_chain(compose(*settings, *twins), ["fuse"], [])] == ["made"]
+    for setting, message in {
+        "fuse.depth=0": "at least one document a query",
+        "fuse.step=0.3": "add up to 1 in whole steps",
+        "fuse.step=0": "add up to 1 in whole steps",
+        "fuse.measure=ndcg@10": "there are nDCG, RR",
+        "fuse.dev_runs=[null]": "has 1 entries for 2 runs",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            list(run_chain(compose(*settings, *twins, setting), ["fuse"], []))
+    unknown = compose(*settings, 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
+    with pytest.raises(UserError, match=r"the overrides model=nosuch compose no experiment"):
+        fused_runs(unknown, dev=False)

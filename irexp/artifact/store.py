@@ -81,10 +81,7 @@ class Store:
     def _find(self, identity: Identity) -> Path | None:
         """By digest: the part of a folder's name that is for people plays no role."""
         kind, _, name = identity.name.partition("/")
-        return next(
-            (path for path in (self.root / kind).glob(f"*-{name[-8:]}") if (path / MANIFEST).is_file()),
-            None,
-        )
+        return next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
 
     @contextmanager
     def making(self, identity: Identity, *, resumes: bool) -> Iterator[Making | None]:
@@ -139,7 +136,7 @@ def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any])
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name not in (MANIFEST, f".{MANIFEST}")
     }
     manifest = {
         "kind": identity.kind,
@@ -149,7 +146,9 @@ def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any])
         "files": files,
         "provenance": provenance,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf8")
+    partial = folder / f".{MANIFEST}"
+    partial.write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf8")
+    os.replace(partial, folder / MANIFEST)
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

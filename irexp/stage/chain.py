@@ -9,6 +9,7 @@ import errno
 import gc
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,9 @@ NEEDS = {
 
 #: The section of the configuration that names each run of another experiment.
 SECTIONS: dict[str, Section] = {"negatives": "negatives", "candidates": "re_rank"}
+
+#: Bytes of free space below which an error is one of a full disk, whatever the library says.
+_SPACE = 2**20
 
 #: What to type for the run of any experiment; what has no part in it is left out.
 _MAKE_A_RUN = "stage=[fit,index,search,re_rank,fuse]"
@@ -178,8 +182,10 @@ def _naming_a_full_disk(root: Path) -> Iterator[None]:
     """Say in words that there is no space; libraries raise it as various errors."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if os.strerror(errno.ENOSPC) not in str(error):
+    except UserError:
+        raise
+    except Exception as error:
+        if os.strerror(errno.ENOSPC) not in str(error) and shutil.disk_usage(root).free > _SPACE:
             raise
         raise UserError(
             f"no space is left on the disk of {root.resolve()} ({error}); make some, or set paths.artifacts to another "

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from irexp.artifact.identity import Identity, digest_of
-from irexp.artifact.store import Store, damage, differences, flatten, read_manifest
+from irexp.artifact.store import MANIFEST, Store, damage, differences, flatten, read_manifest
 from irexp.types import UserError
 
 
@@ -76,6 +76,21 @@ def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("irexp.artifact.store._READ", 3)
     assert store.has(identity)
     assert len(damage(folder, read_manifest(folder))) == 1
+
+
+def test_a_kill_while_the_manifest_is_written_blocks_nothing(tmp_path: Path) -> None:
+    """Neither half a manifest nor a whole one in a folder that was not renamed makes an artifact."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    partial = tmp_path / identity.name.replace("index/", "index/.partial-")
+    for left in ('{"made_from": {', '{"made_from": {"a": 1}, "files": {}}'):
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / MANIFEST).write_text(left)
+        assert not store.has(identity)
+    with store.making(identity, resumes=True) as making:
+        assert making is not None
+        (making.folder / "file").write_text("x")
+    assert store.has(identity)
+    assert list(read_manifest(store.open(identity))["files"]) == ["file"]
 
 
 def test_the_same_digest_by_accident_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,8 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from tests import tiny
+
+torch.set_num_threads(1)  # a worker of pytest has a core
 
 CONF = Path(__file__).parents[1] / "conf"
 

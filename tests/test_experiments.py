@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,21 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
-VASWANI = ROOT.parent / "shared" / "collections" / "vaswani"
+COLLECTIONS = ROOT.parent / "shared" / "collections"
+VASWANI, STACKFAQ = COLLECTIONS / "vaswani", COLLECTIONS / "stackfaq"
+
+#: nDCG@10 that an approximate engine may lose of the exact one's, as experiments/engines states it.
+LOSS = {
+    "binary": 0.005,
+    "faiss_sq": 0.001,
+    "faiss_ivf": 0.01,
+    "faiss_ivf_pq": 0.01,
+    "faiss_hnsw": 0.005,
+    "index.weights=uint8": 0.002,
+    "seismic": 0.005,
+    "plaid": 0.01,
+    "muvera": 0.01,
+}
 
 
 def expected(name: str) -> dict[str, dict[str, Any]]:
@@ -74,3 +89,28 @@ def test_vaswani_zero_shot(tmp_path: Path) -> None:
     for row, measures in expected("vaswani_zero_shot").items():
         value = measures["nDCG@10"]
         assert found[row] == pytest.approx(value["value"], abs=value["tolerance"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STACKFAQ.is_dir(), reason="the StackFAQ collection is not beside this checkout")
+def test_engines_on_stackfaq(tmp_path: Path) -> None:
+    """Exact engines agree to three digits over the same vectors; an approximate one loses what is stated at most."""
+    folder = tmp_path / "stackfaq"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").symlink_to(STACKFAQ / "corpus.jsonl")
+    queries = (STACKFAQ / "queries.jsonl").read_text(encoding="utf8").splitlines()[::8]
+    (folder / "queries.jsonl").write_text("\n".join(queries) + "\n", encoding="utf8")
+    kept = {json.loads(line)["_id"] for line in queries}
+    header, *judgements = (STACKFAQ / "qrels" / "test.tsv").read_text(encoding="utf8").splitlines()
+    lines = [header, *(line for line in judgements if line.split("\t")[0] in kept)]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")
+    found = run("engines", tmp_path, "dataset=local", f"dataset.path={folder}")
+    assert found.keys() == expected("engines").keys()
+    exact = {"sbert": found["sbert before fine-tuning"], "splade": 0.0, "colbert": 0.0}
+    for row, value in found.items():
+        if row.endswith(("index=sparse before fine-tuning", "index=maxsim before fine-tuning")):
+            exact[row.split()[0]] = value
+    for row, value in found.items():
+        loss = [LOSS[name] for name in LOSS if re.search(rf"{name}( |$)", row)]
+        if "index=xtr" not in row:  # which is another formula
+            assert exact[row.split()[0]] - value <= (loss[0] if loss else 0.0005), row

@@ -2,10 +2,13 @@
 
     python experiments/speed/benchmark.py dense 10000 100000
     python experiments/speed/benchmark.py sparse 100000 engines=sparse,scipy
+    python experiments/speed/benchmark.py rerank 1000
 
 Vectors are synthetic, with the structure that text embeddings have: few intrinsic dimensions and clusters (dense),
-terms by Zipf's law, 120 a document and 25 a query (sparse), tokens around the vectors of a vocabulary (tokens). Times
-are processor seconds of one thread a query, medians of repetitions; recall is that of the exact top 10 in the top 10.
+terms by Zipf's law, 120 a document and 25 a query (sparse), tokens around the vectors of a vocabulary (tokens). A query
+is a distorted document, which alone is relevant to it. Times are processor seconds of one thread a query, medians of
+repetitions; recall is that of the exact top 10 in the top 10; the limit of an exact engine is the time that its
+arithmetic or its reading takes at the rates that this machine has for it, measured in the same run.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from synthetic import DIM, QUERIES, QUERY_TOKENS, VOCABULARY, collection
+from torch.nn.utils.rnn import pad_sequence
 
 from irexp.index.binary import Binary, BinarySearch
 from irexp.index.faiss_index import Faiss, FaissSearch, import_faiss
@@ -28,6 +34,8 @@ from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
 from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
+from irexp.index.rescore import rescore
+from irexp.index.seismic import Seismic, SeismicSearch
 from irexp.index.shards import Encoding, ShardWriter
 from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
@@ -35,8 +43,6 @@ from irexp.index.torch_dense import TorchDense, TorchDenseSearch
 from irexp.index.vectors import TokenVectors, Vectors, count, take
 
 Search = Callable[[Vectors, int], tuple[np.ndarray, np.ndarray]]
-
-DIM, TOKEN_DIM, VOCABULARY = 384, 128, 30522
 
 #: What faiss has before an engine lowers it.
 BLAS_THRESHOLD = import_faiss().cvar.distance_compute_blas_threshold
@@ -55,6 +61,8 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
     },
     "sparse": {
         "sparse": SparseIndex,
+        "seismic": Seismic,
+        "seismic 3 terms": lambda: Seismic(search=SeismicSearch(terms=3)),
         "sparse uint8": lambda: SparseIndex("uint8"),
         "sparse 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
     },
@@ -70,64 +78,6 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "muvera": lambda: Muvera(Faiss("Flat"), search=MuveraSearch(1000)),
     },
 }
-
-
-def dense(rows: int, seed: int) -> np.ndarray:
-    """Unit vectors of 48 intrinsic dimensions around 2,000 centres."""
-    fixed, generator = np.random.default_rng(0), np.random.default_rng(seed)
-    basis, centres = fixed.standard_normal((48, DIM)), fixed.standard_normal((2000, 48))
-    latent = centres[generator.integers(0, 2000, rows)] + 0.7 * generator.standard_normal((rows, 48))
-    vectors = latent @ basis + 0.5 * generator.standard_normal((rows, DIM))
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
-
-
-def sparse(rows: int, terms: int, seed: int) -> scipy.sparse.csr_array:
-    """Terms by Zipf's law with exponential weights."""
-    generator = np.random.default_rng(seed)
-    weight_V = 1 / (np.arange(VOCABULARY) + 50.0)
-    drawn = generator.choice(VOCABULARY, (rows, terms), p=weight_V / weight_V.sum())
-    indptr = np.arange(0, rows * terms + 1, terms)
-    values = generator.exponential(0.5, rows * terms).astype(np.float32) + 0.01
-    matrix = scipy.sparse.csr_array((values, drawn.ravel(), indptr), shape=(rows, VOCABULARY))
-    matrix.sum_duplicates()
-    return matrix
-
-
-def tokens(rows: int, length: int, seed: int) -> TokenVectors:
-    """Around `length` tokens a text, near the vectors of a vocabulary and shifted by the text's topic."""
-    fixed, generator = np.random.default_rng(0), np.random.default_rng(seed)
-    words, topics = fixed.standard_normal((8000, TOKEN_DIM)), fixed.standard_normal((500, TOKEN_DIM))
-    lengths = np.clip(generator.normal(length, length / 4, rows).astype(int), 4, 2 * length)
-    owner = np.repeat(np.arange(rows), lengths)
-    topic = generator.integers(0, 500, rows)
-    favourite = generator.integers(0, 8000, (500, 200))
-    word = favourite[topic[owner], generator.integers(0, 200, len(owner))]
-    vectors = words[word] + 0.6 * topics[topic[owner]]
-    vectors = (vectors + 0.5 * generator.standard_normal(vectors.shape, dtype=np.float32)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return TokenVectors(vectors, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
-def collection(kind: str, rows: int) -> tuple[Vectors, Vectors]:
-    """Documents and queries; those of tokens share their documents' topics."""
-    if kind == "dense":
-        return dense(rows, 1), dense(64, 2)
-    if kind == "sparse":
-        return sparse(rows, 120, 1), sparse(64, 25, 2)
-    documents = tokens(rows, 50, 1)
-    return documents, take(tokens_near(documents, rows), slice(0, 64))
-
-
-def tokens_near(documents: TokenVectors, rows: int) -> TokenVectors:
-    """Queries: 32 noisy tokens of a document each."""
-    generator = np.random.default_rng(3)
-    parts = []
-    for row in generator.choice(rows, 64, replace=False):
-        own = documents.vectors_TH[documents.starts_N1[row] : documents.starts_N1[row + 1]]
-        picked = own[generator.integers(0, len(own), 32)]
-        noisy = picked + 0.08 * generator.standard_normal(picked.shape)
-        parts.append((noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
-    return TokenVectors(np.concatenate(parts), np.arange(0, 64 * 32 + 1, 32))
 
 
 def others(kind: str, documents: Vectors) -> dict[str, Search]:
@@ -166,43 +116,92 @@ def milliseconds(search: Search, queries: Vectors, batch: int, repetitions: int)
     return statistics.median(rounds[1:])
 
 
-def main(kind: str, sizes: list[int], wanted: list[str] | None) -> None:
-    """Print one table a size."""
-    torch.set_num_threads(1)
-    import_faiss().omp_set_num_threads(1)
-    for rows in sizes:
-        documents, queries = collection(kind, rows)
-        print(f"\n{kind}, {rows:,} documents\n")
-        print("| engine | build s | bytes a document | ms a query, one by one | ms, 64 at once | recall@10 |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: |")
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "encoding").mkdir()
-            writer = ShardWriter(folder / "encoding", dtype="float32")
-            for start in range(0, rows, 65536):
-                part = take(documents, slice(start, start + 65536))
-                writer.write([str(row) for row in range(start, start + count(part))], part)
-            writer.close()
-            encoding = Encoding(folder / "encoding")
-            exact: np.ndarray | None = None
-            for engine, make in ENGINES[kind].items():
-                if wanted and exact is not None and engine not in wanted:
-                    continue
-                (folder / "index").mkdir()
-                start_time = time.process_time()
-                index = make()
-                index.build(encoding, folder / "index")
-                seconds = time.process_time() - start_time
-                index.load(folder / "index")
-                size = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file()) / rows
+@dataclass(frozen=True)
+class Limits:
+    """What one thread of this machine does: products of matrices in two precisions, and reading memory.
+
+    Attributes:
+        fp32: floating-point operations a second.
+        bf16: the same in bfloat16.
+        bytes: read a second.
+    """
+
+    fp32: float
+    bf16: float
+    bytes: float
+
+
+def measure_limits() -> Limits:
+    """The best of some repetitions."""
+    matrix = torch.randn(2048, 2048)
+    fp32, bf16 = (min(seconds(lambda m=m: m @ m.T) for _ in range(7)) for m in (matrix, matrix.bfloat16()))
+    memory = np.ones(2**27, np.float32)
+    reading = min(seconds(memory.sum) for _ in range(5))
+    return Limits(2 * 2048**3 / fp32, 2 * 2048**3 / bf16, memory.nbytes / reading)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def limit(engine: str, documents: Vectors, queries: Vectors, batch: int, limits: Limits) -> float | None:
+    """Milliseconds a query that arithmetic or reading alone would take an exact engine; None for the others."""
+    lower = "bfloat16" in engine
+    rate, width = (limits.bf16, 2) if lower else (limits.fp32, 4)
+    if engine in ("faiss_flat", "torch_dense", "torch_dense bfloat16"):
+        values = count(documents) * DIM
+        return 1000 * max(2 * values / rate, values * width / batch / limits.bytes)
+    if engine in ("maxsim", "maxsim bfloat16"):
+        assert isinstance(documents, TokenVectors)
+        values = documents.vectors_TH.size
+        return 1000 * max(2 * values * QUERY_TOKENS / rate, values * width / batch / limits.bytes)
+    if engine == "sparse":
+        assert isinstance(documents, scipy.sparse.csr_array) and isinstance(queries, scipy.sparse.csr_array)
+        frequency_V = np.bincount(documents.indices, minlength=VOCABULARY)
+        return 1000 * float(frequency_V[queries.indices].sum()) / count(queries) * 6 / limits.bytes
+    return None
+
+
+def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) -> None:
+    """Print the table of one size."""
+    documents, queries, relevant = collection(kind, rows)
+    print(f"\n{kind}, {rows:,} documents\n")
+    print(
+        "| engine | build s | bytes a document | ms, one by one | of the limit | ms, 64 at once | of the limit |",
+        end="",
+    )
+    print(" recall@10 | nDCG@10 |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as name:
+        encoding = encode(Path(name) / "encoding", documents)
+        exact: np.ndarray | None = None
+        for engine, make in ENGINES[kind].items():
+            if wanted and exact is not None and engine not in wanted:
+                continue
+            with tempfile.TemporaryDirectory(dir=name) as index_name:
+                folder, index = Path(index_name), make()
+                building = seconds(lambda index=index, folder=folder: index.build(encoding, folder))  # type: ignore[misc]
+                index.load(folder)
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / rows
                 exact = row_of(index.search, queries) if exact is None else exact
-                show(engine, index.search, queries, exact, seconds, size)
-                for path in (folder / "index").rglob("*"):
-                    path.unlink()
-                (folder / "index").rmdir()
-            for engine, search in others(kind, documents).items():
-                assert exact is not None
-                show(engine, search, queries, exact, 0, 0)
+                shares = [limit(engine, documents, queries, batch, limits) for batch in (1, QUERIES)]
+                show(engine, index.search, queries, (exact, relevant), (building, size), shares)
+        assert exact is not None
+        for engine, search in others(kind, documents).items():
+            show(engine, search, queries, (exact, relevant), (0, 0), [None, None])
+
+
+def encode(folder: Path, documents: Vectors) -> Encoding:
+    """The documents on disk."""
+    folder.mkdir()
+    writer = ShardWriter(folder, dtype="float32")
+    for start in range(0, count(documents), 65536):
+        part = take(documents, slice(start, start + 65536))
+        writer.write([str(row) for row in range(start, start + count(part))], part)
+    writer.close()
+    return Encoding(folder)
 
 
 def row_of(search: Search, queries: Vectors) -> np.ndarray:
@@ -210,16 +209,76 @@ def row_of(search: Search, queries: Vectors) -> np.ndarray:
     return search(queries, 10)[1]
 
 
-def show(engine: str, search: Search, queries: Vectors, exact: np.ndarray, seconds: float, size: float) -> None:
+def show(
+    engine: str,
+    search: Search,
+    queries: Vectors,
+    right: tuple[np.ndarray, np.ndarray],
+    cost: tuple[float, float],
+    limits: list[float | None],
+) -> None:
     """One line of the table."""
+    exact, relevant = right
     found = row_of(search, queries)
     recall = np.mean([len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(found, exact, strict=True)])
-    one, many = milliseconds(search, queries, 1, 3), milliseconds(search, queries, 64, 3)
-    print(f"| {engine} | {seconds:.1f} | {size:,.0f} | {one:.3f} | {many:.3f} | {recall:.3f} |", flush=True)
+    place, hit = (found == relevant[:, None]).argmax(axis=1), (found == relevant[:, None]).any(axis=1)
+    gain = float((hit / np.log2(place + 2)).mean())
+    cells = [f"{cost[0]:.1f}", f"{cost[1]:,.0f}"]
+    for batch, least in zip((1, QUERIES), limits, strict=True):
+        took = milliseconds(search, queries, batch, 3)
+        cells += [f"{took:.3f}", "" if least is None else f"{least / took:.0%}"]
+    print(
+        f"| {engine} | {cost[0]:.1f} | {cost[1]:,.0f} | {' | '.join(cells)} | {recall:.3f} | {gain:.4f} |", flush=True
+    )
+
+
+def rerank(candidates: int) -> None:
+    """Candidates of one query scored by MaxSim from vectors on disk, beside a padded product."""
+    documents, queries, _ = collection("tokens", 10 * candidates)
+    assert isinstance(documents, TokenVectors) and isinstance(queries, TokenVectors)
+    rows = np.sort(np.random.default_rng(5).choice(10 * candidates, candidates, replace=False))
+    with tempfile.TemporaryDirectory() as name:
+        np.save(Path(name) / "vectors.npy", documents.vectors_TH)
+        mapped = TokenVectors(np.load(Path(name) / "vectors.npy", mmap_mode="r"), documents.starts_N1)
+        one = take(queries, slice(0, 1))
+        assert isinstance(one, TokenVectors)
+
+        def padded() -> torch.Tensor:
+            vectors, starts = documents.vectors_TH, documents.starts_N1
+            parts = [torch.from_numpy(vectors[starts[row] : starts[row + 1]]) for row in rows]
+            whole = pad_sequence(parts, batch_first=True)
+            mask = pad_sequence([torch.ones(len(part), dtype=torch.bool) for part in parts], batch_first=True)
+            similarity = torch.einsum("qh,nlh->nql", torch.from_numpy(one.vectors_TH), whole)
+            return similarity.masked_fill(~mask[:, None], -torch.inf).amax(2).sum(1)
+
+        print("\n| | ms |\n| --- | ---: |")
+        for label, work in {
+            "irexp": lambda: rescore(one, rows[None], mapped, candidates),
+            "torch, padded": padded,
+        }.items():
+            work()
+            took = statistics.median(seconds(work) for _ in range(15))
+            print(f"| {label}, {candidates} candidates | {1000 * took:.1f} |", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """The kind, its sizes, and the engines that are wanted."""
+    torch.set_num_threads(1)
+    import_faiss().omp_set_num_threads(1)
+    sizes = [int(argument) for argument in arguments[1:] if argument.isdigit()]
+    named = [a.removeprefix("engines=").split(",") for a in arguments[1:] if a.startswith("engines=")]
+    if arguments[0] == "rerank":
+        for candidates in sizes:
+            rerank(candidates)
+        return
+    limits = measure_limits()
+    rates = (
+        f"{limits.fp32 / 1e9:.0f} GF/s in fp32, {limits.bf16 / 1e9:.0f} in bfloat16, {limits.bytes / 1e9:.1f} GB/s read"
+    )
+    print(f"one thread: {rates}")
+    for rows in sizes:
+        benchmark(arguments[0], rows, named[0] if named else None, limits)
 
 
 if __name__ == "__main__":
-    named = [
-        argument.removeprefix("engines=").split(",") for argument in sys.argv[2:] if argument.startswith("engines=")
-    ]
-    main(sys.argv[1], [int(a) for a in sys.argv[2:] if not a.startswith("engines=")], named[0] if named else None)
+    main(sys.argv[1:])

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ MANIFEST = "manifest.json"
 
 #: The size in bytes up to which a file's checksum is compared whenever its artifact is used; `stage=verify` reads all.
 _READ = 2**26
+
+
+#: Seconds between two looks at what another node does, and how long it may take to begin.
+_POLL = 0.5
+_PATIENCE = 600.0
 
 
 class MissingArtifactError(UserError):
@@ -96,8 +102,8 @@ class Store:
         """
         final = self.folder(identity)
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f".partial-{final.name}")
-        with _lock(final.with_name(f".lock-{final.name}"), identity.name):
+        partial = self._partial(identity)
+        with _lock(self._lock(identity), identity.name):
             if self.has(identity):
                 yield None
                 return
@@ -108,6 +114,51 @@ class Store:
             yield making
             write_manifest(partial, identity, making.provenance)
             os.replace(partial, final)
+
+    def started(self, identity: Identity) -> Path | None:
+        """Wait until another node makes an artifact: the folder that it fills, or None if it is complete.
+
+        Raises:
+            MissingArtifactError: if none begins within some minutes.
+        """
+        partial = self._partial(identity)
+        waited = 0.0
+        while not self.has(identity):
+            if partial.is_dir() and self._is_locked(identity):
+                return partial
+            if waited > _PATIENCE:
+                raise MissingArtifactError(
+                    f"the first node does not make {identity.name} in {self.root.resolve()}; look at what it printed, "
+                    f"and whether all nodes see the same folder"
+                )
+            time.sleep(_POLL)
+            waited += _POLL
+        return None
+
+    def finished(self, identity: Identity) -> Path:
+        """Wait until another node has made an artifact: its folder."""
+        while self.started(identity) is not None:
+            time.sleep(_POLL)
+        return self.open(identity)
+
+    def _is_locked(self, identity: Identity) -> bool:
+        path = self._lock(identity)
+        if not path.is_file():
+            return False
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _partial(self, identity: Identity) -> Path:
+        final = self.folder(identity)
+        return final.with_name(f".partial-{final.name}")
+
+    def _lock(self, identity: Identity) -> Path:
+        final = self.folder(identity)
+        return final.with_name(f".lock-{final.name}")
 
     def all(self, kind: str) -> list[Path]:
         """Every complete artifact of a kind, by name."""

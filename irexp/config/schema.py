@@ -90,6 +90,7 @@ class Search:
 
     depth: int
     remove_query: bool
+    exclude_path: str | None
 
 
 @dataclass

@@ -6,11 +6,11 @@ into such a group, more is asked for until the group is whole.
 Shapes: B queries, K results per query.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
-from irexp.index.index import Index, Scores
+from irexp.index.index import Index
 from irexp.index.vectors import TokenVectors, Vectors, count, first_faulty, take
 from irexp.types import UserError
 
@@ -18,7 +18,14 @@ from irexp.types import UserError
 Ranking = list[tuple[str, float]]
 
 
-def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) -> list[Ranking]:
+def rank(
+    index: Index,
+    queries: Vectors,
+    depth: int,
+    *,
+    doc_ids: Sequence[str],
+    excluded: Set[str] = frozenset(),
+) -> list[Ranking]:
     """The best `depth` documents of each query; a query without a vector or a term has none.
 
     Args:
@@ -26,6 +33,7 @@ def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) 
         queries: the queries' vectors.
         depth: documents a query; fewer where the engine finds fewer.
         doc_ids: the id of each row.
+        excluded: documents that are no results, as if the index did not hold them.
 
     Raises:
         UserError: if a query's vector is not finite.
@@ -38,11 +46,14 @@ def rank(index: Index, queries: Vectors, depth: int, *, doc_ids: Sequence[str]) 
         score_BK, row_BK = index.search(take(queries, open_queries), asked)
         still_open = []
         for query, scores, rows in zip(open_queries.tolist(), score_BK, row_BK, strict=True):
-            is_cut = asked < len(index) and asked > depth and scores[depth - 1] == scores[-1] and rows[-1] >= 0
-            if is_cut:
-                still_open.append(query)
+            pairs = zip(rows.tolist(), scores.tolist(), strict=True)
+            found = [(doc_ids[row], score) for row, score in pairs if row >= 0]
+            kept = [result for result in found if result[0] not in excluded]
+            is_whole = len(kept) > depth and kept[depth - 1][1] > found[-1][1]
+            if is_whole or asked == len(index) or len(found) < asked:
+                rankings[query] = sorted(kept, key=lambda result: (-result[1], result[0]))[:depth]
             else:
-                rankings[query] = _order(scores, rows, depth, doc_ids)
+                still_open.append(query)
         open_queries, asked = np.array(still_open, dtype=np.int64), min(2 * asked, len(index))
     return rankings
 
@@ -51,9 +62,3 @@ def _filled(queries: Vectors) -> np.ndarray:
     if isinstance(queries, np.ndarray):
         return np.arange(len(queries))
     return np.flatnonzero(np.diff(queries.starts_N1 if isinstance(queries, TokenVectors) else queries.indptr))
-
-
-def _order(scores: Scores, rows: np.ndarray, depth: int, doc_ids: Sequence[str]) -> Ranking:
-    """Sort by score descending and id ascending; rows of -1 are no result."""
-    found = [(doc_ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
-    return sorted(found, key=lambda result: (-result[1], result[0]))[:depth]

@@ -58,7 +58,7 @@ class ShardWriter:
             self._first = self._first if self._first is not None else shard
         for path in folder.iterdir():
             if not any(path.name.startswith(_name(number)) for number in range(len(self._counts))):
-                path.unlink()
+                path.unlink(missing_ok=True)  # another node may be at it
         self.finished = sum(self._counts)
 
     @property

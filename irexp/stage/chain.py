@@ -36,6 +36,7 @@ from irexp.artifact.provenance import provenance
 from irexp.artifact.store import MissingArtifactError, Store, read_manifest
 from irexp.stage.card import model_card
 from irexp.stage.fuse import check_fuse
+from irexp.stage.machine import is_helper
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ NEEDS = {
 
 #: The section of the configuration that names each run of another experiment.
 SECTIONS: dict[str, Section] = {"negatives": "negatives", "candidates": "re_rank"}
+
+#: The stages that several nodes share.
+_SHARED = {"fit", "encode", "index"}
 
 #: Bytes of free space below which an error is one of a full disk, whatever the library says.
 _SPACE = 2**20
@@ -152,6 +156,8 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
         return _already_done(name, store.open(identity))
     is_trained = config.training.steps != 0
     inputs = [find_artifact(config, needed) if needed != "negatives" or is_trained else None for needed in NEEDS[name]]
+    if is_helper(config.machine):
+        return _help(config, name, store, identity, inputs)
     log.info("%s: making %s", name, identity.name)
     start = time.perf_counter()
     with _naming_a_full_disk(store.root), store.making(identity, resumes=name in RESUMES) as making:
@@ -175,6 +181,14 @@ def run_stage(config: DictConfig, name: str, overrides: list[str], logger: Any) 
     if making is None:
         return _already_done(name, store.open(identity))
     return Outcome(name, "made", str(store.folder(identity)), round(seconds, 2), measures)
+
+
+def _help(config: DictConfig, name: str, store: Store, identity: Identity, inputs: list[Any]) -> Outcome:
+    """What the other nodes do: their share of what all make together; then they wait for the first one."""
+    if name in _SHARED and (folder := store.started(identity)) is not None:
+        log.info("%s: helping to make %s", name, identity.name)
+        instantiate(config.stage[name], _convert_="object")(folder, *inputs)
+    return _already_done(name, store.finished(identity))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
 from irexp.model.model import Model
 from irexp.stage.index import check_engine
-from irexp.stage.machine import prepare, share_work
+from irexp.stage.machine import is_helper, prepare, share_work
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def encode(
         log.info("going on behind %s documents that are encoded already", f"{done:,}")
     share = _Share(folder, encoder, documents, encoding, machine, first_shard=writer.shards, skip=done)
     share_work(share.encode, machine, device)
+    if is_helper(machine):
+        return {}
     writer = ShardWriter(folder, dtype=encoding.dtype)
     if not writer.finished:
         raise UserError("the collection has no documents; look at dataset.documents")

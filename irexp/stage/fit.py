@@ -24,7 +24,7 @@ from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
 from irexp.regularizer.regularizer import Regularizer
-from irexp.stage.machine import prepare
+from irexp.stage.machine import is_helper, prepare
 from irexp.stage.run import run_file
 from irexp.types import UserError
 
@@ -60,7 +60,8 @@ def fit(
     torch.manual_seed(seed)  # of what the model draws: a projection
     encoder = model().train()  # transformers hands encoders over without dropout
     if training.steps == 0:
-        save(encoder, folder)
+        if not is_helper(machine):
+            save(encoder, folder)
         return {}
     examples = _examples(train, negatives_run, negatives)
     if loss is None:
@@ -85,6 +86,8 @@ def fit(
         seed=seed,
         logger=logger,
     )
+    if is_helper(machine):
+        return {}
     encoder.eval().cpu()
     if adapter is not None:
         save_adapter(encoder, folder / "adapter", base=model.keywords["backbone"].location()[0])

@@ -17,7 +17,7 @@ from irexp.index.index import Index
 from irexp.index.sharded import Sharded
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Representation
-from irexp.stage.machine import prepare, share_work
+from irexp.stage.machine import is_helper, prepare, share_work
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def index(
         The number of documents.
     """
     device = prepare(machine)
+    if is_helper(machine) and not isinstance(index, Sharded):
+        return {}
     if isinstance(index, BM25Index):
         index.build(documents, count=documents.count())
         index.save(folder)
@@ -49,9 +51,10 @@ def index(
     encoded = Encoding(encoding)
     check_engine(index, encoded.representation)
     if isinstance(index, Sharded):
-        share_work(
-            partial(_build_parts, index=index, encoding=encoding, folder=folder, machine=machine), machine, device
-        )
+        work = partial(_build_parts, index=index, encoding=encoding, folder=folder, machine=machine)
+        share_work(work, machine, device)
+        if is_helper(machine):
+            return {}
     else:
         _build(index.build, encoded, folder, machine)
     IdList.write(folder / IDS, encoded.ids)

@@ -26,6 +26,7 @@ from irexp.config.check import check
 from irexp.evaluation.measures import parse_measures
 from irexp.stage.chain import MAKES, SECTIONS, Outcome, card_of, find_artifact, plain, run_chain
 from irexp.stage.fuse import check_fuse
+from irexp.stage.machine import is_helper
 from irexp.stage.tune import STAGES
 from irexp.types import UserError
 
@@ -230,7 +231,7 @@ def _measures(outcomes: list[Outcome]) -> list[Path]:
 @contextmanager
 def _tracker(config: DictConfig, output: Path) -> Iterator[Any]:
     """The tracker of a job, closed whatever happens; those of one sweep are grouped under its folder's name."""
-    if config.logger is None:
+    if config.logger is None or is_helper(config.machine):
         yield None
         return
     hydra = HydraConfig.get()

@@ -37,6 +37,16 @@ def prepare(machine: Machine) -> torch.device:
     return torch.device("cpu")
 
 
+def is_helper(machine: Machine) -> bool:
+    """Whether this is another node than the first, which alone writes artifacts.
+
+    Each node runs the same command over the same folder of artifacts. Which one it is say NODE_RANK, or what torchrun
+    and Slurm call it.
+    """
+    names = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
+    return machine.num_nodes > 1 and any(os.environ.get(name, "0") != "0" for name in names)
+
+
 def share_work(work: Work, machine: Machine, device: torch.device) -> None:
     """Do what several devices share: here if there is one, else in a process for each, through Lightning."""
     if machine.devices * machine.num_nodes == 1:

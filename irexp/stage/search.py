@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
+from irexp.dataset.text_file import lines_of
 from irexp.evaluation.run_file import write_run
 from irexp.index.bm25 import BM25Index
 from irexp.index.ids import IdList
@@ -54,17 +55,21 @@ def search(
     queries = list(topics.queries())
     if not queries:
         raise UserError("there are no queries to answer; look at dataset.test")
+    excluded = _excluded(search)
     depth = search.depth + search.remove_query
     if isinstance(index, BM25Index):
         doc_ids: Sequence[str] = index.doc_ids
-        answers = (index.search([query.text for query in batch], depth) for batch in _batches(queries, machine))
+        texts = ([query.text for query in batch] for batch in _batches(queries, machine))
+        deep = depth + len(excluded)
+        searched = (index.search(batch, deep) for batch in texts)
+        answers = ([[r for r in ranking if r[0] not in excluded][:depth] for ranking in part] for part in searched)
     else:
         assert checkpoint is not None, "an index of vectors is searched with the model that made them"
         encoder = open_encoder(checkpoint, model).to(device)
         check_engine(index, encoder.representation)
         index.to(device)
         doc_ids = IdList([index_folder / IDS])
-        answers = (_answer(encoder, index, batch, depth, doc_ids) for batch in _batches(queries, machine))
+        answers = (_answer(encoder, index, batch, depth, doc_ids, excluded) for batch in _batches(queries, machine))
     _log_unknown(topics, doc_ids)
     hits = 0
     lines: list[ScoredDoc] = []
@@ -94,8 +99,18 @@ def _batches(queries: list[Query], machine: Machine) -> Iterator[list[Query]]:
 
 
 @torch.inference_mode()
-def _answer(encoder: BiEncoder, index: Index, batch: list[Query], depth: int, doc_ids: Sequence[str]) -> Results:
-    return rank(index, encoder.embed_queries([query.text for query in batch]), depth, doc_ids=doc_ids)
+def _answer(
+    encoder: BiEncoder, index: Index, batch: list[Query], depth: int, doc_ids: Sequence[str], excluded: Set[str]
+) -> Results:
+    vectors = encoder.embed_queries([query.text for query in batch])
+    return rank(index, vectors, depth, doc_ids=doc_ids, excluded=excluded)
+
+
+def _excluded(search: Search) -> frozenset[str]:
+    """The ids of the documents that are no results."""
+    if search.exclude_path is None:
+        return frozenset()
+    return frozenset(line.text.rstrip("\r\n") for line in lines_of(search.exclude_path))
 
 
 def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:

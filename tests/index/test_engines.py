@@ -29,6 +29,19 @@ def test_an_engine_that_looks_at_everything_is_exact(tmp_path: Path, name: str, 
     assert any(found)
 
 
+@engines
+def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path, name: str) -> None:
+    """The ranking is that of all documents without them, however many they are."""
+    case = ENGINES[name]
+    documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
+    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    excluded = set(IDS[::3] + IDS[: COUNT // 2])
+    everything = rank(index, queries, COUNT, doc_ids=IDS)
+    kept = [[result for result in ranking if result[0] not in excluded][:10] for ranking in everything]
+    assert rank(index, queries, 10, doc_ids=IDS, excluded=excluded) == kept
+    assert any(kept)
+
+
 @pytest.mark.parametrize("name", ["torch_dense", "torch_dense_bfloat16", "sparse", "maxsim", "maxsim_bfloat16"])
 def test_blocks_put_together_are_the_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is a single block in so small a collection, cut into many."""

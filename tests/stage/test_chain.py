@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,6 +111,22 @@ def test_the_query_may_be_left_out(compose: Compose, tmp_path: Path, collection:
     found = [line.doc_id for line in lines if line.query_id == "d0"]
     assert len(found) == 3
     assert "d0" not in found
+
+
+@pytest.mark.parametrize("model", ["sbert", "bm25"])
+def test_what_was_taken_out_is_no_result(compose: Compose, tmp_path: Path, collection: Path, model: str) -> None:
+    """A file of document ids moves the run alone, by its content, and nothing is indexed anew."""
+    base = settings(tmp_path, collection, f"model={model}")
+    whole = run(compose, base)
+    (tmp_path / "gone.txt").write_text("d0\nd2\n")
+    without = run(compose, [*base, f"search.exclude_path={tmp_path / 'gone.txt'}"])
+    assert (without["index"].status, without["search"].status) == ("already done", "made")
+    found, kept = (
+        [line.doc_id for line in read_run(Path(str(outcomes["search"].path)) / "test.run") if line.query_id == "d0"]
+        for outcomes in (whole, without)
+    )
+    assert "d0" in found
+    assert kept == [doc_id for doc_id in found if doc_id not in ("d0", "d2")]
 
 
 def test_ten_index_settings_encode_once(compose: Compose, tmp_path: Path, collection: Path) -> None:
@@ -347,21 +364,50 @@ def test_every_artifact_is_read_again(compose: Compose, tmp_path: Path, collecti
         verify(artifacts=config.paths.artifacts, machine=config.machine)
 
 
-def test_two_processes_make_the_encoding_and_the_index_of_one(
+def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
+    """The files of an artifact, less what says when they were written."""
+    folder = Path(str(outcomes[stage].path))
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".json"
+    }
+
+
+@pytest.mark.slow
+def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
     """Each takes every second window, and every second part; file by file the artifacts are the same."""
     base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
-    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], ["fit", "encode", "index"])
-    together = run(compose, [*base, "machine.devices=2"], ["fit", "encode", "index"])
+    stages = ["fit", "encode", "index"]
+    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)
+    together = run(compose, [*base, f"paths.artifacts={tmp_path / 'together'}", "machine.devices=2"], stages)
+    nodes = on_two_nodes([*base, "machine.num_nodes=2", "stage=[fit,index]"], tmp_path)
+    assert "encode: helping to make" in nodes[1] and "index: helping to make" in nodes[1]
+    shared = run(compose, base, stages)
+    assert {outcome.status for outcome in shared.values()} == {"already done"}
     for stage, least in (("encode", 9), ("index", 5)):  # three shards of three files, three parts and the ids
-        one, two = (
-            {
-                str(path.relative_to(str(outcomes[stage].path))): path.read_bytes()
-                for path in Path(str(outcomes[stage].path)).rglob("*")
-                if path.is_file() and path.suffix != ".json"
-            }
-            for outcomes in (alone, together)
+        assert len(contents(alone, stage)) >= least
+        assert contents(alone, stage) == contents(together, stage) == contents(shared, stage)
+
+
+def on_two_nodes(overrides: list[str], folder: Path) -> list[str]:
+    """Run the command on two nodes, which here are processes; what each printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder / f'node{rank}'}"],
+            cwd=ROOT,
+            env={**os.environ, **address, "NODE_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        assert len(one) >= least
-        assert one == two
+        for rank in range(2)
+    ]
+    printed = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    return printed

@@ -13,6 +13,7 @@ arithmetic or its reading takes at the rates that this machine has for it, measu
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from irexp.index.maxsim import MaxSim, MaxSimSearch
 from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
 from irexp.index.rescore import rescore
-from irexp.index.seismic import Seismic, SeismicSearch
+from irexp.index.seismic import Seismic
 from irexp.index.shards import Encoding, ShardWriter
 from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
@@ -62,14 +63,13 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
     "sparse": {
         "sparse": SparseIndex,
         "seismic": Seismic,
-        "seismic 3 terms": lambda: Seismic(search=SeismicSearch(terms=3)),
         "sparse uint8": lambda: SparseIndex("uint8"),
         "sparse 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
     },
     "tokens": {
         "maxsim": MaxSim,
         "maxsim bfloat16": lambda: MaxSim("bfloat16", search=MaxSimSearch(100)),
-        "maxsim pooled by 2": lambda: MaxSim("bfloat16", pool_factor=2),
+        "maxsim bfloat16, pooled by 2": lambda: MaxSim("bfloat16", pool_factor=2),
         "plaid": lambda: Plaid(2, search=PlaidSearch(rescored=100)),
         "plaid 8 probes": lambda: Plaid(2, search=PlaidSearch(8, 0.45, 4096, 100)),
         "xtr": lambda: TokenRetrieval(
@@ -227,13 +227,11 @@ def show(
     for batch, least in zip((1, QUERIES), limits, strict=True):
         took = milliseconds(search, queries, batch, 3)
         cells += [f"{took:.3f}", "" if least is None else f"{least / took:.0%}"]
-    print(
-        f"| {engine} | {cost[0]:.1f} | {cost[1]:,.0f} | {' | '.join(cells)} | {recall:.3f} | {gain:.4f} |", flush=True
-    )
+    print(f"| {engine} | {' | '.join([*cells, f'{recall:.3f}', f'{gain:.4f}'])} |", flush=True)
 
 
 def rerank(candidates: int) -> None:
-    """Candidates of one query scored by MaxSim from vectors on disk, beside a padded product."""
+    """Candidates of one query scored by MaxSim from vectors on disk, beside padded ones in memory."""
     documents, queries, _ = collection("tokens", 10 * candidates)
     assert isinstance(documents, TokenVectors) and isinstance(queries, TokenVectors)
     rows = np.sort(np.random.default_rng(5).choice(10 * candidates, candidates, replace=False))
@@ -252,10 +250,18 @@ def rerank(candidates: int) -> None:
             return similarity.masked_fill(~mask[:, None], -torch.inf).amax(2).sum(1)
 
         print("\n| | ms |\n| --- | ---: |")
-        for label, work in {
+        works: dict[str, Callable[[], object]] = {
             "irexp": lambda: rescore(one, rows[None], mapped, candidates),
             "torch, padded": padded,
-        }.items():
+        }
+        if importlib.util.find_spec("pylate"):  # in an environment of its own, which has other versions of everything
+            from pylate import rank
+
+            vectors, starts = documents.vectors_TH, documents.starts_N1
+            parts = [[torch.from_numpy(vectors[starts[row] : starts[row + 1]]) for row in rows]]
+            ids, query = [rows.tolist()], [torch.from_numpy(one.vectors_TH)]
+            works["PyLate"] = lambda: rank.rerank(ids, query, parts)
+        for label, work in works.items():
             work()
             took = statistics.median(seconds(work) for _ in range(15))
             print(f"| {label}, {candidates} candidates | {1000 * took:.1f} |", flush=True)

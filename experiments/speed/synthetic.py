@@ -8,7 +8,7 @@ import scipy.sparse
 from irexp.index.vectors import TokenVectors, Vectors
 
 DIM, TOKEN_DIM, VOCABULARY = 384, 128, 30522
-QUERIES, QUERY_TOKENS = 64, 32
+QUERIES, QUERY_TOKENS, OWN_TOKENS = 64, 32, 10
 
 
 def dense(rows: int, seed: int) -> np.ndarray:
@@ -33,10 +33,10 @@ def sparse(rows: int, terms: int, seed: int) -> scipy.sparse.csr_array:
 
 
 def tokens(rows: int, length: int, seed: int) -> TokenVectors:
-    """Around `length` tokens a text, near the vectors of a vocabulary and shifted by the text's topic."""
+    """Around `length` tokens a text, some many more, near a vocabulary's vectors and shifted by the text's topic."""
     fixed, generator = np.random.default_rng(0), np.random.default_rng(seed)
     words, topics = fixed.standard_normal((8000, TOKEN_DIM)), fixed.standard_normal((500, TOKEN_DIM))
-    lengths = np.clip(generator.normal(length, length / 4, rows).astype(int), 4, 2 * length)
+    lengths = np.clip(generator.lognormal(np.log(0.9 * length), 0.53, rows).astype(int), 4, 5 * length)  # as Vaswani's
     owner = np.repeat(np.arange(rows), lengths)
     topic = generator.integers(0, 500, rows)
     favourite = generator.integers(0, 8000, (500, 200))
@@ -53,7 +53,7 @@ def collection(kind: str, rows: int) -> tuple[Vectors, Vectors, np.ndarray]:
     relevant = generator.choice(rows, QUERIES, replace=False)
     if kind == "dense":
         vectors = dense(rows, 1)
-        return vectors, unit(vectors[relevant] + 0.06 * generator.standard_normal((QUERIES, DIM))), relevant
+        return vectors, unit(vectors[relevant] + 0.16 * generator.standard_normal((QUERIES, DIM))), relevant
     if kind == "sparse":
         matrix = sparse(rows, 120, 1)
         return matrix, some_terms(matrix[relevant], 25, generator), relevant
@@ -61,8 +61,9 @@ def collection(kind: str, rows: int) -> tuple[Vectors, Vectors, np.ndarray]:
     parts = []
     for row in relevant:
         own = documents.vectors_TH[documents.starts_N1[row] : documents.starts_N1[row + 1]]
-        picked = own[generator.integers(0, len(own), QUERY_TOKENS)]
-        parts.append(unit(picked + 0.12 * generator.standard_normal(picked.shape)))
+        foreign = documents.vectors_TH[generator.integers(0, len(documents.vectors_TH), QUERY_TOKENS - OWN_TOKENS)]
+        picked = np.concatenate([own[generator.integers(0, len(own), OWN_TOKENS)], foreign])
+        parts.append(unit(picked + 0.2 * generator.standard_normal(picked.shape)))
     return documents, TokenVectors(np.concatenate(parts), np.arange(QUERIES + 1) * QUERY_TOKENS), relevant
 
 
@@ -72,8 +73,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def some_terms(matrix: scipy.sparse.csr_array, terms: int, generator: np.random.Generator) -> scipy.sparse.csr_array:
-    """Of each row some terms, and half as many that another row has, with weights of their own."""
-    rows, own_terms = [], 2 * terms // 3
+    """Of each row some terms, and a quarter as many that another row has, with weights of their own."""
+    rows, own_terms = [], 4 * terms // 5
     for row in range(matrix.shape[0]):
         other = int(generator.integers(0, matrix.shape[0]))
         own, foreign = (matrix.indices[matrix.indptr[n] : matrix.indptr[n + 1]] for n in (row, other))

@@ -23,7 +23,8 @@ import scipy.sparse
 import torch
 
 from irexp.index.binary import Binary, BinarySearch
-from irexp.index.faiss_index import Faiss, FaissSearch, import_faiss
+from irexp.index.faiss_index import Faiss, FaissSearch
+from irexp.index.faiss_structure import import_faiss
 from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
 from irexp.index.muvera import Muvera, MuveraSearch

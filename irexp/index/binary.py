@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_index import import_faiss
+from irexp.index.faiss_structure import import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore

@@ -3,6 +3,7 @@
     s(q, d) = sum over query tokens i of max over document tokens j with the same id as i of q_i . d_j
 
 A maximum over nothing is zero, and it is not below zero unless the id is (the [CLS] vector, which every document has).
+A document without any token of the query's is no result.
 The vectors of a token stand end to end in the order of documents. Source: Gao, Dai and Callan 2021, arXiv:2104.07186.
 
 Shapes: B queries, N documents, T tokens of all documents, P of them with one id, I different ids, H dimensions, K
@@ -29,7 +30,7 @@ _COPIED = 2**18
 
 
 class CoilIndex(StreamedIndex):
-    """Every document; one without a common token has a score of zero."""
+    """Every document that has a token in common with the query."""
 
     takes = "tokens"
 
@@ -89,7 +90,7 @@ class CoilIndex(StreamedIndex):
         return self._count
 
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query."""
+        """The best documents of each query; one without a common token is none."""
         assert isinstance(queries, TokenVectors) and queries.token_ids_T is not None
         check_dim(dim(queries), self._arrays["vectors"].shape[1])
         depth = min(depth, len(self))
@@ -100,10 +101,10 @@ class CoilIndex(StreamedIndex):
             score_N = self._score(queries.vectors_TH[inside], queries.token_ids_T[inside])
             row_BK[number] = top(score_N, depth)
             score_BK[number] = score_N[row_BK[number]]
-        return score_BK, row_BK
+        return score_BK, np.where(np.isneginf(score_BK), -1, row_BK)
 
     def _score(self, query_QH: NDArray[np.float32], id_Q: NDArray[np.int32]) -> Scores:
-        score_N = np.zeros(len(self), dtype=np.float32)
+        score_N, is_found_N = np.zeros(len(self), np.float32), np.zeros(len(self), np.bool_)
         start_I1 = np.concatenate([[0], np.cumsum(self._arrays["counts"])])
         for vector_H, token_id in zip(query_QH, id_Q.tolist(), strict=True):
             place = int(np.searchsorted(self._arrays["tokens"], token_id))
@@ -115,4 +116,5 @@ class CoilIndex(StreamedIndex):
             (first,) = np.nonzero(np.diff(document_P, prepend=-1))
             best = np.maximum.reduceat(product_P, first)
             score_N[document_P[first]] += best if token_id < 0 else np.maximum(best, 0)
-        return score_N
+            is_found_N[document_P[first]] = True
+        return np.where(is_found_N, score_N, np.float32(-np.inf))

@@ -130,7 +130,7 @@ class Muvera(StreamedIndex):
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.rescored, depth, self._tokens)
-        score_BK, row_BK = self._engine.search(self._long(queries, is_query=True), wanted)
+        score_BK, row_BK = self._engine.find(self._long(queries, is_query=True), wanted)
         is_empty_N = np.diff(self._tokens.starts_N1) == 0  # whose long vector is zero
         score_BK = np.where((row_BK < 0) | is_empty_N[row_BK], -np.inf, score_BK).astype(np.float32)
         score_BK, row_BK = merge([(score_BK, np.where(np.isneginf(score_BK), -1, row_BK))], wanted)

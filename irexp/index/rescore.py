@@ -1,5 +1,8 @@
 """Candidates of a coarse search, scored again with what the encoding holds.
 
+An exact engine finds dense vectors by a product of matrices, too, and scores what it returns here once more: equal
+documents then have equal scores, whatever the batch.
+
 Shapes: B queries, C candidates per query, N documents, H dimensions, T tokens of all documents, K results per query.
 """
 
@@ -12,6 +15,9 @@ from irexp.index.compare import compare
 from irexp.index.index import Rows, Scores
 from irexp.index.top import top
 from irexp.index.vectors import TokenVectors, Vectors, count, take
+
+#: Results beyond those that are asked for, among which rounding may have hidden one that belongs to them.
+MARGIN = 16
 
 
 def rescore(queries: Vectors, row_BC: Rows, documents: Vectors, depth: int) -> tuple[Scores, Rows]:

@@ -105,7 +105,7 @@ class TokenRetrieval(StreamedIndex):
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.rescored, depth, self._tokens)
-        found_QP, token_QP = self._engine.search(queries.vectors_TH, self._search.tokens)
+        found_QP, token_QP = self._engine.find(queries.vectors_TH, self._search.tokens)
         score_BK = np.full((count(queries), wanted), -np.inf, np.float32)
         row_BK = np.full((count(queries), wanted), -1, np.int64)
         for number in range(count(queries)):

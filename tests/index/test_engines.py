@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,28 @@ def test_blocks_put_together_are_the_whole(tmp_path: Path, name: str, monkeypatc
     index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     for depth in (3, 40):
         assert rank(index, queries, depth, doc_ids=IDS) == rank(exact(case, documents), queries, depth, doc_ids=IDS)
+
+
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "dense"] + ["naive"])
+def test_equal_documents_have_equal_scores_in_any_batch(tmp_path: Path, name: str) -> None:
+    """A batch of one answers as one of 32, and documents that are there twice are ordered by id."""
+    generator = np.random.default_rng(0)
+    documents, queries = (generator.standard_normal((rows, 128)).astype(np.float32) for rows in (900, 32))
+    documents[300:600] = documents[:300]
+    ids = [f"{number:03}" for number in range(900)]
+    case = ENGINES["faiss_flat" if name == "naive" else name]
+    index = exact(case, documents)
+    if name != "naive":
+        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    together = rank(index, queries, 20, doc_ids=ids)
+    assert together == [rank(index, queries[row : row + 1], 20, doc_ids=ids)[0] for row in range(32)]
+    twins = [
+        (int(one), int(other), score == next_score)
+        for ranking in together
+        for (one, score), (other, next_score) in pairwise(ranking)
+        if abs(int(one) - int(other)) == 300 and min(one, other) < "300"
+    ]
+    assert len(twins) > 32 and all(one < other and is_equal for one, other, is_equal in twins)
 
 
 @engines

@@ -126,10 +126,10 @@ def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vect
     return TokenVectors(vectors, starts, ids if case.with_ids else None)
 
 
-def encode(folder: Path, vectors: Vectors, *, shards: int = 3) -> Encoding:
+def encode(folder: Path, vectors: Vectors, *, shards: int = 3, dtype: str = "float32") -> Encoding:
     """The vectors on disk."""
     folder.mkdir()
-    writer = ShardWriter(folder, dtype="float32")
+    writer = ShardWriter(folder, dtype=dtype)
     for rows in np.array_split(np.arange(count(vectors)), shards):
         if len(rows):
             part = slice(int(rows[0]), int(rows[-1]) + 1)

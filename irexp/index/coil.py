@@ -12,13 +12,12 @@ results per query.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irexp.index.growing import GrowingArrays, read_arrays
+from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.top import top
@@ -73,13 +72,13 @@ class CoilIndex(StreamedIndex):
         order_T = np.argsort(unsorted["ids"], kind="stable")
         ids, starts = np.unique(unsorted["ids"], return_index=False, return_counts=True)
         sorted_arrays = GrowingArrays(self._folder)
-        for start in range(0, len(order_T), _COPIED):
+        for start in range(0, max(1, len(order_T)), _COPIED):
             rows = order_T[start : start + _COPIED]
             arrays = {name: unsorted[name][rows] for name in ("vectors", "documents")}
             sorted_arrays.append(arrays, documents=0)
         table = {"tokens": ids, "counts": starts.astype(np.int64), "size": np.array([documents])}
         sorted_arrays.append(table, documents=documents)
-        shutil.rmtree(self._folder / "unsorted")
+        remove_arrays(self._folder / "unsorted")
 
     def load(self, folder: Path) -> None:
         """Map the vectors into memory."""

@@ -59,7 +59,7 @@ def is_comparable(query: Vectors, document: Vectors) -> NDArray[np.bool_]:
         return is_comparable_BN
     assert not isinstance(document, np.ndarray | TokenVectors)
     has_term_BV, has_term_NV = (vectors.astype(np.bool_).astype(np.float32) for vectors in (query, document))
-    return np.asarray((has_term_BV @ has_term_NV.T).toarray() > 0)  # type: ignore[union-attr]
+    return np.asarray((has_term_BV @ has_term_NV.T).toarray() > 0)
 
 
 def products(query_H: NDArray[np.float32], vector_NH: NDArray[np.float32]) -> Scores:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ class GrowingArrays:
         partial = self._folder / f"{_SUMMARY}.partial"
         partial.write_text(json.dumps(self._summary) + "\n", encoding="utf8")
         os.replace(partial, self._folder / _SUMMARY)
+
+
+def remove_arrays(folder: Path) -> None:
+    """Remove a folder of arrays; what a kill leaves of it is empty rather than damaged."""
+    if folder.is_dir():
+        (folder / _SUMMARY).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray[Any]]:

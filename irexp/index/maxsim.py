@@ -12,7 +12,6 @@ all documents, H dimensions, K results per query.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irexp.index.growing import GrowingArrays, read_arrays
+from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, rescore
 from irexp.index.shards import Encoding
@@ -106,7 +105,7 @@ class MaxSim(StreamedIndex):
             if self._precision == "bfloat16":
                 arrays["bfloat16"] = torch.from_numpy(part.vectors_TH).bfloat16().view(torch.int16).numpy()
             writer.append(arrays, documents=len(rows))
-        shutil.rmtree(self._folder / "unsorted")
+        remove_arrays(self._folder / "unsorted")
 
     def load(self, folder: Path) -> None:
         """Map the vectors into memory."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from irexp.index.faiss_structure import import_faiss
 from irexp.index.growing import read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import rescore
+from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
 from irexp.index.token_store import TokenStore, read_tokens
@@ -126,9 +126,9 @@ class Plaid(StreamedIndex):
         tokens = self._store.tokens_a_document(encoding, seed=self._seed) * len(encoding)
         centroids = self._centroids or 2 ** max(0, math.floor(math.log2(max(1.0, 8 * math.sqrt(tokens)))))
         sample_TH = self._store.sample(encoding, centroids * _PER_CENTROID, seed=self._seed)
+        if not len(sample_TH):  # no document has a vector: an index without results
+            sample_TH = np.zeros((1, encoding.dim), np.float32)
         centroids = min(centroids, len(sample_TH))
-        if not centroids:
-            raise UserError("no document of the sample has a vector; there is nothing to index")
         log.info("plaid learns %s centroids from %s vectors", f"{centroids:,}", f"{len(sample_TH):,}")
         faiss = import_faiss()
         faiss.omp_set_num_threads(torch.get_num_threads())
@@ -183,7 +183,7 @@ class Plaid(StreamedIndex):
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
-        wanted = max(depth, self._search.rescored)
+        wanted = count_candidates(self._search.rescored, depth, self._tokens)
         parts = [queries.vectors_TH[s:e] for s, e in zip(queries.starts_N1[:-1], queries.starts_N1[1:], strict=True)]
         found = list(in_threads(lambda query_QH: self._search_one(query_QH, wanted), parts))
         row_BC = np.stack([rows for _, rows in found])
@@ -259,7 +259,7 @@ def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     [[159]]
     """
     per_byte = 8 // bits
-    parts = bucket_TH.reshape(len(bucket_TH), -1, per_byte)
+    parts = bucket_TH.reshape(len(bucket_TH), bucket_TH.shape[1] // per_byte, per_byte)
     packed = np.zeros(parts.shape[:2], np.uint8)
     for place in range(per_byte):
         packed |= parts[:, :, place] << (bits * (per_byte - 1 - place))

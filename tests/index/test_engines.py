@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from irexp.index.faiss_index import Faiss
+from irexp.index.index import Index
+from irexp.index.muvera import Muvera
 from irexp.index.ranking import rank
+from irexp.index.shards import Encoding
+from irexp.index.token_retrieval import TokenRetrieval
 from irexp.index.vectors import TokenVectors, Vectors
 from irexp.types import UserError
 from tests.engines import COUNT, ENGINES, IDS, built, encode, exact, vectors_of
@@ -115,6 +121,32 @@ def test_a_query_without_a_term_has_no_result(tmp_path: Path, name: str) -> None
     assert rank(index, scipy.sparse.csr_array(queries.astype(np.float32)), 5, doc_ids=IDS) == [[], []]
 
 
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "dense"])
+def test_a_collection_of_empty_documents_has_no_result(tmp_path: Path, name: str) -> None:
+    """It is built, loaded and searched like any other."""
+    case = ENGINES[name]
+    queries = vectors_of(case, 8, 1)
+    documents: Vectors = scipy.sparse.csr_array(np.zeros((9, 12), np.float32))
+    if isinstance(queries, TokenVectors):
+        ids = None if queries.token_ids_T is None else queries.token_ids_T[:0]
+        documents = TokenVectors(queries.vectors_TH[:0], np.zeros(10, np.int64), ids)
+    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    assert not any(rank(index, queries, 5, doc_ids=IDS))
+
+
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "tokens"])
+def test_empty_documents_crowd_out_no_other(tmp_path: Path, name: str) -> None:
+    """Most documents are empty, and the scores of the others may be negative: they are still found."""
+    case = ENGINES[name]
+    documents = vectors_of(case, 50, 0, signs="positive")
+    assert isinstance(documents, TokenVectors)
+    starts = np.concatenate([documents.starts_N1, np.full(COUNT - 50, documents.starts_N1[-1])])
+    crowded = TokenVectors(documents.vectors_TH, starts, documents.token_ids_T)
+    queries = vectors_of(case, 8, 1, signs="negative")
+    index = built(case.whole(), encode(tmp_path / "encoding", crowded), tmp_path / "index")
+    assert rank(index, queries, 10, doc_ids=IDS) == rank(exact(case, crowded), queries, 10, doc_ids=IDS)
+
+
 #: Seismic's package seeds nothing.
 repeatable = pytest.mark.parametrize("name", [name for name in ENGINES if name != "seismic"])
 
@@ -137,19 +169,61 @@ def test_a_killed_build_goes_on(tmp_path: Path, name: str) -> None:
     case = ENGINES[name]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
     built(case.little(), encoding, tmp_path / "whole")
+    kill(case.little(), encoding, tmp_path / "killed")
+    case.little().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["xtr", "muvera"])
+def test_a_killed_build_goes_on_with_rounded_means(tmp_path: Path, name: str) -> None:
+    """Means of pooled vectors are no half-precision numbers; what is read again is what was added."""
+    vectors = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32)
+    documents = TokenVectors(vectors, np.arange(0, 601, 6))
+    encoding = encode(tmp_path / "encoding", documents, dtype="float16")
+    engines: dict[str, Callable[[], Index]] = {
+        "xtr": lambda: TokenRetrieval(Faiss("Flat"), pool_factor=2),
+        "muvera": lambda: Muvera(Faiss("Flat"), repetitions=2, signs=2, pool_factor=2),
+    }
+    built(engines[name](), encoding, tmp_path / "whole")
+    kill(engines[name](), encoding, tmp_path / "killed")
+    engines[name]().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["maxsim", "coil"])
+def test_a_kill_while_the_unsorted_is_removed_damages_nothing(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of a build, half done: the next build ends as a whole one."""
+    case = ENGINES[name]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    built(case.whole(), encoding, tmp_path / "whole")
+
+    def remove_one(folder: Path, **_: object) -> None:
+        next(folder.glob("*.bin")).unlink()
+        raise KeyboardInterrupt
+
     (tmp_path / "killed").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", remove_one)
+        case.whole().build(encoding, tmp_path / "killed")
+    case.whole().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def kill(index: Index, encoding: Encoding, folder: Path) -> None:
+    """Build until more than fifty documents are added, but not all."""
+    folder.mkdir()
     added: list[int] = []
 
-    def kill(documents: int) -> None:
+    def advance(documents: int) -> None:
         added.append(documents)
         if sum(added) > 50:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        case.little().build(encoding, tmp_path / "killed", kill)
-    assert sum(added) < COUNT
-    case.little().build(encoding, tmp_path / "killed")
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+        index.build(encoding, folder, advance)
+    assert sum(added) < len(encoding)
 
 
 @engines

@@ -4,15 +4,17 @@
 
 A maximum over nothing is zero, and it is not below zero unless the id is (the [CLS] vector, which every document has).
 A document without any token of the query's is no result.
-The vectors of a token stand end to end in the order of documents. Source: Gao, Dai and Callan 2021, arXiv:2104.07186.
+The vectors of a token stand end to end in the order of documents. Building holds a part of them in memory. Source:
+Gao, Dai and Callan 2021, arXiv:2104.07186.
 
-Shapes: B queries, N documents, T tokens of all documents, P of them with one id, I different ids, H dimensions, K
-results per query.
+Shapes: B queries, N documents, T tokens of all documents, t of a part of them, P of them with one id, I different ids,
+H dimensions, K results per query.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +71,22 @@ class CoilIndex(StreamedIndex):
         unsorted = read_arrays(self._folder / "unsorted")
         for path in self._folder.glob("*.*"):  # of a kill while this was written
             path.unlink()
-        order_T = np.argsort(unsorted["ids"], kind="stable")
-        ids, starts = np.unique(unsorted["ids"], return_index=False, return_counts=True)
+        token_I, count_I = _counted(unsorted["ids"])
         sorted_arrays = GrowingArrays(self._folder)
-        for start in range(0, max(1, len(order_T)), _COPIED):
-            rows = order_T[start : start + _COPIED]
-            arrays = {name: unsorted[name][rows] for name in ("vectors", "documents")}
-            sorted_arrays.append(arrays, documents=0)
-        table = {"tokens": ids, "counts": starts.astype(np.int64), "size": np.array([documents])}
+        names = ("vectors", "documents")
+        mapped = {name: sorted_arrays.reserve(name, unsorted[name].dtype, unsorted[name].shape) for name in names}
+        next_I = np.cumsum(count_I) - count_I  # a counting sort, part by part
+        for start in range(0, len(unsorted["ids"]), _COPIED):
+            inside = slice(start, start + _COPIED)
+            number_t = np.searchsorted(token_I, unsorted["ids"][inside])
+            order_t = np.argsort(number_t, kind="stable")
+            number_t = number_t[order_t]
+            here_I = np.bincount(number_t, minlength=len(token_I))
+            place_t = np.arange(len(number_t)) + (next_I - (np.cumsum(here_I) - here_I))[number_t]
+            for name in names:
+                mapped[name][place_t] = unsorted[name][inside][order_t]
+            next_I += here_I
+        table: dict[str, NDArray[Any]] = {"tokens": token_I, "counts": count_I, "size": np.array([documents])}
         sorted_arrays.append(table, documents=documents)
         remove_arrays(self._folder / "unsorted")
 
@@ -117,3 +127,13 @@ class CoilIndex(StreamedIndex):
             score_N[document_P[first]] += best if token_id < 0 else np.maximum(best, 0)
             is_found_N[document_P[first]] = True
         return np.where(is_found_N, score_N, np.float32(-np.inf))
+
+
+def _counted(id_T: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The different ids in order, and how often each is there."""
+    token_I, count_I = np.empty(0, np.int32), np.empty(0, np.int64)
+    for start in range(0, len(id_T), _COPIED):
+        tokens, counts = np.unique(id_T[start : start + _COPIED], return_counts=True)
+        token_I, place = np.unique(np.concatenate([token_I, tokens]), return_inverse=True)
+        count_I = np.bincount(place, np.concatenate([count_I, counts])).astype(np.int64)
+    return token_I, count_I

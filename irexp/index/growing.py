@@ -44,6 +44,21 @@ class GrowingArrays:
         """The documents that are written."""
         return int(self._summary["documents"])
 
+    def reserve(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array of known size, memory-mapped, to be filled in any order; it counts from the next `append` on.
+
+        Raises:
+            OSError: if the disk has no room; to find out in a memory map would end the process.
+        """
+        self._summary["arrays"][name] = array = {"dtype": dtype.str, "shape": list(shape)}
+        with _path(self._folder, name).open("wb") as file:
+            if not _bytes(array):
+                return np.empty(shape, dtype)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, _bytes(array))
+            file.truncate(_bytes(array))
+        return np.asarray(np.memmap(_path(self._folder, name), dtype, "r+", shape=shape))
+
     def append(self, arrays: Mapping[str, NDArray[Any]], *, documents: int) -> None:
         """Add rows to each array; all of a batch of documents count, or none."""
         for name, array in arrays.items():

@@ -104,6 +104,44 @@ ENGINES = {
 }
 
 
+#: Engines that look at about a twentieth of two thousand documents, or as coarsely as they can.
+CLUSTERED = {
+    "faiss_ivf": Case("dense", TorchDense, lambda: Faiss("IVF50,Flat", search=FaissSearch(probes=3))),
+    "faiss_ivf_pq": Case("dense", TorchDense, lambda: Faiss("PQ8x4,RFlat", search=FaissSearch(candidates=100))),
+    "faiss_hnsw": Case("dense", TorchDense, lambda: Faiss("HNSW16,Flat", search=FaissSearch(ef=64))),
+    "faiss_sq": Case("dense", TorchDense, lambda: Faiss("SQ4,RFlat", search=FaissSearch(candidates=30))),
+    "torch_dense": Case("dense", TorchDense, lambda: TorchDense("bfloat16", search=TorchDenseSearch(20))),
+    "binary": Case("dense", TorchDense, lambda: Binary(search=BinarySearch(100))),
+    "sparse": Case("sparse", SparseIndex, lambda: SparseIndex("uint8")),
+    "seismic": Case("sparse", SparseIndex, lambda: Seismic(postings=100)),
+    "maxsim": Case("tokens", MaxSim, lambda: MaxSim("bfloat16", search=MaxSimSearch(20))),
+    "plaid": Case("tokens", MaxSim, lambda: Plaid(2, centroids=128, search=PlaidSearch(2, 0.3, 100, 25))),
+    "xtr": Case(
+        "tokens",
+        MaxSim,
+        lambda: TokenRetrieval(Faiss("IVF50,Flat", search=FaissSearch(probes=5)), search=TokenSearch(100, rescored=50)),
+    ),
+    "muvera": Case(
+        "tokens", MaxSim, lambda: Muvera(Faiss("Flat"), repetitions=10, block_dim=8, search=MuveraSearch(100))
+    ),
+}
+
+
+def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:
+    """Vectors around a hundred random centers, with as much noise as there is center; four tokens a text."""
+    centers = np.random.default_rng(99).standard_normal((100, 4, 32)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    of_row = generator.integers(0, 100, size=rows)
+    noise = generator.standard_normal((rows, 4, 32)).astype(np.float32)
+    tokens = centers[of_row] + 0.5 * noise
+    tokens /= np.linalg.norm(tokens, axis=2, keepdims=True)
+    if kind == "dense":
+        return tokens[:, 0].copy()
+    if kind == "sparse":
+        return scipy.sparse.csr_array(np.maximum(tokens.reshape(rows, 128) - 0.1, 0))
+    return TokenVectors(tokens.reshape(-1, 32), np.arange(0, 4 * rows + 1, 4))
+
+
 def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vectors:
     """Random vectors of whole halves, so that ties are exact; some without a value or a token."""
     generator = np.random.default_rng(seed)

@@ -90,7 +90,7 @@ ENGINES = {
             Faiss("IVF{lists},Flat", lists=8, search=FaissSearch(probes=2)), pool_factor=2, search=TokenSearch(20)
         ),
     ),
-    "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT)),
+    "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT // 6)),
     "sharded_tokens": Case(
         "tokens",
         lambda: Sharded(Plaid(2, centroids=16, search=PlaidSearch(16, None, 4 * COUNT, COUNT)), parts=2),
@@ -115,7 +115,7 @@ CLUSTERED = {
     "sparse": Case("sparse", SparseIndex, lambda: SparseIndex("uint8")),
     "seismic": Case("sparse", SparseIndex, lambda: Seismic(postings=100)),
     "maxsim": Case("tokens", MaxSim, lambda: MaxSim("bfloat16", search=MaxSimSearch(20))),
-    "plaid": Case("tokens", MaxSim, lambda: Plaid(2, centroids=128, search=PlaidSearch(2, 0.3, 100, 25))),
+    "plaid": Case("tokens", MaxSim, lambda: Plaid(2, centroids=128, search=PlaidSearch(2, None, 100, 25))),
     "xtr": Case(
         "tokens",
         MaxSim,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
+from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.top import top
@@ -69,8 +69,7 @@ class CoilIndex(StreamedIndex):
         assert self._writer is not None and self._folder is not None
         documents = self._writer.finished
         unsorted = read_arrays(self._folder / "unsorted")
-        for path in self._folder.glob("*.*"):  # of a kill while this was written
-            path.unlink()
+        clear_arrays(self._folder)  # of a kill while they were written, or of fewer documents
         token_I, count_I = _counted(unsorted["ids"])
         sorted_arrays = GrowingArrays(self._folder)
         names = ("vectors", "documents")

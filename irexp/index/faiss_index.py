@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_structure import import_faiss, kept_vectors, make, named, needed, parts
+from irexp.index.faiss_structure import GPU_MOST, import_faiss, kept_vectors, make, named, needed, parts
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import Encoding
@@ -42,9 +42,6 @@ _ENOUGH = 64
 
 #: Vectors that are added to a graph together.
 _TOGETHER = 4096
-
-#: Results and clusters of a query that a GPU looks for at most.
-_GPU_MOST = 2048
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,7 @@ class Faiss(StreamedIndex):
         if not depth:
             return np.empty((len(query_BH), 0), np.float32), np.empty((len(query_BH), 0), np.int64)
         import_faiss().cvar.distance_compute_blas_threshold = 1 if len(query_BH) >= 4 else 2**30
-        is_for_gpu = self._gpu is not None and max(depth, self._search.probes or 0) <= _GPU_MOST
+        is_for_gpu = self._gpu is not None and max(depth, self._search.probes or 0) <= GPU_MOST
         self._set_parameters(depth, is_for_gpu=is_for_gpu)
         index = self._gpu if is_for_gpu else self._index
         score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), depth)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from irexp.types import UserError
 
+#: Results and clusters of a query that a GPU looks for at most.
+GPU_MOST = 2048
+
 #: What an index is wrapped around, or stores its vectors in.
 _INNER = ("base_index", "refine_index", "index", "storage", "quantizer")
 

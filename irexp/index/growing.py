@@ -73,6 +73,13 @@ class GrowingArrays:
         os.replace(partial, self._folder / _SUMMARY)
 
 
+def clear_arrays(folder: Path) -> None:
+    """Remove the arrays of a folder, and nothing else in it."""
+    (folder / _SUMMARY).unlink(missing_ok=True)
+    for path in folder.glob("*.bin"):
+        path.unlink()
+
+
 def remove_arrays(folder: Path) -> None:
     """Remove a folder of arrays; what a kill leaves of it is empty rather than damaged."""
     if folder.is_dir():

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
+from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, rescore
 from irexp.index.shards import Encoding
@@ -93,8 +93,7 @@ class MaxSim(StreamedIndex):
         unsorted = read_tokens(self._folder / "unsorted", "index=maxsim")
         length_N = np.diff(unsorted.starts_N1)
         row_N = np.argsort(length_N, kind="stable")
-        for path in self._folder.glob("*.*"):  # of a kill while this was written
-            path.unlink()
+        clear_arrays(self._folder)  # of a kill while they were written, or of fewer documents
         writer = GrowingArrays(self._folder)
         step = max(1, _COPIED * len(row_N) // max(1, int(length_N.sum())))
         for start in range(0, len(row_N), step):

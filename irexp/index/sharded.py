@@ -11,6 +11,8 @@ Shapes: N documents, K results per query.
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from irexp.index.rescore import merge
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors
 from irexp.types import UserError
+
+#: The rows of a part.
+_ROWS = "rows.json"
 
 
 class Sharded(Index):
@@ -67,12 +72,17 @@ class Sharded(Index):
         self.check(len(encoding), encoding.dim)
         ends = [len(encoding) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
         for number in range(rank, len(self._engines), processes):
-            documents = encoding.part(ends[number - 1] if number else 0, ends[number])
+            rows = [ends[number - 1] if number else 0, ends[number]]
+            documents = encoding.part(*rows)
+            partial = folder / f"partial-{number:03}"
+            for started in (_part(folder, number), partial):
+                if started.is_dir() and json.loads((started / _ROWS).read_text(encoding="utf8")) != rows:
+                    shutil.rmtree(started)  # of a collection of another size
             if _part(folder, number).is_dir():
                 advance(len(documents))
                 continue
-            partial = folder / f"partial-{number:03}"
             partial.mkdir(exist_ok=True)
+            (partial / _ROWS).write_text(json.dumps(rows) + "\n", encoding="utf8")
             self._engines[number].build(documents, partial, advance)
             partial.rename(_part(folder, number))
 

@@ -174,6 +174,32 @@ def test_a_killed_build_goes_on(tmp_path: Path, name: str) -> None:
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
+@engines
+def test_documents_are_added_to_a_finished_index(tmp_path: Path, name: str) -> None:
+    """Behind the first of them come the others, and an engine that looks at everything finds what a new one finds."""
+    case = ENGINES[name]
+    documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
+    encoding = encode(tmp_path / "encoding", documents)
+    for engine, folder in ((case.whole(), tmp_path / "whole"), (case.little(), tmp_path / "little")):
+        built(engine, encoding.part(0, 200), folder)
+        engine.build(encoding, folder)
+        engine.load(folder)
+        assert len(engine) == COUNT
+        found = rank(engine, queries, 20, doc_ids=IDS)
+        assert {doc_id for ranking in found for doc_id, _ in ranking} & set(IDS[200:])
+        if folder.name == "whole":
+            assert found == rank(exact(case, documents), queries, 20, doc_ids=IDS)
+
+
+def test_a_folder_with_more_documents_is_refused(tmp_path: Path) -> None:
+    """They are no others of this collection."""
+    case = ENGINES["torch_dense"]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    built(case.whole(), encoding, tmp_path / "index")
+    with pytest.raises(UserError, match="holds 300 documents and the encoding 200"):
+        case.whole().build(encoding.part(0, 200), tmp_path / "index")
+
+
 @pytest.mark.parametrize("name", ["xtr", "muvera"])
 def test_a_killed_build_goes_on_with_rounded_means(tmp_path: Path, name: str) -> None:
     """Means of pooled vectors are no half-precision numbers; what is read again is what was added."""

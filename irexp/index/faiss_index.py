@@ -236,7 +236,7 @@ class Faiss(StreamedIndex):
         search = self._search
         wanted = {"nprobe": search.probes, "efSearch": search.ef and max(search.ef, depth)}
         if search.candidates is not None:
-            wanted["k_factor_rf"] = max(1, math.ceil(search.candidates / depth))
+            wanted["k_factor_rf"] = max(1, math.ceil(min(search.candidates, len(self)) / depth))
         for name, value in wanted.items():
             if value is None:
                 continue

@@ -11,7 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from irexp.index.compare import compare
-from irexp.index.faiss_index import Faiss
+from irexp.index.faiss_index import Faiss, FaissSearch
 from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim
 from irexp.index.muvera import Muvera, MuveraSearch
@@ -38,6 +38,29 @@ def test_few_candidates_are_enough_where_vectors_lie_in_clusters(tmp_path: Path,
     assert np.mean(found) > 9
 
 
+@pytest.mark.parametrize(
+    ("factory", "little", "much"),
+    [
+        ("IVF50,Flat", FaissSearch(probes=1), FaissSearch(probes=50)),
+        ("HNSW4,Flat", FaissSearch(ef=10), FaissSearch(ef=400)),
+        ("PQ2x4,RFlat", FaissSearch(candidates=10), FaissSearch(candidates=1000)),
+    ],
+)
+def test_faiss_finds_more_the_more_it_looks_at(
+    tmp_path: Path, factory: str, little: FaissSearch, much: FaissSearch
+) -> None:
+    """Probes, ef and candidates, each alone: better scores, and in the end nearly the best."""
+    generator = np.random.default_rng(0)
+    documents, queries = (generator.standard_normal((rows, 16)).astype(np.float32) for rows in (1000, 20))
+    encoding = encode(tmp_path / "encoding", documents)
+    best_BK, _ = exact(ENGINES["faiss_flat"], documents).search(queries, 10)
+    found = [
+        built(Faiss(factory, search=search), encoding, tmp_path / name).search(queries, 10)[0].mean()
+        for name, search in (("little", little), ("much", much))
+    ]
+    assert found[0] < 0.98 * best_BK.mean() and found[1] > 0.99 * best_BK.mean()
+
+
 def sparse_vectors(rows: int, seed: int) -> scipy.sparse.csr_array:
     """Random weights, a half of them zero; no two are equal."""
     values = np.random.default_rng(seed).random((rows, 12)).astype(np.float32)
@@ -53,7 +76,7 @@ def sparse_vectors(rows: int, seed: int) -> scipy.sparse.csr_array:
         (SparseIndex(search=SparseSearch(threshold=0.7)), (None, 0.0), (None, 0.7)),
     ],
 )
-def test_a_pruned_search_is_that_of_pruned_vectors(
+def test_a_pruned_sparse_search_is_that_of_pruned_vectors(
     tmp_path: Path, engine: Index, kept: tuple[int | None, float], looked_up: tuple[int | None, float]
 ) -> None:
     """Terms and thresholds of documents and of queries, none of which leaves everything as it was."""
@@ -155,7 +178,7 @@ def test_what_plaid_decompresses_is_normalised(tmp_path: Path) -> None:
     assert not np.allclose(score_BK, np.take_along_axis(not_normalised, row_BK, axis=1), rtol=1e-5)
 
 
-def test_far_centroids_are_left_out_at_first(tmp_path: Path) -> None:
+def test_plaid_leaves_out_far_centroids_at_first(tmp_path: Path) -> None:
     """A threshold below every score leaves out none, and one above every score leaves nothing to choose by."""
     documents, queries = clustered("tokens", 400, seed=0), clustered("tokens", 9, seed=1)
     encoding = encode(tmp_path / "encoding", documents)

@@ -113,7 +113,7 @@ def kept_vectors(index: Any) -> NDArray[np.float32] | None:
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexRefineFlat):
         index = faiss.downcast_index(index.refine_index)
-    if not isinstance(index, faiss.IndexFlat) or not index.ntotal:
+    if type(index) not in (faiss.IndexFlat, faiss.IndexFlatIP) or not index.ntotal:  # others have their own order
         return None
     vector_NH: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return vector_NH.reshape(index.ntotal, index.d)

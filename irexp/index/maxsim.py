@@ -3,8 +3,9 @@
     s(q, d) = sum over query tokens i of max over document tokens j of q_i . d_j
 
 Documents lie on disk by their number of tokens, so that a block is one product and one maximum, with nothing padded.
-In bfloat16 the comparison takes about half the time; its best candidates are then scored exactly in fp32. Source:
-Khattab and Zaharia 2020, arXiv:2004.12832.
+In bfloat16 the comparison takes about half the time; its best candidates are then scored exactly in fp32. Either way
+the last bits of a score depend on what else is in the product, which a fixed order would make ten times as slow.
+Source: Khattab and Zaharia 2020, arXiv:2004.12832.
 
 Shapes: B queries, Q tokens of all queries, N documents, n documents of a block, L tokens of each of them, T tokens of
 all documents, H dimensions, K results per query.

@@ -76,13 +76,14 @@ class Sharded(Index):
             documents = encoding.part(*rows)
             partial = folder / f"partial-{number:03}"
             for started in (_part(folder, number), partial):
-                if started.is_dir() and json.loads((started / _ROWS).read_text(encoding="utf8")) != rows:
-                    shutil.rmtree(started)  # of a collection of another size
+                if started.is_dir() and _rows_of(started) != rows:  # of a collection of another size
+                    shutil.rmtree(started)
             if _part(folder, number).is_dir():
                 advance(len(documents))
                 continue
             partial.mkdir(exist_ok=True)
-            (partial / _ROWS).write_text(json.dumps(rows) + "\n", encoding="utf8")
+            if _rows_of(partial) is None:
+                (partial / _ROWS).write_text(json.dumps(rows) + "\n", encoding="utf8")
             self._engines[number].build(documents, partial, advance)
             partial.rename(_part(folder, number))
 
@@ -114,3 +115,9 @@ class Sharded(Index):
 
 def _part(folder: Path, number: int) -> Path:
     return folder / f"part-{number:03}"
+
+
+def _rows_of(part: Path) -> object:
+    """The first row of a part and the one behind its last; None if a kill left none."""
+    path = part / _ROWS
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None

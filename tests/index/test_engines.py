@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import Index
@@ -237,14 +238,43 @@ def test_a_kill_while_the_unsorted_is_removed_damages_nothing(
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
-def kill(index: Index, encoding: Encoding, folder: Path) -> None:
-    """Build until more than fifty documents are added, but not all."""
-    folder.mkdir()
+@pytest.mark.parametrize("name", ["faiss_flat", "plaid", "xtr", "muvera"])
+def test_a_kill_while_documents_are_added_loses_none(tmp_path: Path, name: str) -> None:
+    """Those that were stored but not yet in the index of faiss are in the next one."""
+    case = ENGINES[name]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    for folder in ("whole", "killed"):
+        built(case.whole(), encoding.part(0, 120), tmp_path / folder)
+    kill(case.whole(), encoding, tmp_path / "killed", after=150)
+    for folder in ("whole", "killed"):
+        case.whole().build(encoding, tmp_path / folder)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["faiss_flat", "torch_dense", "naive"])
+def test_rounding_hides_no_result(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best document is returned also where the product of matrices puts it second."""
+    case = ENGINES["faiss_flat" if name == "naive" else name]
+    documents = np.array([[1], [2], [3], [4]], np.float32)
+    index = exact(case, documents)
+    if name != "naive":
+        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    order = np.array([[2, 3, 1, 0]])
+    monkeypatch.setattr(Faiss, "find", lambda self, queries, depth: (order, order[:, :depth]))
+    wrong = torch.from_numpy(order)
+    monkeypatch.setattr("irexp.index.torch_dense.best_products", lambda query, vector, depth: (wrong, wrong[:, :depth]))
+    monkeypatch.setattr("irexp.index.exact.top", lambda scores, depth: order[0, :depth])
+    assert index.search(np.ones((1, 1), np.float32), 1)[1].tolist() == [[3]]
+
+
+def kill(index: Index, encoding: Encoding, folder: Path, *, after: int = 50) -> None:
+    """Build until more than so many documents are added, but not all."""
+    folder.mkdir(exist_ok=True)
     added: list[int] = []
 
     def advance(documents: int) -> None:
         added.append(documents)
-        if sum(added) > 50:
+        if sum(added) > after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from irexp.index.compare import products
 from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
@@ -119,7 +120,7 @@ class CoilIndex(StreamedIndex):
             if place == len(self._arrays["tokens"]) or self._arrays["tokens"][place] != token_id:
                 continue
             inside = slice(int(start_I1[place]), int(start_I1[place + 1]))
-            product_P = np.asarray(self._arrays["vectors"][inside], dtype=np.float32) @ vector_H
+            product_P = products(vector_H, np.asarray(self._arrays["vectors"][inside], dtype=np.float32))
             document_P = self._arrays["documents"][inside]
             (first,) = np.nonzero(np.diff(document_P, prepend=-1))
             best = np.maximum.reduceat(product_P, first)

@@ -5,10 +5,11 @@
     tokens with ids:  the max goes over the document tokens j with the same id as i; it is zero if there is none, and
                       not below zero unless that id is (COIL, Gao, Dai and Callan 2021, arXiv:2104.07186)
 
-Dense scores are the same bits whatever they are computed beside, sparse ones too. Those of tokens are products of
-matrices, whose last bit depends on their size: in a fixed order they would take some ten times as long.
+Scores are the same bits whatever they are computed beside, but for MaxSim's: those are products of matrices, whose last
+bits depend on their size, and which would take some ten times as long in a fixed order.
 
-Shapes: B queries, N documents, H dimensions, T tokens of all documents, Q tokens of one query.
+Shapes: B queries, N documents, H dimensions, T tokens of all documents, P of them with one id, Q tokens of
+one query.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def _matching_maxsim(query_QH: NDArray[np.float32], ids_Q: NDArray[np.int32], do
     for vector_H, token_id in zip(query_QH, ids_Q, strict=True):
         (matching,) = np.nonzero(document.token_ids_T == token_id)
         best_N = np.full_like(score_N, 0.0 if token_id >= 0 else -np.inf)
-        np.maximum.at(best_N, owner_T[matching], np.asarray(document.vectors_TH[matching], np.float32) @ vector_H)
+        product_P = products(vector_H, np.asarray(document.vectors_TH[matching], np.float32))
+        np.maximum.at(best_N, owner_T[matching], product_P)
         score_N += np.where(np.isneginf(best_N), 0.0, best_N)
     return score_N

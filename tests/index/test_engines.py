@@ -251,6 +251,18 @@ def test_a_kill_while_documents_are_added_loses_none(tmp_path: Path, name: str) 
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
+def test_equal_documents_have_equal_scores_where_equal_tokens_are_compared(tmp_path: Path) -> None:
+    """Wherever they stand among the vectors of a token."""
+    generator = np.random.default_rng(0)
+    document_H, query_QH = (generator.standard_normal((rows, 33)).astype(np.float32) for rows in (1, 5))
+    documents = TokenVectors(np.repeat(document_H, 299, axis=0), np.arange(300), np.zeros(299, np.int32))
+    queries = TokenVectors(query_QH, np.arange(6), np.zeros(5, np.int32))
+    case = ENGINES["coil"]
+    for index in (exact(case, documents), built(case.whole(), encode(tmp_path / "e", documents), tmp_path / "i")):
+        for ranking in rank(index, queries, 299, doc_ids=IDS):
+            assert len({score for _, score in ranking}) == 1
+
+
 @pytest.mark.parametrize("name", ["faiss_flat", "torch_dense", "naive"])
 def test_rounding_hides_no_result(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best document is returned also where the product of matrices puts it second."""

@@ -90,7 +90,7 @@ ENGINES = {
             Faiss("IVF{lists},Flat", lists=8, search=FaissSearch(probes=2)), pool_factor=2, search=TokenSearch(20)
         ),
     ),
-    "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT)),
+    "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT // 6)),
     "sharded_tokens": Case(
         "tokens",
         lambda: Sharded(Plaid(2, centroids=16, search=PlaidSearch(16, None, 4 * COUNT, COUNT)), parts=2),
@@ -102,6 +102,44 @@ ENGINES = {
         lambda: Muvera(Faiss("SQ8"), repetitions=2, signs=2, block_dim=2, search=MuveraSearch(0)),
     ),
 }
+
+
+#: Engines that look at about a twentieth of two thousand documents, or as coarsely as they can.
+CLUSTERED = {
+    "faiss_ivf": Case("dense", TorchDense, lambda: Faiss("IVF50,Flat", search=FaissSearch(probes=3))),
+    "faiss_ivf_pq": Case("dense", TorchDense, lambda: Faiss("PQ8x4,RFlat", search=FaissSearch(candidates=100))),
+    "faiss_hnsw": Case("dense", TorchDense, lambda: Faiss("HNSW16,Flat", search=FaissSearch(ef=64))),
+    "faiss_sq": Case("dense", TorchDense, lambda: Faiss("SQ4,RFlat", search=FaissSearch(candidates=30))),
+    "torch_dense": Case("dense", TorchDense, lambda: TorchDense("bfloat16", search=TorchDenseSearch(20))),
+    "binary": Case("dense", TorchDense, lambda: Binary(search=BinarySearch(100))),
+    "sparse": Case("sparse", SparseIndex, lambda: SparseIndex("uint8")),
+    "seismic": Case("sparse", SparseIndex, lambda: Seismic(postings=100)),
+    "maxsim": Case("tokens", MaxSim, lambda: MaxSim("bfloat16", search=MaxSimSearch(20))),
+    "plaid": Case("tokens", MaxSim, lambda: Plaid(2, centroids=128, search=PlaidSearch(2, None, 100, 25))),
+    "xtr": Case(
+        "tokens",
+        MaxSim,
+        lambda: TokenRetrieval(Faiss("IVF50,Flat", search=FaissSearch(probes=5)), search=TokenSearch(100, rescored=50)),
+    ),
+    "muvera": Case(
+        "tokens", MaxSim, lambda: Muvera(Faiss("Flat"), repetitions=10, block_dim=8, search=MuveraSearch(100))
+    ),
+}
+
+
+def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:
+    """Vectors around a hundred random centers, with as much noise as there is center; four tokens a text."""
+    centers = np.random.default_rng(99).standard_normal((100, 4, 32)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    of_row = generator.integers(0, 100, size=rows)
+    noise = generator.standard_normal((rows, 4, 32)).astype(np.float32)
+    tokens = centers[of_row] + 0.5 * noise
+    tokens /= np.linalg.norm(tokens, axis=2, keepdims=True)
+    if kind == "dense":
+        return tokens[:, 0].copy()
+    if kind == "sparse":
+        return scipy.sparse.csr_array(np.maximum(tokens.reshape(rows, 128) - 0.1, 0))
+    return TokenVectors(tokens.reshape(-1, 32), np.arange(0, 4 * rows + 1, 4))
 
 
 def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vectors:
@@ -117,20 +155,19 @@ def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vect
         values[1::50] = 0
         return scipy.sparse.csr_array(values)
     lengths = generator.integers(1, 6, size=rows)
-    if not case.with_ids:
-        lengths[1::50] = 0
+    lengths[1::50] = 0
     vectors = (generator.integers(low, high, size=(lengths.sum(), 8)) / 2).astype(np.float32)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = generator.integers(0, 4, size=lengths.sum()).astype(np.int32)
     if case.with_ids:
-        ids[starts[:-1]] = -1
+        ids[starts[:-1][lengths > 0][::2]] = -1  # as with cls_dim=0 for the others: what shares no token is no result
     return TokenVectors(vectors, starts, ids if case.with_ids else None)
 
 
-def encode(folder: Path, vectors: Vectors, *, shards: int = 3) -> Encoding:
+def encode(folder: Path, vectors: Vectors, *, shards: int = 3, dtype: str = "float32") -> Encoding:
     """The vectors on disk."""
     folder.mkdir()
-    writer = ShardWriter(folder, dtype="float32")
+    writer = ShardWriter(folder, dtype=dtype)
     for rows in np.array_split(np.arange(count(vectors)), shards):
         if len(rows):
             part = slice(int(rows[0]), int(rows[-1]) + 1)

@@ -30,7 +30,8 @@ from synthetic import DIM, QUERIES, QUERY_TOKENS, VOCABULARY, collection
 from torch.nn.utils.rnn import pad_sequence
 
 from irexp.index.binary import Binary, BinarySearch
-from irexp.index.faiss_index import Faiss, FaissSearch, import_faiss
+from irexp.index.faiss_index import Faiss, FaissSearch
+from irexp.index.faiss_structure import import_faiss
 from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
 from irexp.index.muvera import Muvera, MuveraSearch

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_index import import_faiss
+from irexp.index.faiss_structure import GPU_MOST, import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
@@ -53,6 +53,7 @@ class Binary(StreamedIndex):
         self._dtype = np.dtype(np.float32)
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._index: Any = None
+        self._gpu: Any = None
 
     def begin(self, encoding: Encoding, folder: Path) -> int:
         """Vectors are kept as the encoding has them."""
@@ -76,6 +77,13 @@ class Binary(StreamedIndex):
         self._vector_NH = arrays["vectors"]
         self._index = faiss.IndexBinaryFlat(8 * arrays["signs"].shape[1])
         self._index.add(np.ascontiguousarray(arrays["signs"]))
+        self._gpu = None
+
+    def to(self, device: torch.device) -> None:
+        """Copy the signs to the GPU, if faiss was built for it."""
+        faiss = import_faiss()
+        if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
+            self._gpu = faiss.index_binary_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, self._index)
 
     def __len__(self) -> int:
         return len(self._vector_NH)
@@ -86,7 +94,8 @@ class Binary(StreamedIndex):
         check_dim(dim(queries), dim(self._vector_NH))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.candidates, depth, self._vector_NH)
-        _, row_BC = self._index.search(_signs(queries), wanted)
+        index = self._gpu if self._gpu is not None and wanted <= GPU_MOST else self._index
+        _, row_BC = index.search(_signs(queries), wanted)
         return rescore(queries, row_BC, self._vector_NH, depth)
 
 

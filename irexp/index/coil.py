@@ -3,21 +3,24 @@
     s(q, d) = sum over query tokens i of max over document tokens j with the same id as i of q_i . d_j
 
 A maximum over nothing is zero, and it is not below zero unless the id is (the [CLS] vector, which every document has).
-The vectors of a token stand end to end in the order of documents. Source: Gao, Dai and Callan 2021, arXiv:2104.07186.
+A document without any token of the query's is no result.
+The vectors of a token stand end to end in the order of documents. Building holds a part of them in memory. Source:
+Gao, Dai and Callan 2021, arXiv:2104.07186.
 
-Shapes: B queries, N documents, T tokens of all documents, P of them with one id, I different ids, H dimensions, K
-results per query.
+Shapes: B queries, N documents, T tokens of all documents, t of a part of them, P of them with one id, I different ids,
+H dimensions, K results per query.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irexp.index.growing import GrowingArrays, read_arrays
+from irexp.index.compare import products
+from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.top import top
@@ -29,7 +32,7 @@ _COPIED = 2**18
 
 
 class CoilIndex(StreamedIndex):
-    """Every document; one without a common token has a score of zero."""
+    """Every document that has a token in common with the query."""
 
     takes = "tokens"
 
@@ -67,18 +70,25 @@ class CoilIndex(StreamedIndex):
         assert self._writer is not None and self._folder is not None
         documents = self._writer.finished
         unsorted = read_arrays(self._folder / "unsorted")
-        for path in self._folder.glob("*.*"):  # of a kill while this was written
-            path.unlink()
-        order_T = np.argsort(unsorted["ids"], kind="stable")
-        ids, starts = np.unique(unsorted["ids"], return_index=False, return_counts=True)
+        clear_arrays(self._folder)  # of a kill while they were written, or of fewer documents
+        token_I, count_I = _counted(unsorted["ids"])
         sorted_arrays = GrowingArrays(self._folder)
-        for start in range(0, len(order_T), _COPIED):
-            rows = order_T[start : start + _COPIED]
-            arrays = {name: unsorted[name][rows] for name in ("vectors", "documents")}
-            sorted_arrays.append(arrays, documents=0)
-        table = {"tokens": ids, "counts": starts.astype(np.int64), "size": np.array([documents])}
+        names = ("vectors", "documents")
+        mapped = {name: sorted_arrays.reserve(name, unsorted[name].dtype, unsorted[name].shape) for name in names}
+        next_I = np.cumsum(count_I) - count_I  # a counting sort, part by part
+        for start in range(0, len(unsorted["ids"]), _COPIED):
+            inside = slice(start, start + _COPIED)
+            number_t = np.searchsorted(token_I, unsorted["ids"][inside])
+            order_t = np.argsort(number_t, kind="stable")
+            number_t = number_t[order_t]
+            here_I = np.bincount(number_t, minlength=len(token_I))
+            place_t = np.arange(len(number_t)) + (next_I - (np.cumsum(here_I) - here_I))[number_t]
+            for name in names:
+                mapped[name][place_t] = unsorted[name][inside][order_t]
+            next_I += here_I
+        table: dict[str, NDArray[Any]] = {"tokens": token_I, "counts": count_I, "size": np.array([documents])}
         sorted_arrays.append(table, documents=documents)
-        shutil.rmtree(self._folder / "unsorted")
+        remove_arrays(self._folder / "unsorted")
 
     def load(self, folder: Path) -> None:
         """Map the vectors into memory."""
@@ -89,7 +99,7 @@ class CoilIndex(StreamedIndex):
         return self._count
 
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query."""
+        """The best documents of each query; one without a common token is none."""
         assert isinstance(queries, TokenVectors) and queries.token_ids_T is not None
         check_dim(dim(queries), self._arrays["vectors"].shape[1])
         depth = min(depth, len(self))
@@ -100,19 +110,30 @@ class CoilIndex(StreamedIndex):
             score_N = self._score(queries.vectors_TH[inside], queries.token_ids_T[inside])
             row_BK[number] = top(score_N, depth)
             score_BK[number] = score_N[row_BK[number]]
-        return score_BK, row_BK
+        return score_BK, np.where(np.isneginf(score_BK), -1, row_BK)
 
     def _score(self, query_QH: NDArray[np.float32], id_Q: NDArray[np.int32]) -> Scores:
-        score_N = np.zeros(len(self), dtype=np.float32)
+        score_N, is_found_N = np.zeros(len(self), np.float32), np.zeros(len(self), np.bool_)
         start_I1 = np.concatenate([[0], np.cumsum(self._arrays["counts"])])
         for vector_H, token_id in zip(query_QH, id_Q.tolist(), strict=True):
             place = int(np.searchsorted(self._arrays["tokens"], token_id))
             if place == len(self._arrays["tokens"]) or self._arrays["tokens"][place] != token_id:
                 continue
             inside = slice(int(start_I1[place]), int(start_I1[place + 1]))
-            product_P = np.asarray(self._arrays["vectors"][inside], dtype=np.float32) @ vector_H
+            product_P = products(vector_H, np.asarray(self._arrays["vectors"][inside], dtype=np.float32))
             document_P = self._arrays["documents"][inside]
             (first,) = np.nonzero(np.diff(document_P, prepend=-1))
             best = np.maximum.reduceat(product_P, first)
             score_N[document_P[first]] += best if token_id < 0 else np.maximum(best, 0)
-        return score_N
+            is_found_N[document_P[first]] = True
+        return np.where(is_found_N, score_N, np.float32(-np.inf))
+
+
+def _counted(id_T: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The different ids in order, and how often each is there."""
+    token_I, count_I = np.empty(0, np.int32), np.empty(0, np.int64)
+    for start in range(0, len(id_T), _COPIED):
+        tokens, counts = np.unique(id_T[start : start + _COPIED], return_counts=True)
+        token_I, place = np.unique(np.concatenate([token_I, tokens]), return_inverse=True)
+        count_I = np.bincount(place, np.concatenate([count_I, counts])).astype(np.int64)
+    return token_I, count_I

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from irexp.index.compare import compare
+from irexp.index.compare import compare, is_comparable
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import merge
+from irexp.index.rescore import MARGIN, merge, rescore
 from irexp.index.shards import Encoding
 from irexp.index.top import top
 from irexp.index.vectors import Representation, Vectors, count, dim, join
@@ -44,13 +44,13 @@ class Exact(StreamedIndex):
         return sum(count(part) for part in self._parts)
 
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query; a sparse one without a common term is none."""
+        """The best documents of each query; one without a term or a token that could be compared is none."""
         document = self._whole()
         check_dim(dim(queries), dim(document))
-        score_BN = compare(queries, document)
-        if self.takes == "sparse":
-            shares_BN = ((queries != 0).astype(np.float32) @ (document != 0).astype(np.float32).T).toarray()  # type: ignore[union-attr]
-            score_BN[shares_BN == 0] = -np.inf
+        if isinstance(queries, np.ndarray) and isinstance(document, np.ndarray):
+            row_BC = np.stack([top(product_N, depth + MARGIN) for product_N in queries @ document.T])
+            return rescore(queries, row_BC, document, min(depth, len(self)))
+        score_BN = np.where(is_comparable(queries, document), compare(queries, document), np.float32(-np.inf))
         row_BK = np.stack([top(scores, min(depth, len(self))) for scores in score_BN])
         score_BK = np.take_along_axis(score_BN, row_BK, axis=1)
         return score_BK, np.where(np.isneginf(score_BK), -1, row_BK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ class GrowingArrays:
         """The documents that are written."""
         return int(self._summary["documents"])
 
+    def reserve(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array of known size, memory-mapped, to be filled in any order; it counts from the next `append` on.
+
+        Raises:
+            OSError: if the disk has no room; to find out in a memory map would end the process.
+        """
+        self._summary["arrays"][name] = array = {"dtype": dtype.str, "shape": list(shape)}
+        with _path(self._folder, name).open("wb") as file:
+            if not _bytes(array):
+                return np.empty(shape, dtype)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, _bytes(array))
+            file.truncate(_bytes(array))
+        return np.asarray(np.memmap(_path(self._folder, name), dtype, "r+", shape=shape))
+
     def append(self, arrays: Mapping[str, NDArray[Any]], *, documents: int) -> None:
         """Add rows to each array; all of a batch of documents count, or none."""
         for name, array in arrays.items():
@@ -55,6 +71,20 @@ class GrowingArrays:
         partial = self._folder / f"{_SUMMARY}.partial"
         partial.write_text(json.dumps(self._summary) + "\n", encoding="utf8")
         os.replace(partial, self._folder / _SUMMARY)
+
+
+def clear_arrays(folder: Path) -> None:
+    """Remove the arrays of a folder, and nothing else in it."""
+    (folder / _SUMMARY).unlink(missing_ok=True)
+    for path in folder.glob("*.bin"):
+        path.unlink()
+
+
+def remove_arrays(folder: Path) -> None:
+    """Remove a folder of arrays; what a kill leaves of it is empty rather than damaged."""
+    if folder.is_dir():
+        (folder / _SUMMARY).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ Shapes: B queries, N documents, H embedding dimensions, K results per query.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Representation, Vectors, count
 from irexp.types import UserError
+
+log = logging.getLogger(__name__)
 
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -50,6 +53,9 @@ class Index(ABC):
     def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
         """Build from an encoding, in a folder, behind what a killed process left there.
 
+        A finished folder that holds the first documents of the encoding gets the rest; clusters and codes stay what
+        was learned. Engines whose order is not that of the documents (maxsim, coil, seismic, sharded) build anew.
+
         Args:
             encoding: what it is built from.
             folder: where.
@@ -60,8 +66,10 @@ class Index(ABC):
     def load(self, folder: Path) -> None:
         """Take a finished folder, memory-mapped where the engine can."""
 
-    def to(self, device: torch.device) -> None:  # noqa: B027 - most engines run on the processor
+    def to(self, device: torch.device) -> None:
         """Move what is loaded to a device, where the engine can."""
+        if device.type != "cpu":
+            log.info("%s is searched on the processor", type(self).__name__)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -84,7 +92,7 @@ class StreamedIndex(Index):
         """Take up a folder to build in, and learn from the vectors what has to be known before they are added.
 
         Returns:
-            The documents that a killed process left in it.
+            The documents that are in it: what a killed process left, or all of a finished index.
         """
 
     @abstractmethod
@@ -96,8 +104,14 @@ class StreamedIndex(Index):
         """Complete what `load` needs."""
 
     def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
-        """Add what a killed process had not added."""
+        """Add what is not in the folder yet.
+
+        Raises:
+            UserError: if more is.
+        """
         done = self.begin(encoding, folder)
+        if done > len(encoding):
+            raise UserError(f"{folder} holds {done:,} documents and the encoding {len(encoding):,}; remove the folder")
         advance(done)
         for vectors in encoding.batches(start=done):
             self.add(vectors)

@@ -7,7 +7,8 @@
 
 The best of the dense search are scored by MaxSim itself. Source: Dhulipala et al. 2024, arXiv:2405.19504.
 
-Shapes: N documents, T tokens of a batch, H dimensions, R repetitions, A buckets, P dimensions of a block, F = R A P.
+Shapes: N documents, n of them with a vector, T tokens of a batch, H dimensions, R repetitions, A buckets, P dimensions
+of a block, F = R A P.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import count_candidates, merge, rescore
+from irexp.index.rescore import as_rows, count_candidates, merge, nothing, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.vectors import TokenVectors, Vectors, count, dim, take
@@ -77,6 +79,7 @@ class Muvera(StreamedIndex):
         self._factor, self._seed, self._search = pool_factor, seed, search or MuveraSearch()
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
+        self._row_n = np.empty(0, np.int64)
 
     def check(self, count: int | None, dim: int) -> None:
         """What the dense index needs."""
@@ -91,11 +94,11 @@ class Muvera(StreamedIndex):
         store = self._store
 
         def sample(size: int) -> Vectors:
-            return self._long(store.pooled(encoding.sample(size, seed=self._seed)), is_query=False)
+            return self._long(_with_vectors(store.pooled(encoding.sample(size, seed=self._seed))), is_query=False)
 
-        self._engine.prepare(len(encoding), self._long_dim(encoding.dim), sample, folder)
+        held = self._engine.prepare(len(encoding), self._long_dim(encoding.dim), sample, folder)
         if store.finished:
-            self._add(read_tokens(folder, "index=muvera"))
+            self._add(read_tokens(folder, "index=muvera"), held)
         return store.finished
 
     def add(self, vectors: Vectors) -> None:
@@ -105,10 +108,12 @@ class Muvera(StreamedIndex):
         self._store.append(tokens)
         self._add(tokens)
 
-    def _add(self, tokens: TokenVectors) -> None:
+    def _add(self, tokens: TokenVectors, held: int = 0) -> None:
+        """Add the long vectors of the documents that have a vector, but for the first `held`."""
+        row_N = np.flatnonzero(np.diff(tokens.starts_N1))[held:]
         step = max(1, _VALUES // self._long_dim(dim(tokens)))
-        for start in range(0, count(tokens), step):
-            part = take(tokens, slice(start, start + step))
+        for start in range(0, len(row_N), step):
+            part = take(tokens, row_N[start : start + step])
             assert isinstance(part, TokenVectors)
             self._engine.add(self._long(part, is_query=False))
 
@@ -120,21 +125,26 @@ class Muvera(StreamedIndex):
         """Map both into memory."""
         self._engine.load(folder)
         self._tokens = read_tokens(folder, "index=muvera")
+        self._row_n = np.flatnonzero(np.diff(self._tokens.starts_N1))
+
+    def to(self, device: torch.device) -> None:
+        """Move the dense index, where faiss can."""
+        self._engine.to(device)
 
     def __len__(self) -> int:
         return count(self._tokens)
 
     def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query."""
+        """The best documents of each query; one without any vector is none."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.rescored, depth, self._tokens)
-        score_BK, row_BK = self._engine.search(self._long(queries, is_query=True), wanted)
-        is_empty_N = np.diff(self._tokens.starts_N1) == 0  # whose long vector is zero
-        score_BK = np.where((row_BK < 0) | is_empty_N[row_BK], -np.inf, score_BK).astype(np.float32)
-        score_BK, row_BK = merge([(score_BK, np.where(np.isneginf(score_BK), -1, row_BK))], wanted)
-        return rescore(queries, row_BK, self._tokens, depth) if self._search.rescored else (score_BK, row_BK)
+        score_BK, place_BK = self._engine.find(self._long(queries, is_query=True), wanted)
+        row_BK = as_rows(place_BK, self._row_n)
+        if self._search.rescored:
+            return rescore(queries, row_BK, self._tokens, depth)
+        return merge([(score_BK, row_BK), nothing(count(queries), depth)], depth)
 
     def _long(self, tokens: TokenVectors, *, is_query: bool) -> NDArray[np.float32]:
         """F of each text."""
@@ -160,3 +170,10 @@ class Muvera(StreamedIndex):
         if is_query:
             long_NRAP /= self._repetitions
         return long_NRAP.reshape(count(tokens), -1)
+
+
+def _with_vectors(tokens: TokenVectors) -> TokenVectors:
+    """The texts that have any."""
+    present = take(tokens, np.flatnonzero(np.diff(tokens.starts_N1)))
+    assert isinstance(present, TokenVectors)
+    return present

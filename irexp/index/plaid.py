@@ -22,15 +22,16 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_index import import_faiss
-from irexp.index.growing import read_arrays
+from irexp.index.faiss_structure import import_faiss
+from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import rescore
+from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
 from irexp.index.token_store import TokenStore, read_tokens
@@ -41,7 +42,7 @@ from irexp.types import UserError
 log = logging.getLogger(__name__)
 
 _LEARNED = "centroids.npz"
-_POSTINGS = "postings.npz"
+_POSTINGS = "postings"
 
 #: Training vectors for each centroid.
 _PER_CENTROID = 32
@@ -97,7 +98,7 @@ class Plaid(StreamedIndex):
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._learned: dict[str, NDArray[np.float32]] = {}
-        self._postings: dict[str, NDArray[np.int64]] = {}
+        self._postings: dict[str, NDArray[Any]] = {}
         self._codes_T = np.empty(0, np.int32)
         self._residuals_TR = np.empty((0, 0), np.uint8)
 
@@ -126,9 +127,9 @@ class Plaid(StreamedIndex):
         tokens = self._store.tokens_a_document(encoding, seed=self._seed) * len(encoding)
         centroids = self._centroids or 2 ** max(0, math.floor(math.log2(max(1.0, 8 * math.sqrt(tokens)))))
         sample_TH = self._store.sample(encoding, centroids * _PER_CENTROID, seed=self._seed)
+        if not len(sample_TH):  # no document has a vector: an index without results
+            sample_TH = np.zeros((1, encoding.dim), np.float32)
         centroids = min(centroids, len(sample_TH))
-        if not centroids:
-            raise UserError("no document of the sample has a vector; there is nothing to index")
         log.info("plaid learns %s centroids from %s vectors", f"{centroids:,}", f"{len(sample_TH):,}")
         faiss = import_faiss()
         faiss.omp_set_num_threads(torch.get_num_threads())
@@ -157,23 +158,28 @@ class Plaid(StreamedIndex):
     def finish(self) -> None:
         """Write which documents have a token at each centroid."""
         assert self._store is not None and self._folder is not None
-        arrays = read_arrays(self._folder)
-        owner_T = np.repeat(np.arange(len(arrays["lengths"])), arrays["lengths"])
-        pairs = np.unique(np.asarray(arrays["codes"], np.int64) * len(arrays["lengths"]) + owner_T)
-        centroids, rows = np.divmod(pairs, max(1, len(arrays["lengths"])))
-        counts = np.bincount(centroids, minlength=len(self._learned["centroids"]))
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        np.savez(self._folder / _POSTINGS, rows=rows, starts=starts)
+        from irexp.index.plaid_kernels import list_documents
+
+        codes_T = read_arrays(self._folder)["codes"]
+        starts_N1 = read_tokens(self._folder, "index=plaid").starts_N1
+        remove_arrays(self._folder / _POSTINGS)
+        (self._folder / _POSTINGS).mkdir()
+        writer = GrowingArrays(self._folder / _POSTINGS)
+        count_C = np.zeros(len(self._learned["centroids"]), np.int64)
+        list_documents(codes_T, starts_N1, count_C, np.empty(0, np.int32))
+        start_C1 = np.concatenate([[0], np.cumsum(count_C)])
+        row_P = writer.reserve("rows", np.dtype(np.int32), (int(start_C1[-1]),))
+        list_documents(codes_T, starts_N1, start_C1[:-1].copy(), row_P)
+        writer.append({"starts": start_C1}, documents=len(starts_N1) - 1)
 
     def load(self, folder: Path) -> None:
         """Map codes and vectors into memory, and read the centroids."""
         arrays = read_arrays(folder, "index=plaid")
-        if not (folder / _POSTINGS).is_file():
-            raise UserError(f"{folder / _POSTINGS} is not there: this index was not made by index=plaid")
+        self._postings = read_arrays(folder / _POSTINGS, "index=plaid")
         self._tokens = read_tokens(folder, "index=plaid")
         self._codes_T, self._residuals_TR = arrays["codes"], arrays["residuals"]
-        with np.load(folder / _LEARNED) as learned, np.load(folder / _POSTINGS) as postings:
-            self._learned, self._postings = dict(learned), dict(postings)
+        with np.load(folder / _LEARNED) as learned:
+            self._learned = dict(learned)
 
     def __len__(self) -> int:
         return count(self._tokens)
@@ -183,7 +189,7 @@ class Plaid(StreamedIndex):
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
-        wanted = max(depth, self._search.rescored)
+        wanted = count_candidates(self._search.rescored, depth, self._tokens)
         parts = [queries.vectors_TH[s:e] for s, e in zip(queries.starts_N1[:-1], queries.starts_N1[1:], strict=True)]
         found = list(in_threads(lambda query_QH: self._search_one(query_QH, wanted), parts))
         row_BC = np.stack([rows for _, rows in found])
@@ -259,7 +265,7 @@ def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     [[159]]
     """
     per_byte = 8 // bits
-    parts = bucket_TH.reshape(len(bucket_TH), -1, per_byte)
+    parts = bucket_TH.reshape(len(bucket_TH), bucket_TH.shape[1] // per_byte, per_byte)
     packed = np.zeros(parts.shape[:2], np.uint8)
     for place in range(per_byte):
         packed |= parts[:, :, place] << (bits * (per_byte - 1 - place))

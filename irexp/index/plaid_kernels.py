@@ -1,6 +1,7 @@
 """The inner loops of PLAID, compiled by numba and run without Python's lock.
 
-Shapes: C centroids, Q tokens of the query, T tokens of all documents, M candidates, H dimensions, R bytes each.
+Shapes: N documents, C centroids, P documents at any of them, Q tokens of the query, T tokens of all documents, M
+candidates, H dimensions, R bytes each.
 """
 
 from __future__ import annotations
@@ -68,3 +69,19 @@ def decompress(
                 for h in range(out_TH.shape[1]):
                     out_TH[place, h] *= norm
             place += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def list_documents(
+    code_T: NDArray[np.int32], start_N1: NDArray[np.int64], next_C: NDArray[np.int64], row_P: NDArray[np.int32]
+) -> None:
+    """Write each document once at each of its centroids, from `next_C` on; into no `row_P`, only count them."""
+    last_C = np.full(len(next_C), -1, np.int64)
+    for row in range(len(start_N1) - 1):
+        for token in range(start_N1[row], start_N1[row + 1]):
+            code = code_T[token]
+            if last_C[code] != row:
+                if len(row_P):
+                    row_P[next_C[code]] = row
+                next_C[code] += 1
+                last_C[code] = row

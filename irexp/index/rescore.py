@@ -1,5 +1,8 @@
 """Candidates of a coarse search, scored again with what the encoding holds.
 
+An exact engine finds dense vectors by a product of matrices, too, and scores what it returns here once more: equal
+documents then have equal scores, whatever the batch.
+
 Shapes: B queries, C candidates per query, N documents, H dimensions, T tokens of all documents, K results per query.
 """
 
@@ -13,6 +16,9 @@ from irexp.index.index import Rows, Scores
 from irexp.index.top import top
 from irexp.index.vectors import TokenVectors, Vectors, count, take
 
+#: Results beyond those that are asked for, among which rounding may have hidden one that belongs to them.
+MARGIN = 16
+
 
 def rescore(queries: Vectors, row_BC: Rows, documents: Vectors, depth: int) -> tuple[Scores, Rows]:
     """The best `depth` of the candidates of each query by their exact scores.
@@ -23,8 +29,7 @@ def rescore(queries: Vectors, row_BC: Rows, documents: Vectors, depth: int) -> t
         documents: all of them, in any precision, usually memory-mapped.
         depth: K.
     """
-    score_BK = np.full((len(row_BC), depth), -np.inf, dtype=np.float32)
-    row_BK = np.full((len(row_BC), depth), -1, dtype=np.int64)
+    score_BK, row_BK = nothing(len(row_BC), depth)
     for number, candidate_C in enumerate(row_BC):
         rows = np.sort(candidate_C[candidate_C >= 0])  # in the order in which they lie on disk
         if not len(rows):
@@ -50,6 +55,11 @@ def merge(parts: list[tuple[Scores, Rows]], depth: int) -> tuple[Scores, Rows]:
     return np.take_along_axis(score_BM, place_BK, axis=1), np.take_along_axis(row_BM, place_BK, axis=1)
 
 
+def nothing(queries: int, depth: int) -> tuple[Scores, Rows]:
+    """No result for any query, to be merged into what may be fewer than `depth`."""
+    return np.full((queries, depth), -np.inf, np.float32), np.full((queries, depth), -1, np.int64)
+
+
 def count_candidates(wanted: int | None, depth: int, documents: Vectors) -> int:
     """How many candidates are kept for exact scores: at least as many as are asked for, at most all."""
     return min(max(wanted or 0, depth), count(documents))
@@ -57,4 +67,4 @@ def count_candidates(wanted: int | None, depth: int, documents: Vectors) -> int:
 
 def as_rows(place_BK: NDArray[np.int64], order_N: NDArray[np.int64]) -> Rows:
     """From places in an engine's own order of documents to their rows."""
-    return np.where(place_BK < 0, -1, order_N[place_BK])
+    return np.where(place_BK < 0, -1, order_N[place_BK]) if len(order_N) else np.full_like(place_BK, -1)

@@ -21,6 +21,7 @@ import torch
 
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
+from irexp.index.rescore import nothing
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
 from irexp.types import UserError
@@ -82,7 +83,7 @@ class Seismic(StreamedIndex):
         self._folder: Path | None = None
         self._dataset: Any = None
         self._index: Any = None
-        self._added = 0
+        self._added, self._is_empty = 0, True
         self._shape = (0, 0)
 
     def check(self, count: int | None, dim: int) -> None:
@@ -91,7 +92,8 @@ class Seismic(StreamedIndex):
 
     def begin(self, encoding: Encoding, folder: Path) -> int:
         """The package takes the whole collection in memory, and builds at the end."""
-        self._folder, self._dataset, self._added = folder, _package().SeismicDataset(), 0
+        self._folder, self._dataset = folder, _package().SeismicDataset()
+        self._added, self._is_empty = 0, True
         self._shape = (len(encoding), encoding.dim)
         if encoding.dim >= _SMALL:
             self._dataset = _package().SeismicDatasetLV()
@@ -104,28 +106,32 @@ class Seismic(StreamedIndex):
             raise UserError("index=seismic takes no negative weight, which this model makes; use index=sparse")
         part = prune(vectors, self._terms, self._threshold)
         part.sort_indices()
-        rows = [str(row) for row in range(self._added, self._added + part.shape[0])]
-        components = part.indices.astype(np.int64)
-        self._dataset.add_documents_by_id(rows, components, part.data.astype(np.float32), part.indptr.astype(np.int64))
+        present = np.flatnonzero(np.diff(part.indptr))  # the package takes no empty document
+        rows = [str(row) for row in self._added + present]
+        ends = np.concatenate([[0], part.indptr[1:][present]]).astype(np.int64)
+        if len(rows):
+            self._is_empty = False
+            self._dataset.add_documents_by_id(rows, part.indices.astype(np.int64), part.data.astype(np.float32), ends)
         self._added += part.shape[0]
 
     def finish(self) -> None:
         """Build and write."""
         assert self._folder is not None
         kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
-        built = kind.build_from_dataset(self._dataset, **self._options, num_threads=torch.get_num_threads())
-        built.save(str(self._folder / _FILE))
+        if not self._is_empty:
+            built = kind.build_from_dataset(self._dataset, **self._options, num_threads=torch.get_num_threads())
+            built.save(str(self._folder / _FILE))
         np.save(self._folder / _SIZE, np.array(self._shape))
         self._dataset = None
 
     def load(self, folder: Path) -> None:
         """Read the index into memory."""
-        found = sorted(folder.glob(f"{_FILE}*"))
-        if not found or not (folder / _SIZE).is_file():
-            raise UserError(f"{folder / _FILE} is not there: this index was not made by index=seismic")
+        if not (folder / _SIZE).is_file():
+            raise UserError(f"{folder / _SIZE} is not there: this index was not made by index=seismic")
         self._shape = tuple(np.load(folder / _SIZE).tolist())
         kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
-        self._index = kind.load(str(found[0]))
+        found = sorted(folder.glob(f"{_FILE}*"))  # none of a collection without a term
+        self._index = kind.load(str(found[0])) if found else None
 
     def __len__(self) -> int:
         return int(self._shape[0])
@@ -135,8 +141,9 @@ class Seismic(StreamedIndex):
         assert isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._shape[1])
         depth = min(depth, len(self))
-        score_BK = np.full((queries.shape[0], depth), -np.inf, np.float32)
-        row_BK = np.full((queries.shape[0], depth), -1, np.int64)
+        score_BK, row_BK = nothing(queries.shape[0], depth)
+        if self._index is None:
+            return score_BK, row_BK
         string = _package().get_seismic_string()
         ends = queries.indptr
         inside = [slice(ends[n], ends[n + 1]) for n in range(queries.shape[0])]

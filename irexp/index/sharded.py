@@ -11,6 +11,8 @@ Shapes: N documents, K results per query.
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from irexp.index.rescore import merge
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors
 from irexp.types import UserError
+
+#: The rows of a part.
+_ROWS = "rows.json"
 
 
 class Sharded(Index):
@@ -67,12 +72,18 @@ class Sharded(Index):
         self.check(len(encoding), encoding.dim)
         ends = [len(encoding) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
         for number in range(rank, len(self._engines), processes):
-            documents = encoding.part(ends[number - 1] if number else 0, ends[number])
+            rows = [ends[number - 1] if number else 0, ends[number]]
+            documents = encoding.part(*rows)
+            partial = folder / f"partial-{number:03}"
+            for started in (_part(folder, number), partial):
+                if started.is_dir() and _rows_of(started) != rows:  # of a collection of another size
+                    shutil.rmtree(started)
             if _part(folder, number).is_dir():
                 advance(len(documents))
                 continue
-            partial = folder / f"partial-{number:03}"
             partial.mkdir(exist_ok=True)
+            if _rows_of(partial) is None:
+                (partial / _ROWS).write_text(json.dumps(rows) + "\n", encoding="utf8")
             self._engines[number].build(documents, partial, advance)
             partial.rename(_part(folder, number))
 
@@ -104,3 +115,9 @@ class Sharded(Index):
 
 def _part(folder: Path, number: int) -> Path:
     return folder / f"part-{number:03}"
+
+
+def _rows_of(part: Path) -> object:
+    """The first row of a part and the one behind its last; None if a kill left none."""
+    path = part / _ROWS
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None

@@ -55,7 +55,7 @@ class ShardWriter:
         self._first: Vectors | None = None
         while (shard := self._complete_shard(len(self._counts))) is not None:
             self._counts.append(count(shard))
-            self._first = self._first if self._first is not None else shard
+            self._first = self._first if self._first is not None else take(shard, slice(0, 1))
         for path in folder.iterdir():
             if not any(path.name.startswith(_name(number)) for number in range(len(self._counts))):
                 path.unlink(missing_ok=True)  # another node may be at it
@@ -109,7 +109,7 @@ def write_shard(
     assert len(doc_ids) == count(vectors) > 0
     with np.errstate(over="ignore"):
         arrays = _to_arrays(vectors, np.dtype(dtype))
-    stored = _from_arrays(arrays)
+    stored = _as_floats(_from_arrays(arrays))
     if (row := first_faulty(stored)) is not None:
         faulty = _to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
         largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
@@ -204,13 +204,18 @@ def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
 
 
 def _as_floats(vectors: Vectors) -> Vectors:
+    if isinstance(vectors, scipy.sparse.csr_array) and vectors.dtype == np.uint16:
+        data = vectors.data.view(np.float16).astype(np.float32)
+        return scipy.sparse.csr_array((data, vectors.indices, vectors.indptr), shape=vectors.shape)
     return _from_arrays(_to_arrays(vectors, np.dtype(np.float32)))
 
 
 def _from_arrays(arrays: Arrays) -> Vectors:
     if "data" in arrays:
         shape = (len(arrays["indptr"]) - 1, int(arrays["dim"]))
-        data = arrays["data"].astype(np.float32, copy=False)  # scipy has no half precision
+        data = arrays["data"]
+        if data.dtype == np.float16:  # which scipy lacks: the same bits under another name, until they are taken
+            data = data.view(np.uint16)
         return scipy.sparse.csr_array((data, arrays["indices"], arrays["indptr"]), shape=shape)
     if "starts" in arrays:
         return TokenVectors(arrays["vectors"], arrays["starts"], arrays.get("token_ids"))

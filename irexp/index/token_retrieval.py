@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import count_candidates, rescore
+from irexp.index.rescore import count_candidates, nothing, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.top import top
 from irexp.index.vectors import TokenVectors, Vectors, count, dim
+
+#: Token vectors that are read again at once, behind a kill.
+_READ = 2**17
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,12 @@ class TokenRetrieval(StreamedIndex):
         self._store = TokenStore(folder, encoding, factor=self._factor)
         store = self._store
         tokens = round(store.tokens_a_document(encoding, seed=self._seed) * len(encoding))
-        self._engine.prepare(
+        held = self._engine.prepare(
             max(1, tokens), encoding.dim, lambda size: store.sample(encoding, size, seed=self._seed), folder
         )
-        if store.finished:
-            self._engine.add(np.asarray(read_tokens(folder, "index=xtr").vectors_TH, np.float32))
+        vector_TH = read_tokens(folder, "index=xtr").vectors_TH if store.finished else np.empty((0, encoding.dim))
+        for start in range(held, len(vector_TH), _READ):
+            self._engine.add(np.asarray(vector_TH[start : start + _READ], np.float32))
         return store.finished
 
     def add(self, vectors: Vectors) -> None:
@@ -96,6 +101,10 @@ class TokenRetrieval(StreamedIndex):
         self._tokens = read_tokens(folder, "index=xtr")
         self._owner_T = np.repeat(np.arange(count(self._tokens), dtype=np.int32), np.diff(self._tokens.starts_N1))
 
+    def to(self, device: torch.device) -> None:
+        """Move the token index, where faiss can."""
+        self._engine.to(device)
+
     def __len__(self) -> int:
         return count(self._tokens)
 
@@ -105,9 +114,8 @@ class TokenRetrieval(StreamedIndex):
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.rescored, depth, self._tokens)
-        found_QP, token_QP = self._engine.search(queries.vectors_TH, self._search.tokens)
-        score_BK = np.full((count(queries), wanted), -np.inf, np.float32)
-        row_BK = np.full((count(queries), wanted), -1, np.int64)
+        found_QP, token_QP = self._engine.find(queries.vectors_TH, self._search.tokens)
+        score_BK, row_BK = nothing(count(queries), wanted)
         for number in range(count(queries)):
             inside = slice(int(queries.starts_N1[number]), int(queries.starts_N1[number + 1]))
             scores, rows = self._documents(found_QP[inside], token_QP[inside])

@@ -41,8 +41,8 @@ class TokenStore:
         self._dtype, self._factor = encoding.dtype, factor
         self.finished = self._arrays.finished
 
-    def append(self, vectors: Vectors, **further: NDArray[np.generic]) -> TokenVectors:
-        """Add a batch of documents, and arrays of as many rows; what was added, in fp32."""
+    def append(self, vectors: Vectors, **further: NDArray[np.generic]) -> None:
+        """Add a batch of documents, and arrays of as many rows."""
         assert isinstance(vectors, TokenVectors)
         self._arrays.append(
             {
@@ -52,17 +52,23 @@ class TokenStore:
             },
             documents=count(vectors),
         )
-        return vectors
 
     def pooled(self, vectors: Vectors) -> TokenVectors:
-        """The vectors with fewer of them."""
+        """The vectors with fewer of them, as they are after they were written and read: rounded, in fp32."""
         assert isinstance(vectors, TokenVectors)
-        return pool(vectors, self._factor) if self._factor > 1 else vectors
+        if self._factor == 1:
+            return vectors
+        fewer = pool(vectors, self._factor)
+        return TokenVectors(fewer.vectors_TH.astype(self._dtype).astype(np.float32), fewer.starts_N1)
 
     def sample(self, encoding: Encoding, tokens: int, *, seed: int) -> NDArray[np.float32]:
-        """The vectors, pooled, of about as many random documents as have `tokens` of them."""
-        documents = math.ceil(tokens / max(1.0, self.tokens_a_document(encoding, seed=seed)))
-        return self.pooled(encoding.sample(max(documents, 1), seed=seed)).vectors_TH
+        """The vectors, pooled, of as many random documents as have at least `tokens` of them, if there are so many."""
+        documents = math.ceil(tokens / max(1e-6, self.tokens_a_document(encoding, seed=seed)))
+        while True:
+            drawn = self.pooled(encoding.sample(min(max(documents, 1), len(encoding)), seed=seed)).vectors_TH
+            if len(drawn) >= tokens or documents >= len(encoding):
+                return drawn
+            documents = math.ceil(1.1 * documents)
 
     def tokens_a_document(self, encoding: Encoding, *, seed: int) -> float:
         """The vectors of a document, pooled, on average over random ones."""

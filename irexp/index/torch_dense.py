@@ -20,7 +20,7 @@ from torch import Tensor
 
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import count_candidates, rescore
+from irexp.index.rescore import MARGIN, count_candidates, rescore
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Vectors, dim
 
@@ -97,12 +97,10 @@ class TorchDense(StreamedIndex):
         assert isinstance(queries, np.ndarray)
         check_dim(dim(queries), dim(self._vector_NH))
         depth = min(depth, len(self))
-        is_exact = self._coarse_NH.dtype != torch.bfloat16
-        wanted = depth if is_exact else count_candidates(self._search.candidates, depth, self._vector_NH)
-        score_BK, row_BK = best_products(torch.from_numpy(queries), self._coarse_NH, wanted)
-        if is_exact:
-            return score_BK.cpu().numpy(), row_BK.cpu().numpy()
-        return rescore(queries, row_BK.cpu().numpy(), self._vector_NH, depth)
+        candidates = self._search.candidates if self._coarse_NH.dtype == torch.bfloat16 else 0
+        wanted = count_candidates(max(candidates, depth + MARGIN), depth, self._vector_NH)
+        _, row_BC = best_products(torch.from_numpy(queries), self._coarse_NH, wanted)
+        return rescore(queries, row_BC.cpu().numpy(), self._vector_NH, depth)
 
 
 def best_products(query_BH: Tensor, vector_NH: Tensor, depth: int) -> tuple[Tensor, Tensor]:

@@ -10,16 +10,18 @@ import scipy.sparse
 
 from irexp.index.compare import compare
 from irexp.index.faiss_index import Faiss
+from irexp.index.index import Rows, Scores
 from irexp.index.muvera import Muvera
 from irexp.index.plaid import Plaid, PlaidSearch
 from irexp.index.prune import prune
 from irexp.index.ranking import rank
+from irexp.index.rescore import rescore
 from irexp.index.sparse import SparseIndex
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.index.token_store import pool
-from irexp.index.vectors import TokenVectors, take
+from irexp.index.vectors import TokenVectors, Vectors, take
 from irexp.types import UserError
-from tests.engines import ENGINES, IDS, built, encode, exact
+from tests.engines import ENGINES, IDS, built, encode, exact, vectors_of
 
 
 def test_sparse_weights_may_be_negative(tmp_path: Path) -> None:
@@ -112,3 +114,18 @@ def test_token_pooling_keeps_the_first_and_the_clusters() -> None:
     np.testing.assert_allclose(pooled.vectors_TH[0], [0.6, 0.8], atol=1e-6)
     means = sorted(pooled.vectors_TH[1:].tolist())
     np.testing.assert_allclose(means, [[0.02, 0.9998], [0.9998, 0.02]], atol=1e-3)
+
+
+def test_no_more_is_scored_exactly_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PLAID's `rescored` beyond the collection, whose results would take memory for each of them."""
+    documents = vectors_of(ENGINES["plaid"], 60, 0)
+    widths = []
+
+    def record(queries: Vectors, row_BC: Rows, documents: Vectors, depth: int) -> tuple[Scores, Rows]:
+        widths.append(row_BC.shape[1])
+        return rescore(queries, row_BC, documents, depth)
+
+    monkeypatch.setattr("irexp.index.plaid.rescore", record)
+    index = Plaid(2, centroids=4, search=PlaidSearch(rescored=10**4))
+    built(index, encode(tmp_path / "encoding", documents), tmp_path / "index").search(take(documents, slice(0, 3)), 5)
+    assert widths == [60]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
+from irexp.index.faiss_index import Faiss
+from irexp.index.index import Index
+from irexp.index.muvera import Muvera
 from irexp.index.ranking import rank
+from irexp.index.shards import Encoding
+from irexp.index.token_retrieval import TokenRetrieval
 from irexp.index.vectors import TokenVectors, Vectors
 from irexp.types import UserError
 from tests.engines import COUNT, ENGINES, IDS, built, encode, exact, vectors_of
@@ -63,6 +71,28 @@ def test_blocks_put_together_are_the_whole(tmp_path: Path, name: str, monkeypatc
         assert rank(index, queries, depth, doc_ids=IDS) == rank(exact(case, documents), queries, depth, doc_ids=IDS)
 
 
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "dense"] + ["naive"])
+def test_equal_documents_have_equal_scores_in_any_batch(tmp_path: Path, name: str) -> None:
+    """A batch of one answers as one of 32, and documents that are there twice are ordered by id."""
+    generator = np.random.default_rng(0)
+    documents, queries = (generator.standard_normal((rows, 128)).astype(np.float32) for rows in (900, 32))
+    documents[300:600] = documents[:300]
+    ids = [f"{number:03}" for number in range(900)]
+    case = ENGINES["faiss_flat" if name == "naive" else name]
+    index = exact(case, documents)
+    if name != "naive":
+        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    together = rank(index, queries, 20, doc_ids=ids)
+    assert together == [rank(index, queries[row : row + 1], 20, doc_ids=ids)[0] for row in range(32)]
+    twins = [
+        (int(one), int(other), score == next_score)
+        for ranking in together
+        for (one, score), (other, next_score) in pairwise(ranking)
+        if abs(int(one) - int(other)) == 300 and min(one, other) < "300"
+    ]
+    assert len(twins) > 32 and all(one < other and is_equal for one, other, is_equal in twins)
+
+
 @engines
 def test_an_engine_that_looks_at_little_finds_real_documents(tmp_path: Path, name: str) -> None:
     """Rows within the collection, each once, best first; no result has no score and no document without vectors."""
@@ -105,6 +135,32 @@ def test_a_query_without_a_term_has_no_result(tmp_path: Path, name: str) -> None
     assert rank(index, scipy.sparse.csr_array(queries.astype(np.float32)), 5, doc_ids=IDS) == [[], []]
 
 
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "dense"])
+def test_a_collection_of_empty_documents_has_no_result(tmp_path: Path, name: str) -> None:
+    """It is built, loaded and searched like any other."""
+    case = ENGINES[name]
+    queries = vectors_of(case, 8, 1)
+    documents: Vectors = scipy.sparse.csr_array(np.zeros((9, 12), np.float32))
+    if isinstance(queries, TokenVectors):
+        ids = None if queries.token_ids_T is None else queries.token_ids_T[:0]
+        documents = TokenVectors(queries.vectors_TH[:0], np.zeros(10, np.int64), ids)
+    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    assert not any(rank(index, queries, 5, doc_ids=IDS))
+
+
+@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "tokens"])
+def test_empty_documents_crowd_out_no_other(tmp_path: Path, name: str) -> None:
+    """Most documents are empty, and the scores of the others may be negative: they are still found."""
+    case = ENGINES[name]
+    documents = vectors_of(case, 50, 0, signs="positive")
+    assert isinstance(documents, TokenVectors)
+    starts = np.concatenate([documents.starts_N1, np.full(COUNT - 50, documents.starts_N1[-1])])
+    crowded = TokenVectors(documents.vectors_TH, starts, documents.token_ids_T)
+    queries = vectors_of(case, 8, 1, signs="negative")
+    index = built(case.whole(), encode(tmp_path / "encoding", crowded), tmp_path / "index")
+    assert rank(index, queries, 10, doc_ids=IDS) == rank(exact(case, crowded), queries, 10, doc_ids=IDS)
+
+
 #: Seismic's package seeds nothing.
 repeatable = pytest.mark.parametrize("name", [name for name in ENGINES if name != "seismic"])
 
@@ -127,19 +183,128 @@ def test_a_killed_build_goes_on(tmp_path: Path, name: str) -> None:
     case = ENGINES[name]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
     built(case.little(), encoding, tmp_path / "whole")
+    kill(case.little(), encoding, tmp_path / "killed")
+    case.little().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@engines
+def test_documents_are_added_to_a_finished_index(tmp_path: Path, name: str) -> None:
+    """Behind the first of them come the others, and an engine that looks at everything finds what a new one finds."""
+    case = ENGINES[name]
+    documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
+    encoding = encode(tmp_path / "encoding", documents)
+    for engine, folder in ((case.whole(), tmp_path / "whole"), (case.little(), tmp_path / "little")):
+        built(engine, encoding.part(0, 200), folder)
+        engine.build(encoding, folder)
+        engine.load(folder)
+        assert len(engine) == COUNT
+        found = rank(engine, queries, 20, doc_ids=IDS)
+        assert {doc_id for ranking in found for doc_id, _ in ranking} & set(IDS[200:])
+        if folder.name == "whole":
+            assert found == rank(exact(case, documents), queries, 20, doc_ids=IDS)
+
+
+def test_a_folder_with_more_documents_is_refused(tmp_path: Path) -> None:
+    """They are no others of this collection."""
+    case = ENGINES["torch_dense"]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    built(case.whole(), encoding, tmp_path / "index")
+    with pytest.raises(UserError, match="holds 300 documents and the encoding 200"):
+        case.whole().build(encoding.part(0, 200), tmp_path / "index")
+
+
+@pytest.mark.parametrize("name", ["xtr", "muvera"])
+def test_a_killed_build_goes_on_with_rounded_means(tmp_path: Path, name: str) -> None:
+    """Means of pooled vectors are no half-precision numbers; what is read again is what was added."""
+    vectors = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32)
+    documents = TokenVectors(vectors, np.arange(0, 601, 6))
+    encoding = encode(tmp_path / "encoding", documents, dtype="float16")
+    engines: dict[str, Callable[[], Index]] = {
+        "xtr": lambda: TokenRetrieval(Faiss("Flat"), pool_factor=2),
+        "muvera": lambda: Muvera(Faiss("Flat"), repetitions=2, signs=2, pool_factor=2),
+    }
+    built(engines[name](), encoding, tmp_path / "whole")
+    kill(engines[name](), encoding, tmp_path / "killed")
+    engines[name]().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["maxsim", "coil"])
+def test_a_kill_while_the_unsorted_is_removed_damages_nothing(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of a build, half done: the next build ends as a whole one."""
+    case = ENGINES[name]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    built(case.whole(), encoding, tmp_path / "whole")
+
+    def remove_one(folder: Path, **_: object) -> None:
+        next(folder.glob("*.bin")).unlink()
+        raise KeyboardInterrupt
+
     (tmp_path / "killed").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", remove_one)
+        case.whole().build(encoding, tmp_path / "killed")
+    case.whole().build(encoding, tmp_path / "killed")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["faiss_flat", "plaid", "xtr", "muvera"])
+def test_a_kill_while_documents_are_added_loses_none(tmp_path: Path, name: str) -> None:
+    """Those that were stored but not yet in the index of faiss are in the next one."""
+    case = ENGINES[name]
+    encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
+    for folder in ("whole", "killed"):
+        built(case.whole(), encoding.part(0, 120), tmp_path / folder)
+    kill(case.whole(), encoding, tmp_path / "killed", after=150)
+    for folder in ("whole", "killed"):
+        case.whole().build(encoding, tmp_path / folder)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_equal_documents_have_equal_scores_where_equal_tokens_are_compared(tmp_path: Path) -> None:
+    """Wherever they stand among the vectors of a token."""
+    generator = np.random.default_rng(0)
+    document_H, query_QH = (generator.standard_normal((rows, 33)).astype(np.float32) for rows in (1, 5))
+    documents = TokenVectors(np.repeat(document_H, 299, axis=0), np.arange(300), np.zeros(299, np.int32))
+    queries = TokenVectors(query_QH, np.arange(6), np.zeros(5, np.int32))
+    case = ENGINES["coil"]
+    for index in (exact(case, documents), built(case.whole(), encode(tmp_path / "e", documents), tmp_path / "i")):
+        for ranking in rank(index, queries, 299, doc_ids=IDS):
+            assert len({score for _, score in ranking}) == 1
+
+
+@pytest.mark.parametrize("name", ["faiss_flat", "torch_dense", "naive"])
+def test_rounding_hides_no_result(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best document is returned also where the product of matrices puts it second."""
+    case = ENGINES["faiss_flat" if name == "naive" else name]
+    documents = np.array([[1], [2], [3], [4]], np.float32)
+    index = exact(case, documents)
+    if name != "naive":
+        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    order = np.array([[2, 3, 1, 0]])
+    monkeypatch.setattr(Faiss, "find", lambda self, queries, depth: (order, order[:, :depth]))
+    wrong = torch.from_numpy(order)
+    monkeypatch.setattr("irexp.index.torch_dense.best_products", lambda query, vector, depth: (wrong, wrong[:, :depth]))
+    monkeypatch.setattr("irexp.index.exact.top", lambda scores, depth: order[0, :depth])
+    assert index.search(np.ones((1, 1), np.float32), 1)[1].tolist() == [[3]]
+
+
+def kill(index: Index, encoding: Encoding, folder: Path, *, after: int = 50) -> None:
+    """Build until more than so many documents are added, but not all."""
+    folder.mkdir(exist_ok=True)
     added: list[int] = []
 
-    def kill(documents: int) -> None:
+    def advance(documents: int) -> None:
         added.append(documents)
-        if sum(added) > 50:
+        if sum(added) > after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        case.little().build(encoding, tmp_path / "killed", kill)
-    assert sum(added) < COUNT
-    case.little().build(encoding, tmp_path / "killed")
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+        index.build(encoding, folder, advance)
+    assert sum(added) < len(encoding)
 
 
 @engines

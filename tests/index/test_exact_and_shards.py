@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irexp.index.compare import products
 from irexp.index.exact import Exact
 from irexp.index.ids import IdList
 from irexp.index.ranking import rank
@@ -129,3 +130,15 @@ def test_ids_of_any_characters(tmp_path: Path) -> None:
     assert list(found) == ids == [found[position] for position in range(len(found))] == found[:]
     with pytest.raises(IndexError):
         found[6]
+
+
+def test_products_are_the_same_bits_beside_any_others() -> None:
+    """One vector alone, in another place, or longer than einsum sums up at once."""
+    generator = np.random.default_rng(0)
+    for dim in (7, 384, 9000):
+        vector_NH = generator.standard_normal((400, dim)).astype(np.float32)
+        query_H = generator.standard_normal(dim).astype(np.float32)
+        score_N = products(query_H, vector_NH)
+        np.testing.assert_allclose(score_N, vector_NH @ query_H, rtol=0, atol=1e-3)
+        for first, last in [(0, 1), (5, 6), (3, 200)]:
+            np.testing.assert_array_equal(products(query_H, vector_NH[first:last]), score_N[first:last])

@@ -143,3 +143,12 @@ def test_the_faulty_text_is_found() -> None:
     values = sparse(6)
     values.data[values.indptr[4]] = np.inf
     assert first_faulty(values) == 4
+
+
+def test_a_document_without_an_equal_token_is_no_result() -> None:
+    """Where only equal tokens are compared: it has no score, not one of zero."""
+    ones = np.ones((3, 2), np.float32)
+    index = Exact("tokens")
+    index.add(TokenVectors(ones, np.array([0, 1, 2, 3, 3]), np.array([4, 5, 4], np.int32)))
+    query = TokenVectors(-ones[:1], np.array([0, 1]), np.array([4], np.int32))
+    assert rank(index, query, 9, doc_ids=list("abcd")) == [[("a", 0.0), ("c", 0.0)]]

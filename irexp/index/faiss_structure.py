@@ -1,0 +1,119 @@
+"""What an index of faiss is made of, by its factory string: its parts, what they learn from, the vectors it keeps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irexp.types import UserError
+
+#: Results and clusters of a query that a GPU looks for at most.
+GPU_MOST = 2048
+
+#: What an index is wrapped around, or stores its vectors in.
+_INNER = ("base_index", "refine_index", "index", "storage", "quantizer")
+
+#: Structures that take no vectors batch by batch.
+_AT_ONCE = ("IndexIDMap", "IndexNSG", "IndexNNDescent")
+
+
+def import_faiss() -> Any:
+    """The faiss module, if exactly one of its distributions is installed.
+
+    Raises:
+        UserError: if there is none, or both fill the same folder and neither works.
+    """
+    found = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
+    if len(found) == 2:
+        raise UserError(
+            "faiss-cpu and faiss-gpu-cu12 are both installed and overwrite each other; "
+            "pip uninstall -y faiss-cpu faiss-gpu-cu12, then pip install the one you want"
+        )
+    try:
+        import faiss
+    except ImportError as error:
+        raise UserError(f"faiss cannot be imported ({error}); pip install faiss-cpu, or faiss-gpu-cu12") from error
+    return faiss
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def named(failure: str) -> Iterator[None]:
+    """An error of faiss as one of the user's, behind what failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).rpartition("Error: ")[2] or str(error)
+        raise UserError(f"{failure} ({' '.join(reason.split())})") from error
+
+
+def make(factory: str, dim: int) -> Any:
+    """An empty index.
+
+    Raises:
+        UserError: if faiss does not read the string, or what it makes takes no vectors batch by batch.
+    """
+    faiss = import_faiss()
+    with named(f"index.factory={factory}: faiss makes no such index of {dim} dimensions"):
+        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    for part in parts(index):
+        if type(part).__name__.startswith(_AT_ONCE):
+            raise UserError(
+                f"index.factory={factory}: a {type(part).__name__} takes no vectors batch by batch; HNSW32,Flat is a "
+                f"graph that does, and rows need no map of ids"
+            )
+    return index
+
+
+def parts(index: Any) -> list[Any]:
+    """An index, its product quantizer, and what it is wrapped around."""
+    index = import_faiss().downcast_index(index)
+    inner = [getattr(index, name) for name in _INNER if getattr(index, name, None) is not None]
+    own = [index, *([index.pq] if hasattr(index, "pq") else [])]
+    return own + [part for wrapped in inner for part in parts(wrapped)]
+
+
+def needed(index: Any) -> tuple[int, str]:
+    """The fewest vectors that a structure is learned from, and what is learned."""
+    faiss = import_faiss()
+    least = [(1, "nothing")]
+    for part in parts(index):
+        if hasattr(part, "nlist"):
+            least.append((part.nlist, f"{part.nlist:,} clusters"))
+        if hasattr(part, "ksub"):
+            least.append((part.ksub, f"codes of {part.ksub} values"))
+        if hasattr(part, "aq"):  # residual, local-search and product-additive quantizers
+            values = 2 ** int(faiss.vector_to_array(part.aq.nbits).max(initial=0))
+            least.append((values, f"codes of {values} values"))
+        if isinstance(part, faiss.IndexPreTransform):
+            for place in range(part.chain.size()):
+                step = faiss.downcast_VectorTransform(part.chain.at(place))
+                if isinstance(step, faiss.PCAMatrix):
+                    least.append((step.d_out, f"{step.d_out} directions"))
+                if isinstance(step, faiss.OPQMatrix):  # by way of a product quantizer of eight bits
+                    least.append((256, "a rotation by codes of 256 values"))
+    return max(least, key=lambda pair: pair[0])
+
+
+def kept_vectors(index: Any) -> NDArray[np.float32] | None:
+    """The vectors themselves, over the index's own memory, of `Flat` or `…,RFlat`; None of any other structure."""
+    faiss = import_faiss()
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefineFlat):
+        index = faiss.downcast_index(index.refine_index)
+    if type(index) not in (faiss.IndexFlat, faiss.IndexFlatIP) or not index.ntotal:  # others have their own order
+        return None
+    vector_NH: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return vector_NH.reshape(index.ntotal, index.d)

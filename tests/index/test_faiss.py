@@ -1,0 +1,143 @@
+"""What of faiss is refused before anything is encoded, what by name later, and what a GPU is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from irexp.index.binary import Binary, BinarySearch
+from irexp.index.faiss_index import Faiss, FaissSearch
+from irexp.index.faiss_structure import import_faiss
+from irexp.index.index import Index
+from irexp.index.muvera import Muvera
+from irexp.index.token_retrieval import TokenRetrieval
+from irexp.index.vectors import TokenVectors
+from irexp.types import UserError
+from tests.engines import ENGINES, built, encode, vectors_of
+
+
+def random(rows: int, dim: int) -> NDArray[np.float32]:
+    """Vectors without structure."""
+    return np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("factory", "needed"),
+    [
+        ("IVF16,Flat", 16),
+        ("PQ2x4", 16),
+        ("HNSW8_PQ2x4", 16),
+        ("SQ8,Refine(PQ2x5)", 32),
+        ("RQ2x6", 64),
+        ("IVF4,RQ2x6", 64),
+        ("PRQ2x2x6", 64),
+        ("OPQ2,PQ2x4", 256),
+        ("PCA6,SQ8", 6),
+    ],
+)
+def test_too_few_vectors_are_refused_before_they_are_made(tmp_path: Path, factory: str, needed: int) -> None:
+    """One below what a structure learns from; with as many it is built."""
+    with pytest.raises(UserError, match=f"from {needed - 1} vectors, which are too few"):
+        Faiss(factory).check(needed - 1, 8)
+    built(Faiss(factory), encode(tmp_path / "encoding", random(needed, 8)), tmp_path / "index")
+
+
+@pytest.mark.parametrize("factory", ["NSG16,Flat", "IDMap,Flat", "IDMap,IVF4,Flat"])
+def test_what_takes_no_batches_is_refused(factory: str) -> None:
+    """Graphs that are made at once, and maps of ids that nobody gives."""
+    with pytest.raises(UserError, match="takes no vectors batch by batch"):
+        Faiss(factory).check(40, 8)
+
+
+def test_what_faiss_refuses_later_has_a_name(tmp_path: Path) -> None:
+    """Training that the check does not foresee, and a file that is cut off."""
+    encoding = encode(tmp_path / "encoding", random(40, 8))
+    (tmp_path / "index").mkdir()
+    with pytest.raises(UserError, match=r"IVF4\(PQ2x4\),Flat cannot be learned from 40 vectors"):
+        Faiss("IVF4(PQ2x4),Flat").build(encoding, tmp_path / "index")
+    Faiss("Flat").build(encoding, tmp_path / "index")
+    path = tmp_path / "index" / "vectors.faiss"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"vectors\.faiss is damaged"):
+        Faiss("Flat").load(tmp_path / "index")
+
+
+def test_a_sample_of_tokens_is_large_enough(tmp_path: Path) -> None:
+    """Whole documents of many lengths are drawn until they have as many tokens as there are clusters."""
+    lengths = np.random.default_rng(0).integers(0, 9, size=400)
+    documents = TokenVectors(random(int(lengths.sum()), 8), np.concatenate([[0], np.cumsum(lengths)]))
+    encoding = encode(tmp_path / "encoding", documents)
+    for seed in range(4):
+        engine = TokenRetrieval(Faiss("IVF{lists},Flat", lists=350, sample=350), seed=seed)
+        built(engine, encoding, tmp_path / str(seed))
+
+
+class OnGpu:
+    """An index that says which searches it was asked for."""
+
+    def __init__(self, index: Any) -> None:
+        """Around one on the processor."""
+        self.index, self.depths, self.set = index, list[int](), dict[str, float]()
+
+    def search(self, query_BH: NDArray[Any], depth: int) -> Any:
+        """As on the processor."""
+        self.depths.append(depth)
+        return self.index.search(query_BH, depth)
+
+
+class OnGpuSpace:
+    """Where parameters of such an index are set."""
+
+    def set_index_parameter(self, index: OnGpu, name: str, value: float) -> None:
+        """Remember it."""
+        index.set[name] = value
+
+
+@pytest.fixture
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A faiss that was built for GPUs."""
+    faiss = import_faiss()
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "GpuParameterSpace", OnGpuSpace, raising=False)
+    for name in ("index_cpu_to_gpu", "index_binary_cpu_to_gpu"):
+        monkeypatch.setattr(faiss, name, lambda resources, device, index: OnGpu(index), raising=False)
+
+
+@pytest.mark.usefixtures("_gpu")
+def test_a_gpu_answers_what_it_can(tmp_path: Path) -> None:
+    """Parameters are the GPU's also behind a rotation; more than 2,048 results come from the mapped index."""
+    documents = random(3000, 8)
+    engine = Faiss("PCA8,IVF4,Flat", search=FaissSearch(probes=4))
+    built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
+    engine.to(torch.device("cuda"))
+    assert engine.search(documents[:2], 10)[0].shape == (2, 10)
+    assert engine.search(documents[:2], 2500)[0].shape == (2, 2500)
+    assert engine._gpu.depths == [10] and engine._gpu.set == {"nprobe": 4}
+
+
+@pytest.mark.usefixtures("_gpu")
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("binary", lambda: Binary(search=BinarySearch(20))),
+        ("muvera", lambda: Muvera(Faiss("Flat"), repetitions=2, signs=2)),
+        ("xtr", lambda: TokenRetrieval(Faiss("Flat"))),
+    ],
+)
+def test_what_searches_with_faiss_moves_it(tmp_path: Path, name: str, engine: Callable[[], Any]) -> None:
+    """To the GPU, and the results stay what they were."""
+    case = ENGINES[name]
+    encoding, queries = encode(tmp_path / "encoding", vectors_of(case, 60, 0)), vectors_of(case, 5, 1)
+    index: Index = built(engine(), encoding, tmp_path / "index")
+    before = index.search(queries, 10)
+    index.to(torch.device("cuda"))
+    for one, other in zip(before, index.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+    moved: Any = getattr(index, "_engine", index)
+    assert moved._gpu.depths

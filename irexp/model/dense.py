@@ -132,13 +132,15 @@ class DenseBiEncoder(BiEncoder):
             matryoshka_dims: leading dimensions that are trained, too (Kusupati et al. 2022, arXiv:2205.13147).
 
         Raises:
-            UserError: if a length exceeds what an encoder can read.
+            UserError: if a length exceeds what an encoder can read, or an end token is wanted where there is none.
         """
         super().__init__()
         check_pooling(pooling)
         self.name, self.is_cosine = name, similarity == "cosine"
         self.document_tower = Tower(backbone, pooling=pooling)
         self.query_tower = Tower(query_backbone, pooling=pooling) if query_backbone else self.document_tower
+        if append_eos and any(tower.tokenizer.eos_token_id is None for tower in self.towers()):
+            raise UserError("model.append_eos=true: the backbone's tokenizer has no end token, as a decoder's has")
         if projection_dim:
             for tower in self.towers():
                 projection = Projection(

@@ -55,6 +55,18 @@ def test_every_family_is_seen() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_comes_with_a_backbone_that_it_can_be_made_of(family: str, compose: Compose) -> None:
+    """A decoder where its name says so, whatever the default is."""
+    expected = {"t5": "google-t5/t5-base", "decoder": "Qwen/Qwen3-0.6B", "encoder": None}[kind_of(family)]
+    assert compose(f"model={family}").backbone.get("name_or_path") == expected
+
+
+def test_decoders_as_encoders_have_keys_of_their_own() -> None:
+    """Those of their papers, each tested below."""
+    assert {("repllama", "append_eos"), ("repllama", "document_prompt"), ("qwen3_embedding", "pooling")} <= set(KEYS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_score_depends_on_no_padding_and_on_no_other_text(
     family: str, compose: Compose, folders: dict[str, Path]
 ) -> None:
@@ -130,7 +142,7 @@ OTHER = {
     "projection_dim": 4,
     "query_prompt": "'list '",
     "document_prompt": "'list '",
-    "append_eos": {"repllama": "false", "sbert": None, "dpr": None, "qwen3_embedding": "true"},
+    "append_eos": {"repllama": "false", "sbert": "true", "qwen3_embedding": "false"},
     "truncate_dim": 4,
     "query_encoding": {"splade": "lexical", "splade_doc": "mlm", "splade_lexical": "static"},
     "document_encoding": "lexical",
@@ -149,7 +161,7 @@ OTHER = {
     "template": "'{query} {document}'",
     "true_token": "all",
     "false_token": {"mono_t5": "null", "rank_t5": "all", "mono_decoder": "null"},
-    "score": {"mono_t5": "log_odds", "rank_t5": None, "mono_decoder": "log_probability"},
+    "score": {"mono_t5": "log_odds", "mono_decoder": "log_probability"},
 }
 
 KEYS = [
@@ -174,8 +186,8 @@ def test_every_key_has_an_effect(family: str, key: str, compose: Compose, folder
     if isinstance(value, dict):
         value = value.get(family, "Sigmoid" if key == "activation" else "missing")
     assert value != "missing", "this test does not know the key"
-    if value is None:
-        return
+    if key == "append_eos":
+        folders = dict.fromkeys(folders, folders["decoder"])  # which has an end token
     texts = [*tiny.DOCUMENTS, "list all, list all"]
     before = made(compose, folders, family).score(tiny.QUERIES, texts)
     after = made(compose, folders, family, f"model.{key}={value}").score(tiny.QUERIES, texts)
@@ -232,6 +244,7 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
         ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .*: 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
+        ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
     ):
         with pytest.raises(UserError, match=message):
             made(compose, folders, family, override)

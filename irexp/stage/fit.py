@@ -20,6 +20,7 @@ from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.negatives import RunNegatives
 from irexp.evaluation.run_file import read_heads
 from irexp.loss.loss import Loss
+from irexp.model.adapter import write_recipe
 from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
@@ -87,11 +88,23 @@ def fit(
     )
     encoder.eval().cpu()
     if adapter is not None:
-        save_adapter(encoder, folder / "adapter", base=model.keywords["backbone"].location()[0])
+        _save_adapter(encoder, folder / "adapter", model)
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
     return measures
+
+
+def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
+    """Write what was trained, and what it was trained upon."""
+    query_backbone = model.keywords.get("query_backbone")
+    save_adapter(
+        encoder,
+        folder,
+        base=model.keywords["backbone"].location()[0],
+        query_base=query_backbone and query_backbone.location()[0],
+    )
+    write_recipe(folder, model)
 
 
 def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:

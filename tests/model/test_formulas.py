@@ -229,6 +229,28 @@ def test_token_logit(tmp_path: Path, kind: str, score: Any) -> None:
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_of_a_decoder_the_last_positions_alone_become_logits(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """The head sees one hidden state a pair, and nothing of it is left behind when the scores are there."""
+    model = TokenLogit(backbones["decoder"], true_token="yes", false_token="no").eval()
+    shapes: list[tuple[int, ...]] = []
+    head: torch.nn.Module = model.encoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head.register_forward_hook(lambda _, inputs, output: shapes.append((*inputs[0].shape, *output.shape)))
+    model.score(QUERY, tiny.DOCUMENTS)
+    assert shapes == [(4, 1, 16, 4, 1, len(tiny.WORDS))]
+    tokens = torch.tensor([[1, 2, 3]])
+    assert model.encoder(input_ids=tokens).logits.shape[1] == 3
+
+
+@pytest.mark.parametrize("template", ["Query: {query} Document: {document}", "Document: {document} Query: {query}"])
+def test_a_template_is_filled_once(backbones: dict[str, HuggingFaceBackbone], template: str) -> None:
+    """A text that reads like a place of the template stays what it is."""
+    model = TokenLogit(backbones["t5"], template=template)
+    query, document = "all {document} the", "list {query} a"
+    parts = {"Query": f"Query: {query}", "Document": f"Document: {document}"}
+    expected = " ".join(parts[name] for name in sorted(parts, key=template.index))
+    assert model.tokenize_pairs([query], [document])[0].ids == model.tokenizer(expected)["input_ids"]
+
+
 @pytest.mark.parametrize("extra_token", [False, True])
 def test_set_encoder(tmp_path: Path, extra_token: bool) -> None:
     """With one layer of attention computed by hand: own tokens, and the others' interaction tokens."""

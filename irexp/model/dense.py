@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.pooling import Pooling, check_pooling, pool
-from irexp.model.text import pad, read_length, tokenize
+from irexp.model.text import or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ class Tower(nn.Module):
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
         """Token ids, cut to a length."""
         return tokenize(self.tokenizer, [prompt + text for text in texts], length)
+
+    def beside(self, prompt: str) -> int:
+        """The tokens that stand beside a text: special ones, and those of a prompt."""
+        return len(self.tokenizer(prompt)["input_ids"]) if prompt else self.tokenizer.num_special_tokens_to_add()
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
@@ -132,7 +136,8 @@ class DenseBiEncoder(BiEncoder):
             matryoshka_dims: leading dimensions that are trained, too (Kusupati et al. 2022, arXiv:2205.13147).
 
         Raises:
-            UserError: if a length exceeds what an encoder can read, or an end token is wanted where there is none.
+            UserError: if a length exceeds what an encoder can read or leaves no place for a text, or if an end token
+                is wanted where there is none.
         """
         super().__init__()
         check_pooling(pooling)
@@ -151,8 +156,11 @@ class DenseBiEncoder(BiEncoder):
         self.append_eos, self.truncate_dim = append_eos, truncate_dim
         self.matryoshka_dims = list(matryoshka_dims)
         self._check_dims()
-        self.query_length = read_length("query", query_length, self.query_tower.max_length)
-        self.document_length = read_length("document", document_length, self.document_tower.max_length)
+        sides = ((self.query_tower, query_prompt), (self.document_tower, document_prompt))
+        query_beside, document_beside = (tower.beside(prompt) + append_eos for tower, prompt in sides)
+        query_longest, document_longest = (tower.max_length for tower, _ in sides)
+        self.query_length = read_length("query", query_length, query_longest, beside=query_beside)
+        self.document_length = read_length("document", document_length, document_longest, beside=document_beside)
 
     def _check_dims(self) -> None:
         whole = self.document_tower.dim
@@ -204,7 +212,7 @@ class DenseBiEncoder(BiEncoder):
             return tokens
         pooling_mask_BL = tokens.attention_mask_BL.clone()
         pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
-        return replace(tokens, pooling_mask_BL=pooling_mask_BL)
+        return replace(tokens, pooling_mask_BL=or_whole(pooling_mask_BL, tokens.attention_mask_BL))
 
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Embeddings of queries."""

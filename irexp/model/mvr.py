@@ -44,7 +44,13 @@ class MVR(SharedBiEncoder):
         if viewers < 1:
             raise UserError(f"model.viewers={viewers}: a document needs at least one")
         super().__init__(
-            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+            backbone,
+            backbone.load_encoder(),
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+            query_tokens=1,
+            document_tokens=viewers,
         )
         self.viewers = viewers
         names = [f"[VIE{number}]" for number in range(1, viewers + 1)]

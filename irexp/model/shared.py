@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class SharedBiEncoder(OneEncoder, BiEncoder):
     """One tokenizer and one encoder."""
 
+    counts_special_tokens = True
+
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
         return tokenize(self.tokenizer, texts, self.query_length)

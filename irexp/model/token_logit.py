@@ -81,6 +81,11 @@ class TokenLogit(OneEncoder, CrossEncoder):
                     f"backbone reads {self.longest} at most"
                 )
             self.document_length -= needed - self.longest
+            if self.document_length < 1:
+                raise UserError(
+                    f"model.query_length={self.query_length} leaves no place for a document: the backbone reads "
+                    f"{self.longest} tokens, and the template has some of its own"
+                )
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""

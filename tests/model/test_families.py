@@ -248,3 +248,52 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
     ):
         with pytest.raises(UserError, match=message):
             made(compose, folders, family, override)
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "message"),
+    [
+        ("sbert", ["model.query_length=2"], r"model\.query_length=2: the least is 3; 2 are no text"),
+        ("sbert", ["model.document_length=0"], r"model\.document_length=0: the least is 3"),
+        ("sbert", ["model.query_length=5", "model.query_prompt='list a queue'"], "the least is 6; 5 are no text"),
+        ("repllama", ["model.query_prompt=list", "model.query_length=2"], "the least is 3; 2 are no text"),
+        ("splade", ["model.query_length=-1"], r"model\.query_length=-1: the least is 3"),
+        ("colbert", ["model.query_length=3"], r"model\.query_length=3: the least is 4; 3 are no text"),
+        ("colbert", ["model.document_length=3"], r"model\.document_length=3: the least is 4"),
+        ("mvr", ["model.document_length=10"], r"model\.document_length=10: the least is 11; 10 are no text"),
+        ("mvr", ["model.query_length=3"], r"model\.query_length=3: the least is 4"),
+        ("mono", ["model.query_length=0"], r"model\.query_length=0: the least is 1$"),
+        ("mono_decoder", ["model.document_length=-3"], r"model\.document_length=-3: the least is 1$"),
+        ("mono_decoder", ["model.query_length=61"], r"model\.query_length=61 leaves no place for a document"),
+    ],
+)
+def test_a_length_without_place_for_a_text_is_refused(
+    family: str, overrides: list[str], message: str, compose: Compose, folders: dict[str, Path]
+) -> None:
+    """Special tokens, markers, viewers and prompts are counted, and zero is no other word for null."""
+    with pytest.raises(UserError, match=message):
+        made(compose, folders, family, *overrides)
+
+
+@pytest.mark.parametrize("family", ["mono", "set_encoder"])
+def test_two_long_texts_share_the_room(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """Whatever the lengths are, a pair fits into the encoder, and neither side is cut away."""
+    model = made(compose, folders, family, "model.query_length=64", "model.document_length=64")
+    assert isinstance(model, CrossEncoder)
+    short, long = "stop a queue", "list " * 80
+    for query, document, ends in ((long, long, [31, 63]), (short, long, [4, 63]), (long, short, [59, 63])):
+        (pair,) = model.tokenize_pairs([query], [document])
+        assert [place for place, token in enumerate(pair.ids) if tiny.WORDS[token] == "[SEP]"] == ends
+
+
+def test_a_template_shortens_the_document_where_nothing_is_said_of_it(
+    compose: Compose, folders: dict[str, Path]
+) -> None:
+    """With a query of its full length it fills the backbone's positions and no more."""
+    model = made(compose, folders, "mono_decoder", "model.query_length=20")
+    assert isinstance(model, CrossEncoder)
+    assert model.document_length == 64 - 20 - 3
+    (pair,) = model.tokenize_pairs(["list " * 80], ["stop " * 80])
+    assert len(pair.ids) == 64
+    with pytest.raises(UserError, match="make 73 tokens with the template; the backbone reads 64"):
+        made(compose, folders, "mono_decoder", "model.query_length=20", "model.document_length=50")

@@ -84,7 +84,7 @@ class Tower(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
-        vector_BH = pool(output.last_hidden_state, tokens.pooling_mask_BL, self.pooling)
+        vector_BH = pool(output.last_hidden_state.float(), tokens.pooling_mask_BL, self.pooling)
         for projection in self.projections:
             vector_BH = projection(vector_BH)
         return vector_BH

@@ -48,6 +48,8 @@ def add_lora(model: Model, config: LoraConfig) -> None:
             parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
+            if "lora_" in name:  # in bf16 a weight of 0.1 is not moved by a step of 2e-5; peft casts what it multiplies
+                parameter.data = parameter.data.float()
         for parameter in words.parameters():
             parameter.requires_grad = model.has_new_tokens
 

@@ -70,6 +70,7 @@ def fit(
 
     if adapter is not None:
         add_lora(encoder, adapter)
+    _check_dtypes(encoder)
     measures = train_model(
         encoder,
         loss,
@@ -93,6 +94,17 @@ def fit(
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
     return measures
+
+
+def _check_dtypes(encoder: Model) -> None:
+    """What is trained must be in fp32; what is frozen need not be."""
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise UserError(
+                f"backbone.dtype={dtype}: {name} would be trained in it, and most steps rounded away; take float32, or "
+                f"adapter=lora with a model that trains no weights of the backbone beside its adapters"
+            )
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:

@@ -107,6 +107,22 @@ def test_the_head_is_trained_and_the_transformer_is_not(family: str, tmp_path: P
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_backbone_of_half_precision_is_scored_and_carries_adapters_in_full(family: str, tmp_path: Path) -> None:
+    """Without autocast: what stands on top of it and the adapters are in fp32, and scores are close."""
+    full = made(family, tmp_path / "start").score(tiny.QUERIES, tiny.DOCUMENTS)
+    call = recipe(family, tmp_path / "start")
+    call.keywords["backbone"].dtype = "bfloat16"
+    torch.manual_seed(3)
+    model = call().eval()
+    half = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    torch.testing.assert_close(half, full, atol=0.05 * float(full.abs().max()), rtol=0.05)
+    add_lora(model, lora(family))
+    assert model.score(tiny.QUERIES, tiny.DOCUMENTS).isfinite().all()
+    adapters = {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name}
+    assert adapters == {torch.float32}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_saved_loaded_and_merged_adapters_score_alike(family: str, tmp_path: Path) -> None:
     """In the model, merged, merged and saved, and loaded into a fresh model: one score."""
     model = trained(family, tmp_path / "start")

@@ -245,6 +245,19 @@ def test_an_unknown_relevant_document_is_left_out_and_counted(
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "adapter", "name"), [("sbert", "none", "word_embeddings"), ("splade", "lora", "cls")]
+)
+def test_no_weight_is_trained_in_half_precision(
+    compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str, adapter: str, name: str
+) -> None:
+    """Neither all of them, nor a head beside adapters."""
+    more = [f"model={model}", f"adapter={adapter}", "backbone=hugging_face", "+backbone.dtype=bfloat16"]
+    more += ["dataset.document_length=32"]
+    with pytest.raises(UserError, match=rf"backbone\.dtype=bfloat16: .*{name}.* would be trained in it"):
+        fit(compose, tmp_path / "run", *more, f"backbone.name_or_path={folders['encoder']}")
+
+
 @pytest.mark.parametrize("model", ["set_encoder", "mono_t5", "rank_t5", "mono_decoder"])
 def test_a_re_ranker_learns_from_a_runs_negatives(
     compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str

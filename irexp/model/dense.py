@@ -164,9 +164,11 @@ class DenseBiEncoder(BiEncoder):
 
     def _check_dims(self) -> None:
         whole = self.document_tower.dim
-        for key, dims in (("truncate_dim", [self.truncate_dim or 1]), ("matryoshka_dims", self.matryoshka_dims)):
-            if any(not 0 < dim <= whole for dim in dims):
-                raise UserError(f"model.{key}={dims}: the vectors have {whole} dimensions")
+        if self.truncate_dim is not None and not 0 < self.truncate_dim <= whole:
+            raise UserError(f"model.truncate_dim={self.truncate_dim}: the vectors have {whole} dimensions")
+        if any(not 0 < dim <= self.embedding_dim for dim in self.matryoshka_dims):
+            kept = f", of which model.truncate_dim keeps {self.truncate_dim}" if self.truncate_dim else ""
+            raise UserError(f"model.matryoshka_dims={self.matryoshka_dims}: the vectors have {whole} dimensions{kept}")
 
     @property
     def embedding_dim(self) -> int:  # type: ignore[override]

@@ -244,6 +244,9 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
         ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .*: 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
+        ("sbert", "model.truncate_dim=0", "model.truncate_dim=0: the vectors have 16 dimensions"),
+        ("sbert", "model.matryoshka_dims=[8,17]", r"matryoshka_dims=\[8, 17\]: the vectors have 16 dimensions$"),
+        ("sbert", "model={truncate_dim:4,matryoshka_dims:[8]}", "16 dimensions, of which model.truncate_dim keeps 4"),
         ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
     ):
         with pytest.raises(UserError, match=message):

@@ -176,6 +176,13 @@ def test_a_regularizer_is_refused_for_token_vectors(compose: Compose, settings: 
         run_stage(compose(*settings, "model=colbert", "regularizer=flops"), "fit", [], None)
 
 
+def test_a_regularizer_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
+    """It has no embedding at all; the setting is not passed over."""
+    config = compose(*settings, "model=mono", "regularizer=flops", "negatives=none")
+    with pytest.raises(UserError, match=r"a cross-encoder makes none: regularizer=none"):
+        run_stage(config, "fit", [], None)
+
+
 @pytest.mark.parametrize(("model", "index"), [("splade", "faiss_flat"), ("colbert", "sparse"), ("sbert", "maxsim")])
 def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list[str], model: str, index: str) -> None:
     """With the option that fits."""

@@ -85,6 +85,14 @@ def test_a_score_depends_on_no_padding_and_on_no_other_text(
             torch.testing.assert_close(alone, together[q, d], atol=1e-5 * scale, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["sbert", "splade", "coil", "colbert", "mono"])
+def test_no_documents_have_no_scores(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """For one query and for several, of every kind of vectors and of none."""
+    model = made(compose, folders, family)
+    assert model.score("list", []).shape == (0,)
+    assert model.score(tiny.QUERIES, []).shape == (2, 0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_trained_is_what_is_searched(family: str, compose: Compose, folders: dict[str, Path]) -> None:
     """The differentiable scores of a batch are those of the vectors that are stored."""

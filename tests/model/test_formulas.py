@@ -198,6 +198,18 @@ def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
         assert found[b].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_xtr_outside_of_training_is_the_sum_over_all_query_tokens(masked_lm: HuggingFaceBackbone) -> None:
+    """The best document token of each, whatever k_train; neither masked nor divided."""
+    torch.manual_seed(1)
+    model = XTR(masked_lm, dim=4, k_train=1).eval()
+    query, document = (
+        torch.nn.functional.normalize(model.projections[0](hidden(model, ids)).detach(), dim=-1) for ids in both(model)
+    )
+    expected = sum(max(float(q @ d) for d in document) for q in query)
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+    assert in_training(model) == pytest.approx(expected, rel=1e-4)
+
+
 def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
     """The best of a document's viewers with the query's."""
     torch.manual_seed(1)
@@ -205,6 +217,7 @@ def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
     query_ids, document_ids = both(model)
     query, viewers = hidden(model, query_ids)[1], hidden(model, document_ids)[1:4]
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(max(float(query @ v) for v in viewers), rel=1e-4)
+    assert query_ids[0] == document_ids[0] == tiny.WORDS.index("[CLS]")
     assert len({tuple(ids[1:4]) for ids in model.tokenize_documents(["a", "list"])}) == 1
 
 
@@ -258,6 +271,19 @@ def test_a_set_encoder_looks_at_the_whole_list_and_at_no_order(tmp_path: Path) -
     assert not torch.allclose(model.score(QUERY, tiny.DOCUMENTS[:3]), scores[:3], atol=1e-3)
     together = model.score_lists([(QUERY, tiny.DOCUMENTS), ("stop", tiny.DOCUMENTS[:2])])
     torch.testing.assert_close(together[0], scores, atol=1e-5, rtol=1e-5)
+
+
+def test_a_list_beyond_the_budget_is_read_at_once_and_warned_of(
+    masked_lm: HuggingFaceBackbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its documents see one another; the warning comes once and names the mend."""
+    model = SetEncoder(masked_lm).eval()
+    expected = model.score(QUERY, tiny.DOCUMENTS)
+    assert caplog.text == ""
+    for _ in range(2):
+        torch.testing.assert_close(model.score_lists([(QUERY, tiny.DOCUMENTS)], budget=50)[0], expected)
+    assert caplog.text.count("one of 4 documents takes up to") == 1
+    assert "more than the budget of 50: where memory is short, lower re_rank.depth" in caplog.text
 
 
 def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:

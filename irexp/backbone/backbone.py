@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Positions that models of the RoBERTa kind keep for padding.
-_RESERVED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
+#: Kinds that number positions from behind their padding token's id, 1, as RoBERTa does: two of them are no text's.
+_RESERVE_POSITIONS = (
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet", "ibert"),
+    *("data2vec-text", "longformer", "luke", "esm"),
+)
 
 #: Parts of an encoder that no embedding is made of; they may be missing from a checkpoint.
 _UNUSED = ("pooler.",)
@@ -44,14 +47,25 @@ class Backbone(ABC):
         Raises:
             UserError: if it cannot be found, or lacks a weight.
         """
-        from transformers import AutoModel, AutoModelForTextEncoding
+        from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
         config = self._read("AutoConfig")
         is_half = (config.architectures or [""])[0].endswith("EncoderModel")  # of an encoder-decoder
+        if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+            return self._load_half(config)
         encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
         if getattr(encoder, "pooler", None) is not None:
             setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for
+        return encoder
+
+    def _load_half(self, config: PretrainedConfig) -> PreTrainedModel:
+        """The encoder of an encoder-decoder that transformers has no class of its own for, as BART."""
+        if (config.architectures or [""])[0].endswith("Encoder"):  # saved by itself
+            self.key_mapping = {r"^(?!encoder\.)": "encoder."} | (self.key_mapping or {})
+        whole, missing = self._load("AutoModel")
+        encoder: PreTrainedModel = whole.get_encoder()
+        self._refuse(encoder, [key for key in missing if key.startswith("encoder.")])
         return encoder
 
     def load_masked_lm(self) -> PreTrainedModel:
@@ -76,12 +90,15 @@ class Backbone(ABC):
 
         Args:
             labels: the logits.
-            has_head: whether the weights must hold the head; else it is drawn by torch's global generator.
+            has_head: whether the weights must hold the head; else it is drawn by torch's global generator, also where
+                they hold one of other labels.
         """
         if "classifier" not in self._heads():
             name, _ = self.location()
             raise UserError(f"{name} is of a kind that has no classification head, which this model needs")
-        model, missing = self._load("AutoModelForSequenceClassification", num_labels=labels)
+        model, missing = self._load(
+            "AutoModelForSequenceClassification", num_labels=labels, ignore_mismatched_sizes=not has_head
+        )
         prefix = f"{model.base_model_prefix}."
         if not has_head:
             missing = [key for key in missing if key.startswith(prefix) and not any(part in key for part in _UNUSED)]
@@ -136,7 +153,10 @@ class Backbone(ABC):
         if unexpected:
             shown = ", ".join(unexpected[:4]) + (", …" if len(unexpected) > 4 else "")
             log.info("%s: %d weights are not used: %s", name, len(unexpected), shown)
-        return model, sorted(map(str, information["missing_keys"]))
+        reshaped = [key for key, *_ in information["mismatched_keys"]]
+        if reshaped:
+            log.warning("%s: weights of another shape are drawn anew: %s", name, ", ".join(sorted(reshaped)))
+        return model, sorted({*map(str, information["missing_keys"]), *reshaped})
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
         if missing:
@@ -176,7 +196,7 @@ def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) 
     """The longest sequence that an encoder can read; None if nothing bounds it."""
     limits = []
     if (positions := getattr(config, "max_position_embeddings", None)) and config.model_type != "t5":
-        limits.append(positions - _RESERVED_POSITIONS.get(config.model_type, 0))
+        limits.append(positions - 2 * (config.model_type in _RESERVE_POSITIONS))
     if tokenizer.model_max_length < 10**9:
         limits.append(tokenizer.model_max_length)
     return min(limits, default=None)

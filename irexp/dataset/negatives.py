@@ -22,9 +22,17 @@ class RunNegatives(Examples):
             rankings: the document ids that may be negatives of each training query, by its id.
 
         Raises:
-            DataError: if there is a negative for none of the queries.
+            DataError: if there is a negative for none of the queries, or if examples have a teacher's scores, on whose
+                scale a negative without one has no place.
         """
         self._examples, self._rankings = examples, rankings
+        for position in range(len(examples)):
+            query, _, targets = examples[position]
+            if targets != (1.0,) + (0.0,) * (len(targets) - 1):
+                raise DataError(
+                    f"the training example of {query.query_id} has a teacher's scores ({targets[0]:g} of its first "
+                    f"document), and negatives of a run have none: negatives=none, or examples without scores"
+                )
         without = sum(not self._negatives(examples[position]) for position in range(len(examples)))
         if without == len(examples):
             raise DataError("the run of negatives.candidates has no negative for any of the training queries")

@@ -32,6 +32,8 @@ def compare(query: Vectors, document: Vectors) -> Scores:
     if isinstance(query, TokenVectors):
         assert isinstance(document, TokenVectors)
         score_BN = np.zeros((count(query), count(document)), dtype=np.float32)
+        if not count(document):
+            return score_BN
         for row in range(count(query)):
             tokens = slice(int(query.starts_N1[row]), int(query.starts_N1[row + 1]))
             if query.token_ids_T is None:

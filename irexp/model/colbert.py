@@ -2,7 +2,7 @@
 
     score(q, d) = sum over query tokens i of max over document tokens j of  E_q,i . E_d,j
     E_q = normalise(W BERT([CLS] [Q] q_1 ... q_l [SEP] [MASK] ... [MASK]))
-    E_d = filter(normalise(W BERT([CLS] [D] d_1 ... d_n [SEP])))       the filter drops punctuation
+    E_d = filter(normalise(W BERT([CLS] [D] d_1 ... d_n [SEP])))       the filter drops punctuation, unless it is all
 
 Shapes: B texts, L tokens, H dimensions of a token vector.
 """
@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from irexp.backbone.backbone import Backbone
 from irexp.model.dense import Projection
 from irexp.model.shared import SharedBiEncoder
-from irexp.model.text import is_any_of, tokenize
+from irexp.model.text import is_any_of, or_whole, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
@@ -60,7 +60,13 @@ class ColBERT(SharedBiEncoder):
             UserError: if queries are to be expanded and the tokenizer has no mask.
         """
         super().__init__(
-            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+            backbone,
+            backbone.load_encoder(),
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+            query_tokens=int(query_marker is not None),
+            document_tokens=int(document_marker is not None),
         )
         self.query_marker, self.document_marker = query_marker, document_marker
         self._add_markers()
@@ -100,7 +106,8 @@ class ColBERT(SharedBiEncoder):
         if is_query or not self.skipped:
             return tokens
         is_skipped_BL = is_any_of(tokens.input_ids_BL, self._skipped_ids)
-        return replace(tokens, pooling_mask_BL=tokens.attention_mask_BL * ~is_skipped_BL)
+        kept_BL = tokens.attention_mask_BL * ~is_skipped_BL
+        return replace(tokens, pooling_mask_BL=or_whole(kept_BL, tokens.attention_mask_BL))
 
     def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
         """Vectors of the tokens of queries."""

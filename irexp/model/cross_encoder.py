@@ -5,6 +5,7 @@ Shapes: P pairs, L tokens, B queries, N documents.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from irexp.types import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 #: What a checkpoint may do to the score that it reports, named as in torch.nn.
 ScoreActivation = Literal["Identity", "Sigmoid", "Tanh", "ReLU"]
@@ -43,6 +46,7 @@ class CrossEncoder(Model):
     is_listwise = False
     activation: ScoreActivation = "Identity"
     tokenizer: PreTrainedTokenizerBase
+    _is_warned = False
 
     @abstractmethod
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
@@ -81,7 +85,7 @@ class CrossEncoder(Model):
 
         Args:
             lists: queries with their documents.
-            budget: tokens of a batch, padding included; a listwise model reads a list at once.
+            budget: tokens of a batch, padding included; a listwise model reads a list at once, and warns of one beyond.
         """
         was_training = self.training
         self.eval()
@@ -103,11 +107,26 @@ class CrossEncoder(Model):
             for batch in token_budget_batches([len(pair.ids) for pair in pairs], budget):
                 yield batch, [1] * len(batch)
             return
+        self._warn_of_long_lists(pairs, sizes, budget)
         start = 0
         for size in sizes:
             if size:
                 yield list(range(start, start + size)), [size]
             start += size
+
+    def _warn_of_long_lists(self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int) -> None:
+        """Say once that a list, of which all documents see one another, takes more tokens at once than the budget."""
+        largest = max(sizes, default=0) * max((len(pair.ids) for pair in pairs), default=0)
+        if largest > budget and not self._is_warned:
+            self._is_warned = True
+            log.warning(
+                "%s reads a list at once, and one of %d documents takes up to %d tokens, more than the budget of %d: "
+                "where memory is short, lower re_rank.depth (in validation training.validation_depth)",
+                self.name,
+                max(sizes),
+                largest,
+                budget,
+            )
 
 
 def cut_once(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.pooling import Pooling, check_pooling, pool
-from irexp.model.text import pad, read_length, tokenize
+from irexp.model.text import or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Tower(nn.Module):
         """Token ids, cut to a length."""
         return tokenize(self.tokenizer, [prompt + text for text in texts], length)
 
+    def beside(self, prompt: str) -> int:
+        """The tokens that stand beside a text: special ones, and those of a prompt."""
+        return len(self.tokenizer(prompt)["input_ids"]) if prompt else self.tokenizer.num_special_tokens_to_add()
+
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
         ids = self.tokenizer(prompt)["input_ids"]
@@ -80,7 +84,7 @@ class Tower(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
-        vector_BH = pool(output.last_hidden_state, tokens.pooling_mask_BL, self.pooling)
+        vector_BH = pool(output.last_hidden_state.float(), tokens.pooling_mask_BL, self.pooling)
         for projection in self.projections:
             vector_BH = projection(vector_BH)
         return vector_BH
@@ -132,13 +136,16 @@ class DenseBiEncoder(BiEncoder):
             matryoshka_dims: leading dimensions that are trained, too (Kusupati et al. 2022, arXiv:2205.13147).
 
         Raises:
-            UserError: if a length exceeds what an encoder can read.
+            UserError: if a length exceeds what an encoder can read or leaves no place for a text, or if an end token
+                is wanted where there is none.
         """
         super().__init__()
         check_pooling(pooling)
         self.name, self.is_cosine = name, similarity == "cosine"
         self.document_tower = Tower(backbone, pooling=pooling)
         self.query_tower = Tower(query_backbone, pooling=pooling) if query_backbone else self.document_tower
+        if append_eos and any(tower.tokenizer.eos_token_id is None for tower in self.towers()):
+            raise UserError("model.append_eos=true: the backbone's tokenizer has no end token, as a decoder's has")
         if projection_dim:
             for tower in self.towers():
                 projection = Projection(
@@ -149,14 +156,19 @@ class DenseBiEncoder(BiEncoder):
         self.append_eos, self.truncate_dim = append_eos, truncate_dim
         self.matryoshka_dims = list(matryoshka_dims)
         self._check_dims()
-        self.query_length = read_length("query", query_length, self.query_tower.max_length)
-        self.document_length = read_length("document", document_length, self.document_tower.max_length)
+        sides = ((self.query_tower, query_prompt), (self.document_tower, document_prompt))
+        query_beside, document_beside = (tower.beside(prompt) + append_eos for tower, prompt in sides)
+        query_longest, document_longest = (tower.max_length for tower, _ in sides)
+        self.query_length = read_length("query", query_length, query_longest, beside=query_beside)
+        self.document_length = read_length("document", document_length, document_longest, beside=document_beside)
 
     def _check_dims(self) -> None:
         whole = self.document_tower.dim
-        for key, dims in (("truncate_dim", [self.truncate_dim or 1]), ("matryoshka_dims", self.matryoshka_dims)):
-            if any(not 0 < dim <= whole for dim in dims):
-                raise UserError(f"model.{key}={dims}: the vectors have {whole} dimensions")
+        if self.truncate_dim is not None and not 0 < self.truncate_dim <= whole:
+            raise UserError(f"model.truncate_dim={self.truncate_dim}: the vectors have {whole} dimensions")
+        if any(not 0 < dim <= self.embedding_dim for dim in self.matryoshka_dims):
+            kept = f", of which model.truncate_dim keeps {self.truncate_dim}" if self.truncate_dim else ""
+            raise UserError(f"model.matryoshka_dims={self.matryoshka_dims}: the vectors have {whole} dimensions{kept}")
 
     @property
     def embedding_dim(self) -> int:  # type: ignore[override]
@@ -202,7 +214,7 @@ class DenseBiEncoder(BiEncoder):
             return tokens
         pooling_mask_BL = tokens.attention_mask_BL.clone()
         pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
-        return replace(tokens, pooling_mask_BL=pooling_mask_BL)
+        return replace(tokens, pooling_mask_BL=or_whole(pooling_mask_BL, tokens.attention_mask_BL))
 
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Embeddings of queries."""

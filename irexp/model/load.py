@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from irexp.artifact.content import hub_revision
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.cross_encoder import load_mono, load_token_logit, save_mono, save_token_logit
 from irexp.model.checkpoint.files import SETTINGS, Wanted, read_json, read_optional, tensor_names
 from irexp.model.checkpoint.late_interaction import (
@@ -116,14 +118,34 @@ def load(
     kind = like.func if like is not None else None
     wanted = Wanted(name, query_length, document_length, like.keywords if like is not None else {})
     if is_adapter(folder):
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        if not base:
-            raise UserError(f"{folder / 'adapter_config.json'} names no base model")
-        model = load(
-            base, name=name or folder.name, query_length=query_length, document_length=document_length, like=like
-        )
-        return merge(load_adapter(model, folder)).eval()
+        return merge(load_adapter(_without_adapters(folder, wanted, like), folder)).eval()
     return loader_of(folder, kind)(folder, wanted).eval()
+
+
+def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None) -> Model:
+    """The model that adapters belong to: as irexp.json beside them says, else the base they name.
+
+    Raises:
+        UserError: if they name none, or one that is a bare transformer, of which nothing says what model it becomes.
+    """
+    if (folder / SETTINGS).is_file():
+        return make_recipe(folder, wanted)
+    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{folder / 'adapter_config.json'} names no base model")
+    base = _folder(name, None)
+    loader = loader_of(base)
+    is_bare = loader in (_load_plain, load_mono, load_token_logit) and not (
+        (base / SETTINGS).is_file() or (base / "modules.json").is_file()
+    )
+    if like is not None and is_bare:
+        return make_like(like, folder, base, wanted)
+    if loader is _load_plain:
+        raise UserError(
+            f"{folder}: its adapters are for {name}, a bare transformer, and nothing says of what model; say it as "
+            f"load(…, like=partial(DenseBiEncoder, pooling='last', …)), or with model=… where a stage opens it"
+        )
+    return loader(base, replace(wanted, name=wanted.name or folder.name))
 
 
 def loader_of(folder: Path, kind: object = None) -> Loader:

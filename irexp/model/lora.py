@@ -2,7 +2,8 @@
 
 The weights of the transformers are frozen; what stands on top of them (projections, heads, poolers that are drawn anew)
 and the vectors of added tokens stay trainable. An adapter is saved as peft saves it, with the other trained weights in
-`trained.safetensors` beside it; the checkpoint itself holds the merged weights and opens wherever its layout does.
+`trained.safetensors` beside it, and what model it belongs to (`irexp.model.adapter`); the checkpoint itself holds the
+merged weights and opens wherever its layout does.
 """
 
 from __future__ import annotations
@@ -40,29 +41,37 @@ def add_lora(model: Model, config: LoraConfig) -> None:
     Raises:
         UserError: if no layer of it has a name that the adapter looks for.
     """
-    from peft import inject_adapter_in_model
-
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
-        try:
-            inject_adapter_in_model(config, encoder)
-        except ValueError as error:
-            raise UserError(f"adapter: {str(error).splitlines()[0]}; name layers in adapter.target_modules") from error
+        _inject(config, encoder, "adapter", "name layers in adapter.target_modules")
         for parameter in encoder.parameters():  # peft has frozen all of it
             parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
+            if "lora_" in name:  # in bf16 a weight of 0.1 is not moved by a step of 2e-5; peft casts what it multiplies
+                parameter.data = parameter.data.float()
         for parameter in words.parameters():
             parameter.requires_grad = model.has_new_tokens
 
 
-def save_adapter(model: Model, folder: Path, base: str) -> None:
+def _inject(config: Any, encoder: PreTrainedModel, place: object, mend: str) -> None:
+    """Put empty adapters into a transformer; what peft refuses is said of `place`, with the mend."""
+    from peft import inject_adapter_in_model
+
+    try:
+        inject_adapter_in_model(config, encoder)
+    except ValueError as error:
+        raise UserError(f"{place}: {str(error).splitlines()[0]}; {mend}") from error
+
+
+def save_adapter(model: Model, folder: Path, base: str, *, query_base: str | None = None) -> None:
     """Write the adapters and whatever else was trained.
 
     Args:
         model: with adapters.
         folder: made if it is not there; a model of two encoders has a folder for each in it.
         base: what the adapters were put upon, a path or a name on the hub.
+        query_base: the same of an encoder for queries; None for the same one.
     """
     from peft import get_peft_model_state_dict
 
@@ -72,6 +81,8 @@ def save_adapter(model: Model, folder: Path, base: str) -> None:
         place.mkdir(parents=True, exist_ok=True)
         config = encoder.peft_config["default"]
         config.base_model_name_or_path, config.inference_mode = base, True
+        if side == "query":
+            config.base_model_name_or_path = query_base or base
         config.save_pretrained(place)
         state = get_peft_model_state_dict(encoder, save_embedding_layers=False)
         save_file({f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in state.items()}, place / _FILE)
@@ -87,8 +98,9 @@ _FILE = "adapter_model.safetensors"
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds adapters and no model."""
-    return (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
+    """Whether a folder holds adapters, or those of two encoders in a folder each, and no model."""
+    is_one = (folder / _CONFIG).is_file() or (folder / "document" / _CONFIG).is_file()
+    return is_one and not (folder / "config.json").is_file()
 
 
 def load_adapter(model: Model, folder: Path) -> Model:
@@ -97,13 +109,13 @@ def load_adapter(model: Model, folder: Path) -> Model:
     Raises:
         UserError: if their weights do not fit.
     """
-    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import PeftConfig, set_peft_model_state_dict
 
     encoders = transformers_of(model)
     for side, encoder in encoders.items():
         place = folder / side if len(encoders) > 1 else folder
         config: Any = PeftConfig.from_pretrained(str(place))
-        inject_adapter_in_model(config, encoder)
+        _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
         path = place / _FILE
         bin_path = path.with_suffix(".bin")
         state = load_file(path) if path.is_file() else torch.load(bin_path, map_location="cpu", weights_only=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from irexp.backbone.backbone import Backbone
 from irexp.model.cross_encoder import ScoreActivation
 from irexp.model.pair_encoder import PairEncoder
-from irexp.types import Tokens
+from irexp.types import Tokens, UserError
 
 
 class Mono(PairEncoder):
@@ -45,12 +45,20 @@ class Mono(PairEncoder):
             activation: what is done to the logit when it is reported, not when it is trained.
             query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
             document_length: tokens of a document; None for 256 likewise.
-            has_head: whether the backbone's weights must hold the head.
+            has_head: whether the backbone's weights must hold the head; else one of other labels is drawn anew.
+
+        Raises:
+            UserError: if the backbone has no classification head, or no padding token.
         """
         encoder = backbone.load_classifier(labels, has_head=has_head)
         super().__init__(backbone, encoder, name=name, query_length=query_length, document_length=document_length)
         if encoder.config.pad_token_id is None:
             encoder.config.pad_token_id = self.tokenizer.pad_token_id
+        if encoder.config.pad_token_id is None:
+            raise UserError(
+                f"model=mono: the backbone's tokenizer has no padding token, by which a {type(encoder).__name__} finds "
+                f"the end of a pair; save a tokenizer with a pad_token"
+            )
         self.labels = labels
         self.activation = activation
 

@@ -3,7 +3,9 @@
     score(q, d) = max over viewers k of  E_q . E_d,k
     E_d,k: the vector of the k-th viewer token of [CLS] [VIE1] ... [VIEn] d,  E_q: that of the viewer of [CLS] [VIE1] q
 
-The contrastive loss goes over the best viewer, which the maximum is.
+The contrastive loss goes over the best viewer, which the maximum is. Two things differ from the paper: [CLS] stays in
+front of the viewers, which there take its place and its position; and the paper's second loss, the local uniform one
+that pushes a document's viewers apart with a temperature that falls, is left out.
 
 Shapes: B texts, L tokens, H dimensions.
 """
@@ -44,7 +46,13 @@ class MVR(SharedBiEncoder):
         if viewers < 1:
             raise UserError(f"model.viewers={viewers}: a document needs at least one")
         super().__init__(
-            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+            backbone,
+            backbone.load_encoder(),
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+            query_tokens=1,
+            document_tokens=viewers,
         )
         self.viewers = viewers
         names = [f"[VIE{number}]" for number in range(1, viewers + 1)]

@@ -19,11 +19,13 @@ class OneEncoder(Model):
         encoder: the transformer, with a head or without.
         tokenizer: as it was saved.
         longest: the positions that the transformer can read; None if nothing bounds it.
+        counts_special_tokens: whether a length counts the special tokens of a text, too.
     """
 
     encoder: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     longest: int | None
+    counts_special_tokens = False
 
     def __init__(
         self,
@@ -33,15 +35,27 @@ class OneEncoder(Model):
         name: str,
         query_length: int | None,
         document_length: int | None,
+        query_tokens: int = 0,
+        document_tokens: int = 0,
     ) -> None:
         """Take a transformer that was loaded; read its tokenizer.
 
+        Args:
+            backbone: where the tokenizer is.
+            encoder: the transformer.
+            name: what tables and folders call the model.
+            query_length: tokens of a query that are read; None for what is usual.
+            document_length: tokens of a document, likewise.
+            query_tokens: those of a query that the model adds itself.
+            document_tokens: those of a document, likewise.
+
         Raises:
-            UserError: if a length exceeds what the transformer can read.
+            UserError: if a length exceeds what the transformer can read, or leaves no place for a text.
         """
         super().__init__()
         self.name, self.encoder = name, encoder
         self.tokenizer = backbone.load_tokenizer()
         self.longest = max_positions(encoder.config, self.tokenizer)
-        self.query_length = read_length("query", query_length, self.longest)
-        self.document_length = read_length("document", document_length, self.longest)
+        special = self.tokenizer.num_special_tokens_to_add() if self.counts_special_tokens else 0
+        self.query_length = read_length("query", query_length, self.longest, beside=special + query_tokens)
+        self.document_length = read_length("document", document_length, self.longest, beside=special + document_tokens)

@@ -99,7 +99,7 @@ class SetEncoder(PairEncoder):
                 setattr(module, _LISTS, (list(sizes), place, tokens.attention_mask_BL))
         types = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **types)
-        return self.linear(output.last_hidden_state[:, 0]).squeeze(-1).float()  # type: ignore[no-any-return]
+        return self.linear(output.last_hidden_state[:, 0].float()).squeeze(-1).float()  # type: ignore[no-any-return]
 
 
 def _set_attention(

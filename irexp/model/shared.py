@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class SharedBiEncoder(OneEncoder, BiEncoder):
     """One tokenizer and one encoder."""
 
+    counts_special_tokens = True
+
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
         return tokenize(self.tokenizer, texts, self.query_length)
@@ -33,6 +35,6 @@ class SharedBiEncoder(OneEncoder, BiEncoder):
         return pad(token_ids, self.tokenizer.pad_token_id)
 
     def token_vectors(self, tokens: Tokens) -> Tensor:
-        """The encoder's last layer, vector_BLH."""
+        """The encoder's last layer in fp32, which is what stands on top of it, vector_BLH."""
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return output.last_hidden_state.float()  # type: ignore[no-any-return]

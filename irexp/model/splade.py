@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.max_logits import max_logits, sum_activations
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import is_any_of
-from irexp.types import Embeddings, Tokens
+from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,13 +63,18 @@ class SPLADE(SharedBiEncoder):
             activation: log(1 + relu(x)), or that once more (OpenSearch's version 3).
             query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
             document_length: tokens of a document; None for 256 likewise.
+
+        Raises:
+            UserError: if the head is not made of hidden states and a matrix.
         """
         masked_lm = backbone.load_masked_lm()
         super().__init__(backbone, masked_lm, name=name, query_length=query_length, document_length=document_length)
-        decoder = masked_lm.get_output_embeddings()  # type: ignore[no-untyped-call]
-        assert isinstance(decoder, nn.Linear)
-        self.decoder = decoder
-        self.split()
+        self.decoder: nn.Linear = masked_lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+        if not self._splits():
+            raise UserError(
+                f"model=splade: a {type(masked_lm).__name__} makes its logits of more than hidden states and one "
+                f"matrix, so that they cannot be pooled in chunks; BERT, RoBERTa, ELECTRA, ModernBERT do not"
+            )
         self.query_encoding: QueryEncoding = query_encoding
         self.document_encoding: DocumentEncoding = document_encoding
         self.pooling, self.activation = pooling, activation
@@ -100,6 +106,18 @@ class SPLADE(SharedBiEncoder):
     def split(self) -> None:
         """Take the decoder out of the backbone, whose logits are then the hidden states before it."""
         self.encoder.set_output_embeddings(_Through())  # type: ignore[no-untyped-call]
+
+    def _splits(self) -> bool:
+        """Split, and say whether the decoder makes the same logits of the hidden states as the whole of a token."""
+        token_BL = torch.zeros((1, 1), dtype=torch.int64)
+        try:
+            with torch.no_grad():
+                whole_BLV = self.encoder(input_ids=token_BL).logits
+                self.split()
+                split_BLV = linear(self.encoder(input_ids=token_BL).logits, self.decoder.weight, self.decoder.bias)
+        except (RuntimeError, TypeError, AttributeError):  # whatever an architecture makes of a head without a matrix
+            return False
+        return whole_BLV.shape == split_BLV.shape and torch.allclose(whole_BLV, split_BLV, rtol=1e-3, atol=1e-3)
 
     def _encode(self, tokens: Tokens, *, is_lexical: bool) -> Embeddings:
         hidden_BLH = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL).logits

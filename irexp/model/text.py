@@ -54,18 +54,33 @@ def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:
     return Tokens(input_ids_BL, mask_BL, mask_BL)
 
 
+def or_whole(mask_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
+    """A mask of the tokens that count; of a text of which it leaves nothing, as of an empty one, all do."""
+    return torch.where(mask_BL.bool().any(dim=1, keepdim=True), mask_BL, attention_mask_BL)
+
+
 def is_any_of(input_ids_BL: Tensor, ids: Sequence[int]) -> Tensor:
     """Which tokens are among some ids."""
     return torch.isin(input_ids_BL, torch.tensor(sorted(set(ids)), device=input_ids_BL.device, dtype=torch.int64))
 
 
-def read_length(side: str, wanted: int | None, longest: int | None) -> int:
+def read_length(side: str, wanted: int | None, longest: int | None, *, beside: int = 0) -> int:
     """The tokens to read of a query or a document, within what the encoder can.
 
+    Args:
+        side: query or document.
+        wanted: None for what is usual, or what the encoder can read if that is less.
+        longest: what the encoder can read; None if nothing bounds it.
+        beside: tokens of a length that are no text: special ones, markers, a prompt.
+
     Raises:
-        UserError: if more are wanted.
+        UserError: if more are wanted, or so few that no token of the text is among them.
     """
     if wanted is not None and longest is not None and wanted > longest:
         raise UserError(f"model.{side}_length={wanted}: the backbone reads {longest} tokens at most")
     fallback = QUERY_LENGTH if side == "query" else DOCUMENT_LENGTH
-    return wanted or min(fallback, longest or fallback)
+    length = min(fallback, longest or fallback) if wanted is None else wanted
+    if length <= beside:
+        besides = f"; {beside} are no text: special tokens, markers, a prompt" if beside else ""
+        raise UserError(f"model.{side}_length={length}: the least is {beside + 1}{besides}")
+    return length

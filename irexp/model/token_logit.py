@@ -7,16 +7,18 @@
 z are the logits of the first token that is generated behind a template; an encoder-decoder reads the template and its
 decoder begins with its start token, a decoder goes on behind the template.
 
-Shapes: P pairs, L tokens, V vocabulary entries.
+Shapes: P pairs, L tokens, H hidden dimensions, V vocabulary entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
@@ -79,6 +81,11 @@ class TokenLogit(OneEncoder, CrossEncoder):
                     f"backbone reads {self.longest} at most"
                 )
             self.document_length -= needed - self.longest
+            if self.document_length < 1:
+                raise UserError(
+                    f"model.query_length={self.query_length} leaves no place for a document: the backbone reads "
+                    f"{self.longest} tokens, and the template has some of its own"
+                )
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""
@@ -107,9 +114,9 @@ class TokenLogit(OneEncoder, CrossEncoder):
             )
             logit_PV: Tensor = output.logits[:, 0]
         else:
-            output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=mask_PL, use_cache=False)
-            last_P = mask_PL.sum(dim=1) - 1
-            logit_PV = output.logits[torch.arange(len(last_P), device=last_P.device), last_P]
+            with _only(mask_PL.sum(dim=1) - 1, self.encoder.get_output_embeddings()):  # type: ignore[no-untyped-call]
+                output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=mask_PL, use_cache=False)
+            logit_PV = output.logits[:, 0]
         chosen_PC = logit_PV[:, self.token_ids].float()
         if self.false_token is None:
             return chosen_PC[:, 0]
@@ -118,7 +125,8 @@ class TokenLogit(OneEncoder, CrossEncoder):
         return torch.log_softmax(chosen_PC, dim=1)[:, 1]
 
     def _filled(self, query: str, document: str) -> str:
-        return self.template.replace("{query}", query, 1).replace("{document}", document, 1)
+        texts = {"{query}": query, "{document}": document}
+        return re.sub(r"\{(query|document)\}", lambda place: texts[place.group()], self.template)
 
     def _fill(self, query: str, document: str) -> list[int]:
         return list(self.tokenizer(self._filled(query, document), add_special_tokens=self.special_tokens)["input_ids"])
@@ -132,3 +140,18 @@ class TokenLogit(OneEncoder, CrossEncoder):
                 + (f": {', '.join(map(repr, sorted(near)[:4]))}" if near else "")
             )
         return int(vocabulary[token])
+
+
+@contextmanager
+def _only(place_P: Tensor, head: nn.Module) -> Iterator[None]:
+    """Have a language model's head see one position of each text: all logits of 8192 tokens are 5 GB with Qwen3."""
+
+    def pick(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_PLH, *rest = inputs
+        return (hidden_PLH[torch.arange(len(place_P), device=place_P.device), place_P][:, None], *rest)
+
+    handle = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -3,7 +3,8 @@
     score(q, d) = 1/Z  sum over query tokens i of max over document tokens j of A_ij q_i . d_j       (equation 4)
 
 In training A_ij is 1 where d_j is among the k_train tokens of all the batch's documents that are nearest to q_i, and Z
-the number of query tokens for which d has such a token; elsewhere A is 1 and Z the number of query tokens.
+the number of query tokens for which d has such a token. Elsewhere A and Z are 1, ColBERT's score: the paper's Z, the
+number of query tokens, is the same for all documents of a query and changes no ranking.
 
 Shapes: B queries, Q tokens of a query, N documents, L tokens of a document.
 """

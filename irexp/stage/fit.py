@@ -20,6 +20,7 @@ from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.negatives import RunNegatives
 from irexp.evaluation.run_file import read_heads
 from irexp.loss.loss import Loss
+from irexp.model.adapter import write_recipe
 from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
@@ -70,6 +71,7 @@ def fit(
 
     if adapter is not None:
         add_lora(encoder, adapter)
+    _check_dtypes(encoder)
     measures = train_model(
         encoder,
         loss,
@@ -90,11 +92,34 @@ def fit(
         return {}
     encoder.eval().cpu()
     if adapter is not None:
-        save_adapter(encoder, folder / "adapter", base=model.keywords["backbone"].location()[0])
+        _save_adapter(encoder, folder / "adapter", model)
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
     return measures
+
+
+def _check_dtypes(encoder: Model) -> None:
+    """What is trained must be in fp32; what is frozen need not be."""
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise UserError(
+                f"backbone.dtype={dtype}: {name} would be trained in it, and most steps rounded away; take float32, or "
+                f"adapter=lora with a model that trains no weights of the backbone beside its adapters"
+            )
+
+
+def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
+    """Write what was trained, and what it was trained upon."""
+    query_backbone = model.keywords.get("query_backbone")
+    save_adapter(
+        encoder,
+        folder,
+        base=model.keywords["backbone"].location()[0],
+        query_base=query_backbone and query_backbone.location()[0],
+    )
+    write_recipe(folder, model)
 
 
 def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:

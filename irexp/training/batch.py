@@ -33,8 +33,9 @@ class Batch:
     Attributes:
         queries: its queries.
         documents: its share of the documents, each once.
-        target_BN: relevance or a teacher's score; NaN leaves a document out. With in-batch negatives N counts the
-            documents of all processes, in their order; else those of the longest example.
+        target_BN: relevance or a teacher's score; NaN leaves a document out. With in-batch negatives it is 1 for the
+            example's first document and else 0, and N counts the documents of all processes, in their order; else N
+            counts those of the longest example.
         column_BN: where each query's own documents are among `documents`; None with in-batch negatives.
     """
 
@@ -173,7 +174,10 @@ class Batches(Dataset[Batch | PairBatch]):
         return self._orders[epoch]
 
     def _among_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], Tensor, None]:
-        """The documents of this process, and the targets of its queries over those of all processes."""
+        """The documents of this process, and the targets of its queries over those of all processes.
+
+        The first document's target is 1 and any other's 0: a teacher gave those of other queries no score.
+        """
         doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids if d not in self._unknown))
         share = math.ceil(len(doc_ids) / self._world_size)
         mine = doc_ids[self._rank * share : (self._rank + 1) * share]
@@ -185,8 +189,7 @@ class Batches(Dataset[Batch | PairBatch]):
             relevant = self._examples.relevant_doc_ids(example.query.query_id)
             for doc_id in relevant & column.keys():
                 target_BN[row, column[doc_id]] = torch.nan
-            for doc_id, target in self._targets(example, relevant):
-                target_BN[row, column[doc_id]] = target
+            target_BN[row, column[example.doc_ids[0]]] = 1.0
         return mine, target_BN, None
 
     def _among_own(self, own: list[Example]) -> tuple[list[str], Tensor, Tensor]:

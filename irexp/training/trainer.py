@@ -61,6 +61,8 @@ def train_model(
             "a cross-encoder scores a query's own documents only, and the loss compares with those of the whole batch: "
             "loss=lce, or loss.in_batch=false"
         )
+    if isinstance(model, CrossEncoder) and regularizer is not None:
+        raise UserError("a regularizer presses down embeddings, of which a cross-encoder makes none: regularizer=none")
     validation = _validation(model, documents, dev, training, machine, seed)
     data = RetrievalData(
         train,

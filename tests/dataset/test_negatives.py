@@ -46,3 +46,17 @@ def test_queries_without_a_negative_are_counted(caplog: pytest.LogCaptureFixture
     assert "1 of 2 training examples get no negative from the run" in caplog.text
     with pytest.raises(DataError, match=r"the run of negatives\.candidates has no negative"):
         RunNegatives(Two(), {"q7": ["d9"]})
+
+
+def test_a_teachers_scores_and_a_runs_negatives_do_not_mix() -> None:
+    """A negative with target 0 would stand above a positive that the teacher gave -1.5."""
+
+    class Scored(Two):
+        """The same examples with a teacher's scores."""
+
+        def __getitem__(self, position: int) -> Example:
+            query, doc_ids, _ = super().__getitem__(position)
+            return Example(query, doc_ids, (-1.5, -6.0)[: len(doc_ids)])
+
+    with pytest.raises(DataError, match=r"example of q0 has a teacher's scores \(-1.5 .* negatives=none"):
+        RunNegatives(Scored(), {"q0": ["d3"], "q1": ["d9"]})

@@ -79,6 +79,18 @@ def test_prompts_stand_in_front_and_may_be_left_out_of_the_pooling() -> None:
     assert not np.allclose(vectors[1], vectors[2], atol=1e-3)
 
 
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_a_text_that_is_all_prompt_has_a_vector(backbones: dict[str, HuggingFaceBackbone], pooling: Pooling) -> None:
+    """Where the tokenizer adds nothing and the prompt is not pooled, an empty text is pooled over its prompt."""
+    left_out, pooled = (
+        DenseBiEncoder(backbones["decoder"], pooling=pooling, query_prompt="list a queue", pool_prompt=pool_prompt)
+        for pool_prompt in (False, True)
+    )
+    vectors = left_out.embed_queries(["", "stop"])
+    np.testing.assert_allclose(vectors[0], pooled.embed_queries([""])[0], atol=1e-6)
+    assert np.isfinite(vectors).all()
+
+
 def test_two_towers_share_nothing() -> None:
     """With a query backbone of its own, training one side leaves the other."""
     encoder = model(query_backbone=TINY)

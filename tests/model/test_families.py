@@ -55,6 +55,18 @@ def test_every_family_is_seen() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_comes_with_a_backbone_that_it_can_be_made_of(family: str, compose: Compose) -> None:
+    """A decoder where its name says so, whatever the default is."""
+    expected = {"t5": "google-t5/t5-base", "decoder": "Qwen/Qwen3-0.6B", "encoder": None}[kind_of(family)]
+    assert compose(f"model={family}").backbone.get("name_or_path") == expected
+
+
+def test_decoders_as_encoders_have_keys_of_their_own() -> None:
+    """Those of their papers, each tested below."""
+    assert {("repllama", "append_eos"), ("repllama", "document_prompt"), ("qwen3_embedding", "pooling")} <= set(KEYS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_score_depends_on_no_padding_and_on_no_other_text(
     family: str, compose: Compose, folders: dict[str, Path]
 ) -> None:
@@ -71,6 +83,14 @@ def test_a_score_depends_on_no_padding_and_on_no_other_text(
         for d, document in enumerate(documents):
             alone = model.score(query, [document])[0]
             torch.testing.assert_close(alone, together[q, d], atol=1e-5 * scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sbert", "splade", "coil", "colbert", "mono"])
+def test_no_documents_have_no_scores(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """For one query and for several, of every kind of vectors and of none."""
+    model = made(compose, folders, family)
+    assert model.score("list", []).shape == (0,)
+    assert model.score(tiny.QUERIES, []).shape == (2, 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,7 +150,7 @@ OTHER = {
     "projection_dim": 4,
     "query_prompt": "'list '",
     "document_prompt": "'list '",
-    "append_eos": {"repllama": "false", "sbert": None, "dpr": None, "qwen3_embedding": "true"},
+    "append_eos": {"repllama": "false", "sbert": "true", "qwen3_embedding": "false"},
     "truncate_dim": 4,
     "query_encoding": {"splade": "lexical", "splade_doc": "mlm", "splade_lexical": "static"},
     "document_encoding": "lexical",
@@ -149,7 +169,7 @@ OTHER = {
     "template": "'{query} {document}'",
     "true_token": "all",
     "false_token": {"mono_t5": "null", "rank_t5": "all", "mono_decoder": "null"},
-    "score": {"mono_t5": "log_odds", "rank_t5": None, "mono_decoder": "log_probability"},
+    "score": {"mono_t5": "log_odds", "mono_decoder": "log_probability"},
 }
 
 KEYS = [
@@ -174,8 +194,8 @@ def test_every_key_has_an_effect(family: str, key: str, compose: Compose, folder
     if isinstance(value, dict):
         value = value.get(family, "Sigmoid" if key == "activation" else "missing")
     assert value != "missing", "this test does not know the key"
-    if value is None:
-        return
+    if key == "append_eos":
+        folders = dict.fromkeys(folders, folders["decoder"])  # which has an end token
     texts = [*tiny.DOCUMENTS, "list all, list all"]
     before = made(compose, folders, family).score(tiny.QUERIES, texts)
     after = made(compose, folders, family, f"model.{key}={value}").score(tiny.QUERIES, texts)
@@ -232,6 +252,59 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
         ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .*: 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
+        ("sbert", "model.truncate_dim=0", "model.truncate_dim=0: the vectors have 16 dimensions"),
+        ("sbert", "model.matryoshka_dims=[8,17]", r"matryoshka_dims=\[8, 17\]: the vectors have 16 dimensions$"),
+        ("sbert", "model={truncate_dim:4,matryoshka_dims:[8]}", "16 dimensions, of which model.truncate_dim keeps 4"),
+        ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
     ):
         with pytest.raises(UserError, match=message):
             made(compose, folders, family, override)
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "message"),
+    [
+        ("sbert", ["model.query_length=2"], r"model\.query_length=2: the least is 3; 2 are no text"),
+        ("sbert", ["model.document_length=0"], r"model\.document_length=0: the least is 3"),
+        ("sbert", ["model.query_length=5", "model.query_prompt='list a queue'"], "the least is 6; 5 are no text"),
+        ("repllama", ["model.query_prompt=list", "model.query_length=2"], "the least is 3; 2 are no text"),
+        ("splade", ["model.query_length=-1"], r"model\.query_length=-1: the least is 3"),
+        ("colbert", ["model.query_length=3"], r"model\.query_length=3: the least is 4; 3 are no text"),
+        ("colbert", ["model.document_length=3"], r"model\.document_length=3: the least is 4"),
+        ("mvr", ["model.document_length=10"], r"model\.document_length=10: the least is 11; 10 are no text"),
+        ("mvr", ["model.query_length=3"], r"model\.query_length=3: the least is 4"),
+        ("mono", ["model.query_length=0"], r"model\.query_length=0: the least is 1$"),
+        ("mono_decoder", ["model.document_length=-3"], r"model\.document_length=-3: the least is 1$"),
+        ("mono_decoder", ["model.query_length=61"], r"model\.query_length=61 leaves no place for a document"),
+    ],
+)
+def test_a_length_without_place_for_a_text_is_refused(
+    family: str, overrides: list[str], message: str, compose: Compose, folders: dict[str, Path]
+) -> None:
+    """Special tokens, markers, viewers and prompts are counted, and zero is no other word for null."""
+    with pytest.raises(UserError, match=message):
+        made(compose, folders, family, *overrides)
+
+
+@pytest.mark.parametrize("family", ["mono", "set_encoder"])
+def test_two_long_texts_share_the_room(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """Whatever the lengths are, a pair fits into the encoder, and neither side is cut away."""
+    model = made(compose, folders, family, "model.query_length=64", "model.document_length=64")
+    assert isinstance(model, CrossEncoder)
+    short, long = "stop a queue", "list " * 80
+    for query, document, ends in ((long, long, [31, 63]), (short, long, [4, 63]), (long, short, [59, 63])):
+        (pair,) = model.tokenize_pairs([query], [document])
+        assert [place for place, token in enumerate(pair.ids) if tiny.WORDS[token] == "[SEP]"] == ends
+
+
+def test_a_template_shortens_the_document_where_nothing_is_said_of_it(
+    compose: Compose, folders: dict[str, Path]
+) -> None:
+    """With a query of its full length it fills the backbone's positions and no more."""
+    model = made(compose, folders, "mono_decoder", "model.query_length=20")
+    assert isinstance(model, CrossEncoder)
+    assert model.document_length == 64 - 20 - 3
+    (pair,) = model.tokenize_pairs(["list " * 80], ["stop " * 80])
+    assert len(pair.ids) == 64
+    with pytest.raises(UserError, match="make 73 tokens with the template; the backbone reads 64"):
+        made(compose, folders, "mono_decoder", "model.query_length=20", "model.document_length=50")

@@ -14,13 +14,11 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
-from irexp.model.max_logits import max_logits, sum_activations
 from irexp.model.mono import Mono
 from irexp.model.mvr import MVR
 from irexp.model.set_encoder import SetEncoder
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.splade import SPLADE
-from irexp.model.token_logit import TokenLogit
 from irexp.model.unicoil import UniCOIL
 from irexp.model.xtr import XTR
 from irexp.types import Tokens
@@ -159,6 +157,19 @@ def test_colbert(masked_lm: HuggingFaceBackbone, attend: bool) -> None:
     assert in_training(model) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_document_of_punctuation_alone_keeps_it(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Where the tokenizer adds nothing else: it scores the same in search as in training, and is no loss of all."""
+    settings: dict[str, Any] = {"dim": 4, "query_marker": None, "document_marker": None, "query_expansion": False}
+    model = ColBERT(backbones["decoder"], **settings).eval()
+    kept = ColBERT(backbones["decoder"], **settings, mask_punctuation=False)
+    found = model.score(QUERY, [". , ;", "list"])
+    kept.load_state_dict(model.state_dict())
+    torch.testing.assert_close(found, kept.eval().score(QUERY, [". , ;", "list"]))
+    query = model.encode_queries(model.pad(model.tokenize_queries([QUERY]), is_query=True))
+    document = model.encode_documents(model.pad(model.tokenize_documents([". , ;", "list"]), is_query=False))
+    torch.testing.assert_close(model.similarity(query, document)[0][0].detach(), found)
+
+
 def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
     """Of all the batch's document tokens a query token keeps the k nearest; the mean over those that keep one of d."""
     torch.manual_seed(1)
@@ -187,6 +198,18 @@ def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
         assert found[b].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_xtr_outside_of_training_is_the_sum_over_all_query_tokens(masked_lm: HuggingFaceBackbone) -> None:
+    """The best document token of each, whatever k_train; neither masked nor divided."""
+    torch.manual_seed(1)
+    model = XTR(masked_lm, dim=4, k_train=1).eval()
+    query, document = (
+        torch.nn.functional.normalize(model.projections[0](hidden(model, ids)).detach(), dim=-1) for ids in both(model)
+    )
+    expected = sum(max(float(q @ d) for d in document) for q in query)
+    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
+    assert in_training(model) == pytest.approx(expected, rel=1e-4)
+
+
 def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
     """The best of a document's viewers with the query's."""
     torch.manual_seed(1)
@@ -194,6 +217,7 @@ def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
     query_ids, document_ids = both(model)
     query, viewers = hidden(model, query_ids)[1], hidden(model, document_ids)[1:4]
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(max(float(query @ v) for v in viewers), rel=1e-4)
+    assert query_ids[0] == document_ids[0] == tiny.WORDS.index("[CLS]")
     assert len({tuple(ids[1:4]) for ids in model.tokenize_documents(["a", "list"])}) == 1
 
 
@@ -207,26 +231,6 @@ def test_mono(tmp_path: Path, labels: Any) -> None:
         logits = model.encoder(**pair).logits[0].tolist()
     score = logits[0] if labels == 1 else logits[1] - math.log(sum(map(math.exp, logits)))
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(1 / (1 + math.exp(-score)), rel=1e-4)
-
-
-@pytest.mark.parametrize("score", ["log_probability", "log_odds", None])
-@pytest.mark.parametrize("kind", ["t5", "decoder"])
-def test_token_logit(tmp_path: Path, kind: str, score: Any) -> None:
-    """The logits of the next token behind the template, of one word or two."""
-    folder = tiny.t5(tmp_path) if kind == "t5" else tiny.decoder(tmp_path)
-    settings: dict[str, Any] = {"true_token": "yes", "false_token": "no", "score": score or "log_odds"}
-    if score is None:
-        settings["false_token"] = None
-    template = "Query: {query} Document: {document} Relevant:"
-    model = TokenLogit(HuggingFaceBackbone(str(folder)), template=template, **settings).eval()
-    ids = model.tokenizer(f"Query: {QUERY} Document: {DOCUMENT} Relevant:", return_tensors="pt")["input_ids"]
-    more = {"decoder_input_ids": torch.tensor([[0]])} if kind == "t5" else {}
-    with torch.no_grad():
-        logits = model.encoder(input_ids=ids, **more).logits[0, -1]
-    yes, no = float(logits[tiny.WORDS.index("yes")]), float(logits[tiny.WORDS.index("no")])
-    log_probability = yes - math.log(math.exp(yes) + math.exp(no))
-    expected = {None: yes, "log_odds": yes - no, "log_probability": log_probability}[score]
-    assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("extra_token", [False, True])
@@ -269,6 +273,19 @@ def test_a_set_encoder_looks_at_the_whole_list_and_at_no_order(tmp_path: Path) -
     torch.testing.assert_close(together[0], scores, atol=1e-5, rtol=1e-5)
 
 
+def test_a_list_beyond_the_budget_is_read_at_once_and_warned_of(
+    masked_lm: HuggingFaceBackbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its documents see one another; the warning comes once and names the mend."""
+    model = SetEncoder(masked_lm).eval()
+    expected = model.score(QUERY, tiny.DOCUMENTS)
+    assert caplog.text == ""
+    for _ in range(2):
+        torch.testing.assert_close(model.score_lists([(QUERY, tiny.DOCUMENTS)], budget=50)[0], expected)
+    assert caplog.text.count("one of 4 documents takes up to") == 1
+    assert "more than the budget of 50: where memory is short, lower re_rank.depth" in caplog.text
+
+
 def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:
     """In training each number of leading dimensions has scores of its own, those of the vectors cut to it."""
     model = DenseBiEncoder(masked_lm, matryoshka_dims=[4, 8]).eval()
@@ -282,39 +299,6 @@ def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:
     torch.testing.assert_close(four[0], cut.score(QUERY, tiny.DOCUMENTS), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole[0], model.eval().score(QUERY, tiny.DOCUMENTS), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(whole, eight)
-
-
-@pytest.mark.parametrize("pooling", ["max", "sum"])
-@pytest.mark.parametrize("has_bias", [True, False])
-def test_chunked_pooling_has_the_values_and_gradients_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch, pooling: str, has_bias: bool
-) -> None:
-    """Whatever is held at once, and with what is masked in front, in between and behind."""
-    monkeypatch.setattr("irexp.model.max_logits._CHUNK_VALUES", 40)
-    torch.manual_seed(0)
-    hidden_BLH, weight_VH, bias_V = torch.randn(3, 5, 4), torch.randn(11, 4), torch.randn(11)
-    mask_BL = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 1, 1, 1, 0]])
-    found = []
-    for is_chunked in (True, False):
-        inputs = [tensor.clone().requires_grad_() for tensor in (hidden_BLH, weight_VH, bias_V)]
-        bias = inputs[2] if has_bias else None
-        if is_chunked and pooling == "max":
-            pooled = torch.relu(max_logits(inputs[0], inputs[1], bias, mask_BL))
-        elif is_chunked:
-            pooled = sum_activations(inputs[0], inputs[1], bias, mask_BL, torch.relu)
-        else:
-            logits = inputs[0] @ inputs[1].T + (0 if bias is None else bias)
-            left_out = ~mask_BL.bool()[:, :, None]
-            pooled = (
-                torch.relu(logits.masked_fill(left_out, -torch.inf).amax(dim=1))
-                if pooling == "max"
-                else torch.relu(logits).masked_fill(left_out, 0.0).sum(dim=1)
-            )
-        torch.autograd.backward(pooled.square().sum())
-        found.append([pooled.detach(), *(tensor.grad for tensor in inputs if tensor.grad is not None)])
-    assert len(found[0]) == 4 if has_bias else 3
-    for ours, naive in zip(*found, strict=True):
-        torch.testing.assert_close(ours, naive)
 
 
 def test_what_the_mask_leaves_out_wins_no_maxsim(masked_lm: HuggingFaceBackbone) -> None:

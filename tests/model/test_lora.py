@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,42 +13,68 @@ from peft import LoraConfig
 
 from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.adapter import write_recipe
+from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.lora import add_lora, load_adapter, merge, save_adapter
 from irexp.model.model import Model
 from irexp.model.mono import Mono
+from irexp.model.mvr import MVR
+from irexp.model.set_encoder import SetEncoder
 from irexp.model.splade import SPLADE
 from irexp.model.token_logit import TokenLogit
+from irexp.model.unicoil import UniCOIL
+from irexp.model.xtr import XTR
 from irexp.types import UserError
 from tests import tiny
 
-FAMILIES = ["dense", "two_towers", "splade", "colbert", "mono", "decoder"]
+Recipe = Callable[..., Any]
+
+#: Of each family a recipe with settings that are not its defaults, without its backbones.
+RECIPES: dict[str, Recipe] = {
+    "dense": partial(DenseBiEncoder, projection_dim=4, pooling="max", query_prompt="list "),
+    "two_towers": partial(DenseBiEncoder, pooling="cls", similarity="dot"),
+    "splade": partial(SPLADE, query_encoding="static", pooling="sum"),
+    "unicoil": UniCOIL,
+    "coil": partial(COIL, token_dim=4, cls_dim=6),
+    "colbert": partial(ColBERT, dim=4, query_marker="[Q]", mask_punctuation=False),
+    "xtr": partial(XTR, dim=4, k_train=7),
+    "mvr": partial(MVR, viewers=3),
+    "mono": partial(Mono, labels=2, activation="Sigmoid"),
+    "set_encoder": partial(SetEncoder, extra_token=True),
+    "t5": partial(TokenLogit, true_token="yes", false_token=None),
+    "decoder": partial(TokenLogit, true_token="yes", false_token="no", score="log_odds"),
+    "repllama": partial(DenseBiEncoder, pooling="last", append_eos=True),
+}
+
+FAMILIES = list(RECIPES)
+
+
+def recipe(family: str, folder: Path) -> partial[Model]:
+    """A tiny model as a configuration has it: to be called."""
+    folder.mkdir(exist_ok=True)
+    if family in ("decoder", "repllama"):
+        place = tiny.decoder(folder)
+    else:
+        place = tiny.t5(folder) if family == "t5" else tiny.bert(folder, "BertForMaskedLM")
+    more: dict[str, Any] = {"query_length": 12, "document_length": 20, "name": family}
+    if family == "two_towers":
+        more["query_backbone"] = HuggingFaceBackbone(str(tiny.bert(folder / "other", num_hidden_layers=1)))
+    return partial(RECIPES[family], backbone=HuggingFaceBackbone(str(place)), **more)
 
 
 def made(family: str, folder: Path) -> Model:
     """A tiny model, its new layers drawn by a seed."""
-    folder.mkdir(exist_ok=True)
-    if family == "decoder":
-        backbone = HuggingFaceBackbone(str(tiny.decoder(folder)))
-    else:
-        backbone = HuggingFaceBackbone(str(tiny.bert(folder, "BertForMaskedLM")))
+    call = recipe(family, folder)
     torch.manual_seed(3)
-    models: dict[str, Any] = {
-        "dense": lambda: DenseBiEncoder(backbone, projection_dim=4),
-        "two_towers": lambda: DenseBiEncoder(backbone, query_backbone=backbone),
-        "splade": lambda: SPLADE(backbone),
-        "colbert": lambda: ColBERT(backbone, dim=4, query_marker="[Q]"),
-        "mono": lambda: Mono(backbone),
-        "decoder": lambda: TokenLogit(backbone, true_token="yes", false_token="no"),
-    }
-    model: Model = models[family]()
-    return model.eval()
+    return call().eval()
 
 
 def lora(family: str) -> LoraConfig:
     """An adapter; of a kind that peft has no choice of layers for, all linear ones."""
-    return LoraConfig(r=2, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear" if family == "decoder" else None)
+    kind = "decoder" if family in ("decoder", "repllama") else "encoder"
+    return LoraConfig(r=2, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear" if kind == "decoder" else None)
 
 
 def trained(family: str, folder: Path) -> Model:
@@ -74,9 +101,25 @@ def test_the_head_is_trained_and_the_transformer_is_not(family: str, tmp_path: P
     assert family not in heads or any(heads[family] in name for name in names)
     own = [n for n in names if "lora_" not in n and "attention" in n]
     assert own == []
-    assert any("word_embeddings" in name for name in names) == (family == "colbert")
+    assert any("word_embeddings" in name for name in names) == (family in ("colbert", "mvr", "set_encoder"))
     if family == "mono":
         assert any("pooler" in name for name in names)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_backbone_of_half_precision_is_scored_and_carries_adapters_in_full(family: str, tmp_path: Path) -> None:
+    """Without autocast: what stands on top of it and the adapters are in fp32, and scores are close."""
+    full = made(family, tmp_path / "start").score(tiny.QUERIES, tiny.DOCUMENTS)
+    call = recipe(family, tmp_path / "start")
+    call.keywords["backbone"].dtype = "bfloat16"
+    torch.manual_seed(3)
+    model = call().eval()
+    half = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    torch.testing.assert_close(half, full, atol=0.05 * float(full.abs().max()), rtol=0.05)
+    add_lora(model, lora(family))
+    assert model.score(tiny.QUERIES, tiny.DOCUMENTS).isfinite().all()
+    adapters = {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name}
+    assert adapters == {torch.float32}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,6 +136,46 @@ def test_saved_loaded_and_merged_adapters_score_alike(family: str, tmp_path: Pat
     save(model, tmp_path / "merged")
     opened = load(tmp_path / "merged").score(tiny.QUERIES, tiny.DOCUMENTS)
     torch.testing.assert_close(opened, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapters_folder_opens_as_the_model_it_belongs_to(family: str, tmp_path: Path) -> None:
+    """Family, settings, heads and bases stand beside the adapters; a name and a length may be wished otherwise."""
+    model = trained(family, tmp_path / "start")
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    call = recipe(family, tmp_path / "start")
+    query_base = str(tmp_path / "start" / "other") if family == "two_towers" else None
+    save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "start"), query_base=query_base)
+    write_recipe(tmp_path / "adapter", call)
+    for like in (None, call):
+        opened = load(tmp_path / "adapter", like=like)
+        assert type(opened) is type(model)
+        assert (opened.name, opened.query_length) == (family, 12)
+        torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-4, rtol=1e-4)
+        assert not any("lora_" in name for name, _ in opened.named_parameters())
+    other = load(tmp_path / "adapter", name="other", query_length=9)
+    assert (other.name, other.query_length, other.document_length) == ("other", 9, 20)
+
+
+def test_adapters_that_say_nothing_of_their_model_are_refused_or_opened_as_the_configured_one(tmp_path: Path) -> None:
+    """A bare transformer with adapters may be anything: the configured model, and no guess."""
+    model = trained("decoder", tmp_path / "start")
+    save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "start"))
+    with pytest.raises(UserError, match=r"a bare transformer, and nothing says of what model; say it as load\("):
+        load(tmp_path / "adapter")
+    opened = load(tmp_path / "adapter", like=recipe("decoder", tmp_path / "start"))
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-4, rtol=1e-4)
+    (tmp_path / "adapter" / "irexp.json").write_text('{"adapter_of": "Future"}')
+    with pytest.raises(UserError, match="adapters of 'Future' are not known; of DenseBiEncoder, SPLADE"):
+        load(tmp_path / "adapter")
+
+
+def test_adapters_of_another_transformer_are_refused(tmp_path: Path) -> None:
+    """A decoder's layers are not those of a BERT."""
+    save_adapter(trained("decoder", tmp_path / "start"), tmp_path / "adapter", base=str(tmp_path / "start"))
+    with pytest.raises(UserError, match=r"adapter: .*; these are not adapters of a BertModel"):
+        load_adapter(made("colbert", tmp_path / "other"), tmp_path / "adapter")
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft's own loading

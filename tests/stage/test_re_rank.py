@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from irexp import load
@@ -175,6 +176,13 @@ def test_a_regularizer_is_refused_for_token_vectors(compose: Compose, settings: 
         run_stage(compose(*settings, "model=colbert", "regularizer=flops"), "fit", [], None)
 
 
+def test_a_regularizer_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
+    """It has no embedding at all; the setting is not passed over."""
+    config = compose(*settings, "model=mono", "regularizer=flops", "negatives=none")
+    with pytest.raises(UserError, match=r"a cross-encoder makes none: regularizer=none"):
+        run_stage(config, "fit", [], None)
+
+
 @pytest.mark.parametrize(("model", "index"), [("splade", "faiss_flat"), ("colbert", "sparse"), ("sbert", "maxsim")])
 def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list[str], model: str, index: str) -> None:
     """With the option that fits."""
@@ -198,17 +206,24 @@ def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list
         ("mvr", ["loss=margin_mse", "negatives=bm25"]),
         ("splade_doc", ["model.query_encoding=static"]),
         ("sbert", ["model.matryoshka_dims=[16,64]"]),
+        ("repllama", ["adapter=lora", "adapter.target_modules=all-linear"]),
     ],
 )
-def test_every_family_goes_all_the_way(compose: Compose, settings: list[str], model: str, overrides: list[str]) -> None:
+def test_every_family_goes_all_the_way(
+    compose: Compose, settings: list[str], model: str, overrides: list[str], folders: dict[str, Path]
+) -> None:
     """Fit, encode, index, search or re-rank, evaluate; and the second time nothing is to be done."""
+    if model == "repllama":
+        overrides = [*overrides, "backbone=hugging_face", f"backbone.name_or_path={folders['decoder']}"]
     config, paths = whole(compose, [*settings, f"model={model}", *overrides])
     assert "evaluate" in paths
     names = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
     statuses = {outcome.status.partition(":")[0] for outcome in run_chain(config, names, [])}
     assert statuses - {"nothing to do"} == {"already done"}
     if "adapter=lora" in overrides:
-        assert (paths["fit"] / "adapter" / "adapter_config.json").is_file()
+        assert json.loads((paths["fit"] / "adapter" / "adapter_config.json").read_text())["r"] == config.adapter.r
+        merged, adapted = (load(place).score("make cups", TEXTS) for place in (paths["fit"], paths["fit"] / "adapter"))
+        torch.testing.assert_close(adapted, merged, atol=1e-4, rtol=1e-4)
 
 
 def test_what_has_no_model_re_ranks_nothing(compose: Compose, settings: list[str]) -> None:

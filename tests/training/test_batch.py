@@ -119,6 +119,24 @@ def test_a_document_of_two_queries_is_encoded_once(model: DenseBiEncoder) -> Non
     assert (batch.target_BN == 1.0).sum() == 2
 
 
+def test_with_in_batch_negatives_the_positive_is_the_first_document_whatever_a_teacher_says(
+    model: DenseBiEncoder,
+) -> None:
+    """Logits below zero: neither a stranger, which has none, nor the query's second document becomes the positive."""
+    examples = Listed(
+        ("q3", ("d4", "d6"), (-1.5, -6.0)), ("q4", ("d5", "d7"), (-2.5, -0.5)), ("q0", ("d0", "d1"), (3.0, 2.0))
+    )
+    made = batches(model, examples, size=3)
+    batch = first(made)
+    rows = [examples[position] for position in made.positions(0)]
+    columns = [doc_id for example in rows for doc_id in example.doc_ids]
+    for row, example in enumerate(rows):
+        expected = [float(doc_id == example.doc_ids[0]) for doc_id in columns]
+        if example.query.query_id == "q0":
+            expected[columns.index("d1")] = torch.nan  # relevant, too
+        torch.testing.assert_close(batch.target_BN[row], torch.tensor(expected), equal_nan=True)
+
+
 def test_own_documents_only(model: DenseBiEncoder) -> None:
     """Without in-batch negatives a query has its own columns; a listed negative that is relevant has no target."""
     examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7"), (0.9, 0.3)))

@@ -243,3 +243,40 @@ def test_an_unknown_relevant_document_is_left_out_and_counted(
     assert (
         "1 documents of the training examples are unknown, such as 'gone': 1 of 6 examples are left out" in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter", "name"), [("sbert", "none", "word_embeddings"), ("splade", "lora", "cls")]
+)
+def test_no_weight_is_trained_in_half_precision(
+    compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str, adapter: str, name: str
+) -> None:
+    """Neither all of them, nor a head beside adapters."""
+    more = [f"model={model}", f"adapter={adapter}", "backbone=hugging_face", "+backbone.dtype=bfloat16"]
+    more += ["dataset.document_length=32"]
+    with pytest.raises(UserError, match=rf"backbone\.dtype=bfloat16: .*{name}.* would be trained in it"):
+        fit(compose, tmp_path / "run", *more, f"backbone.name_or_path={folders['encoder']}")
+
+
+@pytest.mark.parametrize("model", ["set_encoder", "mono_t5", "rank_t5", "mono_decoder"])
+def test_a_re_ranker_learns_from_a_runs_negatives(
+    compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str
+) -> None:
+    """Listwise, encoder-decoder and decoder: weights move, and the adapters' folder opens as the merged checkpoint."""
+    kind = "encoder" if model == "set_encoder" else "decoder" if model == "mono_decoder" else "t5"
+    more = [f"model={model}", "backbone=hugging_face", f"backbone.name_or_path={folders[kind]}", "adapter=lora"]
+    more += ["dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.validate_every=null"]
+    more += ["dataset.query_length=8", "dataset.document_length=16", "training.learning_rate=0.1"]
+    if kind == "decoder":
+        more += ["model.template='Query {query} Document {document} Relevant'", "adapter.target_modules=all-linear"]
+    (tmp_path / "negatives").mkdir()
+    lines = [f"q{i} Q0 d{(i + k) % 6} {k} {-k} x\n" for i in range(5) for k in (1, 2)]
+    (tmp_path / "negatives" / "test.run").write_text("".join(lines))
+    config = compose(*SMALL, *more, "negatives.depth=3", "training.batch_size=4", "schedule=constant")
+    torch.manual_seed(config.seed)
+    before = instantiate(config.model, _convert_="object")().eval().score(TOYS[0], TOYS)
+    (tmp_path / "run").mkdir()
+    instantiate(config.stage.fit, _convert_="object")(tmp_path / "run", tmp_path / "negatives")
+    merged, adapted = (load(tmp_path / place).score(TOYS[0], TOYS) for place in ("run", "run/adapter"))
+    torch.testing.assert_close(adapted, merged, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(merged, before, atol=1e-2)

@@ -1,0 +1,74 @@
+"""The training step: what of a batch is minimised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.loss.info_nce import InfoNCE
+from irexp.model.dense import DenseBiEncoder
+from irexp.regularizer.l1 import L1
+from irexp.training.batch import Batch
+from irexp.training.module import RetrievalModule
+from tests import tiny
+
+
+def step(model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Tensor:
+    """The loss of a training step, without a trainer."""
+    parts: dict[str, Any] = {"optimizer": torch.optim.SGD, "schedule": lambda step, steps: 1.0, "validation": None}
+    module = RetrievalModule(
+        model, InfoNCE(in_batch=False), learning_rate=1.0, steps=1, seed=1, **({"regularizer": None} | parts | settings)
+    )
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(module, "optimizers", lambda: torch.optim.SGD(model.parameters()))
+    return module.training_step(batch, 0)
+
+
+@pytest.fixture
+def model(backbones: dict[str, HuggingFaceBackbone]) -> DenseBiEncoder:
+    """A dense model in training, without dropout, and with two Matryoshka dimensions."""
+    model = DenseBiEncoder(backbones["encoder"], matryoshka_dims=[2, 4]).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+@pytest.fixture
+def batch(model: DenseBiEncoder) -> Batch:
+    """Two queries, each with its positive and one negative."""
+    return Batch(
+        model.pad(model.tokenize_queries(tiny.QUERIES), is_query=True),
+        model.pad(model.tokenize_documents(tiny.DOCUMENTS), is_query=False),
+        torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+        torch.tensor([[0, 2], [1, 3]]),
+    )
+
+
+def test_the_loss_is_the_mean_over_the_whole_vectors_and_every_matryoshka_dimension(
+    model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each number of dimensions weighs the same, and none is left out."""
+    query, document = model.encode_queries(batch.queries).vectors_BH, model.encode_documents(batch.documents).vectors_BH
+    losses = []
+    for dims in (16, 2, 4):
+        q, d = (torch.nn.functional.normalize(vectors[:, :dims], dim=-1) for vectors in (query, document))
+        for row, (positive, negative) in enumerate(((0, 2), (1, 3))):
+            scores = torch.stack([q[row] @ d[positive], q[row] @ d[negative]]) / 0.05
+            losses.append(-torch.log_softmax(scores, dim=0)[0])
+    torch.testing.assert_close(step(model, batch, monkeypatch), torch.stack(losses).mean())
+
+
+def test_a_penalty_is_minimised_with_the_loss(
+    model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is returned is their sum."""
+    regularizer = L1(query_weight=0.5, document_weight=0.25)
+    query, document = model.encode_queries(batch.queries).vectors_BH, model.encode_documents(batch.documents).vectors_BH
+    penalty = 0.5 * query.abs().sum(dim=1).mean() + 0.25 * document.abs().sum(dim=1).mean()
+    difference = step(model, batch, monkeypatch, regularizer=regularizer) - step(model, batch, monkeypatch)
+    torch.testing.assert_close(difference, penalty)

@@ -47,6 +47,14 @@ def bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
     )
 
 
+def long_bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
+    """The same with 512 positions."""
+    bert(folder, head, max_position_embeddings=512, **settings)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"model_max_length": 512}))
+    return folder
+
+
 def make(folder: Path, kind: Any, config: Any) -> Path:
     """Any model with the tokenizer of `bert`."""
     torch.manual_seed(0)

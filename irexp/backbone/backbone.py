@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from irexp.types import UserError
 
@@ -19,6 +22,18 @@ _RESERVED_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 
 
 #: Parts of an encoder that no embedding is made of; they may be missing from a checkpoint.
 _UNUSED = ("pooler.",)
+
+#: Heads that checkpoints of encoders come with, as transformers names them; other weights that are left over are
+#: refused, since what nothing is made of says that the checkpoint is of another kind.
+_HEADS = (
+    *("pooler.", "cls.", "lm_head.", "head.", "decoder.", "predictions.", "lm_predictions.", "mask_predictions."),
+    *("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "sop_classifier.", "logits_proj.", "lm_loss."),
+    *("pre_classifier.", "classifier.", "score.", "qa_outputs.", "sequence_summary.", "embed_out.", "cls_head."),
+    *("generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
+)
+
+#: Buffers that older versions of transformers wrote.
+_BUFFERS = ("position_ids", "inv_freq", "masked_bias")
 
 
 class Backbone(ABC):
@@ -38,15 +53,19 @@ class Backbone(ABC):
     def location(self) -> tuple[str, str | None]:
         """A folder or hub name, and the revision; what is not there is an error here."""
 
+    def load_config(self) -> PretrainedConfig:
+        """What config.json says of the architecture."""
+        return self._read("AutoConfig")  # type: ignore[no-any-return]
+
     def load_encoder(self) -> PreTrainedModel:
         """The encoder, without a pooler that nothing reads.
 
         Raises:
-            UserError: if it cannot be found, or lacks a weight.
+            UserError: if it cannot be found, lacks a weight, or has one that is of no known head.
         """
         from transformers import AutoModel, AutoModelForTextEncoding
 
-        config = self._read("AutoConfig")
+        config = self.load_config()
         is_half = (config.architectures or [""])[0].endswith("EncoderModel")  # of an encoder-decoder
         encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
@@ -96,7 +115,7 @@ class Backbone(ABC):
         """
         heads = self._heads()
         name, _ = self.location()
-        is_encoder = "masked" in heads and not self._read("AutoConfig").is_decoder  # BERT can be made a decoder
+        is_encoder = "masked" in heads and not self.load_config().is_decoder  # BERT can be made a decoder
         if "seq2seq" not in heads and ("causal" not in heads or is_encoder):
             raise UserError(f"{name} is neither a decoder nor an encoder-decoder, one of which this model needs")
         model, missing = self._load("AutoModelForSeq2SeqLM" if "seq2seq" in heads else "AutoModelForCausalLM")
@@ -107,7 +126,7 @@ class Backbone(ABC):
         """The heads that transformers has for this kind of model."""
         from transformers.models.auto import modeling_auto as auto
 
-        config = self._read("AutoConfig")
+        config = self.load_config()
         mappings = {
             "masked": auto.MODEL_FOR_MASKED_LM_MAPPING,
             "classifier": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -120,7 +139,11 @@ class Backbone(ABC):
         )
 
     def _load(self, loader: Any, **options: Any) -> tuple[PreTrainedModel, list[str]]:
-        """A model and the weights it lacks; what of a checkpoint is not used is logged by name."""
+        """A model and the weights it lacks; heads that are not used are logged by name.
+
+        Raises:
+            UserError: if a weight is left over that is of no known head.
+        """
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
         if self.key_mapping:
@@ -130,12 +153,19 @@ class Backbone(ABC):
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
         model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
-        unexpected = sorted(
-            key for key in map(str, information["unexpected_keys"]) if not key.startswith(self.own_layers)
+        prefix = f"{model.base_model_prefix}."
+        left_over = sorted(
+            key.removeprefix(prefix)
+            for key in map(str, information["unexpected_keys"])
+            if not key.startswith(self.own_layers) and not key.endswith(_BUFFERS)
         )
-        if unexpected:
-            shown = ", ".join(unexpected[:4]) + (", …" if len(unexpected) > 4 else "")
-            log.info("%s: %d weights are not used: %s", name, len(unexpected), shown)
+        if strange := [key for key in left_over if not key.startswith(_HEADS)]:
+            raise UserError(
+                f"{name}: unexpected weights {', '.join(strange)}: a {type(model).__name__} has none of that name, and "
+                f"no head that is known; the checkpoint is of another kind, or its config.json is another's"
+            )
+        if left_over:
+            log.info("%s: heads that are not used: %s", name, ", ".join(left_over))
         return model, sorted(map(str, information["missing_keys"]))
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
@@ -161,7 +191,7 @@ class Backbone(ABC):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{name} cannot be read as a {loader.__name__} ({reason}). It was looked for as a folder, in the hub's "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from irexp.backbone.backbone import Backbone, max_positions
@@ -45,3 +46,11 @@ class OneEncoder(Model):
         self.longest = max_positions(encoder.config, self.tokenizer)
         self.query_length = read_length("query", query_length, self.longest)
         self.document_length = read_length("document", document_length, self.longest)
+
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Enlarge the vocabulary by those of some tokens that it lacks; their vectors are drawn at random."""
+        vocabulary = self.tokenizer.get_vocab()
+        self.new_tokens = tuple(dict.fromkeys(token for token in tokens if token not in vocabulary))
+        if self.new_tokens:
+            self.tokenizer.add_tokens(list(self.new_tokens))
+            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)

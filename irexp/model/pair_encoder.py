@@ -13,27 +13,42 @@ if TYPE_CHECKING:
 
 
 class PairEncoder(OneEncoder, CrossEncoder):
-    """An encoder over both texts."""
+    """An encoder over both texts.
+
+    Attributes:
+        query_prompt: what is put in front of every query, where a family has such a setting.
+    """
+
+    query_prompt = ""
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """`[CLS] query [SEP] document [SEP]`, each distinct text tokenized once.
 
-        A document is cut further where the query leaves it fewer positions than its length.
+        Each is cut to its length; then the longer one further where both are too long for the encoder.
         """
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        query_of = self._encoded(queries, self.query_length)
+        query_of = self._encoded([self.query_prompt + query for query in queries], self.query_length)
         document_of = self._encoded(documents, self.document_length)
         pairs = []
         for query, document in zip(queries, documents, strict=True):
+            query = self.query_prompt + query
             first, second = query_of[query], document_of[document]
-            if len(first.ids) + len(second.ids) > self.room:
-                (second,) = backend.encode_batch([document], add_special_tokens=False)
-                second.truncate(self.room - len(first.ids))
+            lengths = shares(len(first.ids), len(second.ids), self.room)
+            first, second = self._cut(query, first, lengths[0]), self._cut(document, second, lengths[1])
             pair = backend.post_process(first, second, add_special_tokens=True)
             pairs.append(PairIds(pair.ids, pair.type_ids if self._has_types else None))
         return pairs
+
+    def _cut(self, text: str, encoding: Encoding, length: int) -> Encoding:
+        """An encoding within a length, without changing the one that other pairs need."""
+        if len(encoding.ids) <= length:
+            return encoding
+        shorter: Encoding
+        (shorter,) = self.tokenizer.backend_tokenizer.encode_batch([text], add_special_tokens=False)
+        shorter.truncate(length)
+        return shorter
 
     @property
     def room(self) -> int:
@@ -50,3 +65,16 @@ class PairEncoder(OneEncoder, CrossEncoder):
         for encoding in encoded:
             encoding.truncate(length)
         return dict(zip(distinct, encoded, strict=True))
+
+
+def shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """The tokens of two texts that fit into a room: the longer one is cut until both are equally long, then both.
+
+    Examples:
+        >>> shares(3, 9, 10), shares(3, 9, 5), shares(3, 9, 20)
+        ((3, 7), (2, 3), (3, 9))
+    """
+    if first + second <= room:
+        return first, second
+    shorter = min(first, second, room // 2)
+    return (shorter, room - shorter) if first <= second else (room - shorter, shorter)

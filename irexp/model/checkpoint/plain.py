@@ -28,6 +28,7 @@ from irexp.model.checkpoint.files import (
     save_with_head,
     write_settings,
 )
+from irexp.model.checkpoint.modules import ModuleBackbone
 from irexp.model.coil import COIL
 from irexp.model.mvr import MVR
 from irexp.model.set_encoder import SetEncoder
@@ -40,17 +41,22 @@ if TYPE_CHECKING:
 
 def save_unicoil(model: UniCOIL, folder: Path) -> None:
     """Write a model as pyserini's UniCoilEncoder reads it."""
-    write_settings(folder, model, "unicoil")
+    write_settings(folder, model, "unicoil", keep_sep=model.keep_sep)
     head = {f"tok_proj.{name}": value for name, value in model.token_projection.state_dict().items()}
     save_with_head(model.encoder, head, folder)
     save_tokenizer(model.tokenizer, folder)
 
 
 def load_unicoil(folder: Path, wanted: Wanted) -> UniCOIL:
-    """Open a folder of irexp, castorini or pyserini."""
-    backbone = HuggingFaceBackbone(str(folder))
+    """Open a folder of irexp, castorini or pyserini; there [SEP] is a word."""
+    settings = read_optional(folder / SETTINGS)
+    backbone = ModuleBackbone(folder)
     backbone.key_mapping, backbone.own_layers = {r"^coil_encoder\.": ""}, ("tok_proj.",)
-    model = UniCOIL(backbone, **wanted.over(folder, read_optional(folder / SETTINGS)))
+    model = UniCOIL(
+        backbone,
+        keep_sep=settings.get("keep_sep", not settings),
+        **wanted.over(folder, backbone.lengths() | settings),
+    )
     state = find_tensors(folder, lambda name: "tok_proj." in name)
     fill(model.token_projection, {name.rpartition("tok_proj.")[2]: value for name, value in state.items()}, folder)
     return model

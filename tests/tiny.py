@@ -18,6 +18,7 @@ _ENTRIES = [
     *string.ascii_lowercase,
     *(f"##{letter}" for letter in string.ascii_lowercase),
     *string.punctuation,
+    "0",  # what sentence-transformers fills a chat template with, to find its end
 ]
 
 WORDS = list(dict.fromkeys(_ENTRIES))

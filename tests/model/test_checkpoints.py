@@ -72,10 +72,11 @@ def test_a_saved_xtr_keeps_what_it_is_trained_with(backbones: dict[str, HuggingF
 
 
 def test_castorinis_unicoil_opens(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """All weights under `coil_encoder.`, as in castorini/unicoil-noexp-msmarco-passage."""
+    """All weights under `coil_encoder.`, as in castorini/unicoil-noexp-msmarco-passage; vocab.txt is for pyserini."""
     torch.manual_seed(5)
     model = UniCOIL(backbones["encoder"], keep_sep=True).eval()
     save(model, tmp_path)
+    assert (tmp_path / "vocab.txt").read_text(encoding="utf8").split() == tiny.WORDS
     state = {f"coil_encoder.{name}": value for name, value in load_file(tmp_path / "model.safetensors").items()}
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "irexp.json").unlink()

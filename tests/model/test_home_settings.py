@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 
@@ -22,6 +24,7 @@ from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.splade import SPLADE
+from irexp.model.token_logit import TokenLogit
 from irexp.types import UserError
 from tests import tiny
 
@@ -181,6 +184,30 @@ def test_the_default_prompt_of_a_cross_encoder_stands_before_the_query(long: Fol
     ours = assert_equal_at_home(tmp_path, CrossEncoder)
     assert isinstance(ours, Mono)
     assert ours.query_prompt == "delete the "
+
+
+def test_a_chat_template_is_never_cut_and_has_the_prompt_in_it(folders: Folders, tmp_path: Path) -> None:
+    """A decoder that reads 64 tokens, a document of 420, and the default prompt as the system's message."""
+    place = "{{{{ messages | selectattr('role', 'eq', '{}') | map(attribute='content') | first }}}}"
+    query, document, system = (place.format(role) for role in ("query", "document", "system"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["decoder"])
+    tokenizer.chat_template = f"{system} Query: {query} Document: {document} Relevant:"
+    shutil.copytree(folders["decoder"], tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    transformer = Transformer(str(tmp_path / "start"), transformer_task="text-generation")
+    logits = LogitScore(true_token_id=tiny.WORDS.index("yes"), false_token_id=tiny.WORDS.index("no"))
+    prompts: dict[str, Any] = {"prompts": {"a": "delete the"}, "default_prompt_name": "a"}
+    theirs = CrossEncoder(modules=[transformer, logits], device="cpu", **prompts)
+    theirs.save(str(tmp_path / "theirs"))
+    expected = theirs.predict([(tiny.QUERIES[0], document) for document in DOCUMENTS])
+    ours = load(tmp_path / "theirs")
+    assert isinstance(ours, TokenLogit)
+    assert ours.template.startswith("delete the Query: {query}")
+    np.testing.assert_allclose(ours.score(tiny.QUERIES[0], DOCUMENTS), expected, atol=1e-4)
+    save(ours, tmp_path / "ours")
+    again = CrossEncoder(str(tmp_path / "ours"), device="cpu")
+    found = again.predict([(tiny.QUERIES[0], document) for document in DOCUMENTS])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_texts_are_put_into_lower_case(long: Folders, tmp_path: Path) -> None:

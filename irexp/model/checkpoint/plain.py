@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from tokenizers.models import WordPiece
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
@@ -40,11 +41,15 @@ if TYPE_CHECKING:
 
 
 def save_unicoil(model: UniCOIL, folder: Path) -> None:
-    """Write a model as pyserini's UniCoilEncoder reads it."""
+    """Write a model as pyserini's UniCoilEncoder reads it, whose tokenizer is made of a list of words."""
     write_settings(folder, model, "unicoil", keep_sep=model.keep_sep)
     head = {f"tok_proj.{name}": value for name, value in model.token_projection.state_dict().items()}
     save_with_head(model.encoder, head, folder)
     save_tokenizer(model.tokenizer, folder)
+    if isinstance(model.tokenizer.backend_tokenizer.model, WordPiece):
+        vocabulary = model.tokenizer.get_vocab()
+        words = sorted(vocabulary, key=vocabulary.__getitem__)
+        (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf8")
 
 
 def load_unicoil(folder: Path, wanted: Wanted) -> UniCOIL:

@@ -142,7 +142,7 @@ class Backbone(ABC):
         """A model and the weights it lacks; heads that are not used are logged by name.
 
         Raises:
-            UserError: if a weight is left over that is of no known head.
+            UserError: if a weight is of another shape than the configuration says, or left over and of no known head.
         """
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
@@ -152,7 +152,10 @@ class Backbone(ABC):
         folder = Path(name)
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
+        model, information = self._read(loader, dtype=self.dtype, **options)
+        for key, found, wanted in sorted(information["mismatched_keys"]):
+            raise UserError(f"{name}: {key} has the shape {tuple(found)}, where its config.json says {tuple(wanted)}")
         prefix = f"{model.base_model_prefix}."
         left_over = sorted(
             key.removeprefix(prefix)
@@ -191,7 +194,7 @@ class Backbone(ABC):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        except (OSError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{name} cannot be read as a {loader.__name__} ({reason}). It was looked for as a folder, in the hub's "

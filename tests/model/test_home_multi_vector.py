@@ -122,7 +122,7 @@ def test_stanfords_defaults_hold_without_its_metadata(tmp_path: Path) -> None:
     """Its architecture tells it; so does sentence-transformers."""
     shutil.copytree(FIXTURES / "stanford", tmp_path / "saved")
     (tmp_path / "saved" / "artifact.metadata").unlink()
-    ours = load(tmp_path / "saved", document_length=64)
+    ours = load(tmp_path / "saved")
     theirs = MultiVectorEncoder(str(tmp_path / "saved"), device="cpu")
     documents = theirs.encode_document(tiny.DOCUMENTS)
     expected = [[float((q @ d.T).amax(1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]

@@ -172,7 +172,8 @@ def load_stanford(folder: Path, wanted: Wanted) -> ColBERT:
         raise UserError(f"{folder}: missing weights ['linear.weight']")
     backbone = ModuleBackbone(folder)
     backbone.own_layers = ("linear.",)
-    lengths = {"query_length": said.get("query_maxlen") or 32, "document_length": said.get("doc_maxlen") or 220}
+    document_length = said.get("doc_maxlen") or min(220, backbone.longest() or 220)
+    lengths = {"query_length": said.get("query_maxlen") or 32, "document_length": document_length}
     model = ColBERT(
         backbone,
         query_marker=said.get("query_token_id", "[unused0]"),

@@ -18,6 +18,7 @@ _ENTRIES = [
     *string.ascii_lowercase,
     *(f"##{letter}" for letter in string.ascii_lowercase),
     *string.punctuation,
+    "0",  # what sentence-transformers fills a chat template with, to find its end
 ]
 
 WORDS = list(dict.fromkeys(_ENTRIES))
@@ -45,6 +46,14 @@ def bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
     return make(
         folder, getattr(transformers, head), transformers.BertConfig(**_SMALL | settings, vocab_size=len(WORDS))
     )
+
+
+def long_bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
+    """The same with 512 positions."""
+    bert(folder, head, max_position_embeddings=512, **settings)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"model_max_length": 512}))
+    return folder
 
 
 def make(folder: Path, kind: Any, config: Any) -> Path:

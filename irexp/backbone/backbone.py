@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from irexp.types import UserError
 
@@ -22,6 +25,18 @@ _RESERVE_POSITIONS = (
 
 #: Parts of an encoder that no embedding is made of; they may be missing from a checkpoint.
 _UNUSED = ("pooler.",)
+
+#: Heads that checkpoints of encoders come with, as transformers names them; other weights that are left over are
+#: refused, since what nothing is made of says that the checkpoint is of another kind.
+_HEADS = (
+    *("pooler.", "cls.", "lm_head.", "head.", "decoder.", "predictions.", "lm_predictions.", "mask_predictions."),
+    *("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "sop_classifier.", "logits_proj.", "lm_loss."),
+    *("pre_classifier.", "classifier.", "score.", "qa_outputs.", "sequence_summary.", "embed_out.", "cls_head."),
+    *("generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
+)
+
+#: Buffers that older versions of transformers wrote.
+_BUFFERS = ("position_ids", "inv_freq", "masked_bias")
 
 
 class Backbone(ABC):
@@ -41,15 +56,19 @@ class Backbone(ABC):
     def location(self) -> tuple[str, str | None]:
         """A folder or hub name, and the revision; what is not there is an error here."""
 
+    def load_config(self) -> PretrainedConfig:
+        """What config.json says of the architecture."""
+        return self._read("AutoConfig")  # type: ignore[no-any-return]
+
     def load_encoder(self) -> PreTrainedModel:
         """The encoder, without a pooler that nothing reads.
 
         Raises:
-            UserError: if it cannot be found, or lacks a weight.
+            UserError: if it cannot be found, lacks a weight, or has one that is of no known head.
         """
         from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
-        config = self._read("AutoConfig")
+        config = self.load_config()
         is_half = (config.architectures or [""])[0].endswith("EncoderModel")  # of an encoder-decoder
         if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
             return self._load_half(config)
@@ -96,9 +115,7 @@ class Backbone(ABC):
         if "classifier" not in self._heads():
             name, _ = self.location()
             raise UserError(f"{name} is of a kind that has no classification head, which this model needs")
-        model, missing = self._load(
-            "AutoModelForSequenceClassification", num_labels=labels, ignore_mismatched_sizes=not has_head
-        )
+        model, missing = self._load("AutoModelForSequenceClassification", redraws_head=not has_head, num_labels=labels)
         prefix = f"{model.base_model_prefix}."
         if not has_head:
             missing = [key for key in missing if key.startswith(prefix) and not any(part in key for part in _UNUSED)]
@@ -113,7 +130,7 @@ class Backbone(ABC):
         """
         heads = self._heads()
         name, _ = self.location()
-        is_encoder = "masked" in heads and not self._read("AutoConfig").is_decoder  # BERT can be made a decoder
+        is_encoder = "masked" in heads and not self.load_config().is_decoder  # BERT can be made a decoder
         if "seq2seq" not in heads and ("causal" not in heads or is_encoder):
             raise UserError(f"{name} is neither a decoder nor an encoder-decoder, one of which this model needs")
         model, missing = self._load("AutoModelForSeq2SeqLM" if "seq2seq" in heads else "AutoModelForCausalLM")
@@ -124,7 +141,7 @@ class Backbone(ABC):
         """The heads that transformers has for this kind of model."""
         from transformers.models.auto import modeling_auto as auto
 
-        config = self._read("AutoConfig")
+        config = self.load_config()
         mappings = {
             "masked": auto.MODEL_FOR_MASKED_LM_MAPPING,
             "classifier": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -136,8 +153,17 @@ class Backbone(ABC):
             set(mappings) if remote else set()
         )
 
-    def _load(self, loader: Any, **options: Any) -> tuple[PreTrainedModel, list[str]]:
-        """A model and the weights it lacks; what of a checkpoint is not used is logged by name."""
+    def _load(self, loader: Any, *, redraws_head: bool = False, **options: Any) -> tuple[PreTrainedModel, list[str]]:
+        """A model and the weights it lacks; heads that are not used are logged by name.
+
+        Args:
+            loader: a class of transformers, or its name.
+            redraws_head: whether a head of another shape is drawn anew, rather than refused.
+            options: of `from_pretrained`.
+
+        Raises:
+            UserError: if a weight is of another shape than the configuration says, or left over and of no known head.
+        """
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
         if self.key_mapping:
@@ -146,17 +172,32 @@ class Backbone(ABC):
         folder = Path(name)
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        model, information = self._read(loader, output_loading_info=True, dtype=self.dtype, **options)
-        unexpected = sorted(
-            key for key in map(str, information["unexpected_keys"]) if not key.startswith(self.own_layers)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
+        model, information = self._read(loader, dtype=self.dtype, **options)
+        drawn = []
+        for key, found, wanted in sorted(information["mismatched_keys"]):
+            if not redraws_head or not key.startswith(_HEADS):
+                raise UserError(
+                    f"{name}: {key} has the shape {tuple(found)}, where {tuple(wanted)} is what its config.json or the "
+                    f"model asks for"
+                )
+            drawn.append(key)
+        if drawn:
+            log.warning("%s: a head of other labels is drawn anew: %s", name, ", ".join(drawn))
+        prefix = f"{model.base_model_prefix}."
+        left_over = sorted(
+            key.removeprefix(prefix)
+            for key in map(str, information["unexpected_keys"])
+            if not key.startswith(self.own_layers) and not key.endswith(_BUFFERS)
         )
-        if unexpected:
-            shown = ", ".join(unexpected[:4]) + (", …" if len(unexpected) > 4 else "")
-            log.info("%s: %d weights are not used: %s", name, len(unexpected), shown)
-        reshaped = [key for key, *_ in information["mismatched_keys"]]
-        if reshaped:
-            log.warning("%s: weights of another shape are drawn anew: %s", name, ", ".join(sorted(reshaped)))
-        return model, sorted({*map(str, information["missing_keys"]), *reshaped})
+        if strange := [key for key in left_over if not key.startswith(_HEADS)]:
+            raise UserError(
+                f"{name}: unexpected weights {', '.join(strange)}: a {type(model).__name__} has none of that name, and "
+                f"no head that is known; the checkpoint is of another kind, or its config.json is another's"
+            )
+        if left_over:
+            log.info("%s: heads that are not used: %s", name, ", ".join(left_over))
+        return model, sorted({*map(str, information["missing_keys"]), *drawn})
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
         if missing:
@@ -181,7 +222,7 @@ class Backbone(ABC):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{name} cannot be read as a {loader.__name__} ({reason}). It was looked for as a folder, in the hub's "

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal, Union
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -123,7 +124,8 @@ def _value_faults(node: DictConfig, path: str, component: Any, keys: list[str]) 
 def _alternatives(hint: Any) -> list[Any] | None:
     """The simple types and literal values that an annotation allows; None if it allows anything else."""
     if typing.get_origin(hint) in (Union, types.UnionType):
-        parts = [_alternatives(part) for part in typing.get_args(hint)]
+        simple = [part for part in typing.get_args(hint) if typing.get_origin(part) is not Sequence]  # lists pass
+        parts = [_alternatives(part) for part in simple]
         return None if any(part is None for part in parts) else [item for part in parts for item in part or []]
     if typing.get_origin(hint) is Literal:
         return [repr(value) for value in typing.get_args(hint)]

@@ -39,6 +39,8 @@ class ColBERT(SharedBiEncoder):
         query_expansion: bool = True,
         attend_to_expansion: bool = False,
         mask_punctuation: bool = True,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
     ) -> None:
@@ -53,6 +55,8 @@ class ColBERT(SharedBiEncoder):
             query_expansion: whether queries are filled up with [MASK] to their full length, each a vector of its own.
             attend_to_expansion: whether the other tokens see those masks.
             mask_punctuation: whether punctuation of documents has no vector.
+            query_prompt: what is put in front of every query, behind its marker.
+            document_prompt: what is put in front of every document, likewise.
             query_length: tokens of a query that are read, marker included; None for 32.
             document_length: tokens of a document, likewise; None for 256.
 
@@ -69,6 +73,7 @@ class ColBERT(SharedBiEncoder):
             document_tokens=int(document_marker is not None),
         )
         self.query_marker, self.document_marker = query_marker, document_marker
+        self.query_prompt, self.document_prompt = query_prompt or "", document_prompt or ""
         self._add_markers()
         if query_expansion and self.tokenizer.mask_token_id is None:
             raise UserError("model.query_expansion=true: the backbone's tokenizer has no mask token; set it to false")
@@ -85,10 +90,11 @@ class ColBERT(SharedBiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries with their marker; the expansion comes when they are padded."""
-        return self._tokenize(texts, self.query_marker, self.query_length)
+        return self._tokenize([self.query_prompt + text for text in texts], self.query_marker, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents with their marker."""
+        texts = [self.document_prompt + text for text in texts]
         return self._tokenize(texts, self.document_marker, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
@@ -131,9 +137,7 @@ class ColBERT(SharedBiEncoder):
 
     def _add_markers(self) -> None:
         markers = [marker for marker in (self.query_marker, self.document_marker) if marker is not None]
-        if self.tokenizer.add_tokens([m for m in markers if m not in self.tokenizer.get_vocab()]):
-            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-            self.has_new_tokens = True
+        self.add_tokens(markers)
         vocabulary = self.tokenizer.get_vocab()
         self._marker_ids = {marker: int(vocabulary[marker]) for marker in markers}
 

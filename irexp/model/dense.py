@@ -14,14 +14,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.bi_encoder import BiEncoder, Encoded
-from irexp.model.pooling import Pooling, check_pooling, pool
-from irexp.model.text import or_whole, pad, read_length, tokenize
+from irexp.model.pooling import Pooling, check_poolings, pool
+from irexp.model.text import end_with_eos, or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ class Projection(nn.Module):
 class Tower(nn.Module):
     """One side of a bi-encoder: from token ids to one vector."""
 
-    def __init__(self, backbone: Backbone, *, pooling: Pooling) -> None:
+    def __init__(self, backbone: Backbone, *, pooling: Pooling | Sequence[Pooling], append_eos: bool = False) -> None:
         """Load the encoder; projections are appended by the caller."""
         super().__init__()
         self.encoder: PreTrainedModel = backbone.load_encoder()
         self.tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer()
+        if append_eos:
+            end_with_eos(self.tokenizer)
         self.max_length = max_positions(self.encoder.config, self.tokenizer)
-        self.pooling: Pooling = pooling
+        self.poolings: tuple[Pooling, ...] = check_poolings(pooling)
         self.projections = nn.ModuleList()
 
     @property
@@ -65,7 +68,7 @@ class Tower(nn.Module):
             last = self.projections[-1]
             assert isinstance(last, Projection)
             return last.linear.out_features
-        return int(self.encoder.config.hidden_size)
+        return int(self.encoder.config.hidden_size) * len(self.poolings)
 
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
         """Token ids, cut to a length."""
@@ -84,7 +87,9 @@ class Tower(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
-        vector_BH = pool(output.last_hidden_state.float(), tokens.pooling_mask_BL, self.pooling)
+        hidden_BLH = output.last_hidden_state.float()
+        pooled = [pool(hidden_BLH, tokens.pooling_mask_BL, pooling) for pooling in self.poolings]
+        vector_BH = torch.cat(pooled, dim=-1)
         for projection in self.projections:
             vector_BH = projection(vector_BH)
         return vector_BH
@@ -100,7 +105,7 @@ class DenseBiEncoder(BiEncoder):
         backbone: Backbone,
         *,
         name: str = "dense",
-        pooling: Pooling = "mean",
+        pooling: Pooling | Sequence[Pooling] = "mean",
         projection_dim: int | None = None,
         projection_bias: bool = True,
         projection_activation: Activation = "Identity",
@@ -120,7 +125,7 @@ class DenseBiEncoder(BiEncoder):
         Args:
             backbone: the encoder of documents, and of queries if there is no other for them.
             name: what tables and folders call the model.
-            pooling: how token vectors become one, see `irexp.model.pooling`.
+            pooling: how token vectors become one, see `irexp.model.pooling`; of several the results are concatenated.
             projection_dim: dimensions of a linear layer on top; None for none.
             projection_bias: whether that layer has a bias.
             projection_activation: what follows that layer.
@@ -140,12 +145,10 @@ class DenseBiEncoder(BiEncoder):
                 is wanted where there is none.
         """
         super().__init__()
-        check_pooling(pooling)
         self.name, self.is_cosine = name, similarity == "cosine"
-        self.document_tower = Tower(backbone, pooling=pooling)
-        self.query_tower = Tower(query_backbone, pooling=pooling) if query_backbone else self.document_tower
-        if append_eos and any(tower.tokenizer.eos_token_id is None for tower in self.towers()):
-            raise UserError("model.append_eos=true: the backbone's tokenizer has no end token, as a decoder's has")
+        self.document_tower = self.query_tower = Tower(backbone, pooling=pooling, append_eos=append_eos)
+        if query_backbone:
+            self.query_tower = Tower(query_backbone, pooling=pooling, append_eos=append_eos)
         if projection_dim:
             for tower in self.towers():
                 projection = Projection(
@@ -153,11 +156,11 @@ class DenseBiEncoder(BiEncoder):
                 )
                 tower.projections.append(projection)
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
-        self.append_eos, self.truncate_dim = append_eos, truncate_dim
+        self.truncate_dim = truncate_dim
         self.matryoshka_dims = list(matryoshka_dims)
         self._check_dims()
         sides = ((self.query_tower, query_prompt), (self.document_tower, document_prompt))
-        query_beside, document_beside = (tower.beside(prompt) + append_eos for tower, prompt in sides)
+        query_beside, document_beside = (tower.beside(prompt) for tower, prompt in sides)
         query_longest, document_longest = (tower.max_length for tower, _ in sides)
         self.query_length = read_length("query", query_length, query_longest, beside=query_beside)
         self.document_length = read_length("document", document_length, document_longest, beside=document_beside)
@@ -198,11 +201,11 @@ class DenseBiEncoder(BiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return self._tokenize(self.query_tower, texts, self.query_prompt, self.query_length)
+        return self.query_tower.tokenize(texts, self.query_prompt, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return self._tokenize(self.document_tower, texts, self.document_prompt, self.document_length)
+        return self.document_tower.tokenize(texts, self.document_prompt, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""
@@ -231,12 +234,6 @@ class DenseBiEncoder(BiEncoder):
         for dim in self.matryoshka_dims if self.training else ():
             scores += super().similarity(self._cut(query, dim), self._cut(document, dim))
         return scores
-
-    def _tokenize(self, tower: Tower, texts: Sequence[str], prompt: str, length: int) -> list[list[int]]:
-        if not self.append_eos:
-            return tower.tokenize(texts, prompt, length)
-        end = int(tower.tokenizer.eos_token_id)
-        return [[*ids, end] for ids in tower.tokenize(texts, prompt, length - 1)]
 
     def _finish(self, vector_BH: Tensor) -> Embeddings:
         if self.truncate_dim:

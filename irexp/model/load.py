@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.content import hub_revision
-from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.cross_encoder import load_mono, load_token_logit, save_mono, save_token_logit
 from irexp.model.checkpoint.files import SETTINGS, Wanted, read_json, read_optional, tensor_names
@@ -20,6 +19,7 @@ from irexp.model.checkpoint.late_interaction import (
     load_xtr,
     save_colbert,
 )
+from irexp.model.checkpoint.modules import ModuleBackbone, read_config, read_routes
 from irexp.model.checkpoint.plain import (
     load_coil,
     load_mvr,
@@ -35,7 +35,7 @@ from irexp.model.checkpoint.sparse_encoder import is_sparse, load_splade, save_s
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
-from irexp.model.lora import is_adapter, load_adapter, merge
+from irexp.model.lora import base_of, is_adapter, load_adapter, merge
 from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.mvr import MVR
@@ -117,9 +117,15 @@ def load(
     folder = _folder(str(checkpoint), revision)
     kind = like.func if like is not None else None
     wanted = Wanted(name, query_length, document_length, like.keywords if like is not None else {})
-    if is_adapter(folder):
+    if is_adapter(folder) and not (folder / "modules.json").is_file():
         return merge(load_adapter(_without_adapters(folder, wanted, like), folder)).eval()
-    return loader_of(folder, kind)(folder, wanted).eval()
+    model = loader_of(folder, kind)(folder, wanted)
+    if model.new_tokens:
+        missing = ", ".join(map(repr, model.new_tokens))
+        raise UserError(
+            f"{folder}: the vocabulary lacks {missing}, which the model needs and whose vector is not there"
+        )
+    return model.eval()
 
 
 def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None) -> Model:
@@ -130,9 +136,7 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
     """
     if (folder / SETTINGS).is_file():
         return make_recipe(folder, wanted)
-    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if not name:
-        raise UserError(f"{folder / 'adapter_config.json'} names no base model")
+    name = base_of(folder)
     base = _folder(name, None)
     loader = loader_of(base)
     is_bare = loader in (_load_plain, load_mono, load_token_logit) and not (
@@ -174,15 +178,14 @@ def loader_of(folder: Path, kind: object = None) -> Loader:
 
 def _of_modules(folder: Path) -> Loader:
     """A list of modules of sentence-transformers or PyLate."""
+    query, document = read_routes(folder)
     if is_late_interaction(folder):
         return load_colbert
     if is_sparse(folder):
         return load_splade
-    kinds = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json")]
-    if "LogitScore" in kinds:
+    if any(module.kind == "LogitScore" for module in (*query, *document)):
         return load_token_logit
-    config = read_optional(folder / "config_sentence_transformers.json")
-    return load_mono if config.get("model_type") == "CrossEncoder" else load_dense
+    return load_mono if read_config(folder).get("model_type") == "CrossEncoder" else load_dense
 
 
 def _of_transformer(folder: Path, kind: object) -> Loader:
@@ -195,9 +198,13 @@ def _of_transformer(folder: Path, kind: object) -> Loader:
         return load_coil
     if (folder / "2_Dense").is_dir():
         return load_xtr
-    if any(".tok_proj." in f".{name}" for name in tensor_names(folder)):
+    names = tensor_names(folder)
+    if any(".tok_proj." in f".{name}" for name in names):
         return load_unicoil
-    if architecture.endswith("ForSequenceClassification"):
+    if architecture == "HF_ColBERT":
+        return load_stanford
+    is_classifier = any(name.startswith("classifier.") for name in names)
+    if architecture.endswith("ForSequenceClassification") or (is_classifier and not architecture):
         return load_mono
     is_generative = architecture.endswith(("ForConditionalGeneration", "ForCausalLM"))
     if is_generative and (kind is TokenLogit or (kind is None and config.get("is_encoder_decoder"))):
@@ -220,9 +227,9 @@ def _load_plain(folder: Path, wanted: Wanted) -> DenseBiEncoder:
     like = dict(wanted.like)
     if like.get("projection_dim"):
         raise UserError(f"{folder} is a bare encoder without the layer that model.projection_dim asks for")
-    backbone = HuggingFaceBackbone(str(folder))
+    backbone = ModuleBackbone(folder)
     like |= {"backbone": backbone, "query_backbone": backbone if like.get("query_backbone") else None}
-    return DenseBiEncoder(**(like | wanted.over(folder, {})))
+    return DenseBiEncoder(**(like | wanted.over(folder, backbone.lengths())))
 
 
 def save(model: Model, folder: str | Path) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from irexp.model.checkpoint.files import read_json, read_safetensors, read_torch
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
 from irexp.types import UserError
@@ -51,7 +51,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
             if "lora_" in name:  # in bf16 a weight of 0.1 is not moved by a step of 2e-5; peft casts what it multiplies
                 parameter.data = parameter.data.float()
         for parameter in words.parameters():
-            parameter.requires_grad = model.has_new_tokens
+            parameter.requires_grad = bool(model.new_tokens)
 
 
 def _inject(config: Any, encoder: PreTrainedModel, place: object, mend: str) -> None:
@@ -103,27 +103,27 @@ def is_adapter(folder: Path) -> bool:
     return is_one and not (folder / "config.json").is_file()
 
 
+def base_of(folder: Path) -> str:
+    """What adapters were put upon: a path or a name on the hub.
+
+    Raises:
+        UserError: if they do not say.
+    """
+    base = read_json(folder / _CONFIG).get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{folder / _CONFIG} names no base model")
+    return str(base)
+
+
 def load_adapter(model: Model, folder: Path) -> Model:
     """Put saved adapters into a model.
 
     Raises:
         UserError: if their weights do not fit.
     """
-    from peft import PeftConfig, set_peft_model_state_dict
-
     encoders = transformers_of(model)
     for side, encoder in encoders.items():
-        place = folder / side if len(encoders) > 1 else folder
-        config: Any = PeftConfig.from_pretrained(str(place))
-        _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
-        path = place / _FILE
-        bin_path = path.with_suffix(".bin")
-        state = load_file(path) if path.is_file() else torch.load(bin_path, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
-        result: Any = set_peft_model_state_dict(encoder, state)
-        missing = [name for name in result.missing_keys if "lora_" in name]
-        if missing or result.unexpected_keys:
-            raise UserError(f"{path}: missing weights {missing[:4]}, unexpected weights {result.unexpected_keys[:4]}")
+        put_adapter(encoder, folder / side if len(encoders) > 1 else folder)
     if (folder / _TRAINED).is_file():
         trained = load_file(folder / _TRAINED)
         unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
@@ -132,19 +132,43 @@ def load_adapter(model: Model, folder: Path) -> Model:
     return model
 
 
+def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
+    """Put saved adapters into a transformer.
+
+    Raises:
+        UserError: if their weights do not fit.
+    """
+    from peft import PeftConfig, set_peft_model_state_dict
+
+    config: Any = PeftConfig.from_pretrained(str(place))
+    _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
+    path = place / _FILE
+    state = read_safetensors(path) if path.is_file() else read_torch(path.with_suffix(".bin"))
+    state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
+    result: Any = set_peft_model_state_dict(encoder, state)
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    if missing or result.unexpected_keys:
+        raise UserError(f"{path}: missing weights {missing[:4]}, unexpected weights {result.unexpected_keys[:4]}")
+
+
 def merge(model: Model) -> Model:
     """Add the adapters into the weights and leave the model as if it had none."""
-    from peft.tuners.lora import LoraLayer
-
     for encoder in transformers_of(model).values():
-        for name, layer in list(encoder.named_modules()):
-            if isinstance(layer, LoraLayer):
-                layer.merge()
-                parent, _, attribute = name.rpartition(".")
-                setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
-        encoder._hf_peft_config_loaded = False
-        if hasattr(encoder, "peft_config"):
-            del encoder.peft_config
+        merge_adapter(encoder)
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad = True
     return model
+
+
+def merge_adapter(encoder: PreTrainedModel) -> None:
+    """Add a transformer's adapters into its weights."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in list(encoder.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge()
+            parent, _, attribute = name.rpartition(".")
+            setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
+    encoder._hf_peft_config_loaded = False
+    if hasattr(encoder, "peft_config"):
+        del encoder.peft_config

@@ -19,13 +19,13 @@ class Model(nn.Module, ABC):
         name: what tables and folders call it.
         query_length: tokens of a query that are read.
         document_length: tokens of a document that are read.
-        has_new_tokens: whether the vocabulary was enlarged, by vectors that must be trained.
+        new_tokens: what the vocabulary was enlarged by, with vectors that must be trained.
     """
 
     name: str
     query_length: int
     document_length: int
-    has_new_tokens = False
+    new_tokens: tuple[str, ...] = ()
 
     @abstractmethod
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:

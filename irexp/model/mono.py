@@ -32,6 +32,7 @@ class Mono(PairEncoder):
         name: str = "mono",
         labels: Literal[1, 2] = 1,
         activation: ScoreActivation = "Identity",
+        query_prompt: str | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
         has_head: bool = False,
@@ -43,6 +44,7 @@ class Mono(PairEncoder):
             name: what tables and folders call the model.
             labels: one logit, or two as in monoBERT.
             activation: what is done to the logit when it is reported, not when it is trained.
+            query_prompt: what is put in front of every query.
             query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
             document_length: tokens of a document; None for 256 likewise.
             has_head: whether the backbone's weights must hold the head; else one of other labels is drawn anew.
@@ -60,6 +62,7 @@ class Mono(PairEncoder):
                 f"the end of a pair; save a tokenizer with a pad_token"
             )
         self.labels = labels
+        self.query_prompt = query_prompt or ""
         self.activation = activation
 
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:

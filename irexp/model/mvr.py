@@ -56,10 +56,7 @@ class MVR(SharedBiEncoder):
         )
         self.viewers = viewers
         names = [f"[VIE{number}]" for number in range(1, viewers + 1)]
-        vocabulary = self.tokenizer.get_vocab()
-        if self.tokenizer.add_tokens([name for name in names if name not in vocabulary]):
-            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-            self.has_new_tokens = True
+        self.add_tokens(names)
         vocabulary = self.tokenizer.get_vocab()
         self._viewer_ids = [int(vocabulary[name]) for name in names]
 

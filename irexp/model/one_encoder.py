@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from irexp.backbone.backbone import Backbone, max_positions
@@ -59,3 +60,11 @@ class OneEncoder(Model):
         special = self.tokenizer.num_special_tokens_to_add() if self.counts_special_tokens else 0
         self.query_length = read_length("query", query_length, self.longest, beside=special + query_tokens)
         self.document_length = read_length("document", document_length, self.longest, beside=special + document_tokens)
+
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Enlarge the vocabulary by those of some tokens that it lacks; their vectors are drawn at random."""
+        vocabulary = self.tokenizer.get_vocab()
+        self.new_tokens = tuple(dict.fromkeys(token for token in tokens if token not in vocabulary))
+        if self.new_tokens:
+            self.tokenizer.add_tokens(list(self.new_tokens))
+            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)

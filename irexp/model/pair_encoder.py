@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class PairEncoder(OneEncoder, CrossEncoder):
-    """An encoder over both texts."""
+    """An encoder over both texts.
+
+    Attributes:
+        query_prompt: what is put in front of every query, where a family has such a setting.
+    """
+
+    query_prompt = ""
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """`[CLS] query [SEP] document [SEP]`, each distinct text tokenized once.
@@ -23,10 +29,11 @@ class PairEncoder(OneEncoder, CrossEncoder):
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        query_of = self._encoded(queries, self.query_length)
+        query_of = self._encoded([self.query_prompt + query for query in queries], self.query_length)
         document_of = self._encoded(documents, self.document_length)
         pairs = []
         for query, document in zip(queries, documents, strict=True):
+            query = self.query_prompt + query
             first, second = query_of[query], document_of[document]
             lengths = shares(len(first.ids), len(second.ids), self.room)
             first, second = self._cut(query, first, lengths[0]), self._cut(document, second, lengths[1])

@@ -3,6 +3,7 @@
 Shapes: B texts, L tokens, H dimensions; x is the token vectors, m the mask.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -20,11 +21,12 @@ def pool(vector_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
     mean_sqrt_len: sum_l m_l x_l / sqrt(sum_l m_l)
     weighted_mean: sum_l l m_l x_l / sum_l l m_l, with l from 1 (SGPT, Muennighoff 2022, arXiv:2202.08904)
     max:           max_l x_l over m_l = 1
-    cls:           x at the first token
+    cls:           x at the first token with m_l = 1
     last:          x at the last token with m_l = 1 (decoders, which only see what is before)
     """
     if pooling == "cls":
-        return vector_BLH[:, 0]
+        first_B = mask_BL.to(torch.int8).argmax(dim=1)
+        return vector_BLH[torch.arange(len(vector_BLH), device=mask_BL.device), first_B]
     if pooling == "last":
         position_L = torch.arange(mask_BL.shape[1], device=mask_BL.device)
         last_B = (mask_BL.bool() * position_L).amax(dim=1)
@@ -49,7 +51,13 @@ def without_masked(vector_BLH: Tensor, mask_BL: Tensor) -> Tensor:
     return vector_BLH.gather(1, place_BL[:, :, None].expand_as(vector_BLH))
 
 
-def check_pooling(pooling: str) -> None:
-    """Refuse what `pool` does not know."""
-    if pooling not in get_args(Pooling):
-        raise UserError(f"model.pooling={pooling}: there are {', '.join(get_args(Pooling))}")
+def check_poolings(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
+    """One pooling or several, each of which `pool` knows.
+
+    Raises:
+        UserError: naming those that are known.
+    """
+    names = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+    if not names or not set(names) <= set(get_args(Pooling)):
+        raise UserError(f"model.pooling={pooling}: there are {', '.join(get_args(Pooling))}, and lists of them")
+    return names  # type: ignore[return-value]

@@ -68,11 +68,8 @@ class SetEncoder(PairEncoder):
             raise UserError(f"model=set_encoder: the backbone is a {kind}; {', '.join(_ENCODERS)} can be one")
         self.linear = nn.Linear(self.encoder.config.hidden_size, 1, bias=False)
         self.extra_token = extra_token
-        is_new = extra_token and INTERACTION not in self.tokenizer.get_vocab()
-        if is_new:
-            self.tokenizer.add_tokens([INTERACTION])
-            self.encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
-            self.has_new_tokens = True
+        if extra_token:
+            self.add_tokens([INTERACTION])
         self.encoder.set_attn_implementation(ATTENTION)
 
     @property

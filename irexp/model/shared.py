@@ -1,4 +1,4 @@
-"""What bi-encoders with one encoder for both sides, read without prompts, have in common.
+"""What bi-encoders with one encoder for both sides have in common.
 
 Shapes: B texts, L tokens, H dimensions of the encoder.
 """
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 
 class SharedBiEncoder(OneEncoder, BiEncoder):
-    """One tokenizer and one encoder."""
+    """One tokenizer and one encoder.
+
+    Attributes:
+        query_prompt: what is put in front of every query, where a family has such a setting.
+        document_prompt: what is put in front of every document, likewise.
+    """
+
+    query_prompt = ""
+    document_prompt = ""
 
     counts_special_tokens = True
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return tokenize(self.tokenizer, texts, self.query_length)
+        return tokenize(self.tokenizer, [self.query_prompt + text for text in texts], self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return tokenize(self.tokenizer, texts, self.document_length)
+        return tokenize(self.tokenizer, [self.document_prompt + text for text in texts], self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""

@@ -49,6 +49,9 @@ class SPLADE(SharedBiEncoder):
         document_encoding: DocumentEncoding = "mlm",
         pooling: Literal["max", "sum"] = "max",
         activation: Literal["log1p", "log1p_log1p"] = "log1p",
+        max_active_dims: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
     ) -> None:
@@ -61,6 +64,10 @@ class SPLADE(SharedBiEncoder):
             document_encoding: how documents become vectors.
             pooling: max, or sum as in the first SPLADE.
             activation: log(1 + relu(x)), or that once more (OpenSearch's version 3).
+            max_active_dims: words of a text that keep a weight, its heaviest, when it is encoded outside of training;
+                None for all.
+            query_prompt: what is put in front of every query.
+            document_prompt: what is put in front of every document.
             query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
             document_length: tokens of a document; None for 256 likewise.
 
@@ -78,6 +85,10 @@ class SPLADE(SharedBiEncoder):
         self.query_encoding: QueryEncoding = query_encoding
         self.document_encoding: DocumentEncoding = document_encoding
         self.pooling, self.activation = pooling, activation
+        if max_active_dims is not None and max_active_dims < 1:
+            raise UserError(f"model.max_active_dims={max_active_dims}: at least one word keeps its weight")
+        self.max_active_dims = max_active_dims
+        self.query_prompt, self.document_prompt = query_prompt or "", document_prompt or ""
         self.static_weights = nn.Parameter(torch.ones(self.embedding_dim)) if query_encoding == "static" else None
 
     @property
@@ -88,10 +99,10 @@ class SPLADE(SharedBiEncoder):
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Weights of queries."""
         if self.query_encoding == "binary":
-            return Embeddings(self._presence(tokens))
+            return self._finish(self._presence(tokens))
         if self.query_encoding == "static":
             assert self.static_weights is not None
-            return Embeddings(self._presence(tokens) * self.static_weights)
+            return self._finish(self._presence(tokens) * self.static_weights)
         return self._encode(tokens, is_lexical=self.query_encoding == "lexical")
 
     def encode_documents(self, tokens: Tokens) -> Embeddings:
@@ -128,7 +139,13 @@ class SPLADE(SharedBiEncoder):
             weight_BV = sum_activations(
                 hidden_BLH, self.decoder.weight, self.decoder.bias, tokens.pooling_mask_BL, self._activate
             )
-        return Embeddings(weight_BV * self._presence(tokens) if is_lexical else weight_BV)
+        return self._finish(weight_BV * self._presence(tokens) if is_lexical else weight_BV)
+
+    def _finish(self, weight_BV: Tensor) -> Embeddings:
+        if self.max_active_dims is None or self.training:
+            return Embeddings(weight_BV)
+        best = weight_BV.topk(min(self.max_active_dims, self.embedding_dim), dim=-1)
+        return Embeddings(torch.zeros_like(weight_BV).scatter(1, best.indices, best.values))
 
     def _activate(self, logit: Tensor) -> Tensor:
         weight = torch.log1p(torch.relu(logit))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from tokenizers import processors
 from torch import Tensor
 
 from irexp.types import Tokens, UserError
@@ -27,6 +28,21 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: i
     limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
     encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
     return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in encoded["input_ids"]]
+
+
+def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer put its end token behind every text, as it will be saved.
+
+    Raises:
+        UserError: if it has none.
+    """
+    end, end_id = tokenizer.eos_token, tokenizer.eos_token_id
+    if end is None:
+        raise UserError("model.append_eos=true: the backbone's tokenizer has no end token")
+    backend = tokenizer.backend_tokenizer
+    present = [backend.post_processor] if backend.post_processor is not None else []
+    behind = processors.TemplateProcessing(single=f"$A {end}", pair=f"$A $B:1 {end}:1", special_tokens=[(end, end_id)])
+    backend.post_processor = processors.Sequence([*present, behind])
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from irexp.backbone.backbone import Backbone
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
 from irexp.model.one_encoder import OneEncoder
+from irexp.model.text import cut
 from irexp.types import Tokens, UserError
 
 
@@ -55,10 +56,11 @@ class TokenLogit(OneEncoder, CrossEncoder):
             special_tokens: whether the tokenizer adds its own to the template, as T5's </s>.
             activation: what is done to the score when it is reported, not when it is trained.
             query_length: tokens of a query that are read; None for 32.
-            document_length: tokens of a document; None for 256, or what the template leaves if that is less.
+            document_length: tokens of a document; None for 256. One that the template and the query leave less room is
+                cut further.
 
         Raises:
-            UserError: if the template lacks a place, or the vocabulary a token.
+            UserError: if the template lacks a place or leaves none, or the vocabulary lacks a token.
         """
         if template.count("{query}") != 1 or template.count("{document}") != 1:
             raise UserError(f"model.template={template!r}: it needs {{query}} and {{document}}, once each")
@@ -73,36 +75,46 @@ class TokenLogit(OneEncoder, CrossEncoder):
         self.activation = activation
         self.true_token, self.false_token = true_token, false_token
         self.token_ids = [self._id_of(token) for token in (false_token, true_token) if token is not None]
-        needed = len(self._fill("", "")) + self.query_length + self.document_length
-        if self.longest is not None and needed > self.longest:
-            if document_length is not None:
-                raise UserError(
-                    f"model.query_length and model.document_length make {needed} tokens with the template; the "
-                    f"backbone reads {self.longest} at most"
-                )
-            self.document_length -= needed - self.longest
-            if self.document_length < 1:
-                raise UserError(
-                    f"model.query_length={self.query_length} leaves no place for a document: the backbone reads "
-                    f"{self.longest} tokens, and the template has some of its own"
-                )
+        self.template_length = len(self._fill("", ""))
+        if self.longest is not None and self.template_length + self.query_length >= self.longest:
+            raise UserError(
+                f"model.query_length={self.query_length} leaves no place for a document: the backbone reads "
+                f"{self.longest} tokens, and the template has {self.template_length} of its own"
+            )
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""
         if not documents:
             return []
-        filled = [
-            self._filled(query, document)
-            for query, document in zip(
+        pairs = list(
+            zip(
                 cut_once(self.tokenizer, queries, self.query_length),
                 cut_once(self.tokenizer, documents, self.document_length),
                 strict=True,
             )
-        ]
-        encoded = self.tokenizer(
-            filled, add_special_tokens=self.special_tokens, return_attention_mask=False, verbose=False
         )
-        return [PairIds(ids) for ids in encoded["input_ids"]]
+        encoded = self.tokenizer(
+            [self._filled(query, document) for query, document in pairs],
+            add_special_tokens=self.special_tokens,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        return [PairIds(self._within(ids, *pair)) for ids, pair in zip(encoded["input_ids"], pairs, strict=True)]
+
+    def _within(self, ids: list[int], query: str, document: str) -> list[int]:
+        """The filled template within what can be read: the document is cut first, then the query."""
+        if self.longest is None or len(ids) <= self.longest:
+            return ids
+        document = self._without_last(document, len(ids) - self.longest)
+        ids = self._fill(query, document)
+        if len(ids) > self.longest:
+            ids = self._fill(self._without_last(query, len(ids) - self.longest), document)
+        return ids
+
+    def _without_last(self, text: str, tokens: int) -> str:
+        """A text without its last tokens."""
+        length = len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) - tokens
+        return cut(self.tokenizer, [text], length)[0] if length > 0 else ""
 
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
         """score_P, from the logits of one or two tokens."""
@@ -129,7 +141,8 @@ class TokenLogit(OneEncoder, CrossEncoder):
         return re.sub(r"\{(query|document)\}", lambda place: texts[place.group()], self.template)
 
     def _fill(self, query: str, document: str) -> list[int]:
-        return list(self.tokenizer(self._filled(query, document), add_special_tokens=self.special_tokens)["input_ids"])
+        text = self._filled(query, document)
+        return list(self.tokenizer(text, add_special_tokens=self.special_tokens, verbose=False)["input_ids"])
 
     def _id_of(self, token: str) -> int:
         vocabulary = self.tokenizer.get_vocab()

@@ -3,7 +3,8 @@
     w_i = relu(a . h_i + b)                                  of token i
     score(q, d) = sum over query tokens i that d contains of w_i max over equal document tokens j of w_j
 
-Special tokens are no words. A word that stands twice in a query counts twice, in a document by its best weight.
+Special tokens are no words, unless [SEP] is to be one, as it is in pyserini. A word that stands twice in a query counts
+twice, in a document by its best weight.
 
 Shapes: B texts, L tokens, V vocabulary entries.
 """
@@ -29,6 +30,7 @@ class UniCOIL(SharedBiEncoder):
         backbone: Backbone,
         *,
         name: str = "unicoil",
+        keep_sep: bool | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
     ) -> None:
@@ -37,12 +39,14 @@ class UniCOIL(SharedBiEncoder):
         Args:
             backbone: any encoder.
             name: what tables and folders call the model.
+            keep_sep: whether [SEP] has a weight, as any word; None for no.
             query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
             document_length: tokens of a document; None for 256 likewise.
         """
         super().__init__(
             backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
         )
+        self.keep_sep = bool(keep_sep)
         self.token_projection = nn.Linear(self.encoder.config.hidden_size, 1)
         nn.init.constant_(self.token_projection.bias, 1.0)  # else relu may silence every word from the start
 
@@ -61,7 +65,9 @@ class UniCOIL(SharedBiEncoder):
 
     def _encode(self, tokens: Tokens, reduce: str) -> Embeddings:
         weight_BL = torch.relu(self.token_projection(self.token_vectors(tokens))).squeeze(-1).float()
-        is_special_BL = is_any_of(tokens.input_ids_BL, self.tokenizer.all_special_ids)
+        kept = self.tokenizer.sep_token_id if self.keep_sep else None
+        special = [token for token in self.tokenizer.all_special_ids if token != kept]
+        is_special_BL = is_any_of(tokens.input_ids_BL, special)
         weight_BL = weight_BL.masked_fill(is_special_BL | ~tokens.pooling_mask_BL.bool(), 0.0)
         weight_BV = torch.zeros(len(weight_BL), self.embedding_dim, device=weight_BL.device)
         return Embeddings(weight_BV.scatter_reduce(1, tokens.input_ids_BL, weight_BL, reduce))

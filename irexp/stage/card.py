@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ _HOMES = {
     "SPLADE": ("sentence-transformers", "SparseEncoder"),
     "Mono": ("sentence-transformers", "CrossEncoder"),
     "ColBERT": ("PyLate", "models.ColBERT"),
+    "XTR": ("PyLate", "models.ColBERT"),
 }
 
 _MODULES = {"sentence-transformers": "sentence_transformers", "PyLate": "pylate"}
@@ -42,14 +44,14 @@ def model_card(
         "library_name": library.lower(),
         "tags": ["information-retrieval", "irexp", str(configuration["model"]["name"])],
         "pipeline_tag": "text-ranking" if configuration["artifact"]["index"] is None else "feature-extraction",
-        "base_model": base,
+        "base_model": None if _is_local(base) else base,
     }
     metadata = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False)
     parts = [
         f"---\n{metadata}---",
         f"# {repository}",
-        f"A {kind} trained by irexp on `{configuration['dataset']['name']}`. Its identity is `{identity}`, a digest of "
-        f"everything below.",
+        f"A {kind} trained by irexp on `{configuration['dataset']['name']}`{_start(configuration)}. Its identity is "
+        f"`{identity}`, a digest of everything below.",
         "## Use",
         _usage(repository, library, opener),
         "## Training",
@@ -57,6 +59,19 @@ def model_card(
         *_results(configuration, validation, measures),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _start(configuration: Mapping[str, Any]) -> str:
+    """What it began with, where that is no model of the hub, which the metadata name."""
+    backbone = configuration.get("backbone") or {}
+    if "package" not in backbone:
+        return ""
+    return f", from the weights in the package {backbone['package']} {backbone['version']}"
+
+
+def _is_local(value: Any) -> bool:
+    """Whether a value is a place on the machine, of which a card says the last part."""
+    return isinstance(value, str) and value.startswith(("/", "~/", "./", "../"))
 
 
 def _usage(repository: str, library: str, opener: str | None) -> str:
@@ -78,6 +93,8 @@ def _training(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
     if configuration["training"]["steps"] == 0:
         return [("training.steps", "0: the backbone as it comes"), ("seed", str(configuration["seed"]))]
     rows = [("seed", str(configuration["seed"])), ("dataset", str(configuration["dataset"]["name"]))]
+    for part in ("documents", "train", "dev"):
+        rows += [(key, str(value)) for key, value in _flat(configuration["dataset"].get(part) or {}, f"dataset.{part}")]
     for section in (
         "backbone",
         "model",
@@ -102,7 +119,7 @@ def _flat(node: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
         elif isinstance(value, Mapping):
             rows += _flat(value, f"{path}.{key}") if path != "model" else []  # a model's backbone stands above it
         elif value is not None and not str(key).startswith("_"):
-            rows.append((f"{path}.{key}", value))
+            rows.append((f"{path}.{key}", Path(str(value)).name if _is_local(value) else value))
     return rows
 
 

@@ -29,8 +29,7 @@ def push(checkpoint: Path, card: str, *, repository: str, private: bool = True) 
         UserError: if the hub cannot be reached, or refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
-    from requests.exceptions import ConnectionError as NoConnection
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     operations = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in published(checkpoint).items()
@@ -40,20 +39,22 @@ def push(checkpoint: Path, card: str, *, repository: str, private: bool = True) 
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.create_commit(repository, operations, commit_message=f"irexp: {checkpoint.name}")
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-        NoConnection,
-        OSError,
-    ) as error:
+    except (_transport_error(HfHubHTTPError), HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
             f"{repository} could not be written on the hub ({str(error).strip().splitlines()[0]}); log in by "
             f"`hf auth login` or HF_TOKEN, with a network, and name stage.push.repository as owner/name"
         ) from error
     log.info("push: %s", commit.commit_url)
     return str(commit.commit_url)
+
+
+def _transport_error(error: type[Exception]) -> type[Exception]:
+    """What the hub's client raises where there is no connection, too: the base of its error about an answer.
+
+    It is of httpx or of another library, by the client's version.
+    """
+    bases = [base for base in error.__mro__ if base.__name__ == "HTTPError"]
+    return bases[0] if bases else error
 
 
 def published(checkpoint: Path) -> dict[str, Path]:

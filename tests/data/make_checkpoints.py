@@ -5,6 +5,11 @@ Each library needs another version of transformers, so each is run in an environ
     pip install torch pylate==1.2.0               && python make_checkpoints.py pylate
     pip install torch colbert-ai==0.2.22          && python make_checkpoints.py stanford
     pip install torch lightning-ir==0.0.4 transformers==4.51.3 && python make_checkpoints.py set_encoder
+    (the same)                                    && python make_checkpoints.py set_encoder_extra_token
+    pip install torch transformers==4.57.1        && python make_checkpoints.py unicoil pyserini-1.6.0
+
+The last is given the unpacked source of pyserini (`pip download --no-deps --no-binary :all: pyserini==1.6.0`), of which
+the encoders' module alone is read: the package itself begins with a Java machine.
 
 `scores.json` beside the weights holds that library's scores of QUERIES with DOCUMENTS.
 """
@@ -13,6 +18,7 @@ import json
 import os
 import string
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +115,8 @@ def make_stanford() -> None:
     write_scores(folder, f"colbert-ai {version('colbert-ai')}", scores)
 
 
-def make_set_encoder() -> None:
-    """Lightning IR's Set-Encoder."""
+def make_set_encoder(*, extra_token: bool = False) -> None:
+    """Lightning IR's Set-Encoder, which lets documents see one another through [CLS] or through a token of its own."""
     from importlib.metadata import version
 
     import torch
@@ -119,15 +125,56 @@ def make_set_encoder() -> None:
 
     start = write_bert(FOLDER / "start", "BertModel")
     torch.manual_seed(1)
-    config = SetEncoderConfig(query_length=12, doc_length=24, depth=len(DOCUMENTS), add_extra_token=False)
+    config = SetEncoderConfig(query_length=12, doc_length=24, depth=len(DOCUMENTS), add_extra_token=extra_token)
     model = SetEncoderModel.from_pretrained(str(start), config=config)
     module = CrossEncoderModule(model=model)
-    folder = FOLDER / "set_encoder"
+    model.resize_token_embeddings(len(module.tokenizer))
+    folder = FOLDER / ("set_encoder_extra_token" if extra_token else "set_encoder")
     model.save_pretrained(folder)
     module.tokenizer.save_pretrained(folder)
     scores = [module.score(query, DOCUMENTS).scores.tolist() for query in QUERIES]
     write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
 
 
+def make_unicoil() -> None:
+    """Pyserini's uniCOIL encoders."""
+    import importlib.util
+    from types import ModuleType
+
+    import torch
+    import transformers
+
+    source = Path(sys.argv[2])
+    bases = ModuleType("pyserini.encode")
+    bases.DocumentEncoder = bases.QueryEncoder = object  # type: ignore[attr-defined]
+    sys.modules |= {"pyserini": ModuleType("pyserini"), "pyserini.encode": bases}
+    spec = importlib.util.spec_from_file_location("unicoil", source / "pyserini" / "encode" / "_unicoil.py")
+    encoders = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(encoders)
+    start = write_bert(FOLDER / "start", "BertModel")
+    torch.manual_seed(1)
+    model = encoders.UniCoilEncoder(transformers.BertConfig.from_pretrained(start))
+    torch.nn.init.constant_(model.tok_proj.bias, 1.0)
+    folder = FOLDER / "unicoil"
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(start).save_pretrained(folder)
+    documents = encoders.UniCoilDocumentEncoder(str(folder), device="cpu").encode(DOCUMENTS, max_length=64)
+    encoder = encoders.UniCoilQueryEncoder(str(folder))
+    scores = []
+    for query in QUERIES:  # without the rounding to integers that its `encode` ends with
+        ids = encoder.tokenizer([query], return_tensors="pt")["input_ids"]
+        (weights,) = encoder._output_to_weight_dicts(ids.numpy(), encoder.model(ids).detach().numpy())
+        scores.append([sum(weight * d.get(word, 0.0) for word, weight in weights.items()) for d in documents])
+    write_scores(folder, source.name, scores)
+
+
+MAKE = {
+    "pylate": make_pylate,
+    "stanford": make_stanford,
+    "set_encoder": make_set_encoder,
+    "set_encoder_extra_token": partial(make_set_encoder, extra_token=True),
+    "unicoil": make_unicoil,
+}
+
 if __name__ == "__main__":
-    {"pylate": make_pylate, "stanford": make_stanford, "set_encoder": make_set_encoder}[sys.argv[1]]()
+    MAKE[sys.argv[1]]()

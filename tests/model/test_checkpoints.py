@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
+from irexp.model.mono import Mono
 from irexp.model.splade import SPLADE
 from irexp.model.unicoil import UniCOIL
 from irexp.model.xtr import XTR
 from irexp.types import UserError
+from tests import tiny
 from tests.families import MAKE, scores_of
 
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
 
-@pytest.mark.parametrize("name", ["pylate", "stanford", "set_encoder"])
+@pytest.mark.parametrize("name", ["pylate", "stanford", "set_encoder", "set_encoder_extra_token", "unicoil"])
 def test_what_another_library_saved_scores_as_it_does_there(name: str) -> None:
     """Folders and scores made by tests/data/make_checkpoints.py in that library's own environment."""
     recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))
@@ -69,10 +72,11 @@ def test_a_saved_xtr_keeps_what_it_is_trained_with(backbones: dict[str, HuggingF
 
 
 def test_castorinis_unicoil_opens(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """All weights under `coil_encoder.`, as in castorini/unicoil-noexp-msmarco-passage."""
+    """All weights under `coil_encoder.`, as in castorini/unicoil-noexp-msmarco-passage; vocab.txt is for pyserini."""
     torch.manual_seed(5)
-    model = MAKE["unicoil"](backbones).eval()
+    model = UniCOIL(backbones["encoder"], keep_sep=True).eval()
     save(model, tmp_path)
+    assert (tmp_path / "vocab.txt").read_text(encoding="utf8").split() == tiny.WORDS
     state = {f"coil_encoder.{name}": value for name, value in load_file(tmp_path / "model.safetensors").items()}
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "irexp.json").unlink()
@@ -126,10 +130,64 @@ def test_a_missing_weight_is_named(name: str, backbones: dict[str, HuggingFaceBa
         load(tmp_path)
 
 
+def test_a_token_that_the_vocabulary_lacks_is_refused(tmp_path: Path) -> None:
+    """An early commit of webis/set-encoder-base asks for an extra token under another name than its vocabulary has."""
+    shutil.copytree(FIXTURES / "set_encoder_extra_token", tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("*.json"):
+        path.write_text(path.read_text(encoding="utf8").replace("[INT]", "[DOC]"), encoding="utf8")
+    with pytest.raises(UserError, match=r"the vocabulary lacks '\[INT\]', which the model needs"):
+        load(tmp_path)
+
+
+def test_weights_that_are_left_over_are_refused_by_name(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A layer beside the encoder, or one more in it, says that it is something else; a head that is known is named."""
+    with caplog.at_level("INFO"):
+        assert isinstance(load(folders["encoder"]), DenseBiEncoder)
+    assert "heads that are not used: cls.predictions.bias, cls.predictions.transform" in caplog.text
+    shutil.copytree(folders["encoder"], tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    layer = "bert.encoder.layer.7.attention.self.query.weight"
+    more = {"linear.weight": torch.ones(8, 16), layer: torch.ones(16, 16)}
+    save_file(state | more, tmp_path / "model.safetensors", {"format": "pt"})
+    for like in (None, partial(SPLADE)):
+        with pytest.raises(UserError, match=r"unexpected weights encoder\.layer\.7\.\S+, linear\.weight: a Bert"):
+            load(tmp_path, like=like)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_stanford_that_says_nothing_of_itself_is_no_dense_model(tmp_path: Path) -> None:
+    """Without metadata and architecture there is still the layer beside the encoder."""
+    shutil.copytree(FIXTURES / "stanford", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "artifact.metadata").unlink()
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    with pytest.raises(UserError, match=r"unexpected weights linear\.weight"):
+        load(tmp_path)
+
+
+def test_a_classifier_that_names_no_architecture_is_a_cross_encoder(tmp_path: Path) -> None:
+    """Told by its weights."""
+    tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=1)
+    expected = scores_of(load(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": None}))
+    assert isinstance(load(tmp_path), Mono)
+    assert scores_of(load(tmp_path)) == expected
+
+
+def test_damaged_weights_are_named(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """A file that was cut off, of the encoder and of a layer beside it."""
+    for name, file in (("colbert", "1_Dense/model.safetensors"), ("unicoil", "model.safetensors")):
+        save(MAKE[name](backbones), tmp_path / name)
+        path = tmp_path / name / file
+        path.write_bytes(path.read_bytes()[:50])
+        with pytest.raises(UserError, match=r"model\.safetensors is no safetensors file|cannot be read as a AutoModel"):
+            load(tmp_path / name)
+
+
 def test_a_pickle_that_runs_code_is_refused(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
     """Anything but tensors in a torch file ends the loading, not the machine."""
-    import pickle
-
     save(MAKE["coil"](backbones), tmp_path)
 
     class Harm:
@@ -139,6 +197,6 @@ def test_a_pickle_that_runs_code_is_refused(backbones: dict[str, HuggingFaceBack
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"tok_proj.weight": Harm()}, tmp_path / "model.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UserError, match="holds more than tensors, of which nothing is run"):
         load(tmp_path)
     assert not (tmp_path / "harm").exists()

@@ -155,6 +155,8 @@ OTHER = {
     "query_encoding": {"splade": "lexical", "splade_doc": "mlm", "splade_lexical": "static"},
     "document_encoding": "lexical",
     "activation": {"splade": "log1p_log1p"},
+    "max_active_dims": 3,
+    "keep_sep": "true",
     "token_dim": 4,
     "cls_dim": 0,
     "dim": 4,

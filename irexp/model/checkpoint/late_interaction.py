@@ -29,6 +29,7 @@ from irexp.model.checkpoint.files import (
     write_modules,
     write_settings,
 )
+from irexp.model.checkpoint.modules import Module, ModuleBackbone, read_config, read_prompts, read_routes
 from irexp.model.checkpoint.sentence_transformers import load_projection, save_projection
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import Projection
@@ -62,10 +63,10 @@ def save_colbert(model: ColBERT, folder: Path) -> None:
         folder,
         modules,
         model_type="ColBERT",
-        prompts={},
+        prompts={"query": model.query_prompt, "document": model.document_prompt},
         similarity_fn_name="MaxSim",
-        query_prefix=model.query_marker,
-        document_prefix=model.document_marker,
+        query_prefix=model.query_marker or "",  # null would be PyLate's own
+        document_prefix=model.document_marker or "",
         query_length=model.query_length,
         document_length=model.document_length,
         do_query_expansion=model.query_expansion,
@@ -76,52 +77,53 @@ def save_colbert(model: ColBERT, folder: Path) -> None:
 
 def is_late_interaction(folder: Path) -> bool:
     """Whether a list of modules is that of a multi-vector model."""
-    config = read_optional(folder / "config_sentence_transformers.json")
-    kinds = [module["type"] for module in read_json(folder / "modules.json")]
+    config = read_config(folder)
     return (
         config.get("model_type") in ("ColBERT", "MultiVectorEncoder")
-        or config.get("similarity_fn_name") == "MaxSim"
-        or any("pylate" in kind or kind.endswith("MultiVectorMask") for kind in kinds)
+        or str(config.get("similarity_fn_name")).lower() == "maxsim"
+        or any("pylate" in module["type"] for module in read_json(folder / "modules.json"))
+        or any(module.kind == "MultiVectorMask" for module in read_routes(folder)[0])
     )
 
 
 def load_colbert(folder: Path, wanted: Wanted) -> ColBERT:
-    """Open a folder in the layout of PyLate or of sentence-transformers."""
-    settings = read_optional(folder / SETTINGS)
-    config = read_optional(folder / "config_sentence_transformers.json")
-    modules = read_json(folder / "modules.json")
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    if unknown := [kind for kind in kinds if kind not in _MODULES]:
-        raise UserError(f"{folder}: the module {unknown[0]} is not understood by ColBERT; {', '.join(_MODULES)} are")
-    transformer = folder / modules[kinds.index("Transformer")]["path"]
-    is_new = "MultiVectorMask" in kinds
-    said = _of_multi_vector(folder, transformer, modules, config) if is_new else _of_pylate(config)
-    skipped = said.pop("skipped")
-    backbone = HuggingFaceBackbone(str(transformer))
-    read = wanted.over(folder, said | settings)
-    if settings.get("family") == "xtr":
-        model: ColBERT = XTR(
-            backbone,
-            k_train=settings["k_train"],
-            query_marker=settings["query_marker"],
-            document_marker=settings["document_marker"],
-            **read,
+    """Open a folder in the layout of PyLate or of sentence-transformers.
+
+    Raises:
+        UserError: if a module or a setting is not understood, or a weight is missing or left over.
+    """
+    settings, config = read_optional(folder / SETTINGS), read_config(folder)
+    route, _ = read_routes(folder)
+    kinds = [module.kind for module in route]
+    if kinds[:1] != ["Transformer"] or not set(kinds) <= set(_MODULES) or sorted(kinds, key=_MODULES.index) != kinds:
+        raise UserError(
+            f"{folder}: the modules {', '.join(kinds)} are not understood by ColBERT; {', '.join(_MODULES)} are, in "
+            f"this order"
         )
+    if (similarity := config.get("similarity_fn_name") or "maxsim").lower() not in ("maxsim", "cosine", "dot"):
+        raise UserError(f"{folder}: the similarity {similarity!r} is not understood by ColBERT; maxsim is")
+    backbone = ModuleBackbone(route[0].folder)
+    is_new = "MultiVectorMask" in kinds or config.get("model_type") == "MultiVectorEncoder"
+    said = _of_multi_vector(folder, backbone, route) if is_new else _of_pylate(config)
+    skipped = said.pop("skipped")
+    read = wanted.over(folder, said | settings)
+    markers = {key: settings.get(key, said[key]) for key in ("query_marker", "document_marker")}
+    if settings.get("family") == "xtr":
+        model: ColBERT = XTR(backbone, k_train=settings["k_train"], **markers, **read)
     else:
-        markers = {key: settings.get(key, said[key]) for key in ("query_marker", "document_marker")}
         rest = {key: said[key] for key in ("query_expansion", "attend_to_expansion")}
-        model = ColBERT(backbone, mask_punctuation=False, **markers, **rest, **read)
+        model = ColBERT(backbone, mask_punctuation=False, **markers, **rest, **read_prompts(config), **read)
     model.skip(skipped)
-    dense = [folder / m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Dense"]
-    model.projections = nn.ModuleList(load_projection(path) for path in dense)
+    model.projections = nn.ModuleList(load_projection(module.folder) for module in route if module.kind == "Dense")
     return model
 
 
 def _of_pylate(config: dict[str, Any]) -> dict[str, Any]:
     skipped = config.get("skiplist_words")
+    markers = {f"{side}_marker": config.get(f"{side}_prefix") for side in ("query", "document")}
+    defaults = {"query_marker": "[Q] ", "document_marker": "[D] "}
     return {
-        "query_marker": config.get("query_prefix", "[Q] "),
-        "document_marker": config.get("document_prefix", "[D] "),
+        **{key: defaults[key] if marker is None else marker or None for key, marker in markers.items()},
         "query_length": config.get("query_length") or 32,
         "document_length": config.get("document_length") or 180,
         "query_expansion": config.get("do_query_expansion", True),
@@ -130,25 +132,26 @@ def _of_pylate(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_multi_vector(
-    folder: Path, transformer: Path, modules: list[dict[str, str]], config: dict[str, Any]
-) -> dict[str, Any]:
-    read = read_optional(transformer / "sentence_bert_config.json")
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    if "Normalize" not in kinds:
+def _of_multi_vector(folder: Path, backbone: ModuleBackbone, route: list[Module]) -> dict[str, Any]:
+    """What sentence-transformers' own layout says; its prompts are texts, a marker among them a token of the text."""
+    places = {module.kind: module.folder for module in route}
+    if "Normalize" not in places:
         raise UserError(f"{folder}: a multi-vector model without Normalize is not understood")
-    mask = read_json(folder / modules[kinds.index("MultiVectorMask")]["path"] / "config.json")
+    mask = read_json(places["MultiVectorMask"] / "config.json") if "MultiVectorMask" in places else {}
     if mask.get("keep_only_token_ids") or mask.get("skiplist_tasks", ["document"]) != ["document"]:
         raise UserError(f"{folder}: a MultiVectorMask that does more than skip words of documents is not understood")
-    expansion = read.get("query_expansion")
-    if expansion and (expansion.get("strategy") != "fixed" or expansion.get("length") is None):
-        raise UserError(f"{folder}: the query expansion {expansion} is not understood; a fixed length is")
-    prompts = config.get("prompts") or {}
+    expansion = backbone.settings.get("query_expansion")
+    if expansion and (expansion.get("strategy") != "fixed" or expansion.get("token") or not mask):
+        raise UserError(
+            f"{folder}: the query expansion {expansion} is not understood; a fixed length, the tokenizer's mask and a "
+            f"MultiVectorMask are"
+        )
+    lengths = backbone.lengths()
     return {
-        "query_marker": prompts.get("query") or None,
-        "document_marker": prompts.get("document") or None,
-        "query_length": expansion["length"] if expansion else read.get("query_length"),
-        "document_length": read.get("document_length"),
+        "query_marker": None,
+        "document_marker": None,
+        "query_length": expansion["length"] if expansion else lengths["query_length"],
+        "document_length": lengths["document_length"],
         "query_expansion": bool(expansion),
         "attend_to_expansion": bool(expansion and expansion.get("attend")),
         "skipped": mask.get("skiplist_words") or [],
@@ -156,26 +159,32 @@ def _of_multi_vector(
 
 
 def load_stanford(folder: Path, wanted: Wanted) -> ColBERT:
-    """Open a folder of Stanford's ColBERT.
+    """Open a folder of Stanford's ColBERT; without artifact.metadata, with the values that it has by default.
 
     Raises:
         UserError: if it is trained with another similarity than the cosine, or lacks its linear layer.
     """
-    said = read_json(folder / "artifact.metadata")
+    said = read_optional(folder / "artifact.metadata")
     if said.get("similarity", "cosine") != "cosine":
         raise UserError(f"{folder}: the similarity {said['similarity']!r} is not understood; cosine is")
+    state = find_tensors(folder, lambda name: name.startswith("linear."))
+    if "linear.weight" not in state:
+        raise UserError(f"{folder}: missing weights ['linear.weight']")
+    backbone = ModuleBackbone(folder)
+    backbone.own_layers = ("linear.",)
+    document_length = said.get("doc_maxlen") or min(220, backbone.longest() or 220)
+    lengths = {"query_length": said.get("query_maxlen") or 32, "document_length": document_length}
     model = ColBERT(
-        HuggingFaceBackbone(str(folder)),
+        backbone,
         query_marker=said.get("query_token_id", "[unused0]"),
         document_marker=said.get("doc_token_id", "[unused1]"),
         attend_to_expansion=bool(said.get("attend_to_mask_tokens")),
         mask_punctuation=said.get("mask_punctuation", True),
-        dim=said.get("dim", 128),
-        **wanted.over(folder, {"query_length": said.get("query_maxlen"), "document_length": said.get("doc_maxlen")}),
+        dim=len(state["linear.weight"]),
+        **wanted.over(folder, lengths),
     )
     (projection,) = model.projections
     assert isinstance(projection, Projection)
-    state = find_tensors(folder, lambda name: name.startswith("linear."))
     fill(projection.linear, {name.removeprefix("linear."): value for name, value in state.items()}, folder)
     return model
 

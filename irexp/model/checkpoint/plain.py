@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from tokenizers.models import WordPiece
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
@@ -28,6 +29,7 @@ from irexp.model.checkpoint.files import (
     save_with_head,
     write_settings,
 )
+from irexp.model.checkpoint.modules import ModuleBackbone
 from irexp.model.coil import COIL
 from irexp.model.mvr import MVR
 from irexp.model.set_encoder import SetEncoder
@@ -39,18 +41,27 @@ if TYPE_CHECKING:
 
 
 def save_unicoil(model: UniCOIL, folder: Path) -> None:
-    """Write a model as pyserini's UniCoilEncoder reads it."""
-    write_settings(folder, model, "unicoil")
+    """Write a model as pyserini's UniCoilEncoder reads it, whose tokenizer is made of a list of words."""
+    write_settings(folder, model, "unicoil", keep_sep=model.keep_sep)
     head = {f"tok_proj.{name}": value for name, value in model.token_projection.state_dict().items()}
     save_with_head(model.encoder, head, folder)
     save_tokenizer(model.tokenizer, folder)
+    if isinstance(model.tokenizer.backend_tokenizer.model, WordPiece):
+        vocabulary = model.tokenizer.get_vocab()
+        words = sorted(vocabulary, key=vocabulary.__getitem__)
+        (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf8")
 
 
 def load_unicoil(folder: Path, wanted: Wanted) -> UniCOIL:
-    """Open a folder of irexp, castorini or pyserini."""
-    backbone = HuggingFaceBackbone(str(folder))
+    """Open a folder of irexp, castorini or pyserini; there [SEP] is a word."""
+    settings = read_optional(folder / SETTINGS)
+    backbone = ModuleBackbone(folder)
     backbone.key_mapping, backbone.own_layers = {r"^coil_encoder\.": ""}, ("tok_proj.",)
-    model = UniCOIL(backbone, **wanted.over(folder, read_optional(folder / SETTINGS)))
+    model = UniCOIL(
+        backbone,
+        keep_sep=settings.get("keep_sep", not settings),
+        **wanted.over(folder, backbone.lengths() | settings),
+    )
     state = find_tensors(folder, lambda name: "tok_proj." in name)
     fill(model.token_projection, {name.rpartition("tok_proj.")[2]: value for name, value in state.items()}, folder)
     return model

@@ -1,8 +1,8 @@
 """Dense checkpoints in the layout of sentence-transformers: of all its versions.
 
-A folder has `modules.json`, a list of modules with their folders; the module types of old and new versions differ in
-their paths and agree in their last part. What that layout has no place for is in `irexp.json` beside it: the two
-lengths, and the name. A model with an encoder for each side has two such folders, `query` and `document`.
+A list of modules: Transformer, Pooling, and where there are any Dense and Normalize; the module types of old and new
+versions differ in their paths and agree in their last part. A model with an encoder for each side is a Router over two
+such lists. What that layout has no place for is in `irexp.json` beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 from safetensors.torch import save_file
 
-from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
     SETTINGS,
     Wanted,
@@ -25,6 +24,15 @@ from irexp.model.checkpoint.files import (
     write_json,
     write_modules,
     write_settings,
+)
+from irexp.model.checkpoint.modules import (
+    ROUTER,
+    Module,
+    ModuleBackbone,
+    read_config,
+    read_prompts,
+    read_routes,
+    write_router,
 )
 from irexp.model.dense import Activation, DenseBiEncoder, Projection, Tower
 from irexp.model.pooling import Pooling
@@ -52,44 +60,28 @@ _MODES: dict[str, Pooling] = {
     "lasttoken": "last",
 }
 
-_UNDERSTOOD = "Transformer, Pooling, Dense, Normalize, Dropout"
+#: The modules that are understood, in their order.
+_ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 def save_dense(model: DenseBiEncoder, folder: Path) -> None:
-    """Write a model; two towers go into two folders."""
-    write_settings(folder, model, "dense", two_towers=model.has_two_towers, append_eos=model.append_eos)
-    if not model.has_two_towers:
-        _save_tower(model, model.document_tower, folder, model.document_length)
-        return
-    for side, tower, length in (
-        ("query", model.query_tower, model.query_length),
-        ("document", model.document_tower, model.document_length),
-    ):
-        (folder / side).mkdir(exist_ok=True)
-        _save_tower(model, tower, folder / side, length)
-
-
-def _save_tower(model: DenseBiEncoder, tower: Tower, folder: Path, length: int) -> None:
-    tower.encoder.save_pretrained(folder)
-    save_tokenizer(tower.tokenizer, folder)
-    modules = [("Transformer", "")]
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
-    modules.append(("Pooling", _numbered(folder, modules, "Pooling")))
-    flags = {flag: pooling == tower.pooling for flag, pooling in _FLAGS.items()}
-    dim = int(tower.encoder.config.hidden_size)
-    write_json(
-        folder / modules[-1][1] / "config.json",
-        {"word_embedding_dimension": dim, **flags, "include_prompt": model.pool_prompt},
-    )
-    for projection in tower.projections:
-        assert isinstance(projection, Projection)
-        modules.append(("Dense", _numbered(folder, modules, "Dense")))
-        save_projection(projection, folder / modules[-1][1])
-    if model.is_cosine:
-        modules.append(("Normalize", _numbered(folder, modules, "Normalize")))
+    """Write a model; two towers are a Router's."""
+    write_settings(folder, model, "dense")
+    if model.has_two_towers:
+        routes = {
+            side: _save_tower(model, tower, folder, length, length, prefix=f"{side}_")
+            for side, tower, length in (
+                ("query", model.query_tower, model.query_length),
+                ("document", model.document_tower, model.document_length),
+            )
+        }
+        write_router(folder, routes["query"], routes["document"])
+        modules = ROUTER
+    else:
+        modules = _save_tower(model, model.document_tower, folder, model.query_length, model.document_length)
     write_modules(
         folder,
-        [(f"sentence_transformers.models.{kind}", path) for kind, path in modules],
+        modules,
         model_type="SentenceTransformer",
         prompts={"query": model.query_prompt, "document": model.document_prompt},
         similarity_fn_name="cosine" if model.is_cosine else "dot",
@@ -97,10 +89,40 @@ def _save_tower(model: DenseBiEncoder, tower: Tower, folder: Path, length: int) 
     )
 
 
-def _numbered(folder: Path, modules: list[tuple[str, str]], kind: str) -> str:
-    name = f"{len(modules)}_{kind}"
-    (folder / name).mkdir(exist_ok=True)
-    return name
+def _save_tower(
+    model: DenseBiEncoder, tower: Tower, folder: Path, query_length: int, document_length: int, *, prefix: str = ""
+) -> list[tuple[str, str]]:
+    """Write the modules of a tower; their types and folders, the first one's being the checkpoint's if it is alone."""
+    modules: list[tuple[str, str]] = []
+
+    def place_of(kind: str) -> Path:
+        name = f"{prefix}{len(modules)}_{kind}" if prefix or modules else ""
+        modules.append((f"sentence_transformers.models.{kind}", name))
+        (folder / name).mkdir(exist_ok=True)
+        return folder / name
+
+    place = place_of("Transformer")
+    tower.encoder.save_pretrained(place)
+    save_tokenizer(tower.tokenizer, place)
+    lengths = {"query_length": query_length, "document_length": document_length}
+    old = {"max_seq_length": document_length, "do_lower_case": False}  # which versions before 6 read, too
+    write_json(place / "sentence_bert_config.json", old if query_length == document_length else old | lengths)
+    write_json(place_of("Pooling") / "config.json", _pooling_config(model, tower))
+    for projection in tower.projections:
+        assert isinstance(projection, Projection)
+        save_projection(projection, place_of("Dense"))
+    if model.is_cosine:
+        place_of("Normalize")
+    return modules
+
+
+def _pooling_config(model: DenseBiEncoder, tower: Tower) -> dict[str, Any]:
+    dim = int(tower.encoder.config.hidden_size)
+    if len(tower.poolings) > 1:  # in an order that flags have no place for
+        modes = [mode for pooling in tower.poolings for mode, ours in _MODES.items() if ours == pooling]
+        return {"embedding_dimension": dim, "pooling_mode": modes, "include_prompt": model.pool_prompt}
+    flags = {flag: (pooling,) == tower.poolings for flag, pooling in _FLAGS.items()}
+    return {"word_embedding_dimension": dim, **flags, "include_prompt": model.pool_prompt}
 
 
 def save_projection(projection: Projection, folder: Path) -> None:
@@ -125,63 +147,59 @@ def load_dense(folder: Path, wanted: Wanted) -> DenseBiEncoder:
         UserError: if a module is not understood, or a weight is missing or left over.
     """
     settings = read_optional(folder / SETTINGS)
-    sides = (folder / "document", folder / "query") if settings.get("two_towers") else (folder, None)
-    document, query = _read_modules(sides[0]), _read_modules(sides[1]) if sides[1] else None
-    read = wanted.over(folder, settings)
+    place, routes = folder, read_routes(folder)
+    if settings.get("two_towers") and not (folder / "modules.json").is_file():  # as before there was a Router
+        place, routes = folder / "document", (read_routes(folder / "query")[0], read_routes(folder / "document")[1])
+    document, query = _tower(routes[1], folder), _tower(routes[0], folder)
+    for key in ("pooling", "pool_prompt", "is_normalised"):
+        if query[key] != document[key]:
+            raise UserError(f"{folder}: queries and documents differ in {key.replace('_', ' ')}, which they may not")
+    backbones = ModuleBackbone(document["transformer"]), ModuleBackbone(query["transformer"])
+    lengths = {"query_length": backbones[1].lengths()["query_length"]}
+    lengths["document_length"] = backbones[0].lengths()["document_length"]
     model = DenseBiEncoder(
-        HuggingFaceBackbone(str(document["transformer"])),
-        name=read["name"],
+        backbones[0],
         pooling=document["pooling"],
-        similarity=document["similarity"],
-        query_length=read["query_length"] or (query or document)["length"],
-        document_length=read["document_length"] or document["length"],
-        query_prompt=document["query_prompt"],
-        document_prompt=document["document_prompt"],
         pool_prompt=document["pool_prompt"],
-        query_backbone=HuggingFaceBackbone(str(query["transformer"])) if query else None,
+        query_backbone=backbones[1] if routes[0] != routes[1] else None,
         append_eos=settings.get("append_eos", False),
-        truncate_dim=document["truncate_dim"],
+        **_similarity(place, document["is_normalised"]),
+        **read_prompts(read_config(place)),
+        **wanted.over(folder, lengths | settings),
     )
-    model.document_tower.projections.extend(load_projection(path) for path in document["dense"])
-    if query:
-        model.query_tower.projections.extend(load_projection(path) for path in query["dense"])
+    for tower, modules in zip(model.towers(), (document, query), strict=False):
+        tower.projections.extend(load_projection(path, output="sentence_embedding") for path in modules["dense"])
     return model
 
 
-def _read_modules(folder: Path) -> dict[str, Any]:
-    """What a folder's modules say, as settings of a tower."""
-    found: dict[str, Any] = {
-        "transformer": folder,
-        "pooling": "mean",
-        "pool_prompt": True,
-        "dense": [],
-        "length": None,
-        "query_prompt": "",
-        "document_prompt": "",
-        "similarity": "cosine",
-        "truncate_dim": None,
-    }
-    if not (folder / "modules.json").is_file():
-        log.info("%s has no modules.json: mean pooling, as sentence-transformers does", folder)
-        return found
-    is_normalised = False
-    for module in read_json(folder / "modules.json"):
-        kind, path = module["type"].rpartition(".")[2], folder / module["path"]
-        if is_normalised and kind != "Dropout":
-            raise UserError(f"{folder}: {kind} behind Normalize is not understood")
-        if kind == "Transformer":
-            found["transformer"], found["length"] = path, _length(path)
-        elif kind == "Pooling":
-            found |= _pooling(path / "config.json")
-        elif kind == "Dense":
-            found["dense"].append(path)
-        elif kind == "Normalize":
-            is_normalised = True
-        elif kind != "Dropout":
+def _tower(route: list[Module], folder: Path) -> dict[str, Any]:
+    """What a list of modules says, as settings of a tower."""
+    found: dict[str, Any] = {"pooling": None, "pool_prompt": True, "dense": [], "is_normalised": False}
+    rank = -1
+    for module in route:
+        if module.kind == "Dropout":
+            continue
+        if module.kind not in _ORDER or _ORDER.index(module.kind) < rank + (module.kind != "Dense"):
             raise UserError(
-                f"{folder}: the module {module['type']} is not understood by a dense model; {_UNDERSTOOD} are"
+                f"{folder}: the module {module.kind} in {module.folder} is not understood by a dense model; "
+                f"{', '.join(_ORDER)} are, in this order"
             )
-    return found | _prompts_and_similarity(folder, is_normalised)
+        rank = _ORDER.index(module.kind)
+        if module.kind == "Transformer":
+            found["transformer"] = module.folder
+        elif module.kind == "Pooling":
+            found |= _pooling(module.folder / "config.json")
+        elif module.kind == "Dense":
+            found["dense"].append(module.folder)
+        else:
+            found["is_normalised"] = True
+    if "transformer" not in found:
+        raise UserError(f"{folder}: its modules have no Transformer, which a dense model needs")
+    if found["pooling"] is None and len(route) > 1:
+        raise UserError(f"{folder}: its modules have no Pooling, which a dense model needs")
+    if found["pooling"] is None:
+        log.info("%s has no modules.json: mean pooling, as sentence-transformers does", folder)
+    return found | {"pooling": found["pooling"] or ("mean",)}
 
 
 def _pooling(path: Path) -> dict[str, Any]:
@@ -190,48 +208,44 @@ def _pooling(path: Path) -> dict[str, Any]:
         modes = config["pooling_mode"]
         chosen = [_MODES.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes)]
     else:
-        chosen = [pooling for flag, pooling in _FLAGS.items() if config.get(flag)]
-    if len(chosen) != 1 or chosen[0] not in get_args(Pooling):
-        raise UserError(f"{path}: a pooling of {' and '.join(map(str, chosen)) or 'nothing'} is not understood")
-    return {"pooling": chosen[0], "pool_prompt": config.get("include_prompt", True)}
+        chosen = [pooling for flag, pooling in _FLAGS.items() if config.get(flag)] or ["mean"]
+    if unknown := [pooling for pooling in chosen if pooling not in get_args(Pooling)]:
+        raise UserError(f"{path}: the pooling {unknown[0]} is not understood; {', '.join(get_args(Pooling))} are")
+    return {"pooling": tuple(chosen), "pool_prompt": config.get("include_prompt", True)}
 
 
-def _prompts_and_similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
+def _similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
     path = folder / "config_sentence_transformers.json"
     config = read_optional(path)
-    prompts = config.get("prompts") or {}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
-    documents = [prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)]
     similarity = config.get("similarity_fn_name") or "cosine"
+    truncate_dim = config.get("truncate_dim")
     if similarity not in ("cosine", "dot"):
         raise UserError(f"{path}: similarity {similarity!r} is not understood; cosine and dot are")
-    return {
-        "query_prompt": prompts.get("query") or default,
-        "document_prompt": documents[0] if documents else default,
-        "similarity": "cosine" if is_normalised else similarity,
-        "truncate_dim": config.get("truncate_dim"),
-    }
+    if is_normalised and similarity == "dot" and truncate_dim:
+        raise UserError(f"{path}: truncate_dim={truncate_dim} of vectors that are normalised before is not understood")
+    return {"similarity": "cosine" if is_normalised else similarity, "truncate_dim": truncate_dim}
 
 
-def _length(path: Path) -> int | None:
-    config = read_optional(path / "sentence_bert_config.json")
-    if length := config.get("max_seq_length"):
-        return int(length)
-    tokenizer = read_optional(path / "tokenizer_config.json")
-    length = tokenizer.get("model_max_length")
-    return int(length) if length and length < 10**9 else None
+def load_projection(folder: Path, *, output: str = "token_embeddings") -> Projection:
+    """A Dense module.
 
+    Args:
+        folder: the module's.
+        output: what it reads and writes: token_embeddings, or sentence_embedding behind a Pooling.
 
-def load_projection(folder: Path) -> Projection:
-    """A Dense module."""
+    Raises:
+        UserError: if it does more, or something else.
+    """
     config = read_json(folder / "config.json")
-    activation = config.get("activation_function", "torch.nn.modules.linear.Identity").rpartition(".")[2]
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
     if activation not in get_args(Activation):
         raise UserError(
             f"{folder}: the activation {activation} is not understood; {', '.join(get_args(Activation))} are"
         )
     if config.get("use_residual"):
         raise UserError(f"{folder}: a Dense with use_residual is not understood")
+    if strange := {config.get(f"module_{side}_name") for side in ("input", "output")} - {None, output}:
+        raise UserError(f"{folder}: a Dense of {strange.pop()} is not understood here; one of {output} is")
     projection = Projection(
         config["in_features"], config["out_features"], bias=config.get("bias", True), activation=activation
     )

@@ -1,8 +1,9 @@
 """SPLADE checkpoints: sentence-transformers' SparseEncoder, naver's plain folders, OpenSearch's document-only ones.
 
 The plain layout is a masked language model, with or without a list of modules that ends in SpladePooling. Where queries
-are not encoded, the list holds a Router: the masked language model on the documents' side and SparseStaticEmbedding, a
-weight for each word, on the queries'.
+are encoded otherwise than documents, a Router has a list for each. SparseStaticEmbedding is a weight for each word:
+alone it takes the place of the encoder, behind SpladePooling it multiplies what that makes, which is how a lexical side
+is written: zero at special tokens and at words that are not there.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
     SETTINGS,
     Wanted,
@@ -26,111 +27,186 @@ from irexp.model.checkpoint.files import (
     write_modules,
     write_settings,
 )
+from irexp.model.checkpoint.modules import (
+    ROUTER,
+    Module,
+    ModuleBackbone,
+    read_config,
+    read_prompts,
+    read_routes,
+    write_router,
+)
 from irexp.model.splade import SPLADE
 from irexp.types import UserError
 
-_TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
-_POOLING = "sentence_transformers.sparse_encoder.modules.splade_pooling.SpladePooling"
-_STATIC = "sentence_transformers.sparse_encoder.modules.sparse_static_embedding.SparseStaticEmbedding"
-_ROUTER = "sentence_transformers.base.modules.router.Router"
+_MODULES = "sentence_transformers.sparse_encoder.modules"
+_TYPES = {
+    "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
+    "SpladePooling": f"{_MODULES}.splade_pooling.SpladePooling",
+    "SparseStaticEmbedding": f"{_MODULES}.sparse_static_embedding.SparseStaticEmbedding",
+}
 
 _ACTIVATIONS = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
 
-_QUERY, _DOCUMENT = "query_0_SparseStaticEmbedding", "document_0_Transformer"
+#: The modules that each encoding is.
+_ROUTES = {
+    "mlm": ("Transformer", "SpladePooling"),
+    "lexical": ("Transformer", "SpladePooling", "SparseStaticEmbedding"),
+    "static": ("SparseStaticEmbedding",),
+    "binary": ("SparseStaticEmbedding",),
+}
 
 
 def save_splade(model: SPLADE, folder: Path) -> None:
-    """Write a model; a lexical side is one word of `irexp.json`, since the layout has no place for it."""
-    write_settings(
-        folder, model, "splade", query_encoding=model.query_encoding, document_encoding=model.document_encoding
+    """Write a model."""
+    encodings = {"query": model.query_encoding, "document": model.document_encoding}
+    write_settings(folder, model, "splade", query_encoding=encodings["query"], document_encoding=encodings["document"])
+    is_routed = encodings["query"] != encodings["document"]
+    routes = {}
+    for side, encoding in encodings.items():
+        kinds = _ROUTES[encoding]
+        owner = side if len(kinds) == 1 else "document"  # sides share what both have
+        places = [f"{owner}_{i}_{kind}" if is_routed else f"{i}_{kind}" * (i > 0) for i, kind in enumerate(kinds)]
+        routes[side] = [(_TYPES[kind], place) for kind, place in zip(kinds, places, strict=True)]
+    for kind, place in {*routes["query"], *routes["document"]}:
+        (folder / place).mkdir(exist_ok=True)
+        if kind == _TYPES["Transformer"]:
+            _save_encoder(model, folder / place)
+        elif kind == _TYPES["SpladePooling"]:
+            activation = next(name for name, ours in _ACTIVATIONS.items() if ours == model.activation)
+            pooling = {"pooling_strategy": model.pooling, "activation_function": activation}
+            write_json(folder / place / "config.json", pooling | {"embedding_dimension": model.embedding_dim})
+        else:
+            _save_static(model, folder / place, is_alone=place.startswith("query"))
+    if is_routed:
+        write_router(folder, routes["query"], routes["document"])
+    write_modules(
+        folder,
+        ROUTER if is_routed else routes["document"],
+        model_type="SparseEncoder",
+        prompts={"query": model.query_prompt, "document": model.document_prompt},
+        similarity_fn_name="dot",
+        max_active_dims=model.max_active_dims,
     )
-    config: dict[str, Any] = {"model_type": "SparseEncoder", "prompts": {}, "similarity_fn_name": "dot"}
-    if model.query_encoding not in ("static", "binary"):
-        _save_encoder(model, folder, folder / "1_SpladePooling")
-        write_modules(folder, [(_TRANSFORMER, ""), (_POOLING, "1_SpladePooling")], **config)
-        return
-    _save_encoder(model, folder / _DOCUMENT, folder / "document_1_SpladePooling")
-    (folder / _QUERY).mkdir(exist_ok=True)
-    save_tokenizer(model.tokenizer, folder / _QUERY)
-    weights = torch.ones(model.embedding_dim) if model.static_weights is None else model.static_weights
-    save_file({"weight": weights.detach().cpu().contiguous()}, folder / _QUERY / "model.safetensors")
-    write_json(folder / _QUERY / "config.json", {"frozen": model.query_encoding == "binary"})
-    pooling = "document_1_SpladePooling"
-    router = {
-        "types": {_QUERY: _STATIC, _DOCUMENT: _TRANSFORMER, pooling: _POOLING},
-        "structure": {"query": [_QUERY], "document": [_DOCUMENT, pooling]},
-        "parameters": {"default_route": "document", "allow_empty_key": True, "route_mappings": {}},
-    }
-    write_json(folder / "router_config.json", router)
-    write_modules(folder, [(_ROUTER, "")], **config)
 
 
-def _save_encoder(model: SPLADE, folder: Path, pooling: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    pooling.mkdir(exist_ok=True)
+def _save_encoder(model: SPLADE, folder: Path) -> None:
     model.masked_lm().save_pretrained(folder)
     model.split()
     save_tokenizer(model.tokenizer, folder)
-    write_json(
-        folder / "sentence_bert_config.json",
-        {
-            "transformer_task": "fill-mask",
-            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
-            "module_output_name": "token_embeddings",
-        },
-    )
-    activation = next(name for name, ours in _ACTIVATIONS.items() if ours == model.activation)
-    write_json(
-        pooling / "config.json",
-        {
-            "pooling_strategy": model.pooling,
-            "activation_function": activation,
-            "embedding_dimension": model.embedding_dim,
-        },
-    )
+    settings = {
+        "transformer_task": "fill-mask",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+        "module_output_name": "token_embeddings",
+        "query_length": model.query_length,
+        "document_length": model.document_length,
+    }
+    write_json(folder / "sentence_bert_config.json", settings)
+
+
+def _save_static(model: SPLADE, folder: Path, *, is_alone: bool) -> None:
+    """A weight for each word: the learned ones, or ones; special tokens are no words.
+
+    Args:
+        model: the model.
+        folder: the module's.
+        is_alone: whether it reads the queries itself, by the tokenizer beside it, which adds no special tokens.
+    """
+    learned_V = model.static_weights if is_alone else None
+    weight_V = _ones(model) if learned_V is None else learned_V.detach().cpu()
+    save_file({"weight": weight_V.contiguous()}, folder / "model.safetensors")
+    write_json(folder / "config.json", {"frozen": learned_V is None})
+    save_tokenizer(model.tokenizer, folder)
+    if is_alone:
+        path = folder / "tokenizer_config.json"
+        words = model.query_length - model.tokenizer.num_special_tokens_to_add()
+        write_json(path, read_json(path) | {"model_max_length": words})
+
+
+def _ones(model: SPLADE) -> Tensor:
+    """One for each word of the vocabulary, zero for its special tokens."""
+    weight_V = torch.ones(model.embedding_dim)
+    weight_V[model.tokenizer.all_special_ids] = 0.0
+    return weight_V
 
 
 def is_sparse(folder: Path) -> bool:
     """Whether a list of modules is that of a sparse encoder."""
-    kinds = {module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json")}
-    router = read_optional(folder / "router_config.json").get("types", {})
-    kinds |= {kind.rpartition(".")[2] for kind in router.values()}
-    return "SpladePooling" in kinds
+    return any(module.kind == "SpladePooling" for route in read_routes(folder) for module in route)
 
 
 def load_splade(folder: Path, wanted: Wanted) -> SPLADE:
     """Open a folder; what it does not say of its queries and documents is taken from the configured model.
 
     Raises:
-        UserError: if a module is not understood, or a weight is missing or left over.
+        UserError: if a module or a setting is not understood, or a weight is missing or left over.
     """
-    settings = read_optional(folder / SETTINGS)
-    parts = _parts(folder)
-    static = parts.get("static")
-    pooling = read_json(parts["pooling"] / "config.json") if "pooling" in parts else {}
+    settings, config = read_optional(folder / SETTINGS), read_config(folder)
+    if (similarity := config.get("similarity_fn_name") or "dot") != "dot":
+        raise UserError(f"{folder}: the similarity {similarity!r} is not understood by a sparse model; dot is")
+    query, document = (_parts(route, folder) for route in read_routes(folder))
+    backbone = ModuleBackbone(document["Transformer"])
+    lengths = backbone.lengths()
+    if "Transformer" not in query:
+        lengths["query_length"] = ModuleBackbone(query["SparseStaticEmbedding"]).words(backbone.longest())
+    encodings = _encodings(folder, query, document, settings, wanted)
+    model = SPLADE(
+        backbone,
+        max_active_dims=config.get("max_active_dims"),
+        **_pooling(document),
+        **encodings,
+        **read_prompts(config),
+        **wanted.over(folder, lengths | settings),
+    )
+    if model.static_weights is not None and "SparseStaticEmbedding" not in query:
+        raise UserError(f"{folder} has no weights for model.query_encoding=static")
+    for side, parts in (("query", query), ("document", document)):
+        if "SparseStaticEmbedding" in parts:
+            _read_static(model, parts["SparseStaticEmbedding"], encodings[f"{side}_encoding"])
+    return model
+
+
+def _encodings(
+    folder: Path, query: dict[str, Path], document: dict[str, Path], settings: dict[str, Any], wanted: Wanted
+) -> dict[str, Any]:
+    """How queries and documents become vectors."""
+    said = {}
+    for side, parts in (("query", query), ("document", document)):
+        if "SparseStaticEmbedding" in parts:
+            said[f"{side}_encoding"] = "lexical" if "Transformer" in parts else "static"
+        else:
+            said[f"{side}_encoding"] = wanted.like.get(f"{side}_encoding", "mlm")
+    said |= {key: settings[key] for key in said if key in settings}
+    if query.get("Transformer", document["Transformer"]) != document["Transformer"]:
+        raise UserError(
+            f"{folder}: an encoder for queries beside that of documents is not understood by a sparse model"
+        )
+    return said
+
+
+def _pooling(document: dict[str, Path]) -> dict[str, Any]:
+    pooling = read_json(document["SpladePooling"] / "config.json") if "SpladePooling" in document else {}
     activation = pooling.get("activation_function", "relu")
     if activation not in _ACTIVATIONS:
-        raise UserError(f"{folder}: the activation {activation!r} is not understood; {', '.join(_ACTIVATIONS)} are")
-    open_ = {
-        "query_encoding": "static" if static else wanted.like.get("query_encoding", "mlm"),
-        "document_encoding": wanted.like.get("document_encoding", "mlm"),
-    }
-    said = {key: settings.get(key, value) for key, value in open_.items()}
-    model = SPLADE(
-        HuggingFaceBackbone(str(parts["transformer"])),
-        pooling=pooling.get("pooling_strategy", "max"),
-        activation=_ACTIVATIONS[activation],  # type: ignore[arg-type]
-        **said,
-        **wanted.over(folder, settings),
-    )
-    if model.static_weights is not None and static:
-        weight_V = read_tensors(static)["weight"].flatten().float()
-        if len(weight_V) != model.embedding_dim:
-            raise UserError(f"{static}: {len(weight_V)} weights, where the vocabulary has {model.embedding_dim}")
-        fill(_Weights(model.static_weights), {"weight": weight_V}, static)
-    elif model.static_weights is not None:
-        raise UserError(f"{folder} has no weights for model.query_encoding=static")
-    return model
+        raise UserError(
+            f"{document['SpladePooling']}: the activation {activation!r} is not understood; "
+            f"{', '.join(_ACTIVATIONS)} are"
+        )
+    return {"pooling": pooling.get("pooling_strategy", "max"), "activation": _ACTIVATIONS[activation]}
+
+
+def _read_static(model: SPLADE, folder: Path, encoding: str) -> None:
+    """A weight for each word; where none is learned they must be ones, and zero at special tokens."""
+    weight_V = read_tensors(folder)["weight"].flatten().float()
+    if len(weight_V) != model.embedding_dim:
+        raise UserError(f"{folder}: {len(weight_V)} weights, where the vocabulary has {model.embedding_dim}")
+    if encoding == "static" and model.static_weights is not None:
+        fill(_Weights(model.static_weights), {"weight": weight_V}, folder)
+        return
+    if encoding == "binary":  # special tokens are not read
+        weight_V[model.tokenizer.all_special_ids] = 0.0
+    if not torch.equal(weight_V, _ones(model)):
+        raise UserError(f"{folder}: weights of words behind an encoder are not understood, unless they are ones")
 
 
 class _Weights(torch.nn.Module):
@@ -141,30 +217,17 @@ class _Weights(torch.nn.Module):
         self.weight = weight
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    """The folders of the transformer, its pooling and the static weights."""
-    if not (folder / "modules.json").is_file():
-        return {"transformer": folder}
-    modules = [(module["type"], module["path"]) for module in read_json(folder / "modules.json")]
-    if modules[0][0].endswith(".Router"):
-        router = read_json(folder / modules[0][1] / "router_config.json")
-        routes = router["structure"]
-        types = router["types"]
-        if [types[name].rpartition(".")[2] for name in routes["query"]] != ["SparseStaticEmbedding"]:
-            raise UserError(
-                f"{folder}: queries are routed through {routes['query']}; SparseStaticEmbedding is understood"
-            )
-        modules = [(types[name], name) for name in (*routes["query"], *routes["document"])]
-    known = {
-        "Transformer": "transformer",
-        "MLMTransformer": "transformer",
-        "SpladePooling": "pooling",
-        "SparseStaticEmbedding": "static",
-    }
-    parts: dict[str, Path] = {}
-    for kind, path in modules:
-        part = known.get(kind.rpartition(".")[2])
-        if part is None or part in parts:
-            raise UserError(f"{folder}: the module {kind} is not understood by a sparse model; {', '.join(known)} are")
-        parts[part] = folder / path
+def _parts(route: list[Module], folder: Path) -> dict[str, Path]:
+    """The folders of a list of modules by their kinds.
+
+    Raises:
+        UserError: if the list is none of `_ROUTES`, or of a transformer alone.
+    """
+    parts = {module.kind.removeprefix("MLM"): module.folder for module in route}
+    if tuple(parts) not in (*_ROUTES.values(), ("Transformer",)) or len(parts) != len(route):
+        known = "; ".join(", ".join(kinds) for kinds in dict.fromkeys(_ROUTES.values()))
+        raise UserError(
+            f"{folder}: the modules {', '.join(module.kind for module in route)} are not understood by a sparse "
+            f"model; understood are {known}"
+        )
     return parts

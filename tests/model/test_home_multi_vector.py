@@ -1,0 +1,129 @@
+"""What MultiVectorEncoder and PyLate say of prompts, markers, lengths and masks: done, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+from irexp import load, save
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.colbert import ColBERT
+from irexp.types import UserError
+from tests import tiny
+from tests.families import MAKE, scores_of
+
+FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
+
+DOCUMENTS = [*tiny.DOCUMENTS, "list buckets, and delete the queue " * 50 + "stop an instance"]
+
+
+def home_scores(folder: Path) -> list[list[float]]:
+    """What sentence-transformers makes of the texts."""
+    theirs = MultiVectorEncoder(str(folder), device="cpu")
+    documents = theirs.encode_document(DOCUMENTS)
+    return [[float((q @ d.T).amax(dim=1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]
+
+
+def modules(folder: Path, **settings: Any) -> list[Any]:
+    """A transformer with a projection of its token vectors, and no mask."""
+    torch.manual_seed(3)
+    tokens: dict[str, Any] = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+    dense = Dense(16, 8, bias=False, activation_function=torch.nn.Identity(), **tokens)
+    return [Transformer(str(folder), **settings), dense, Normalize(**tokens)]
+
+
+def assert_equal_at_home(folder: Path) -> ColBERT:
+    """A folder of theirs opens here with equal scores, every time, and is saved so that they open it so."""
+    expected = home_scores(folder)
+    ours = load(folder)
+    np.testing.assert_allclose(ours.score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+    save(ours, folder / "again")
+    np.testing.assert_allclose(home_scores(folder / "again"), expected, atol=1e-4)
+    np.testing.assert_allclose(load(folder / "again").score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+    assert isinstance(ours, ColBERT)
+    return ours
+
+
+def test_without_a_mask_no_word_is_skipped_and_no_marker_is_added(tmp_path: Path) -> None:
+    """Nothing of PyLate's defaults holds for the layout of sentence-transformers."""
+    folder = tiny.long_bert(tmp_path / "start")
+    MultiVectorEncoder(modules=modules(folder), device="cpu").save(str(tmp_path / "saved"))
+    ours = assert_equal_at_home(tmp_path / "saved")
+    assert (ours.query_marker, ours.query_expansion, ours.skipped, ours.document_length) == (None, False, [], 512)
+
+
+def test_prompts_are_texts_there(tmp_path: Path) -> None:
+    """Words of the vocabulary, not tokens that are added to it."""
+    start = modules(tiny.long_bert(tmp_path / "start"), query_length=8, document_length=20)
+    all_modules = [*start[:2], MultiVectorMask(skiplist_words=[",", "the"]), start[2]]
+    prompts = {"query": "list all ", "document": "delete the "}
+    MultiVectorEncoder(modules=all_modules, device="cpu", prompts=prompts).save(str(tmp_path / "saved"))
+    ours = assert_equal_at_home(tmp_path / "saved")
+    assert (ours.query_prompt, ours.query_length, ours.document_length) == ("list all ", 8, 20)
+
+
+def test_an_expansion_is_of_a_fixed_length(tmp_path: Path) -> None:
+    """Filled up with [MASK], seen or not; with another token it is refused by name."""
+    folder = tiny.long_bert(tmp_path / "start")
+    expansion: dict[str, Any] = {"strategy": "fixed", "length": 12, "attend": True}
+    start = modules(folder, query_expansion=expansion)
+    all_modules = [*start[:2], MultiVectorMask(), start[2]]
+    MultiVectorEncoder(modules=all_modules, device="cpu").save(str(tmp_path / "saved"))
+    assert assert_equal_at_home(tmp_path / "saved").attend_to_expansion
+    for change in ({"strategy": "min"}, {"token": "the"}):
+        path = tmp_path / "saved" / "sentence_bert_config.json"
+        said = json.loads(path.read_text(encoding="utf8"))
+        path.write_text(json.dumps(said | {"query_expansion": expansion | change}))
+        with pytest.raises(UserError, match=r"the query expansion .* is not understood"):
+            load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("name", ["pylate", "stanford"])
+def test_a_marker_that_the_vocabulary_lacks_is_refused(name: str, tmp_path: Path) -> None:
+    """Its vector would be another one with every loading."""
+    shutil.copytree(FIXTURES / name, tmp_path / "saved")
+    path = tmp_path / "saved" / ("artifact.metadata" if name == "stanford" else "config_sentence_transformers.json")
+    key = "query_token_id" if name == "stanford" else "query_prefix"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {key: "[QUERY] "}))
+    with pytest.raises(UserError, match=r"the vocabulary lacks '\[QUERY\] ', which the model needs"):
+        load(tmp_path / "saved")
+
+
+def test_a_model_without_markers_opens_at_home(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """XTR, and a ColBERT with a text for each side: an empty prefix, since null is PyLate's own."""
+    torch.manual_seed(5)
+    colbert = ColBERT(
+        backbones["encoder"],
+        dim=4,
+        query_marker=None,
+        document_marker=None,
+        query_prompt="list all ",
+        document_prompt="delete the ",
+        query_length=12,
+    )
+    for name, model in (("xtr", MAKE["xtr"](backbones)), ("colbert", colbert)):
+        save(model.eval(), tmp_path / name)
+        expected = model.score(tiny.QUERIES, DOCUMENTS)
+        np.testing.assert_allclose(home_scores(tmp_path / name), expected, atol=1e-4)
+        np.testing.assert_allclose(load(tmp_path / name).score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+        assert json.loads((tmp_path / name / "config_sentence_transformers.json").read_text())["query_prefix"] == ""
+
+
+def test_stanfords_defaults_hold_without_its_metadata(tmp_path: Path) -> None:
+    """Its architecture tells it; so does sentence-transformers."""
+    shutil.copytree(FIXTURES / "stanford", tmp_path / "saved")
+    (tmp_path / "saved" / "artifact.metadata").unlink()
+    ours = load(tmp_path / "saved")
+    theirs = MultiVectorEncoder(str(tmp_path / "saved"), device="cpu")
+    documents = theirs.encode_document(tiny.DOCUMENTS)
+    expected = [[float((q @ d.T).amax(1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]
+    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)

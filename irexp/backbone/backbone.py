@@ -32,7 +32,7 @@ _HEADS = (
     *("pooler.", "cls.", "lm_head.", "head.", "decoder.", "predictions.", "lm_predictions.", "mask_predictions."),
     *("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "sop_classifier.", "logits_proj.", "lm_loss."),
     *("pre_classifier.", "classifier.", "score.", "qa_outputs.", "sequence_summary.", "embed_out.", "cls_head."),
-    *("generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
+    *("final_logits_bias", "generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
 )
 
 #: Buffers that older versions of transformers wrote.

@@ -76,11 +76,8 @@ class TokenLogit(OneEncoder, CrossEncoder):
         self.true_token, self.false_token = true_token, false_token
         self.token_ids = [self._id_of(token) for token in (false_token, true_token) if token is not None]
         self.template_length = len(self._fill("", ""))
-        if self.longest is not None and self.template_length + self.query_length >= self.longest:
-            raise UserError(
-                f"model.query_length={self.query_length} leaves no place for a document: the backbone reads "
-                f"{self.longest} tokens, and the template has {self.template_length} of its own"
-            )
+        if self.longest is not None and self.template_length >= self.longest:
+            raise UserError(f"model.template={template!r} leaves no room: the backbone reads {self.longest} tokens")
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""

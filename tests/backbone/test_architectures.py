@@ -123,7 +123,7 @@ def test_a_classifier_of_other_labels_gets_a_head_of_its_own(tmp_path: Path, cap
     )
     model = Mono(three)
     assert model.score("list", tiny.DOCUMENTS).shape == (4,)
-    assert "weights of another shape are drawn anew: classifier.bias, classifier.weight" in caplog.text
+    assert "a head of other labels is drawn anew: classifier.bias, classifier.weight" in caplog.text
     saved = one.load_classifier(1, has_head=True).state_dict()["classifier.weight"]
     torch.testing.assert_close(Mono(one).encoder.state_dict()["classifier.weight"], saved)
     path = tmp_path / "one" / "config.json"

@@ -299,14 +299,11 @@ def test_two_long_texts_share_the_room(family: str, compose: Compose, folders: d
         assert [place for place, token in enumerate(pair.ids) if tiny.WORDS[token] == "[SEP]"] == ends
 
 
-def test_a_template_shortens_the_document_where_nothing_is_said_of_it(
-    compose: Compose, folders: dict[str, Path]
-) -> None:
-    """With a query of its full length it fills the backbone's positions and no more."""
-    model = made(compose, folders, "mono_decoder", "model.query_length=20")
-    assert isinstance(model, CrossEncoder)
-    assert model.document_length == 64 - 20 - 3
-    (pair,) = model.tokenize_pairs(["list " * 80], ["stop " * 80])
-    assert len(pair.ids) == 64
-    with pytest.raises(UserError, match="make 73 tokens with the template; the backbone reads 64"):
-        made(compose, folders, "mono_decoder", "model.query_length=20", "model.document_length=50")
+def test_a_template_shortens_the_document_and_is_never_cut(compose: Compose, folders: dict[str, Path]) -> None:
+    """A filled template has the backbone's positions and no more; a document gives way before the query does."""
+    for query_length, queries in ((20, 20), (64, 61)):
+        model = made(compose, folders, "mono_decoder", f"model.query_length={query_length}")
+        assert isinstance(model, CrossEncoder)
+        (pair,) = model.tokenize_pairs(["list " * 80], ["stop " * 80])
+        words = [tiny.WORDS[token] for token in pair.ids]
+        assert (len(words), words.count("list")) == (64, queries)

@@ -11,6 +11,7 @@ Shapes: B queries, N documents, V vocabulary entries, P postings of a block, K r
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +70,7 @@ class SparseIndex(StreamedIndex):
         self._writer: GrowingArrays | None = None
         self._waiting: list[scipy.sparse.csr_array] = []
         self._arrays: dict[str, NDArray[Any]] = {}
-        self._terms_V = 0
+        self._terms_V, self._is_signed = 0, False
 
     def begin(self, encoding: Encoding, folder: Path) -> int:
         """Go on behind the last full block."""
@@ -121,6 +122,7 @@ class SparseIndex(StreamedIndex):
         """Map the postings into memory."""
         self._arrays = read_arrays(folder, "index=sparse")
         self._terms_V = self._arrays["starts"].shape[1] - 1
+        self._is_signed = bool(self._arrays["blocks"][:, 2].any())
 
     def __len__(self) -> int:
         return int(self._arrays["blocks"][:, 0].sum()) if self._arrays else 0
@@ -143,16 +145,15 @@ class SparseIndex(StreamedIndex):
         check_dim(dim(queries), self._terms_V)
         depth = min(depth, len(self))
         pruned = prune(queries, self._search.terms, self._search.threshold)
-        found = list(
-            in_threads(lambda number: self._search_one(pruned[number : number + 1], depth), range(pruned.shape[0]))
-        )
+        rows = [slice(start, end) for start, end in itertools.pairwise(pruned.indptr.tolist())]
+        term_T, value_T = pruned.indices.astype(np.int32, copy=False), pruned.data.astype(np.float32, copy=False)
+        found = list(in_threads(lambda row: self._search_one(term_T[row], value_T[row], depth), rows))
         return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
 
-    def _search_one(self, query: scipy.sparse.csr_array, depth: int) -> tuple[Scores, Rows]:
+    def _search_one(self, term_Q: NDArray[np.int32], value_Q: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:
         from irexp.index.sparse_kernels import search_blocks
 
-        term_Q, value_Q = query.indices.astype(np.int32), query.data.astype(np.float32)
-        if (value_Q < 0).any() or self._arrays["blocks"][:, 2].any():
+        if self._is_signed or value_Q.min(initial=0) < 0:
             return self._search_signed(term_Q, value_Q, depth)
         best_K, row_K = np.full(depth, -np.inf, np.float32), np.full(depth, -1, np.int64)
         scratch_n = np.zeros(min(_BLOCK, len(self)), dtype=np.float32)

@@ -72,7 +72,6 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "maxsim bfloat16": lambda: MaxSim("bfloat16", search=MaxSimSearch(100)),
         "maxsim bfloat16, pooled by 2": lambda: MaxSim("bfloat16", pool_factor=2),
         "plaid": lambda: Plaid(2, search=PlaidSearch(rescored=100)),
-        "plaid 8 probes": lambda: Plaid(2, search=PlaidSearch(8, 0.45, 4096, 100)),
         "xtr": lambda: TokenRetrieval(
             Faiss("IVF{lists},Flat", search=FaissSearch(probes=32)), search=TokenSearch(1000)
         ),

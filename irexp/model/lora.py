@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from irexp.model.checkpoint.files import read_json, read_safetensors, read_torch
+from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
 from irexp.types import UserError
@@ -119,7 +119,7 @@ def load_adapter(model: Model, folder: Path) -> Model:
     """Put saved adapters into a model.
 
     Raises:
-        UserError: if their weights do not fit.
+        UserError: if their weights do not fit, or those are missing that were trained beside them.
     """
     encoders = transformers_of(model)
     for side, encoder in encoders.items():
@@ -129,6 +129,8 @@ def load_adapter(model: Model, folder: Path) -> Model:
         unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
         if unexpected:
             raise UserError(f"{folder / _TRAINED}: unexpected weights {unexpected[:4]}")
+    elif (folder / SETTINGS).is_file():
+        raise UserError(f"{folder / _TRAINED} is not there, which holds what was trained beside the adapters")
     return model
 
 

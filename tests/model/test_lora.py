@@ -155,6 +155,9 @@ def test_an_adapters_folder_opens_as_the_model_it_belongs_to(family: str, tmp_pa
         assert not any("lora_" in name for name, _ in opened.named_parameters())
     other = load(tmp_path / "adapter", name="other", query_length=9)
     assert (other.name, other.query_length, other.document_length) == ("other", 9, 20)
+    (tmp_path / "adapter" / "trained.safetensors").unlink()
+    with pytest.raises(UserError, match=r"trained\.safetensors is not there, which holds what was trained beside"):
+        load(tmp_path / "adapter")
 
 
 def test_adapters_that_say_nothing_of_their_model_are_refused_or_opened_as_the_configured_one(tmp_path: Path) -> None:

@@ -234,6 +234,9 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
         ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .*: 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
+        ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
+        ("sbert", "model.pooling=[mean,meen]", "there are mean, cls, last, .*, and lists of them"),
+        ("splade", "model.max_active_dims=0", "at least one word keeps its weight"),
     ):
         with pytest.raises(UserError, match=message):
             made(compose, folders, family, override)

@@ -315,9 +315,8 @@ def test_what_is_not_understood_is_refused_by_name(
 
 def test_modules_in_another_order_are_refused_by_name(long: Folders, tmp_path: Path) -> None:
     """A Dense of token vectors, and vectors that are cut behind their normalisation."""
-    pooling = Pooling(8)
     tokens: dict[str, Any] = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
-    modules = [Transformer(str(long["plain"])), Dense(16, 8, **tokens), pooling]
+    modules = [Transformer(str(long["plain"])), Dense(16, 8, **tokens), Pooling(8)]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "order"))
     with pytest.raises(UserError, match=r"the module Pooling in .* is not understood by a dense model"):
         load(tmp_path / "order")
@@ -348,4 +347,3 @@ def test_a_cross_encoder_that_names_no_activation_has_that_of_sentence_transform
     two = load(tiny.bert(tmp_path / "two", "BertForSequenceClassification", num_labels=2))
     assert isinstance(two, Mono)
     assert two.activation == "Identity"
-    assert transformers.AutoConfig.from_pretrained(folder).num_labels == 1

@@ -125,13 +125,13 @@ def test_a_chain_of_re_rankers(compose: Compose, settings: list[str]) -> None:
 def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: list[str]) -> None:
     """A run of a model that must be trained is not made on the way; a file that is not there is named."""
     config = compose(*settings, "model=mono", 're_rank.candidates=["model=sbert"]', "negatives=none")
-    with pytest.raises(MissingArtifactError, match=r"make it with model=sbert stage=\[fit,index,search\]"):
+    with pytest.raises(MissingArtifactError, match=r"make it with model=sbert stage=\[fit,index,search,re_rank,fuse\]"):
         run_stage(config, "re_rank", [], None)
     config = compose(*settings, "model=mono")
     with pytest.raises(MissingArtifactError, match=r"model=bm25 dataset.test='\$\{dataset.train.topics\}'"):
         run_stage(config, "fit", [], None)
     config = compose(*settings, "model=mono", "re_rank.candidates=nowhere.run")
-    with pytest.raises(MissingArtifactError, match=r"artifact.candidates=nowhere.run: there is nothing at"):
+    with pytest.raises(MissingArtifactError, match=r"re_rank.candidates=nowhere.run: there is nothing at"):
         run_stage(config, "re_rank", [], None)
 
 

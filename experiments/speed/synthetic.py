@@ -8,7 +8,7 @@ import scipy.sparse
 from irexp.index.vectors import TokenVectors, Vectors
 
 DIM, TOKEN_DIM, VOCABULARY = 384, 128, 30522
-QUERIES, QUERY_TOKENS, OWN_TOKENS = 64, 32, 10
+QUERIES, QUERY_TOKENS, OWN_TOKENS = 64, 32, 16
 
 
 def dense(rows: int, seed: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def collection(kind: str, rows: int) -> tuple[Vectors, Vectors, np.ndarray]:
         own = documents.vectors_TH[documents.starts_N1[row] : documents.starts_N1[row + 1]]
         foreign = documents.vectors_TH[generator.integers(0, len(documents.vectors_TH), QUERY_TOKENS - OWN_TOKENS)]
         picked = np.concatenate([own[generator.integers(0, len(own), OWN_TOKENS)], foreign])
-        parts.append(unit(picked + 0.2 * generator.standard_normal(picked.shape)))
+        parts.append(unit(picked + 0.15 * generator.standard_normal(picked.shape)))
     return documents, TokenVectors(np.concatenate(parts), np.arange(QUERIES + 1) * QUERY_TOKENS), relevant
 
 

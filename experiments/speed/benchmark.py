@@ -58,13 +58,13 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "binary": lambda: Binary(search=BinarySearch(1000)),
         "faiss_sq": lambda: Faiss("SQ8,RFlat", search=FaissSearch(candidates=100)),
         "faiss_ivf": lambda: Faiss("IVF{lists},Flat", search=FaissSearch(probes=32)),
-        "faiss_ivf, 8 probes": lambda: Faiss("IVF{lists},Flat", search=FaissSearch(probes=8)),
+        "faiss_ivf: 8 probes": lambda: Faiss("IVF{lists},Flat", search=FaissSearch(probes=8)),
         "faiss_ivf_pq": lambda: Faiss("IVF{lists},PQ{codes},RFlat", search=FaissSearch(probes=32, candidates=1000)),
         "faiss_hnsw": lambda: Faiss("HNSW32,Flat", search=FaissSearch(ef=128)),
     },
     "sparse": {
         "sparse": SparseIndex,
-        "sparse, 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
+        "sparse: 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
         "seismic": Seismic,
         "sparse uint8": lambda: SparseIndex("uint8"),
     },
@@ -73,7 +73,7 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "maxsim bfloat16": lambda: MaxSim("bfloat16", search=MaxSimSearch(100)),
         "maxsim bfloat16 pooled by 2": lambda: MaxSim("bfloat16", pool_factor=2),
         "plaid": lambda: Plaid(2, search=PlaidSearch(rescored=100)),
-        "plaid, 4096 candidates": lambda: Plaid(2, search=PlaidSearch(candidates=4096, rescored=256)),
+        "plaid: 4096 candidates": lambda: Plaid(2, search=PlaidSearch(candidates=4096, rescored=256)),
         "xtr": lambda: TokenRetrieval(
             Faiss("IVF{lists},Flat", search=FaissSearch(probes=32)), search=TokenSearch(1000)
         ),
@@ -184,7 +184,7 @@ def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) ->
             if wanted and exact is not None and engine not in wanted:
                 continue
             index = make()
-            if not built or not engine.startswith(f"{built}, "):  # which is searched otherwise and built the same
+            if not built or not engine.startswith(f"{built}: "):  # which is searched otherwise and built the same
                 built = engine
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()

@@ -159,11 +159,13 @@ class DenseBiEncoder(BiEncoder):
         self.truncate_dim = truncate_dim
         self.matryoshka_dims = list(matryoshka_dims)
         self._check_dims()
-        sides = ((self.query_tower, query_prompt), (self.document_tower, document_prompt))
-        query_beside, document_beside = (tower.beside(prompt) for tower, prompt in sides)
-        query_longest, document_longest = (tower.max_length for tower, _ in sides)
-        self.query_length = read_length("query", query_length, query_longest, beside=query_beside)
-        self.document_length = read_length("document", document_length, document_longest, beside=document_beside)
+        self.query_length, self.document_length = (
+            read_length(side, length, tower.max_length, beside=tower.beside(prompt))
+            for side, length, tower, prompt in (
+                ("query", query_length, self.query_tower, query_prompt),
+                ("document", document_length, self.document_tower, document_prompt),
+            )
+        )
 
     def _check_dims(self) -> None:
         whole = self.document_tower.dim

@@ -90,13 +90,17 @@ def fit(
     )
     if is_helper(machine):
         return {}
-    encoder.eval().cpu()
-    if adapter is not None:
-        _save_adapter(encoder, folder / "adapter", model)
+    _keep(encoder.eval().cpu(), folder, model if adapter is not None else None)
+    return measures
+
+
+def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
+    """Save what was trained, with its adapters by themselves if it has some, and forget how to go on."""
+    if adapted is not None:
+        _save_adapter(encoder, folder / "adapter", adapted)
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
-    return measures
 
 
 def _check_dtypes(encoder: Model) -> None:

@@ -1,0 +1,32 @@
+"""A chain of stages over a dozen documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from irexp.stage.chain import Outcome, run_chain
+
+STAGES = ["fit", "encode", "index", "search", "evaluate"]
+TEXTS = [f"how to {verb} a {noun}" for verb in ("make", "list", "delete", "copy") for noun in ("cup", "tree", "song")]
+
+Compose = Callable[..., DictConfig]
+
+
+def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
+    """The overrides of an untrained model on the collection."""
+    return [
+        "training=none",
+        "dataset=local",
+        f"dataset.path={collection}",
+        f"paths.artifacts={tmp_path / 'artifacts'}",
+        "machine.progress=false",
+        *more,
+    ]
+
+
+def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> dict[str, Outcome]:
+    """Run stages; stage → outcome."""
+    return {outcome.stage: outcome for outcome in run_chain(compose(*overrides), names, overrides)}

@@ -1,0 +1,119 @@
+"""Engines in the chain of stages: what they share, what builds anew, what is refused, what they cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irexp.evaluation.run_file import read_run
+from irexp.stage.report import report
+from irexp.types import UserError
+from tests.chains import STAGES, Compose, run, settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_ten_index_settings_encode_once(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Another depth makes a run, another type of the encoding makes an encoding and what follows."""
+    run(compose, settings(tmp_path, collection))
+    deeper = run(compose, settings(tmp_path, collection, "search.depth=5"))
+    halves = run(compose, settings(tmp_path, collection, "encoding=half"))
+    assert [o.status for o in deeper.values()] == ["already done"] * 3 + ["made"] * 2
+    assert [o.status for o in halves.values()] == ["already done"] + ["made"] * 4
+
+
+def test_what_an_engine_is_searched_with_builds_nothing_anew(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Another number of clusters is another index, another number of searched ones only another run."""
+    base = settings(tmp_path, collection, "index=faiss_ivf", "index.lists=4")
+    first = run(compose, [*base, "index.search.probes=1"])
+    second = run(compose, [*base, "index.search.probes=4"])
+    assert (second["index"].status, second["search"].status) == ("already done", "made")
+    runs = [list(read_run(Path(str(outcomes["search"].path)) / "test.run")) for outcomes in (first, second)]
+    flat = run(compose, settings(tmp_path, collection))
+    exact = list(read_run(Path(str(flat["search"].path)) / "test.run"))
+    assert len(runs[0]) < len(runs[1]) == len(exact)
+    third = run(compose, [*base[:-1], "index.lists=2", "index.search.probes=2"])
+    assert (third["encode"].status, third["index"].status) == ("already done", "made")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["index=faiss_ivf", "index.lists=100"], "learns 100 clusters from 12 vectors, which are too few"),
+        (["index=faiss", "index.factory=nonsense"], "faiss makes no such index of 128 dimensions"),
+        (["index=faiss_ivf_pq"], "learns codes of 256 values from 12 vectors"),
+        (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
+    compose: Compose, tmp_path: Path, collection: Path, overrides: list[str], message: str
+) -> None:
+    """Not when hours of encoding are behind it."""
+    with pytest.raises(UserError, match=message):
+        run(compose, settings(tmp_path, collection, *overrides))
+    assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
+
+
+def test_a_setting_that_a_structure_does_not_have(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A flat index has no clusters to choose from."""
+    with pytest.raises(UserError, match=r"index.search.probes=4: an index Flat has no such thing"):
+        run(compose, settings(tmp_path, collection, "index=faiss", "index.factory=Flat", "index.search.probes=4"))
+
+
+@pytest.mark.parametrize(
+    ("model", "indexes"),
+    [
+        ("colbert", ["maxsim", "plaid", "xtr", "muvera"]),
+        ("splade_doc", ["sparse", "seismic"]),
+        ("coil", ["coil"]),
+        ("sbert", ["torch_dense", "binary", "faiss_hnsw", "faiss_sq"]),
+    ],
+)
+def test_engines_share_an_encoding(
+    compose: Compose, tmp_path: Path, collection: Path, model: str, indexes: list[str]
+) -> None:
+    """Every engine of a kind of vectors, from the command line's configuration to measures, encoding once."""
+    fast = {"xtr": ["index.engine.factory=Flat", "index.engine.search.probes=null"], "plaid": ["index.centroids=8"]}
+    for number, name in enumerate(indexes):
+        overrides = settings(tmp_path, collection, f"model={model}", f"index={name}", *fast.get(name, []))
+        outcomes = run(compose, overrides)
+        assert outcomes["encode"].status == ("already done" if number else "made")
+        assert outcomes["index"].status == outcomes["evaluate"].status == "made"
+
+
+@pytest.mark.parametrize("overrides", [["model=bm25"], ["index=faiss_ivf", "index.lists=4", "index.search.probes=1"]])
+def test_the_cost_of_a_search_is_measured_and_reported(
+    compose: Compose, tmp_path: Path, collection: Path, overrides: list[str]
+) -> None:
+    """Beside the effectiveness of the same run, as a table and a picture; what is not searched is not found."""
+    settings_ = settings(tmp_path, collection, "stage=[all,speed]", *overrides)
+    outcomes = run(compose, settings_, [*STAGES, "speed"])
+    measured = outcomes["speed"].measures
+    assert measured["ms_one_by_one"] > 0 and measured["bytes_per_document"] > 0 and measured["build_seconds"] >= 0
+    if "model=bm25" not in overrides:
+        assert 0 < measured["recall_of_exact"] < 1
+    (tmp_path / "output").mkdir()
+    config = compose(*settings_)
+    report(tmp_path / "output", rows=None, artifacts=config.paths.artifacts, evaluation=config.evaluation)
+    table = (tmp_path / "output" / "table.speed.md").read_text()
+    assert f"{measured['bytes_per_document']:,.4g}" in table
+    assert (tmp_path / "output" / "table.speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("model", ["sbert", "bm25"])
+def test_what_was_taken_out_is_no_result(compose: Compose, tmp_path: Path, collection: Path, model: str) -> None:
+    """A file of document ids moves the run alone, by its content, and nothing is indexed anew."""
+    base = settings(tmp_path, collection, f"model={model}")
+    whole = run(compose, base)
+    (tmp_path / "gone.txt").write_text("d0\nd2\n")
+    without = run(compose, [*base, f"search.exclude_path={tmp_path / 'gone.txt'}"])
+    assert (without["index"].status, without["search"].status) == ("already done", "made")
+    found, kept = (
+        [line.doc_id for line in read_run(Path(str(outcomes["search"].path)) / "test.run") if line.query_id == "d0"]
+        for outcomes in (whole, without)
+    )
+    assert "d0" in found
+    assert kept == [doc_id for doc_id in found if doc_id not in ("d0", "d2")]

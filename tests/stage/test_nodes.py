@@ -1,0 +1,65 @@
+"""Several processes and nodes make what one makes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irexp.stage.chain import Outcome
+from tests.chains import Compose, run, settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
+    """The files of an artifact, less what says when they were written."""
+    folder = Path(str(outcomes[stage].path))
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".json"
+    }
+
+
+@pytest.mark.slow
+def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Each takes every second window, and every second part; file by file the artifacts are the same."""
+    base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
+    stages = ["fit", "encode", "index"]
+    alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)
+    together = run(compose, [*base, f"paths.artifacts={tmp_path / 'together'}", "machine.devices=2"], stages)
+    nodes = on_two_nodes([*base, "machine.num_nodes=2", "stage=[fit,index]"], tmp_path)
+    assert "encode: helping to make" in nodes[1] and "index: helping to make" in nodes[1]
+    shared = run(compose, base, stages)
+    assert {outcome.status for outcome in shared.values()} == {"already done"}
+    for stage, least in (("encode", 9), ("index", 5)):  # three shards of three files, three parts and the ids
+        assert len(contents(alone, stage)) >= least
+        assert contents(alone, stage) == contents(together, stage) == contents(shared, stage)
+
+
+def on_two_nodes(overrides: list[str], folder: Path) -> list[str]:
+    """Run the command on two nodes, which here are processes; what each printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder / f'node{rank}'}"],
+            cwd=ROOT,
+            env={**os.environ, **address, "NODE_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    return printed

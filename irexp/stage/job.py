@@ -160,7 +160,10 @@ def _tune(config: DictConfig, overrides: list[str], output: Path) -> None:
     own = [override for override in overrides if _group(override) != "stage"]
 
     def composed(changes: list[str]) -> DictConfig:
-        tried = copy.deepcopy(compose_experiment((*own, *changes, "stage=all")))
+        try:
+            tried = copy.deepcopy(compose_experiment((*own, *changes, "stage=all")))
+        except UserError as error:
+            raise UserError(f"stage.tune.sweep fits no {config.model.name}, so name other settings: {error}") from error
         tried.dataset.test = tried.dataset.dev
         return tried
 

@@ -279,7 +279,6 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("mvr", ["model.query_length=3"], r"model\.query_length=3: the least is 4"),
         ("mono", ["model.query_length=0"], r"model\.query_length=0: the least is 1$"),
         ("mono_decoder", ["model.document_length=-3"], r"model\.document_length=-3: the least is 1$"),
-        ("mono_decoder", ["model.query_length=61"], r"model\.query_length=61 leaves no place for a document"),
     ],
 )
 def test_a_length_without_place_for_a_text_is_refused(

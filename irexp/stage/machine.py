@@ -1,4 +1,4 @@
-"""Where a stage runs: threads and device."""
+"""Where a stage runs: threads, device, and how several devices and nodes share its work."""
 
 from __future__ import annotations
 

@@ -47,9 +47,6 @@ from irexp.index.vectors import TokenVectors, Vectors, count, take
 
 Search = Callable[[Vectors, int], tuple[np.ndarray, np.ndarray]]
 
-#: What faiss has before an engine lowers it.
-BLAS_THRESHOLD = import_faiss().cvar.distance_compute_blas_threshold
-
 ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
     "dense": {
         "faiss_flat": lambda: Faiss("Flat"),
@@ -88,11 +85,7 @@ def others(kind: str, documents: Vectors) -> dict[str, Search]:
         flat = import_faiss().IndexFlatIP(DIM)
         flat.add(documents)
 
-        def faiss_as_it_comes(queries: Vectors, depth: int) -> Any:
-            import_faiss().cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
-            return flat.search(queries, depth)
-
-        return {"faiss as it comes": faiss_as_it_comes}
+        return {"faiss as it comes": flat.search}
     if kind == "sparse":
         assert isinstance(documents, scipy.sparse.csr_array)
 

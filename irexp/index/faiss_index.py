@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_structure import GPU_MOST, import_faiss, kept_vectors, make, named, needed, parts
+from irexp.index.faiss_structure import GPU_MOST, import_faiss, kept_vectors, make, multiplying, named, needed, parts
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import Encoding
@@ -221,11 +221,11 @@ class Faiss(StreamedIndex):
         depth = min(depth, len(self))
         if not depth:
             return np.empty((len(query_BH), 0), np.float32), np.empty((len(query_BH), 0), np.int64)
-        import_faiss().cvar.distance_compute_blas_threshold = 1 if len(query_BH) >= 4 else 2**30
         is_for_gpu = self._gpu is not None and max(depth, self._search.probes or 0) <= GPU_MOST
         self._set_parameters(depth, is_for_gpu=is_for_gpu)
         index = self._gpu if is_for_gpu else self._index
-        score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), depth)
+        with multiplying(from_rows=1 if len(query_BH) >= 4 else 2**30):
+            score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), depth)
         return np.where(row_BK < 0, -np.inf, score_BK).astype(np.float32, copy=False), row_BK
 
     def _set_parameters(self, depth: int, *, is_for_gpu: bool) -> None:

@@ -59,6 +59,18 @@ def named(failure: str) -> Iterator[None]:
         raise UserError(f"{failure} ({' '.join(reason.split())})") from error
 
 
+@contextmanager
+def multiplying(*, from_rows: int) -> Iterator[None]:
+    """Have faiss compare by products of matrices from some rows on; afterwards, as when it trains, as it comes."""
+    settings = import_faiss().cvar
+    before = settings.distance_compute_blas_threshold
+    settings.distance_compute_blas_threshold = from_rows
+    try:
+        yield
+    finally:
+        settings.distance_compute_blas_threshold = before
+
+
 def make(factory: str, dim: int) -> Any:
     """An empty index.
 

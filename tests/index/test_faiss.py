@@ -141,3 +141,14 @@ def test_what_searches_with_faiss_moves_it(tmp_path: Path, name: str, engine: Ca
         np.testing.assert_array_equal(one, other)
     moved: Any = getattr(index, "_engine", index)
     assert moved._gpu.depths
+
+
+def test_a_search_leaves_the_training_after_it_as_fast_as_before(tmp_path: Path) -> None:
+    """The threshold from which faiss multiplies matrices is its own again: k-means without is many times slower."""
+    settings = import_faiss().cvar
+    before = settings.distance_compute_blas_threshold
+    vectors = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    index = built(Faiss("Flat"), encode(tmp_path / "encoding", vectors), tmp_path / "index")
+    for queries in (1, 40):
+        index.search(vectors[:queries], 3)
+        assert settings.distance_compute_blas_threshold == before

@@ -33,7 +33,7 @@ def command(folder: Path, output: str, steps: int) -> list[str]:
 @pytest.mark.slow
 def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """The record says stopped, and what was trained so far is taken up."""
-    stopped = subprocess.Popen(command(tmp_path, "first", 150), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    stopped = subprocess.Popen(command(tmp_path, "first", 300), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("artifacts/checkpoint/.partial-*/.training/last.ckpt")):
         assert stopped.poll() is None, stopped.communicate()[1]
         time.sleep(0.2)
@@ -44,7 +44,7 @@ def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None
     assert "Traceback" not in text
     assert json.loads((tmp_path / "first" / "summary.json").read_text())["outcome"] == "stopped"
     again = subprocess.run(
-        command(tmp_path, "second", 150), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        command(tmp_path, "second", 300), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
     assert again.returncode == 0, again.stderr
     assert "going on with the training in" in again.stderr

@@ -74,9 +74,11 @@ class Tower(nn.Module):
         """Token ids, cut to a length."""
         return tokenize(self.tokenizer, [prompt + text for text in texts], length)
 
-    def beside(self, prompt: str) -> int:
-        """The tokens that stand beside a text: special ones, and those of a prompt."""
-        return len(self.tokenizer(prompt)["input_ids"]) if prompt else self.tokenizer.num_special_tokens_to_add()
+    def read_length(self, side: str, wanted: int | None, prompt: str) -> int:
+        """The tokens to read of a text behind a prompt, special ones and the prompt's among them."""
+        special = self.tokenizer.num_special_tokens_to_add()
+        beside = len(self.tokenizer(prompt)["input_ids"]) if prompt else special
+        return read_length(side, wanted, self.max_length, beside=beside)
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
@@ -156,16 +158,10 @@ class DenseBiEncoder(BiEncoder):
                 )
                 tower.projections.append(projection)
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
-        self.truncate_dim = truncate_dim
-        self.matryoshka_dims = list(matryoshka_dims)
+        self.truncate_dim, self.matryoshka_dims = truncate_dim, list(matryoshka_dims)
         self._check_dims()
-        self.query_length, self.document_length = (
-            read_length(side, length, tower.max_length, beside=tower.beside(prompt))
-            for side, length, tower, prompt in (
-                ("query", query_length, self.query_tower, query_prompt),
-                ("document", document_length, self.document_tower, document_prompt),
-            )
-        )
+        self.query_length = self.query_tower.read_length("query", query_length, query_prompt)
+        self.document_length = self.document_tower.read_length("document", document_length, document_prompt)
 
     def _check_dims(self) -> None:
         whole = self.document_tower.dim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,17 @@ STAGES = ["fit", "encode", "index", "search", "evaluate"]
 TEXTS = [f"how to {verb} a {noun}" for verb in ("make", "list", "delete", "copy") for noun in ("cup", "tree", "song")]
 
 Compose = Callable[..., DictConfig]
+
+
+def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, str]) -> Path:
+    """The dozen documents in BEIR's layout, with queries, and judgements by their split."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, texts in (("corpus", {f"d{n}": text for n, text in enumerate(TEXTS)}), ("queries", queries)):
+        lines = [json.dumps({"_id": identifier, "text": text}) for identifier, text in texts.items()]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    for split, lines_of in judged.items():
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines_of)
+    return folder
 
 
 def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:

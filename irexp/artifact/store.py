@@ -7,8 +7,6 @@ manifest is written. A lock per artifact lets one process make it while others w
 from __future__ import annotations
 
 import fcntl
-import functools
-import hashlib
 import json
 import logging
 import math
@@ -21,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.content import content_digest
 from irexp.artifact.identity import Identity
 from irexp.types import UserError
 
@@ -30,7 +29,6 @@ MANIFEST = "manifest.json"
 
 #: The size in bytes up to which a file's checksum is compared whenever its artifact is used; `stage=verify` reads all.
 _READ = 2**26
-
 
 #: Seconds between two looks at what another node does, and how long it may take to begin.
 _POLL = 0.5
@@ -185,7 +183,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any]) -> None:
     """Write what an artifact is made from, what made it, and the size and digest of each file."""
     files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": content_digest(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST, f".{MANIFEST}")
     }
@@ -237,7 +235,7 @@ def damage(folder: Path, manifest: dict[str, Any], *, up_to: float = math.inf) -
             found.append(f"{path} is not there")
         elif (size := path.stat().st_size) != entry["bytes"]:
             found.append(f"{path} has {size:,} bytes; the manifest says {entry['bytes']:,} bytes")
-        elif size <= up_to and _sha256(path) != entry["sha256"]:
+        elif size <= up_to and content_digest(path) != entry["sha256"]:
             found.append(f"{path} has another content than when it was written: its checksum differs")
     return found
 
@@ -245,18 +243,6 @@ def damage(folder: Path, manifest: dict[str, Any], *, up_to: float = math.inf) -
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     if found := damage(folder, manifest, up_to=_READ):
         raise UserError(f"{found[0]}. The artifact is damaged: remove {folder} and run its stage again.")
-
-
-def _sha256(path: Path) -> str:
-    state = path.stat()
-    return _sha256_of(path, state.st_mtime_ns, state.st_size)
-
-
-@functools.lru_cache(maxsize=4096)
-def _sha256_of(path: Path, _mtime: int, _size: int) -> str:
-    """Read once a process, unless the file changes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

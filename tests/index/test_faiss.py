@@ -75,7 +75,7 @@ def test_a_sample_of_tokens_is_large_enough(tmp_path: Path) -> None:
     encoding = encode(tmp_path / "encoding", documents)
     for seed in range(4):
         engine = TokenRetrieval(Faiss("IVF{lists},Flat", lists=350, sample=350), seed=seed)
-        built(engine, encoding, tmp_path / str(seed))
+        assert len(built(engine, encoding, tmp_path / str(seed))) == 400
 
 
 class OnGpu:

@@ -57,6 +57,8 @@ def test_an_index_is_finished_in_little_memory(
         index.add(vectors)
     with at_most(2 * TOKENS + 2**20):
         index.finish()
+    index.load(tmp_path)
+    assert len(index) == count(documents)
 
 
 def test_a_resume_reads_tokens_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,25 +16,15 @@ from irexp.stage.chain import run_chain, run_stage
 from irexp.stage.job import _make_candidates
 from irexp.stage.report import label
 from irexp.types import UserError
-
-TEXTS = [f"how to {verb} a {noun}" for verb in ("make", "list", "delete", "copy") for noun in ("cup", "tree", "song")]
-
-Compose = Callable[..., DictConfig]
+from tests.chains import TEXTS, Compose, write_collection
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
     """A dozen documents in BEIR's layout, with queries to train on and to answer."""
-    folder = tmp_path / "toys"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [json.dumps({"_id": f"d{number}", "text": text}) for number, text in enumerate(TEXTS)]
-    (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n")
-    queries = [("q0", "make cups"), ("q1", "list songs"), ("t0", "delete the tree"), ("t1", "copy some songs")]
-    lines = [json.dumps({"_id": query_id, "text": text}) for query_id, text in queries]
-    (folder / "queries.jsonl").write_text("\n".join(lines) + "\n")
-    for name, judged in (("test", "q0\td0\t1\nq1\td5\t1\n"), ("train", "t0\td7\t1\nt1\td11\t1\n")):
-        (folder / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
-    return folder
+    queries = {"q0": "make cups", "q1": "list songs", "t0": "delete the tree", "t1": "copy some songs"}
+    judged = {"test": "q0\td0\t1\nq1\td5\t1\n", "train": "t0\td7\t1\nt1\td11\t1\n"}
+    return write_collection(tmp_path / "toys", queries, judged)
 
 
 @pytest.fixture

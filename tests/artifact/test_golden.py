@@ -1,0 +1,101 @@
+"""The names of artifacts, frozen: what was made by an earlier version of irexp is found by this one.
+
+`golden.json` was written before the plan of an experiment was first built. A name in it changes only together with a
+raised content version, and then by hand: `python -m tests.artifact.test_golden` writes the file again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from irexp.artifact import identity
+from irexp.artifact.identity import MADE_FROM, identify
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+from tests.conf.test_conf import CONF, NEEDED, OPTIONS
+
+GOLDEN = Path(__file__).resolve().with_name("golden.json")
+
+#: Experiments beside the options of conf/: what is made of what others make, to some depth, and what comes from elsewhere.
+EXPERIMENTS = [
+    "",
+    "seed=1",
+    "model=colbert",
+    "model=colbert re_rank=bm25",
+    "model=mono re_rank.depth=30",
+    "model=mono re_rank=colbert_over_bm25",
+    'model=mono \'re_rank.candidates=["model=splade","training.steps=200"]\'',
+    "model=mono re_rank.candidates=their.run artifact.checkpoint=theirs/model",
+    "model=sbert negatives=bm25",
+    'model=sbert \'negatives.candidates=["model=colbert","re_rank=bm25"]\' negatives.depth=20',
+    "model=sbert training=none",
+    "model=sbert artifact.checkpoint=sentence-transformers/all-MiniLM-L6-v2",
+    "model=sbert artifact.checkpoint=checkpoint/sbert.aws_howto-12345678",
+    "artifact.run=their.run",
+    "artifact.index=index/sbert.aws_howto-12345678",
+    "model=fusion",
+    "model=fusion fuse.method=wsum",
+    "model=fusion fuse.method=wsum fuse.weights=[0.5,0.5]",
+    'model=fusion \'fuse.runs=[["model=bm25"],["model=mono"],their.run]\'',
+    "model=fusion fuse.method=wsum 'fuse.runs=[[\"model=bm25\"],their.run]' 'fuse.dev_runs=[null,their.dev.run]'",
+    'model=fusion \'fuse.runs=[["model=fusion"],["experiment=cascade"]]\'',
+    "experiment=cascade model=colbert re_rank=bm25 dataset=vaswani",
+    "model=sbert index=faiss_ivf index.search.probes=4 search.depth=50",
+    "model=sbert index=sharded index@index.engine=faiss_ivf",
+    "model=colbert index=muvera index.search.rescored=50",
+    "model=sbert adapter=lora regularizer=l1 loss=margin_mse schedule=cosine encoding=half",
+    "model=bm25 index.k1=0.9 index.b=0.4 dataset=trec_dl_2019 evaluation=trec_dl",
+]
+
+
+def names(line: str) -> str:
+    """The names of the artifacts that an experiment makes, or would make if it were not given them."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=shlex.split(line))
+        return " ".join(identify(config, kind).name for kind in MADE_FROM if config.artifact[kind] is not None)
+
+
+LINES = [
+    *EXPERIMENTS,
+    *(f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in OPTIONS),
+]
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No model of the hub, no file that an override names, and no particular processor."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(identity, "processor", lambda: "a processor")
+    register_resolvers()
+    register_schema()
+    yield
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_experiment_makes_the_artifacts_it_always_made(line: str, nowhere: None) -> None:
+    """A name that moves orphans what users have made; a digest that stays after a change makes it stale."""
+    assert names(line) == json.loads(GOLDEN.read_text(encoding="utf8"))[line]
+
+
+def test_every_line_is_frozen() -> None:
+    """The file holds the lines of this test, and no others."""
+    assert sorted(json.loads(GOLDEN.read_text(encoding="utf8"))) == sorted(LINES)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HF_HUB_CACHE"] = folder
+        os.chdir(folder)
+        identity.processor = lambda: "a processor"  # type: ignore[attr-defined]
+        register_resolvers()
+        register_schema()
+        GOLDEN.write_text(json.dumps({line: names(line) for line in LINES}, indent=1) + "\n", encoding="utf8")

@@ -24,7 +24,7 @@ from tests.conf.test_conf import CONF, NEEDED, OPTIONS
 
 GOLDEN = Path(__file__).resolve().with_name("golden.json")
 
-#: Experiments beside the options of conf/: what is made of what others make, to some depth, and what comes from elsewhere.
+#: Beside the options of conf/: what is made of what others make, to some depth, and what comes from elsewhere.
 EXPERIMENTS = [
     "",
     "seed=1",
@@ -63,10 +63,8 @@ def names(line: str) -> str:
         return " ".join(identify(config, kind).name for kind in MADE_FROM if config.artifact[kind] is not None)
 
 
-LINES = [
-    *EXPERIMENTS,
-    *(f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in OPTIONS),
-]
+_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in OPTIONS]
+LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 
 
 @pytest.fixture

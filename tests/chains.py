@@ -8,7 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from irexp.stage.chain import Outcome, run_chain
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.plan import Plan, make_plan
+from irexp.artifact.store import Store
+from irexp.stage.execute import Outcome, execute
 
 STAGES = ["fit", "encode", "index", "search", "evaluate"]
 TEXTS = [f"how to {verb} a {noun}" for verb in ("make", "list", "delete", "copy") for noun in ("cup", "tree", "song")]
@@ -39,6 +42,24 @@ def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
     ]
 
 
+def planned(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> Plan:
+    """The plan of stages."""
+    return make_plan(Experiment(tuple(overrides), compose(*overrides)), names)
+
+
 def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> dict[str, Outcome]:
-    """Run stages; stage → outcome."""
-    return {outcome.stage: outcome for outcome in run_chain(compose(*overrides), names, overrides)}
+    """Run stages; stage → outcome, for those that make something."""
+    plan = planned(compose, overrides, names)
+    output = Path(plan.experiment.root).parent
+    return {
+        outcome.stage: outcome
+        for step, outcome, _ in execute(plan, Store(plan.experiment.root), output)
+        if step in plan.own
+    }
+
+
+def name_of(plan: Plan, kind: str, reason: str = "this experiment") -> str:
+    """The name of the artifact of a kind that is in a plan for a reason."""
+    found = {step.name for step in plan.steps if step.name.startswith(f"{kind}/") and step.reason.startswith(reason)}
+    (name,) = found
+    return name

@@ -15,6 +15,7 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from tests import tiny
+from tests.chains import write_collection
 
 torch.set_num_threads(1)  # a worker of pytest has a core
 
@@ -52,3 +53,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def backbones(folders: dict[str, Path]) -> dict[str, HuggingFaceBackbone]:
     """The same as backbones."""
     return {kind: HuggingFaceBackbone(str(folder)) for kind, folder in folders.items()}
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A dozen documents in BEIR's layout; two test queries, one of which asks for a document that is not there."""
+    queries = {"d0": "make cups", "q2": "zzz"}
+    return write_collection(tmp_path / "toys", queries, {"test": "d0\td0\t1\nd0\td3\t1\nq2\tgone\t1\n"})

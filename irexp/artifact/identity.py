@@ -1,8 +1,8 @@
 """What an artifact is a digest of.
 
 An artifact is named after exactly the configuration that determines its content, and later identities contain earlier
-ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one checkpoint. `MADE_FROM` is the
-whole design; what is absent there (paths, logger, and of the machine all that changes no result) moves no identity.
+ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one checkpoint. Which settings and
+inputs these are stands in `irexp.artifact.stages`.
 """
 
 from __future__ import annotations
@@ -10,63 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from irexp.artifact.content import content_digest, existing_file, hub_revision
+from irexp.artifact.content import content_digest, existing_file, hub_revision, is_hub_name
 from irexp.artifact.provenance import processor
-
-#: What each kind is made from, as paths into the configuration. The path of another artifact stands for all that it
-#: is made from in turn. No ingredient may live under `stage`. What an engine is searched with, its `search` settings at
-#: any depth, is `index.search`; `index` is what it is built with.
-MADE_FROM: dict[str, tuple[str, ...]] = {
-    "checkpoint": (
-        "seed",
-        "model",
-        "loss",
-        "regularizer",
-        "adapter",
-        "dataset.documents",
-        "dataset.train",
-        "dataset.dev",
-        "artifact.negatives",
-        "negatives",
-        "training",
-        "optimizer",
-        "schedule",
-    ),
-    "encoding": ("artifact.checkpoint", "model", "dataset.documents", "encoding"),
-    "index": ("artifact.encoding", "dataset.documents", "index"),
-    "run": ("artifact.index", "index.search", "artifact.checkpoint", "model", "dataset.test", "search"),
-    "measures": ("artifact.run", "dataset.test", "evaluation.measures"),
-    "speed": ("artifact.run", "machine.accelerator", "machine.threads"),
-}
-
-#: What a run is made from when another one is re-ranked.
-RE_RANKED = ("artifact.candidates", "artifact.checkpoint", "model", "dataset.documents", "dataset.test", "re_rank")
-
-#: What a run is made from when others are fused.
-FUSED = ("artifact.fused", "artifact.fused_dev", "dataset.test", "fuse")
-
-#: Raised by hand when the code that makes a kind changes what it makes, so that nothing stale is used.
-CONTENT_VERSION = {"checkpoint": 2, "encoding": 3, "index": 2, "run": 4, "measures": 1, "speed": 2}
+from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
+from irexp.artifact.wiring import Elsewhere, Node
 
 #: Keys that are for people or for Hydra and say nothing about content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
 
-#: What of an ingredient enters otherwise: runs of others by their digests, and how long a query is read with the
-#: checkpoint that learned it, or not at all, where documents are encoded.
-_ENTERS_ELSEWHERE = {
-    ("run", "re_rank"): ("candidates",),
-    ("checkpoint", "negatives"): ("candidates",),
-    ("run", "fuse"): ("runs", "dev_runs"),
-    ("encoding", "model"): ("query_length",),
-}
-
-_IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
+_IDENTIFIER = re.compile(rf"({'|'.join(KINDS)})/(.+)-([0-9a-f]{{8}})")
 
 
 @dataclass(frozen=True)
@@ -74,10 +32,10 @@ class Identity:
     """What an artifact is made from, and the name that follows from it.
 
     Attributes:
-        kind: one of `MADE_FROM`.
+        kind: one of `KINDS`.
         name: `kind/model.dataset-digest`, the folder below the artifacts' root.
-        made_from: the ingredients; other artifacts enter by their digest.
-        lineage: the same with the ingredients of those artifacts spelled out, as far as they are known.
+        made_from: the settings and inputs; inputs enter by their digests.
+        lineage: the same with the settings and inputs of the inputs spelled out, as far as they are known.
     """
 
     kind: str
@@ -85,50 +43,102 @@ class Identity:
     made_from: dict[str, Any]
     lineage: dict[str, Any]
 
+    @cached_property
+    def entry(self) -> dict[str, Any]:
+        """What it contributes to the identity of what is made from it."""
+        return {"digest": digest_of(self.made_from)}
 
-def identify(config: DictConfig, kind: str) -> Identity:
-    """The identity of the artifact that a configuration makes, whether or not it is there yet."""
-    made_from: dict[str, Any] = {"content_version": CONTENT_VERSION[kind]}
-    lineage: dict[str, Any] = {}
-    for path in _ingredients(config, kind):
-        if path.startswith("artifact."):
-            made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
+
+@dataclass(frozen=True)
+class Given:
+    """An artifact from elsewhere.
+
+    Attributes:
+        kind: what it is used as.
+        name: what was typed: an identifier, a path, or the name of a hub model.
+        typed: the setting in which it stands.
+        path: where it lies; None if it is not on this machine.
+        is_nowhere: whether nothing on this machine or the hub can be meant; of an identifier that is not known.
+        entry: what it contributes to the identity of what is made from it.
+        lineage: what is known of how it was made.
+    """
+
+    kind: str
+    name: str
+    typed: str
+    path: Path | None
+    is_nowhere: bool
+    entry: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+def identify(nodes: Sequence[Node]) -> dict[Node, Identity | Given | None]:
+    """What each node makes or is, whether or not it is there yet; None for a stage that makes no artifact.
+
+    Args:
+        nodes: inputs before their users.
+    """
+    found: dict[Node, Identity | Given | None] = {}
+    for node in nodes:
+        if isinstance(node.origin, Elsewhere):
+            found[node] = identify_given(node.origin, node.experiment.root)
+        elif node.origin.makes is None:
+            found[node] = None
         else:
-            value = _select(config, path)
-            if elsewhere := _ENTERS_ELSEWHERE.get((kind, path)):
-                value = {key: item for key, item in value.items() if key not in elsewhere}
-            made_from[path] = lineage[path] = canonical(value, key=path)
-    if kind == "speed":
-        made_from["processor"] = lineage["processor"] = processor()
-    made_from = {path: value for path, value in made_from.items() if value not in (None, {})}
-    lineage = {path: value for path, value in lineage.items() if value not in (None, {})}
-    subject = f"{_for_people(config, 'model.name')}.{_for_people(config, 'dataset.name')}"
-    return Identity(kind, f"{kind}/{subject}-{digest_of(made_from)}", made_from, lineage)
+            found[node] = _identify_made(node, node.origin, node.experiment.values, found)
+    return found
 
 
-def _ingredients(config: DictConfig, kind: str) -> tuple[str, ...]:
-    """The paths of what a kind is made from; a model that is not trained is made from no data and no loss."""
-    if kind == "checkpoint" and OmegaConf.select(config, "training.steps") == 0:
-        return ("seed", "model")
-    if kind == "run" and is_fusing(config):
-        return (*FUSED, "dataset.dev") if config.artifact.fused_dev is not None else FUSED
-    if kind == "run" and is_re_ranking(config):
-        return RE_RANKED
-    return MADE_FROM[kind]
+def _identify_made(
+    node: Node, stage: StageSpec, values: Values, found: Mapping[Node, Identity | Given | None]
+) -> Identity:
+    made_from: dict[str, Any] = {"content_version": stage.version}
+    lineage: dict[str, Any] = {}
+    for name, inputs in node.inputs.items():
+        source = stage.inputs[name]
+        if inputs is None or (isinstance(source, Own) and not source.decides):
+            continue
+        several = inputs if isinstance(inputs, tuple) else (inputs,)
+        parts = [part for part in map(found.__getitem__, several) if part is not None]
+        entries, lineages = [part.entry for part in parts], [part.lineage for part in parts]
+        is_several = isinstance(inputs, tuple)
+        made_from[f"artifact.{name}"] = entries if is_several else entries[0]
+        lineage[f"artifact.{name}"] = lineages if is_several else lineages[0]
+    for setting in stage.settings:
+        value = _content_of(setting, values) if setting.when(values) else None
+        if value not in (None, {}):
+            made_from[setting.path] = lineage[setting.path] = value
+    subject = f"{_for_people(values, 'model.name')}.{_for_people(values, 'dataset.name')}"
+    assert stage.makes is not None
+    return Identity(stage.makes, f"{stage.makes}/{subject}-{digest_of(made_from)}", made_from, lineage)
 
 
-def is_fusing(config: DictConfig) -> bool:
-    """Whether the run is several others, fused."""
-    return OmegaConf.select(config, "fuse.runs") is not None
+def identify_given(origin: Elsewhere, root: Path) -> Given:
+    """What an artifact from elsewhere contributes: its digest, its content, or its revision on the hub.
 
-
-def is_re_ranking(config: DictConfig) -> bool:
-    """Whether the run is another one, re-ranked, rather than what an index finds."""
-    return OmegaConf.select(config, "re_rank.candidates") is not None
+    Args:
+        origin: what was typed.
+        root: the artifacts' root, below which identifiers are looked for.
+    """
+    kind, value, typed = origin
+    path = locate(value, root)
+    if digest := digest_in(value):
+        return Given(kind, value, typed, path, False, {"digest": digest}, {"name": value})
+    is_nowhere = path is None and (kind != "checkpoint" or not is_hub_name(value))
+    entry: dict[str, Any]
+    if path is None:
+        entry = {"hub": value, "revision": hub_revision(value)}
+    elif (manifest := path / "manifest.json").is_file():
+        recorded = json.loads(manifest.read_text(encoding="utf8"))
+        entry, lineage = {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
+        return Given(kind, value, typed, path, False, entry, lineage)
+    else:
+        entry = {"content": content_digest(path)}
+    return Given(kind, value, typed, path, is_nowhere, entry, {"name": value, **entry})
 
 
 def digest_of(made_from: dict[str, Any]) -> str:
-    """Eight hexadecimal digits of SHA-256 over sorted JSON; `Store.has` compares the ingredients in full."""
+    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares what it was made from in full."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -136,12 +146,6 @@ def digest_in(name: str) -> str | None:
     """The digest at the end of an identifier; None if this is not one."""
     match = _IDENTIFIER.fullmatch(name)
     return match.group(3) if match else None
-
-
-def is_made_here(config: DictConfig, kind: str) -> bool:
-    """Whether this configuration makes the artifact, rather than being handed one (`artifact.checkpoint=<path>`)."""
-    value = OmegaConf.to_container(config.artifact, resolve=False)[kind]  # type: ignore[index, call-overload]
-    return isinstance(value, str) and value.startswith("${artifact:")
 
 
 def locate(value: str, root: Path) -> Path | None:
@@ -173,10 +177,17 @@ def canonical(value: Any, *, key: str = "") -> Any:
     return value
 
 
-def _select(config: DictConfig, path: str) -> Any:
-    if path in ("index", "index.search"):
-        return _of_engine(_select_whole(config, "index"), is_search=path == "index.search")
-    return _select_whole(config, path)
+def _content_of(setting: Setting, values: Values) -> Any:
+    """What of a setting determines content."""
+    if setting.path == "processor":
+        return processor()
+    if setting.path in ("index", "index.search"):
+        value = _of_engine(values["index"], is_search=setting.path == "index.search")
+    else:
+        value = select(values, setting.path)
+    if setting.without:
+        value = {key: item for key, item in value.items() if key not in setting.without}
+    return canonical(value, key=setting.path)
 
 
 def _of_engine(value: Any, *, is_search: bool) -> Any:
@@ -190,42 +201,6 @@ def _of_engine(value: Any, *, is_search: bool) -> Any:
     return found | {"search": value["search"]} if "search" in value else found
 
 
-def _select_whole(config: DictConfig, path: str) -> Any:
-    value = OmegaConf.select(config, path)
-    if isinstance(value, DictConfig):
-        return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
-
-
-def _artifact_ingredient(config: DictConfig, kind: str) -> tuple[Any, Any]:
-    """What another artifact contributes: its digest, and its own lineage for people."""
-    if is_made_here(config, kind):
-        identity = identify(config, kind)
-        return {"digest": digest_of(identity.made_from)}, identity.lineage
-    value = config.artifact[kind]
-    if value is None:
-        return None, None
-    if isinstance(value, list | ListConfig):
-        found = [_named_ingredient(config, str(item)) for item in value]
-        return [entry for entry, _ in found], [lineage for _, lineage in found]
-    return _named_ingredient(config, str(value))
-
-
-def _named_ingredient(config: DictConfig, value: str) -> tuple[Any, Any]:
-    """What an artifact contributes that is named by an identifier, a path or a hub name."""
-    if digest := digest_in(value):
-        return {"digest": digest}, {"name": value}
-    path = locate(value, Path(config.paths.artifacts))
-    if path is None:
-        entry = {"hub": value, "revision": hub_revision(value)}
-    elif (manifest := path / "manifest.json").is_file():
-        recorded = json.loads(manifest.read_text(encoding="utf8"))
-        return {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
-    else:
-        entry = {"content": content_digest(path)}
-    return entry, {"name": value, **entry}
-
-
-def _for_people(config: DictConfig, path: str) -> str:
+def _for_people(values: Values, path: str) -> str:
     """A name as it may stand in a folder's name."""
-    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(OmegaConf.select(config, path) or "any")).strip("_")
+    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path))).strip("_") or "any"

@@ -18,11 +18,14 @@ PACKAGES = (
 )
 
 
-def provenance(*, overrides: list[str], configuration: dict[str, Any], seconds: float) -> dict[str, Any]:
+def provenance(
+    *, overrides: list[str], options: dict[str, str], configuration: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """A record of the process as it is now.
 
     Args:
         overrides: what was typed behind `run.py`.
+        options: the option that each configuration group was composed from.
         configuration: the composed configuration, resolved.
         seconds: how long the stage took.
     """
@@ -32,6 +35,7 @@ def provenance(*, overrides: list[str], configuration: dict[str, Any], seconds: 
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "overrides": overrides,
+        "options": options,
         "configuration": configuration,
         "seed": configuration.get("seed"),
         "git": git_state(Path(__file__).parent),

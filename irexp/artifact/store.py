@@ -1,7 +1,8 @@
 """The folder of artifacts: each is complete or absent, and says what made it.
 
-A folder is filled under `.partial-…`, which a later process takes up where a killed one stopped, and renamed when its
-manifest is written. A lock per artifact lets one process make it while others wait and then find it done.
+A folder is filled under `.partial-…`, where a later process continues what a killed one left, and renamed when its
+manifest is written. A lock per artifact lets one process make it while others wait and then find it done. What is made
+again is kept as `.replaced-…` until the new one stands in its place.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import math
 import os
 import shutil
 import time
@@ -17,22 +17,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from irexp.artifact.content import content_digest
-from irexp.artifact.identity import Identity
+from irexp.artifact.identity import Given, Identity
+from irexp.artifact.manifest import MANIFEST, DamagedArtifactError, check, read_manifest
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-
-#: The size in bytes up to which a file's checksum is compared whenever its artifact is used; `stage=verify` reads all.
-_READ = 2**26
-
 #: Seconds between two looks at what another node does, and how long it may take to begin.
 _POLL = 0.5
 _PATIENCE = 600.0
+
+
+#: Whether an artifact is there: whole, begun by a process that died, changed since it was made, from elsewhere, or not
+#: at all; or that a stage makes none.
+State = Literal["there", "partial", "damaged", "given", "absent", "to do"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of an artifact.
+
+    Attributes:
+        state: whether it is there.
+        place: where it lies; the name of a model of the hub.
+        measures: what its stage measured.
+        fault: what is damaged.
+    """
+
+    state: State
+    place: Path | str | None = None
+    measures: dict[str, float] = field(default_factory=dict)
+    fault: str | None = None
 
 
 class MissingArtifactError(UserError):
@@ -41,10 +59,19 @@ class MissingArtifactError(UserError):
 
 @dataclass
 class Making:
-    """An artifact on its way: the folder to fill, and what the manifest will say beside its ingredients."""
+    """An artifact on its way.
+
+    Attributes:
+        folder: the folder to fill.
+        provenance: what the manifest will say beside what it is made from.
+        found: what another process made while this one waited; then there is nothing to fill.
+        changed: after an artifact was made again, the files in which it differs from the old one; None if it is new.
+    """
 
     folder: Path
+    found: Found | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    changed: list[str] | None = None
 
 
 class Store:
@@ -62,19 +89,33 @@ class Store:
         """Whether the artifact is there, made from exactly these ingredients.
 
         Raises:
-            UserError: if a file of it was changed, truncated or removed, or another artifact has the same digest.
+            DamagedArtifactError: if a file of it was changed, truncated or removed, or another artifact has its digest.
         """
-        folder = self._find(identity)
+        found = self.look(identity)
+        if found.fault is not None:
+            raise DamagedArtifactError(found.fault)
+        return found.state == "there"
+
+    def look(self, artifact: Identity | Given | None) -> Found:
+        """Whether an artifact is there, and where; None is what a stage leaves that makes no artifact."""
+        if artifact is None:
+            return Found("to do")
+        if isinstance(artifact, Given):
+            place = artifact.path or (artifact.name if "hub" in artifact.entry else None)
+            folder = artifact.path if artifact.path and (artifact.path / MANIFEST).is_file() else None
+            state: State = "absent" if place is None else "given"
+        else:
+            place = folder = self._find(artifact)
+            is_begun = folder is None and self._partial(artifact).exists()
+            state = "there" if folder is not None else "partial" if is_begun else "absent"
         if folder is None:
-            return False
-        manifest = read_manifest(folder)
-        if manifest["made_from"] != identity.made_from:
-            raise UserError(
-                f"{folder} was made from something else than its name says (its digest is the same by accident, or its "
-                f"manifest was edited). Move that folder away and run the stage again."
-            )
-        _check_files(folder, manifest)
-        return True
+            return Found(state, place)
+        try:
+            manifest = read_manifest(folder)
+            check(folder, manifest, artifact.made_from if isinstance(artifact, Identity) else None)
+        except DamagedArtifactError as error:
+            return Found("damaged", place, fault=str(error))
+        return Found(state, place, manifest["provenance"].get("measures") or {})
 
     def open(self, identity: Identity) -> Path:
         """The folder of an artifact that `has` found."""
@@ -85,44 +126,88 @@ class Store:
     def _find(self, identity: Identity) -> Path | None:
         """By digest: the part of a folder's name that is for people plays no role."""
         kind, _, name = identity.name.partition("/")
-        return next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
+        found = next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
+        if found is None:  # a process died between the two steps of replacing it
+            for kept in (self.root / kind).glob(f".replaced-*-{name[-8:]}"):
+                if (kept / MANIFEST).is_file():
+                    found = kept.with_name(kept.name.removeprefix(".replaced-"))
+                    os.replace(kept, found)
+        return found
 
     @contextmanager
-    def making(self, identity: Identity, *, resumes: bool) -> Iterator[Making | None]:
+    def making(self, identity: Identity, *, resumes: bool, again: bool = False) -> Iterator[Making]:
         """Fill an artifact's folder; it appears under its name when the block ends without an error.
 
         Args:
             identity: what is made.
             resumes: whether to hand over what a killed process left, rather than an empty folder.
+            again: whether to make it although it is there, and replace it.
 
         Yields:
-            The folder to fill, or None if another process made the artifact while this one waited.
+            The folder to fill, unless another process made the artifact while this one waited.
+
+        Raises:
+            UserError: if nothing can be written below the root.
         """
-        final = self.folder(identity)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.root / identity.kind).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"paths.artifacts={self.root}: nothing can be written there ({error.strerror}); name another folder"
+            ) from error
         partial = self._partial(identity)
         with _lock(self._lock(identity), identity.name):
-            if self.has(identity):
-                yield None
+            old = self._find(identity)
+            if not again and self.has(identity):
+                yield Making(partial, self.look(identity))
                 return
-            if partial.exists() and not resumes:
+            if partial.exists() and (again or not resumes):
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
             making = Making(partial)
             yield making
             write_manifest(partial, identity, making.provenance)
-            os.replace(partial, final)
+            if old is not None:
+                making.changed = changed_files(old, partial)
+            self._put(partial, self.folder(identity), old)
 
-    def started(self, identity: Identity) -> Path | None:
-        """Wait until another node makes an artifact: the folder that it fills, or None if it is complete.
+    def _put(self, partial: Path, final: Path, old: Path | None) -> None:
+        """Let a whole folder take its name; what lies there is removed only after that."""
+        _sync(partial)
+        in_the_way = [path for path in {old, final} if path is not None and path.exists()]
+        for path in in_the_way:
+            os.replace(path, path.with_name(f".replaced-{path.name}"))
+        os.replace(partial, final)
+        for path in in_the_way:
+            shutil.rmtree(path.with_name(f".replaced-{path.name}"))
+
+    @contextmanager
+    def helping(self, identity: Identity, *, shares: bool) -> Iterator[Making]:
+        """Wait until another node makes an artifact, and at the end of the block until it has made it.
+
+        Args:
+            identity: what is made.
+            shares: whether this node takes part.
+
+        Yields:
+            The folder that the other fills, unless it is complete or there is nothing to do here.
 
         Raises:
             MissingArtifactError: if none begins within some minutes.
         """
+        folder = self._started(identity) if shares else None
+        making = Making(folder or self.folder(identity), None if folder else Found("absent"))
+        yield making
+        while self._started(identity) is not None:
+            time.sleep(_POLL)
+        making.found = self.look(identity)
+
+    def _started(self, identity: Identity) -> Path | None:
+        """Wait until another node makes an artifact: the folder that it fills, or None if it is complete."""
         partial = self._partial(identity)
         waited = 0.0
         while not self.has(identity):
-            if partial.is_dir() and self._is_locked(identity):
+            if partial.is_dir() and _is_locked(self._lock(identity)):
                 return partial
             if waited > _PATIENCE:
                 raise MissingArtifactError(
@@ -133,22 +218,16 @@ class Store:
             waited += _POLL
         return None
 
-    def finished(self, identity: Identity) -> Path:
-        """Wait until another node has made an artifact: its folder."""
-        while self.started(identity) is not None:
-            time.sleep(_POLL)
-        return self.open(identity)
+    def locked(self) -> list[str]:
+        """The artifacts that another process is making now."""
+        locks = sorted(self.root.glob("*/.lock-*"))
+        return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if _is_locked(path)]
 
-    def _is_locked(self, identity: Identity) -> bool:
-        path = self._lock(identity)
-        if not path.is_file():
-            return False
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+    def remove(self, folder: Path) -> None:
+        """Remove an artifact; its manifest goes first, so that a process that dies meanwhile leaves nothing half."""
+        (folder / MANIFEST).unlink()
+        shutil.rmtree(folder)
+        folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
 
     def _partial(self, identity: Identity) -> Path:
         final = self.folder(identity)
@@ -162,22 +241,13 @@ class Store:
         """Every complete artifact of a kind, by name."""
         return sorted(path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
 
-    def nearest(self, identity: Identity) -> tuple[Path, list[str]] | None:
-        """The artifact of this kind that differs in the fewest values, and those values."""
-        wanted = flatten(identity.lineage)
-        candidates = [
-            (differences(wanted, flatten(read_manifest(path)["lineage"])), path) for path in self.all(identity.kind)
-        ]
-        if not candidates:
-            return None
-        found, path = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1].name))
-        return path, found
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a complete artifact."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
-    return manifest
+    def manifests(self, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every complete artifact of a kind with its manifest; one that cannot be read is named and left out."""
+        for folder in self.all(kind):
+            try:
+                yield folder, read_manifest(folder)
+            except DamagedArtifactError as error:
+                log.warning("%s", error)
 
 
 def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any]) -> None:
@@ -200,49 +270,32 @@ def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any])
     os.replace(partial, folder / MANIFEST)
 
 
-def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """A nested lineage as {dotted path: value}; the artifact levels are left out of the paths."""
-    if not isinstance(value, dict):
-        return {path: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        prefix = "" if key.startswith("artifact.") and isinstance(inner, dict) else f"{path}.{key}".lstrip(".")
-        flat |= flatten(inner, prefix)
-    return flat
+def changed_files(old: Path, new: Path) -> list[str]:
+    """The files in which two artifacts differ, by the checksums in their manifests."""
+    before, after = ({n: e["sha256"] for n, e in read_manifest(folder)["files"].items()} for folder in (old, new))
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """The values in which two flat lineages differ, one line each."""
-    return [
-        f"{key}: {found.get(key, 'unset')} there, {wanted.get(key, 'unset')} here"
-        for key in sorted(wanted.keys() | found.keys())
-        if wanted.get(key) != found.get(key)
-    ]
+def _sync(folder: Path) -> None:
+    """Wait until a folder's files are on the disk, so that a power failure leaves none of them empty under its name."""
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def damage(folder: Path, manifest: dict[str, Any], *, up_to: float = math.inf) -> list[str]:
-    """The files of an artifact that are not as they were written, each with what is wrong.
-
-    Args:
-        folder: the artifact.
-        manifest: its manifest.
-        up_to: the size in bytes of the files that are read and compared with their checksum; of others the size is.
-    """
-    found = []
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            found.append(f"{path} is not there")
-        elif (size := path.stat().st_size) != entry["bytes"]:
-            found.append(f"{path} has {size:,} bytes; the manifest says {entry['bytes']:,} bytes")
-        elif size <= up_to and content_digest(path) != entry["sha256"]:
-            found.append(f"{path} has another content than when it was written: its checksum differs")
-    return found
-
-
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    if found := damage(folder, manifest, up_to=_READ):
-        raise UserError(f"{found[0]}. The artifact is damaged: remove {folder} and run its stage again.")
+def _is_locked(path: Path) -> bool:
+    """Whether another process holds a lock."""
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager

@@ -22,9 +22,8 @@ class ConfigError(UserError):
 
     def __init__(self, faults: Iterable[str]) -> None:
         """An error over faults, each once, in order."""
-        super().__init__(
-            "this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults))
-        )
+        self.faults = list(dict.fromkeys(faults))
+        super().__init__("this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in self.faults))
 
 
 def check(config: DictConfig) -> None:

@@ -123,18 +123,15 @@ class Machine:
 
 @dataclass
 class Artifact:
-    """Identifiers, each a digest of what determines the content; or a path or hub name of something from elsewhere."""
+    """Where each artifact comes from.
 
-    negatives: str | None = "${candidates:negatives}"
-    checkpoint: str | None = "${artifact:checkpoint}"
-    encoding: str | None = "${artifact:encoding}"
-    index: str | None = "${artifact:index}"
-    candidates: str | None = "${candidates:re_rank}"
-    fused: Any = "${fused:test}"
-    fused_dev: Any = "${fused:dev}"
-    run: str | None = "${artifact:run}"
-    measures: str | None = "${artifact:measures}"
-    speed: str | None = "${artifact:speed}"
+    `own`: this experiment makes it. null: there is none. Else one from elsewhere: an identifier, a path, a hub name.
+    """
+
+    checkpoint: str | None = "own"
+    encoding: str | None = "own"
+    index: str | None = "own"
+    run: str | None = "own"
 
 
 @dataclass
@@ -172,6 +169,12 @@ class Config:
     baselines: list[list[str]] = field(default_factory=list)
     """Overrides of the experiments that stand above this one in its table; the first is what all are tested against."""
     stage: Any = None
+    force: list[str] = field(default_factory=list)
+    """Stages whose artifacts are made again though they are there; the old ones are kept until the new are whole."""
+    dry_run: bool = False
+    """Whether the plan is printed and nothing is made."""
+    confirm: bool = False
+    """Whether stage=clean removes what it lists."""
 
 
 RECORDS: dict[str, type] = {

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from irexp.artifact.manifest import MANIFEST, read_manifest
+from irexp.types import UserError
+
 #: How each family is opened in its home library: the library's name, and the line that opens `{name}`.
 _HOMES = {
     "DenseBiEncoder": ("sentence-transformers", "SentenceTransformer"),
@@ -59,6 +62,40 @@ def model_card(
         *_results(configuration, validation, measures),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def write_card(
+    folder: Path, configuration: Mapping[str, Any], *, name: str, root: Path, validation: Mapping[str, float]
+) -> None:
+    """Write the card of a checkpoint that was just made into its folder, as README.md.
+
+    Args:
+        folder: the checkpoint's, which does not have its name yet.
+        configuration: the experiment's, resolved, as plain values.
+        name: the checkpoint's identifier.
+        root: the artifacts' root.
+        validation: what the training reached.
+    """
+    card = model_card(configuration, repository=f"{root.name}/{name}", identity=name, validation=validation)
+    (folder / "README.md").write_text(card, encoding="utf8")
+
+
+def card_of(checkpoint: Path, repository: str, measures: Path | None) -> str:
+    """The card of a checkpoint that irexp made, with what was measured of it.
+
+    Raises:
+        UserError: if irexp did not make it.
+    """
+    if not (checkpoint / MANIFEST).is_file():
+        raise UserError(f"{checkpoint} was not made by irexp, so that a card would not say what it was made from")
+    recorded = read_manifest(checkpoint)["provenance"]
+    return model_card(
+        recorded["configuration"],
+        repository=repository,
+        identity=f"checkpoint/{checkpoint.name}",
+        validation=recorded["measures"],
+        measures=read_manifest(measures)["provenance"]["measures"] if measures else None,
+    )
 
 
 def _start(configuration: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def export(
+    output: Path,
     encoding: Path,
     checkpoint: str,
     *,
@@ -46,7 +47,7 @@ def export(
     topics: Topics,
     machine: Machine,
 ) -> Path:
-    """Write documents and queries.
+    """Write documents and queries into `folder`; nothing is written into `output`, the job's own folder.
 
     Returns:
         The folder with the files.
@@ -59,22 +60,22 @@ def export(
     tokenizer: Any = encoder.tokenizer
     terms: list[str] = tokenizer.convert_ids_to_tokens(list(range(encoded.dim)))
     terms = [term if term is not None else f"[{number}]" for number, term in enumerate(terms)]
-    output = Path(folder)
-    output.mkdir(parents=True, exist_ok=True)
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     queries = list(topics.queries())
     with torch.inference_mode():
         weights = encoder.embed_queries([query.text for query in queries])
     assert isinstance(weights, scipy.sparse.csr_array)
     if format == "ciff":
-        _write_ciff(output / "index.ciff", encoded, terms, scale)
+        _write_ciff(target / "index.ciff", encoded, terms, scale)
     else:
-        _write_documents(output / "docs.jsonl", encoded, terms, scale if format == "anserini" else None, machine)
+        _write_documents(target / "docs.jsonl", encoded, terms, scale if format == "anserini" else None, machine)
     if format == "seismic":
-        _write_lines(output / "queries.jsonl", _as_seismic(queries, weights, terms))
+        _write_lines(target / "queries.jsonl", _as_seismic(queries, weights, terms))
     else:
-        _write_lines(output / "queries.tsv", _as_bags(queries, weights, terms, scale))
-    log.info("export: %s", output.resolve())
-    return output
+        _write_lines(target / "queries.tsv", _as_bags(queries, weights, terms, scale))
+    log.info("export: %s", target.resolve())
+    return target
 
 
 def _write_documents(path: Path, encoded: Encoding, terms: list[str], scale: float | None, machine: Machine) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from irexp.config.schema import Fuse
 from irexp.dataset.collection import Topics
-from irexp.evaluation.fusion import METHODS, best_weights, by_query, ranx_measure
+from irexp.evaluation.fusion import best_weights, by_query, ranx_measure
 from irexp.evaluation.fusion import fuse as fuse_scores
 from irexp.evaluation.run_file import in_rank_order, read_run, write_run
 from irexp.stage.run import RUN, run_file
@@ -61,39 +61,3 @@ def fuse(
         (folder / WEIGHTS).write_text(json.dumps(list(weights)) + "\n", encoding="utf8")
         measured |= {f"weight_{number}": float(weight) for number, weight in enumerate(weights, 1)}
     return measured
-
-
-def check_fuse(fuse: Fuse, *, has_dev: bool) -> None:
-    """Refuse what no fusion can be made of, before any run is made.
-
-    Args:
-        fuse: the settings.
-        has_dev: whether there are development queries.
-
-    Raises:
-        UserError: saying what is wrong.
-    """
-    if len(fuse.runs) < 2:
-        raise UserError(f"fuse.runs={list(fuse.runs)}: a fusion needs at least two runs")
-    if fuse.method not in METHODS:
-        raise UserError(f"fuse.method={fuse.method}: there are {', '.join(METHODS)}")
-    if fuse.depth < 1:
-        raise UserError(f"fuse.depth={fuse.depth}: a run needs at least one document a query")
-    if fuse.weights is not None and len(fuse.weights) != len(fuse.runs):
-        raise UserError(f"fuse.weights has {len(fuse.weights)} weights for {len(fuse.runs)} runs")
-    if fuse.method != "wsum" or fuse.weights is not None:
-        return
-    ranx_measure(fuse.measure)
-    steps = 1 / fuse.step if fuse.step > 0 else 0.0
-    if not steps or abs(steps - round(steps)) > 1e-6:
-        raise UserError(f"fuse.step={fuse.step}: weights add up to 1 in whole steps, such as 0.1 or 0.25")
-    if not has_dev:
-        raise UserError("fuse.weights cannot be tuned: the dataset has no development queries; give fuse.weights")
-    twins = [None] * len(fuse.runs) if fuse.dev_runs is None else list(fuse.dev_runs)
-    if len(twins) != len(fuse.runs):
-        raise UserError(f"fuse.dev_runs has {len(twins)} entries for {len(fuse.runs)} runs")
-    if any(isinstance(entry, str) and twin is None for entry, twin in zip(fuse.runs, twins, strict=True)):
-        raise UserError(
-            "fuse.weights cannot be tuned for a run that is given as a file, unless fuse.dev_runs names its twin on "
-            "the development queries; or give fuse.weights"
-        )

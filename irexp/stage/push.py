@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from irexp.stage.card import card_of
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -13,12 +14,13 @@ log = logging.getLogger(__name__)
 _NOT_PUBLISHED = {"manifest.json", "README.md"}
 
 
-def push(checkpoint: Path, card: str, *, repository: str, private: bool = True) -> str:
-    """Upload a checkpoint in one commit, making the repository if it is not there.
+def push(output: Path, checkpoint: Path | str, measures: Path | None, *, repository: str, private: bool = True) -> str:
+    """Upload a checkpoint in one commit with its card, making the repository if it is not there.
 
     Args:
+        output: the job's folder, in which nothing is written.
         checkpoint: the folder.
-        card: what README.md says.
+        measures: what was measured of it, if anything was.
         repository: `owner/name` on the hub.
         private: whether a new repository is visible to its owner alone.
 
@@ -28,13 +30,17 @@ def push(checkpoint: Path, card: str, *, repository: str, private: bool = True) 
     Raises:
         UserError: if the hub cannot be reached, or refuses.
     """
+    if not isinstance(checkpoint, Path):
+        raise UserError(f"{checkpoint} is a model of the hub, and no checkpoint of this machine to publish")
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     operations = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in published(checkpoint).items()
     ]
-    operations.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=card.encode()))
+    operations.append(
+        CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=card_of(checkpoint, repository, measures).encode())
+    )
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The stage that makes tables: one a test collection, over this experiment and its baselines or all that was measured.
+"""The stage that makes tables: one per test collection, over an experiment and its baselines or all that was measured.
 
-A row is named after its model and the overrides that were typed to make it, and lists the artifacts behind it.
+A row is called by what tells it from the others (`irexp.stage.label`), and lists the artifacts behind it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.identity import digest_in
-from irexp.artifact.store import Store, read_manifest
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.manifest import read_manifest
+from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.measures import load_measured, parse_measures
 from irexp.evaluation.plot import Point, plot_costs
 from irexp.evaluation.table import Row, Table, make_table
+from irexp.stage.label import labels
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Overrides that say where and what to run, not what the row is.
-_NOT_IN_LABEL = (
-    *("stage", "model=", "dataset", "machine", "logger", "paths", "hydra", "baselines", "evaluation"),
-    *("training=none", "re_rank=", "re_rank.candidates", "fuse"),  # said in words
-)
 
-
-def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluation: Evaluation) -> dict[str, Table]:
-    """Write table.md, table.tex and table.csv for every test collection into `output`, and log them.
+def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluation: Evaluation) -> dict[str, Table]:
+    """Write a table per test collection into `output` as md, tex and csv, its artifacts as json, and log it.
 
     Args:
         output: the job's output folder.
@@ -50,9 +47,10 @@ def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluat
             f"{', '.join(evaluation.measures)}; take the evaluation that they were made with"
         )
     tables = {}
+    lineage = Lineage(Store(Path(artifacts)))
     for name, members in groups.items():
         table = make_table(
-            _rows(members),
+            _rows(members, lineage),
             evaluation.measures,
             test=evaluation.significance,
             permutations=evaluation.permutations,
@@ -61,7 +59,9 @@ def report(output: Path, *, rows: Sequence[Path] | None, artifacts: str, evaluat
         )
         tables[name] = table
         stem = "table" if len(tables) == 1 else f"table.{name}"
-        for suffix, text in (("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())):
+        rows_of = [{"row": row.label, "artifacts": " ".join(row.artifacts.values()).split()} for row in table.rows]
+        texts = {"md": table.to_markdown(), "tex": table.to_latex(), "csv": table.to_csv(), "json": json.dumps(rows_of)}
+        for suffix, text in texts.items():
             (output / f"{stem}.{suffix}").write_text(text, encoding="utf8")
         _report_costs(output, stem, members, table, Store(Path(artifacts)), evaluation)
         artifacts_of = "\n".join(f"  {row.label}: {' '.join(row.artifacts.values())}" for row in table.rows)
@@ -132,42 +132,12 @@ def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[
     }
 
 
-def _rows(folders: Sequence[Path]) -> list[Row]:
-    labels = _without_what_all_share([label(folder) for folder in folders])
+def _rows(folders: Sequence[Path], lineage: Lineage) -> list[Row]:
+    names = [f"measures/{folder.name}" for folder in folders]
     return [
-        Row(
-            text if labels.count(text) == 1 else f"{text} ({folder.name[-8:]})",
-            load_measured(folder),
-            _artifacts(folder),
-        )
-        for text, folder in zip(labels, folders, strict=True)
+        Row(text, load_measured(folder), _artifacts(folder))
+        for text, folder in zip(labels(names, lineage), folders, strict=True)
     ]
-
-
-def _without_what_all_share(labels: list[str]) -> list[str]:
-    """Labels less the overrides that tell no row from another, such as the experiment."""
-    shared = set.intersection(*(set(text.split(" ")[1:]) for text in labels)) if len(labels) > 1 else set()
-    shared = {word for word in shared if "=" in word}
-    return [" ".join(word for word in text.split(" ") if word not in shared) for text in labels]
-
-
-def label(folder: Path) -> str:
-    """What a row is called: its model, and what was typed beyond the model and the collection."""
-    provenance = read_manifest(folder)["provenance"]
-    words = [override for override in provenance["overrides"] if not override.startswith(_NOT_IN_LABEL)]
-    for given in ("artifact.run=", "artifact.checkpoint="):
-        if found := [word for word in words if word.startswith(given)]:
-            others = [word for word in words if word not in found]
-            return " ".join([Path(found[-1].removeprefix(given)).name, *others])
-    configured = provenance["configuration"]
-    candidates = configured["re_rank"]["candidates"]
-    over = Path(candidates).name if isinstance(candidates, str) else " ".join(candidates or []).replace("model=", "")
-    if fused := configured.get("fuse", {}).get("runs"):
-        members = [run if isinstance(run, str) else " ".join(run).replace("model=", "") for run in fused]
-        return f"{configured['fuse']['method']} of {' + '.join(members)}"
-    is_untrained = configured["artifact"]["checkpoint"] and configured["training"]["steps"] == 0
-    name = f"{_model(folder)} over {over}" if over else _model(folder)
-    return " ".join([name, *words]) + " before fine-tuning" * bool(is_untrained)
 
 
 def _artifacts(folder: Path) -> dict[str, str]:
@@ -177,7 +147,7 @@ def _artifacts(folder: Path) -> dict[str, str]:
     return {
         kind: " ".join(name) if isinstance(name, list) else name
         for kind, name in configured.items()
-        if name is not None and kind != "speed"
+        if name not in (None, "own") and kind != "speed"
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import torch
 
-from irexp.artifact.store import MANIFEST, read_manifest
+from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.index.bm25 import BM25Index

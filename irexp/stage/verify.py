@@ -7,25 +7,30 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from irexp.artifact.identity import MADE_FROM
-from irexp.artifact.store import Store, damage, read_manifest
+from irexp.artifact.manifest import DamagedArtifactError, damage, read_manifest
+from irexp.artifact.stages import KINDS
+from irexp.artifact.store import Store
 from irexp.config.schema import Machine
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
 
-def verify(*, artifacts: str, machine: Machine) -> None:
-    """Read all artifacts below `artifacts`.
+def verify(output: Path, *, artifacts: str, machine: Machine) -> None:
+    """Read all artifacts below `artifacts`; nothing is written into `output`.
 
     Raises:
         UserError: naming every file that is not as it was written.
     """
     store = Store(Path(artifacts))
-    folders = [folder for kind in MADE_FROM for folder in store.all(kind)]
+    folders = [folder for kind in KINDS for folder in store.all(kind)]
     found, size = [], 0
     for folder in tqdm(folders, unit=" artifacts", desc="verify", disable=not machine.progress):
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except DamagedArtifactError as error:
+            found.append(str(error))
+            continue
         found += damage(folder, manifest)
         size += sum(entry["bytes"] for entry in manifest["files"].values())
     if found:

@@ -9,7 +9,7 @@ import csv
 import io
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -64,11 +64,8 @@ def wandb_logger(
     )
 
 
-def log_outcome(
-    logger: Logger, *, configuration: dict[str, Any], measures: dict[str, float], tables: dict[str, Table]
-) -> None:
-    """Log the configuration, the artifacts' identities in it, the measures and, where there is a place, the tables."""
-    logger.log_hyperparams(configuration)
+def log_outcome(logger: Logger, *, measures: dict[str, float], tables: dict[str, Table]) -> None:
+    """Log the measures and, where there is a place, the tables."""
     if measures:
         logger.log_metrics(measures)
     if isinstance(logger, WandbLogger):

@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from irexp.artifact import experiment as experiment_module
 from irexp.artifact import identity
-from irexp.artifact.identity import MADE_FROM, identify
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.plan import draft_plan
+from irexp.artifact.stages import KINDS, STAGES
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from tests.conf.test_conf import CONF, NEEDED, OPTIONS
@@ -57,13 +60,17 @@ EXPERIMENTS = [
 
 
 def names(line: str) -> str:
-    """The names of the artifacts that an experiment makes, or would make if it were not given them."""
+    """The names of the artifacts that an experiment makes itself."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=shlex.split(line))
-        return " ".join(identify(config, kind).name for kind in MADE_FROM if config.artifact[kind] is not None)
+        plan, _ = draft_plan(Experiment(tuple(shlex.split(line)), config), [s for s in STAGES if STAGES[s].makes])
+        names_of = {step.artifact.kind: step.name for step in plan.goals if step.artifact is not None}
+        return " ".join(names_of[kind] for kind in KINDS if kind in names_of)
 
 
-_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in OPTIONS]
+#: A stage says what is run, and moves no name.
+_MOVING = [option for option in OPTIONS if not option.startswith("stage/")]
+_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in _MOVING]
 LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 
 
@@ -73,6 +80,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(identity, "processor", lambda: "a processor")
+    monkeypatch.setattr(experiment_module, "fetch_revision", lambda name, root: None)
     register_resolvers()
     register_schema()
     yield

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from irexp.artifact.identity import Identity, digest_of
-from irexp.artifact.store import MANIFEST, Store, damage, differences, flatten, read_manifest
+from irexp.artifact.lineage import differences, flatten, nearest
+from irexp.artifact.manifest import MANIFEST, damage, read_manifest
+from irexp.artifact.store import Store
 from irexp.types import UserError
 
 
@@ -18,7 +20,6 @@ def _identity(**made_from: Any) -> Identity:
 
 def _make(store: Store, identity: Identity, content: str = "x") -> None:
     with store.making(identity, resumes=False) as making:
-        assert making is not None
         (making.folder / "file").write_text(content)
         making.provenance = {"seconds": 1}
 
@@ -27,7 +28,6 @@ def test_an_artifact_is_there_only_when_its_block_has_ended(tmp_path: Path) -> N
     """Inside the block, and after an error in it, the artifact is absent."""
     store, identity = Store(tmp_path), _identity(a=1)
     with pytest.raises(RuntimeError), store.making(identity, resumes=False) as making:
-        assert making is not None
         (making.folder / "file").write_text("half")
         assert not store.has(identity)
         raise RuntimeError
@@ -44,11 +44,9 @@ def test_what_a_failed_attempt_left_is_handed_on_only_to_a_stage_that_resumes(
     """Half an index is thrown away, half an encoding is gone on with."""
     store, identity = Store(tmp_path), _identity(a=1)
     with pytest.raises(RuntimeError), store.making(identity, resumes=resumes) as making:
-        assert making is not None
         (making.folder / "file").write_text("half")
         raise RuntimeError
     with store.making(identity, resumes=resumes) as making:
-        assert making is not None
         assert (making.folder / "file").exists() == left
 
 
@@ -73,7 +71,7 @@ def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "file").write_text("long c0ntent")
     with pytest.raises(UserError, match="file has another content than when it was written"):
         store.has(identity)
-    monkeypatch.setattr("irexp.artifact.store._READ", 3)
+    monkeypatch.setattr("irexp.artifact.manifest._READ", 3)
     assert store.has(identity)
     assert len(damage(folder, read_manifest(folder))) == 1
 
@@ -87,7 +85,6 @@ def test_a_kill_while_the_manifest_is_written_blocks_nothing(tmp_path: Path) -> 
         (partial / MANIFEST).write_text(left)
         assert not store.has(identity)
     with store.making(identity, resumes=True) as making:
-        assert making is not None
         (making.folder / "file").write_text("x")
     assert store.has(identity)
     assert list(read_manifest(store.open(identity))["files"]) == ["file"]
@@ -115,7 +112,7 @@ def test_the_nearest_artifact_and_its_differences(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for rate, seed in ((1, 1), (2, 1), (3, 9)):
         _make(store, _identity(training={"learning_rate": rate}, seed=seed))
-    found = store.nearest(_identity(training={"learning_rate": 3}, seed=8))
+    found = nearest(_identity(training={"learning_rate": 3}, seed=8), store.manifests("index"))
     assert found is not None
     assert found[1] == ["seed: 9 there, 8 here"]
 
@@ -129,7 +126,7 @@ def test_lineages_flatten_to_the_paths_that_people_type() -> None:
 
 def _slow_make(root: str, log: Any) -> None:
     with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
-        if making is not None:
+        if making.found is None:
             log.put("made")
             time.sleep(0.5)
             (making.folder / "file").write_text("x")

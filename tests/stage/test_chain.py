@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from irexp import load
-from irexp.artifact.store import MissingArtifactError, read_manifest
+from irexp.artifact.experiment import baseline_overrides
+from irexp.artifact.manifest import read_manifest
+from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
 from irexp.index.shards import Encoding
-from irexp.stage.job import compose_overrides
 from irexp.stage.verify import verify
 from irexp.types import UserError
-from tests.chains import TEXTS, Compose, run, settings
+from tests.chains import TEXTS, Compose, name_of, planned, run, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +63,8 @@ def test_what_is_known_about_the_data_is_logged(
     assert "1 of 3 relevant documents are not in the index, such as 'gone'" in caplog.text
     assert "1 of 2 queries have no hit" in caplog.text
     assert outcomes["search"].measures == {"queries": 2.0, "queries_without_hit": 1.0}
-    assert outcomes["fit"].status == "nothing to do: bm25 has no checkpoint"
+    assert set(outcomes) == {"index", "search", "evaluate"}
+    assert planned(compose, overrides).skipped["fit"] == "bm25 has no checkpoint"
 
 
 def test_the_query_may_be_left_out(compose: Compose, tmp_path: Path, collection: Path) -> None:
@@ -106,11 +108,11 @@ def test_a_checkpoint_from_elsewhere(
     (given / "manifest.json").unlink()
     overrides = settings(tmp_path, collection, f"artifact.checkpoint={given}", "model.pooling=cls")
     outcomes = run(compose, overrides)
-    assert outcomes["fit"].status == "given"
+    assert "fit" not in outcomes
     assert "model.pooling=cls: no effect" in caplog.text
     vectors = [next(Encoding(Path(str(o["encode"].path))).batches()) for o in (made, outcomes)]
     np.testing.assert_array_equal(vectors[0], vectors[1])
-    with pytest.raises(MissingArtifactError, match="there is nothing at"):
+    with pytest.raises(UserError, match="there is nothing at"):
         run(compose, settings(tmp_path, collection, "artifact.checkpoint=./nowhere"), ["search"])
 
 
@@ -129,7 +131,9 @@ from hydra import compose, initialize_config_dir
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.stage import encode
-from irexp.stage.chain import run_chain
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.plan import make_plan
+from irexp.stage.execute import execute
 import os
 
 write = encode.write_shard
@@ -141,7 +145,8 @@ encode.write_shard = dies
 register_resolvers(); register_schema()
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("config", overrides=sys.argv[2:])
-list(run_chain(config, ["fit", "encode"], []))
+plan = make_plan(Experiment(tuple(sys.argv[2:]), config), ["fit", "encode"])
+list(execute(plan, Store(plan.experiment.root), plan.experiment.root))
 """
 
 
@@ -191,14 +196,15 @@ def test_a_baseline_keeps_what_was_typed_and_still_has_a_meaning(
     typed: list[str], changes: list[str], expected: list[Any]
 ) -> None:
     """A baseline of another model drops the settings of the experiment's own."""
-    assert compose_overrides(typed, changes) == expected
+    assert baseline_overrides(typed, changes) == expected
 
 
 def test_a_full_disk_is_named_and_the_same_command_goes_on(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """A device that is always full stands where the vectors are to be written."""
     base = settings(tmp_path, collection, "index=torch_dense")
     run(compose, base, ["fit", "encode"])
-    partial = tmp_path / "artifacts" / compose(*base).artifact.index.replace("index/", "index/.partial-")
+    name = name_of(planned(compose, base), "index")
+    partial = tmp_path / "artifacts" / name.replace("index/", "index/.partial-")
     partial.mkdir(parents=True)
     (partial / "vectors.bin").symlink_to("/dev/full")
     with pytest.raises(UserError, match="no space is left on the disk of"):
@@ -212,10 +218,10 @@ def test_every_artifact_is_read_again(compose: Compose, tmp_path: Path, collecti
     base = settings(tmp_path, collection)
     made = run(compose, base)
     config = compose(*base)
-    verify(artifacts=config.paths.artifacts, machine=config.machine)
+    verify(tmp_path, artifacts=config.paths.artifacts, machine=config.machine)
     (vectors,) = Path(str(made["encode"].path)).glob("*.vectors.npy")
     content = bytearray(vectors.read_bytes())
     content[-1] ^= 1
     vectors.write_bytes(content)
     with pytest.raises(UserError, match=rf"{vectors.name} has another content"):
-        verify(artifacts=config.paths.artifacts, machine=config.machine)
+        verify(tmp_path, artifacts=config.paths.artifacts, machine=config.machine)

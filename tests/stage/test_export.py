@@ -15,9 +15,8 @@ from omegaconf import DictConfig
 
 from irexp.index.ciff import _messages
 from irexp.index.shards import Encoding
-from irexp.stage.chain import run_chain
-from irexp.stage.tune import combinations, tune
 from irexp.types import UserError
+from tests.chains import run
 
 Compose = Callable[..., DictConfig]
 
@@ -39,9 +38,9 @@ def exported(compose: Compose, settings: list[str], format: str, folder: Path) -
     """The files of a format, and the documents' weights."""
     options = [f"stage.export.format={format}", f"stage.export.folder={folder}"]
     config = compose(*settings, "stage=[fit,encode,export]", *options)
-    outcomes = {outcome.stage: outcome for outcome in run_chain(config, ["fit", "encode"], [])}
+    outcomes = run(compose, [*settings, "stage=[fit,encode,export]", *options], ["fit", "encode"])
     call = instantiate(config.stage.export, _convert_="object")
-    call(Path(str(outcomes["encode"].path)), str(outcomes["fit"].path))
+    call(folder, Path(str(outcomes["encode"].path)), str(outcomes["fit"].path))
     (weights,) = Encoding(Path(str(outcomes["encode"].path))).batches()
     assert isinstance(weights, scipy.sparse.csr_array)
     return folder, weights
@@ -101,23 +100,3 @@ def test_other_vectors_are_not_exported(compose: Compose, settings: list[str], t
     """A dense encoding has no terms."""
     with pytest.raises(UserError, match=r"writes sparse vectors, and .* holds dense ones"):
         exported(compose, ["model=sbert", *settings[1:]], "ciff", tmp_path / "dense")
-
-
-def test_the_best_of_all_combinations_is_found(tmp_path: Path) -> None:
-    """Each is measured once; the first of equal ones wins; what is not measured is named."""
-    seen = []
-    checked: list[list[list[str]]] = []
-
-    def measured(changes: list[str]) -> dict[str, float]:
-        seen.append(changes)
-        return {"nDCG@10": {"a=1": 0.2, "a=2": 0.7}[changes[0]]}
-
-    best = tune(tmp_path, measured, checked.append, sweep=["a=1,2", "b=3,4"], measure="nDCG@10")
-    assert best == ["a=2", "b=3"]
-    assert checked == [seen] and seen == combinations(["a=1,2", "b=3,4"])
-    assert combinations(["a=[1,2],[3]"]) == [["a=[1,2]"], ["a=[3]"]]
-    assert "| a=2 b=4 | 0.7000 |" in (tmp_path / "tune.md").read_text()
-    with pytest.raises(UserError, match="RR is not measured; there are nDCG@10"):
-        tune(tmp_path, measured, checked.append, sweep=["a=1"], measure="RR")
-    with pytest.raises(UserError, match="names no values"):
-        combinations(["index.k1"])

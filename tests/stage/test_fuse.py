@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from irexp.artifact.candidates import fused_runs
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
-from irexp.stage.chain import run_chain
-from irexp.stage.job import _make_candidates
 from irexp.types import UserError
+from tests.chains import name_of, planned, run
 
 Compose = Callable[..., DictConfig]
 
@@ -42,50 +40,53 @@ def test_a_fusion_makes_its_runs_and_is_an_experiment_like_others(
     compose: Compose, settings: list[str], method: str
 ) -> None:
     """Also with weights that are tuned; the second time nothing is to be done; another run is another fusion."""
-    config = compose(*settings, f"fuse.method={method}")
-    _make_candidates(config, NAMES)
-    outcomes = {outcome.stage: outcome for outcome in run_chain(config, NAMES, [])}
-    assert (outcomes["fuse"].status, outcomes["evaluate"].status) == ("made", "made")
-    assert not {"search", "re_rank"} & outcomes.keys()
+    overrides = [*settings, f"fuse.method={method}"]
+    outcomes = run(compose, overrides, NAMES)
+    assert {stage: outcome.status for stage, outcome in outcomes.items()} == {"fuse": "made", "evaluate": "made"}
     assert len({line.query_id for line in read_run(Path(str(outcomes["fuse"].path)) / "test.run")}) == 2
     if method == "wsum":
         weights = json.loads((Path(str(outcomes["fuse"].path)) / "weights.json").read_text())
         assert sum(weights) == pytest.approx(1)
-    again = {outcome.stage: outcome.status for outcome in run_chain(config, NAMES, [])}
-    assert (again["fuse"], again["evaluate"]) == ("already done", "already done")
-    other = compose(
-        *settings, f"fuse.method={method}", 'fuse.runs=[["model=bm25"],["model=sbert","training=none","seed=2"]]'
-    )
-    assert other.artifact.run != config.artifact.run
+    again = run(compose, overrides, NAMES)
+    assert {outcome.status for outcome in again.values()} == {"already done"}
+    other = 'fuse.runs=[["model=bm25"],["model=sbert","training=none","seed=2"]]'
+    names = [name_of(planned(compose, typed, NAMES), "run") for typed in (overrides, [*overrides, other])]
+    assert names[0] != names[1]
+
+
+def test_a_fusion_trains_only_within_a_whole_pipeline(compose: Compose, settings: list[str]) -> None:
+    """`stage=fuse` makes BM25's run on the way, but fine-tunes nothing."""
+    trained = [*settings, 'fuse.runs=[["model=bm25"],["model=sbert"]]']
+    command = r"make it with (.*) model=sbert stage=\[fit,index,search,re_rank,fuse\]"
+    with pytest.raises(MissingArtifactError, match=command):
+        run(compose, trained, ["fuse"])
+    assert run(compose, settings, ["fuse"])["fuse"].status == "made"
 
 
 def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_path: Path) -> None:
     """A run that is not there, one run only, weights that fit nothing, and a file whose weights cannot be tuned."""
-    with pytest.raises(MissingArtifactError, match=r"make it with model=bm25 stage=\[fit,index,search,re_rank,fuse\]"):
-        list(run_chain(compose(*settings), ["fuse"], []))
-    with pytest.raises(UserError, match="at least two runs"):
-        list(run_chain(compose(*settings, 'fuse.runs=[["model=bm25"]]'), ["fuse"], []))
-    with pytest.raises(UserError, match="1 weights for 2 runs"):
-        list(run_chain(compose(*settings, "fuse.weights=[1.0]"), ["fuse"], []))
-    with pytest.raises(MissingArtifactError, match=r"there is no nowhere\.run"):
-        list(run_chain(compose(*settings, 'fuse.runs=[nowhere.run,["model=bm25"]]'), ["fuse"], []))
-    run = tmp_path / "a.run"
-    run.write_text("q0 Q0 d0 1 1.0 tag\n")
-    given = compose(*settings, f"fuse.runs=[{run},{run}]")
-    assert [outcome.status for outcome in run_chain(given, ["fuse"], [])] == ["made"]
-    with pytest.raises(UserError, match=r"given as a file"):
-        list(run_chain(compose(*settings, f"fuse.runs=[{run},{run}]", "fuse.method=wsum"), ["fuse"], []))
-    twins = [f"fuse.runs=[{run},{run}]", "fuse.method=wsum", f"fuse.dev_runs=[{run},{run}]"]
-    assert [outcome.status for outcome in run_chain(compose(*settings, *twins), ["fuse"], [])] == ["made"]
+
+    def refused(message: str, *overrides: str) -> None:
+        with pytest.raises(UserError, match=message):
+            planned(compose, [*settings, *overrides], ["fuse"])
+
+    refused("at least two runs", 'fuse.runs=[["model=bm25"]]')
+    refused("1 weights for 2 runs", "fuse.weights=[1.0]")
+    refused(r"fuse\.runs=nowhere\.run: there is nothing at", 'fuse.runs=[nowhere.run,["model=bm25"]]')
+    file = tmp_path / "a.run"
+    file.write_text("q0 Q0 d0 1 1.0 tag\n")
+    given = f"fuse.runs=[{file},{file}]"
+    assert run(compose, [*settings, given], ["fuse"])["fuse"].status == "made"
+    refused("given as a file", given, "fuse.method=wsum")
+    twins = [given, "fuse.method=wsum", f"fuse.dev_runs=[{file},{file}]"]
+    assert run(compose, [*settings, *twins], ["fuse"])["fuse"].status == "made"
     for setting, message in {
-        "fuse.depth=0": "at least one document a query",
+        "fuse.depth=0": "at least one document per query",
         "fuse.step=0.3": "add up to 1 in whole steps",
         "fuse.step=0": "add up to 1 in whole steps",
-        "fuse.measure=ndcg@10": "there are nDCG, RR",
         "fuse.dev_runs=[null]": "has 1 entries for 2 runs",
+        "dataset.dev=null": "no development queries",
     }.items():
-        with pytest.raises(UserError, match=message):
-            list(run_chain(compose(*settings, *twins, setting), ["fuse"], []))
-    unknown = compose(*settings, 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
-    with pytest.raises(UserError, match=r"the overrides model=nosuch compose no experiment"):
-        fused_runs(unknown, dev=False)
+        refused(message, *twins, setting)
+    refused(r"the overrides model=nosuch compose no experiment", 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
+    refused(r"fuse\.runs=\[model=bm25, index\.k9=1\]", 'fuse.runs=[["model=bm25","index.k9=1"],["model=bm25"]]')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from irexp.stage.chain import Outcome
+from irexp.stage.execute import Outcome
 from tests.chains import Compose, run, settings
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,13 @@ import yaml
 from huggingface_hub import HfApi
 from omegaconf import DictConfig
 
-from irexp.stage.card import model_card
-from irexp.stage.chain import card_of, plain, run_chain
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.identity import Identity
+from irexp.artifact.store import write_manifest
+from irexp.stage.card import card_of, model_card
 from irexp.stage.push import published, push
 from irexp.types import UserError
+from tests.chains import run
 
 Compose = Callable[..., DictConfig]
 
@@ -37,7 +40,7 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     """Data, loss, hyper-parameters and measures, under metadata that the hub reads."""
     config = compose(f"model={model}")
     card = model_card(
-        plain(config),
+        Experiment((), config).values,
         repository="me/model",
         identity="checkpoint/x-12345678",
         validation={"validation/nDCG@10": 0.5},
@@ -65,7 +68,7 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
 def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -> None:
     """The names of files, not the folders of the machine; a model of the hub is named for the hub."""
     config = compose("dataset=local", "dataset.path=/home/me/my-data", "backbone=bert_base")
-    card = model_card(plain(config), repository="me/model", identity="checkpoint/x-1", validation={})
+    card = model_card(Experiment((), config).values, repository="me/model", identity="checkpoint/x-1", validation={})
     assert "`dataset.train.topics.qrels_path` | train.tsv" in card
     assert "/home/me" not in card
     assert "`backbone.name_or_path` | google-bert/bert-base-uncased" in card
@@ -75,32 +78,45 @@ def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -
 def test_a_checkpoint_has_a_card_and_its_manifest_stays_here(compose: Compose, tmp_path: Path) -> None:
     """Fit writes the card; with measures it has their table; the machine's record is not published."""
     overrides = ["training=none", f"paths.artifacts={tmp_path}", "machine.progress=false", "dataset.test.split=dev"]
-    config = compose(*overrides)
-    outcomes = {o.stage: o for o in run_chain(config, ["fit", "encode", "index", "search", "evaluate"], overrides)}
+    outcomes = run(compose, overrides)
     assert outcomes["fit"].path and outcomes["evaluate"].path
     checkpoint = Path(outcomes["fit"].path)
     assert "0: the backbone as it comes" in (checkpoint / "README.md").read_text(encoding="utf8")
     files = published(checkpoint)
     assert {"model.safetensors", "modules.json", "irexp.json", "1_Pooling/config.json"} <= set(files)
     assert not {"manifest.json", "README.md"} & set(files)
-    card = card_of(config, checkpoint, "me/model", Path(outcomes["evaluate"].path))
+    card = card_of(checkpoint, "me/model", Path(outcomes["evaluate"].path))
     measured = json.loads((Path(outcomes["evaluate"].path) / "manifest.json").read_text())["provenance"]["measures"]
     assert f"| `nDCG@10` | {measured['nDCG@10']:.4f} |" in card
 
 
+def checkpoint(folder: Path, compose: Compose) -> Path:
+    """A folder with the files and the manifest of a checkpoint."""
+    made = folder / "checkpoint"
+    (made / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    for name in ("model.safetensors", "README.md", "1_Pooling/config.json"):
+        (made / name).write_text(name)
+    configuration = dict(Experiment((), compose("training=none")).values)
+    write_manifest(
+        made, Identity("checkpoint", "checkpoint/x", {}, {}), {"configuration": configuration, "measures": {}}
+    )
+    return made
+
+
 @pytest.mark.parametrize("repository", ["a/b", "a/b/c"])
 def test_without_a_network_or_a_name_the_hub_is_named(
-    repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose
 ) -> None:
     """One line, with what to do, for a connection that is refused and for a name that can be none."""
     monkeypatch.setattr("huggingface_hub.HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="x"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=f"{repository} could not be written on the hub"):
-        push(tmp_path, "card", repository=repository)
+        push(tmp_path, checkpoint(tmp_path, compose), None, repository=repository)
 
 
-def test_a_checkpoint_and_its_card_are_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_and_its_card_are_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose
+) -> None:
     """The files of every folder, and the card given rather than the one that lies there; private by default."""
     made: dict[str, Any] = {}
 
@@ -115,10 +131,12 @@ def test_a_checkpoint_and_its_card_are_one_commit(tmp_path: Path, monkeypatch: p
             return SimpleNamespace(commit_url=f"https://hub/{name}/commit/1")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    (tmp_path / "1_Pooling").mkdir()
-    for name in ("model.safetensors", "manifest.json", "README.md", "1_Pooling/config.json"):
-        (tmp_path / name).write_text(name)
-    assert push(tmp_path, "the card", repository="a/b") == "https://hub/a/b/commit/1"
+    assert push(tmp_path, checkpoint(tmp_path, compose), None, repository="a/b") == "https://hub/a/b/commit/1"
     assert (made["repository"], made["private"], made["exist_ok"]) == ("a/b", True, True)
     assert set(made["files"]) == {"model.safetensors", "1_Pooling/config.json", "README.md"}
-    assert made["files"]["README.md"] == b"the card"
+    assert b"# a/b" in made["files"]["README.md"]
+    assert push(tmp_path, checkpoint(tmp_path, compose), None, repository="a/b", private=False)
+    assert made["private"] is False
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(UserError, match="was not made by irexp"):
+        push(tmp_path, tmp_path / "theirs", None, repository="a/b")

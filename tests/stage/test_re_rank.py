@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
 from irexp import load
-from irexp.artifact.store import MissingArtifactError
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.plan import Plan, Step
+from irexp.artifact.store import MissingArtifactError, Store
 from irexp.evaluation.run_file import read_run
-from irexp.stage.chain import run_chain, run_stage
-from irexp.stage.job import _make_candidates
-from irexp.stage.report import label
+from irexp.stage.label import labels
 from irexp.types import UserError
-from tests.chains import TEXTS, Compose, write_collection
+from tests.chains import TEXTS, Compose, name_of, planned, run, write_collection
 
 
 @pytest.fixture
@@ -45,22 +44,24 @@ def settings(tmp_path: Path, collection: Path) -> list[str]:
     ]
 
 
-def whole(compose: Compose, overrides: list[str]) -> tuple[DictConfig, dict[str, Path]]:
-    """Run what a job runs, its candidates first; the configuration, and where each artifact lies."""
-    config = compose(*overrides)
-    names = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
-    _make_candidates(config, names)
-    return config, {o.stage: Path(o.path) for o in run_chain(config, names, overrides) if o.path}
+NAMES = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
+
+
+def whole(compose: Compose, overrides: list[str]) -> dict[str, Path]:
+    """Run what a job runs; where each artifact lies."""
+    return {stage: Path(str(outcome.path)) for stage, outcome in run(compose, overrides, NAMES).items()}
 
 
 @pytest.mark.parametrize("model", ["mono", "set_encoder", "colbert", "splade", "sbert"])
 def test_any_model_re_ranks_what_bm25_finds(compose: Compose, settings: list[str], model: str) -> None:
     """The documents are those of the head of BM25's run, the scores are the model's."""
     overrides = [*settings, f"model={model}", "re_rank=bm25", "re_rank.depth=3"]
-    config, paths = whole(compose, overrides)
+    paths = whole(compose, overrides)
     assert set(paths) == {"fit", "re_rank", "evaluate"}
-    assert label(paths["evaluate"]).startswith(f"{model} over bm25 ")
-    first_stage = Path(config.paths.artifacts) / config.artifact.candidates / "test.run"
+    (row,) = labels([f"measures/{paths['evaluate'].name}"], Lineage(Store(planned(compose, overrides).experiment.root)))
+    assert row == f"{model} over bm25"
+    plan = planned(compose, overrides, NAMES)
+    first_stage = plan.experiment.root / name_of(plan, "run", "re_rank.candidates") / "test.run"
     found: dict[str, dict[str, float]] = {}
     for query_id, doc_id, score in read_run(paths["re_rank"] / "test.run"):
         found.setdefault(query_id, {})[doc_id] = score
@@ -78,57 +79,90 @@ def test_a_run_from_elsewhere_and_one_by_its_identifier(compose: Compose, settin
     """A TREC file with blanks, and what another experiment is called in the store."""
     theirs = tmp_path / "theirs.run"
     theirs.write_text("q0 Q0 d3 1 0.5 x\nq0 Q0 d4 2 7.5 x\nq1 Q0 d5 1 2 x\n")
-    _, paths = whole(compose, [*settings, "model=mono", f"re_rank.candidates={theirs}", "re_rank.depth=1"])
+    paths = whole(compose, [*settings, "model=mono", f"re_rank.candidates={theirs}", "re_rank.depth=1"])
     lines = [(line.query_id, line.doc_id) for line in read_run(paths["re_rank"] / "test.run")]
     assert lines == [("q0", "d4"), ("q1", "d5")]  # the head by score, whatever the order of the file
     identifier = f"run/{paths['re_rank'].name}"
-    _, again = whole(compose, [*settings, "model=sbert", f"re_rank.candidates={identifier}"])
+    again = whole(compose, [*settings, "model=sbert", f"re_rank.candidates={identifier}"])
     assert {line.doc_id for line in read_run(again["re_rank"] / "test.run")} == {"d4", "d5"}
 
 
-def test_identities_follow_what_is_re_ranked(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+def test_identities_follow_what_is_re_ranked(compose: Compose, settings: list[str]) -> None:
     """Another first stage, another depth and another checkpoint are other runs; a search setting of no index is not."""
-    base = compose(*settings, "model=mono").artifact
-    assert base.candidates.startswith("run/bm25.toys-")
-    assert base.negatives.startswith("run/bm25.toys-")
-    assert base.negatives != base.candidates  # other queries
+
+    def names(*overrides: str) -> dict[str, str]:
+        plan = planned(compose, [*settings, "model=mono", *overrides], NAMES)
+        reasons = {"run": "this", "checkpoint": "this", "candidates": "re_rank.cand", "negatives": "negatives.cand"}
+        return {
+            name: name_of(plan, name if name in ("run", "checkpoint") else "run", reason)
+            for name, reason in reasons.items()
+        }
+
+    base = names()
+    assert base["candidates"].startswith("run/bm25.toys-")
+    assert base["negatives"].startswith("run/bm25.toys-")
+    assert base["negatives"] != base["candidates"]  # other queries
     for change in ('re_rank.candidates=["model=bm25","index.k1=2.0"]', "re_rank.depth=7", "seed=3"):
-        assert compose(*settings, "model=mono", change).artifact.run != base.run
-    assert compose(*settings, "model=mono", "re_rank.depth=7").artifact.checkpoint == base.checkpoint
-    deeper = compose(*settings, "model=mono", 'negatives.candidates=["model=bm25","index.k1=2.0"]').artifact
-    assert deeper.checkpoint != base.checkpoint
-    assert deeper.candidates == base.candidates
-    plain = compose(*settings, "model=sbert").artifact
-    assert plain.candidates is None
-    assert plain.negatives is None
+        assert names(change)["run"] != base["run"]
+    assert names("re_rank.depth=7")["checkpoint"] == base["checkpoint"]
+    deeper = names('negatives.candidates=["model=bm25","index.k1=2.0"]')
+    assert deeper["checkpoint"] != base["checkpoint"]
+    assert deeper["candidates"] == base["candidates"]
+    plain = planned(compose, [*settings, "model=sbert"], NAMES)
+    assert {step.reason for step in plan_steps(plain)} == {"this experiment"}
+
+
+def plan_steps(plan: Plan) -> list[Step]:
+    """The steps of a plan that make an artifact."""
+    return [step for step in plan.steps if step.artifact is not None]
 
 
 def test_a_chain_of_re_rankers(compose: Compose, settings: list[str]) -> None:
     """What a re-ranked run is re-ranked from is made first, all the way down."""
     overrides = [*settings, "model=mono", 're_rank.candidates=["model=sbert","re_rank=bm25","training=none"]']
-    config, paths = whole(compose, overrides)
-    assert str(config.artifact.candidates).startswith("run/sbert.toys-")
-    assert "re_rank" in paths
+    steps = [step.name.partition(".")[0] for step in plan_steps(planned(compose, overrides, NAMES))]
+    assert steps.index("run/bm25") < steps.index("run/sbert") < steps.index("run/mono")
+    assert "re_rank" in whole(compose, overrides)
 
 
 def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: list[str]) -> None:
     """A run of a model that must be trained is not made on the way; a file that is not there is named."""
-    config = compose(*settings, "model=mono", 're_rank.candidates=["model=sbert"]', "negatives=none")
-    with pytest.raises(MissingArtifactError, match=r"make it with model=sbert stage=\[fit,index,search,re_rank,fuse\]"):
-        run_stage(config, "re_rank", [], None)
-    config = compose(*settings, "model=mono")
-    with pytest.raises(MissingArtifactError, match=r"model=bm25 dataset.test='\$\{dataset.train.topics\}'"):
-        run_stage(config, "fit", [], None)
-    config = compose(*settings, "model=mono", "re_rank.candidates=nowhere.run")
-    with pytest.raises(MissingArtifactError, match=r"re_rank.candidates=nowhere.run: there is nothing at"):
-        run_stage(config, "re_rank", [], None)
+    run(compose, [*settings, "model=mono", "training=none"], ["fit"])
+    overrides = [*settings, "model=mono", "training=none", 're_rank.candidates=["model=sbert","training.steps=2"]']
+    with pytest.raises(MissingArtifactError, match=r"make it with .* training.steps=2 stage=\[fit,index"):
+        run(compose, overrides, ["re_rank"])
+    with pytest.raises(UserError, match=r"re_rank.candidates=nowhere.run: there is nothing at"):
+        planned(compose, [*settings, "model=mono", "re_rank.candidates=nowhere.run"], ["re_rank"])
 
 
-def test_what_the_message_says_to_type_makes_the_negatives(compose: Compose, settings: list[str]) -> None:
-    """The identity of the typed command is the one that was asked for."""
-    wanted = compose(*settings, "model=mono").artifact.negatives
-    typed = compose(*settings, "model=bm25", "dataset.test=${dataset.train.topics}").artifact.run
-    assert typed == wanted
+def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> None:
+    """Of what is missing, a stage makes what was asked for, and other experiments' runs that need no training."""
+    negatives = [*settings, "model=sbert", 'negatives.candidates=["model=colbert"]', "negatives.depth=3"]
+    for stages in (["search"], ["encode", "index", "search", "evaluate"]):
+        with pytest.raises(MissingArtifactError, match=r"there is no checkpoint/sbert.*stage=fit"):
+            run(compose, negatives, stages)
+    with pytest.raises(MissingArtifactError, match=r"there is no checkpoint/colbert"):
+        run(compose, negatives, ["fit"])
+    assert run(compose, negatives, NAMES)["fit"].status == "made"
+    untrained = [
+        *settings,
+        "model=sbert",
+        'negatives.candidates=["model=colbert","training=none"]',
+        "negatives.depth=3",
+    ]
+    assert run(compose, untrained, ["fit"])["fit"].status == "made"
+
+
+def test_what_another_experiment_is_called_makes_what_is_needed(compose: Compose, settings: list[str]) -> None:
+    """The overrides of each experiment of a plan, typed, lead to the artifact that the plan names."""
+    overrides = [*settings, "model=mono", 're_rank.candidates=["model=colbert","re_rank=bm25","seed=3"]']
+    plan = planned(compose, overrides, NAMES)
+    others = [step for step in plan_steps(plan) if step.reason != "this experiment" and step.stage]
+    assert {step.stage.name for step in others if step.stage} == {"fit", "index", "search", "re_rank"}
+    for step in others:
+        assert step.stage is not None
+        typed = planned(compose, list(step.experiment.overrides), [step.stage.name])
+        assert [goal.name for goal in typed.own] == [step.name]
 
 
 def test_faults_of_re_ranking(compose: Compose, settings: list[str], tmp_path: Path) -> None:
@@ -136,49 +170,44 @@ def test_faults_of_re_ranking(compose: Compose, settings: list[str], tmp_path: P
     theirs = tmp_path / "theirs.run"
     theirs.write_text("q0 Q0 nowhere 1 0.5 x\n")
     base = [*settings, "model=mono", "training.steps=0"]
-    config = compose(*base, f"re_rank.candidates={theirs}")
-    run_stage(config, "fit", [], None)
+    overrides = [*base, f"re_rank.candidates={theirs}"]
+    checkpoint = run(compose, overrides, ["fit"])["fit"].path
     with pytest.raises(UserError, match="1 documents of the run are not in the collection, such as 'nowhere'"):
-        run_stage(config, "re_rank", [], None)
+        run(compose, overrides, ["re_rank"])
     theirs.write_text("other Q0 d1 1 0.5 x\n")
     with pytest.raises(UserError, match="answers none of the queries"):
-        run_stage(compose(*base, f"re_rank.candidates={theirs}"), "re_rank", [], None)
+        run(compose, overrides, ["re_rank"])
     theirs.write_text("q0 Q0 d1 1 0.5 x\n")
     with pytest.raises(UserError, match=r"re_rank\.depth=0"):
-        run_stage(compose(*base, f"re_rank.candidates={theirs}", "re_rank.depth=0"), "re_rank", [], None)
-    checkpoint = config.artifact.checkpoint
+        planned(compose, [*overrides, "re_rank.depth=0"], ["re_rank"])
     with pytest.raises(UserError, match="is a cross-encoder, which makes no embeddings to index"):
-        run_stage(compose(*settings, f"artifact.checkpoint={checkpoint}"), "encode", [], None)
+        run(compose, [*settings, f"artifact.checkpoint={checkpoint}"], ["encode"])
 
 
 def test_an_in_batch_loss_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
     """It never sees the documents of other queries."""
-    config = compose(*settings, "model=mono", "loss=info_nce")
-    _make_candidates(config, ["fit"])
     with pytest.raises(UserError, match=r"loss=lce, or loss\.in_batch=false"):
-        run_stage(config, "fit", [], None)
+        run(compose, [*settings, "model=mono", "loss=info_nce"], ["fit"])
 
 
 def test_a_regularizer_is_refused_for_token_vectors(compose: Compose, settings: list[str]) -> None:
     """It has no vector to press down."""
     with pytest.raises(UserError, match="regularizer=none"):
-        run_stage(compose(*settings, "model=colbert", "regularizer=flops"), "fit", [], None)
+        run(compose, [*settings, "model=colbert", "regularizer=flops"], ["fit"])
 
 
 def test_a_regularizer_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
     """It has no embedding at all; the setting is not passed over."""
-    config = compose(*settings, "model=mono", "regularizer=flops", "negatives=none")
     with pytest.raises(UserError, match=r"a cross-encoder makes none: regularizer=none"):
-        run_stage(config, "fit", [], None)
+        run(compose, [*settings, "model=mono", "regularizer=flops", "negatives=none"], ["fit"])
 
 
 @pytest.mark.parametrize(("model", "index"), [("splade", "faiss_flat"), ("colbert", "sparse"), ("sbert", "maxsim")])
 def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list[str], model: str, index: str) -> None:
     """With the option that fits."""
     fitting = {"splade": "sparse", "colbert": "maxsim", "sbert": "faiss_flat"}
-    config = compose(*settings, f"model={model}", "training=none", f"index={index}")
     with pytest.raises(UserError, match=f"index={fitting[model]}"):
-        list(run_chain(config, ["fit", "encode", "index"], []))
+        run(compose, [*settings, f"model={model}", "training=none", f"index={index}"], ["fit", "encode", "index"])
 
 
 @pytest.mark.parametrize(
@@ -204,18 +233,20 @@ def test_every_family_goes_all_the_way(
     """Fit, encode, index, search or re-rank, evaluate; and the second time nothing is to be done."""
     if model == "repllama":
         overrides = [*overrides, "backbone=hugging_face", f"backbone.name_or_path={folders['decoder']}"]
-    config, paths = whole(compose, [*settings, f"model={model}", *overrides])
+    paths = whole(compose, [*settings, f"model={model}", *overrides])
     assert "evaluate" in paths
-    names = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
-    statuses = {outcome.status.partition(":")[0] for outcome in run_chain(config, names, [])}
-    assert statuses - {"nothing to do"} == {"already done"}
+    again = run(compose, [*settings, f"model={model}", *overrides], NAMES)
+    assert {outcome.status for outcome in again.values()} == {"already done"}
     if "adapter=lora" in overrides:
-        assert json.loads((paths["fit"] / "adapter" / "adapter_config.json").read_text())["r"] == config.adapter.r
+        assert (
+            json.loads((paths["fit"] / "adapter" / "adapter_config.json").read_text())["r"]
+            == compose("adapter=lora").adapter.r
+        )
         merged, adapted = (load(place).score("make cups", TEXTS) for place in (paths["fit"], paths["fit"] / "adapter"))
         torch.testing.assert_close(adapted, merged, atol=1e-4, rtol=1e-4)
 
 
 def test_what_has_no_model_re_ranks_nothing(compose: Compose, settings: list[str]) -> None:
     """BM25 over BM25 is refused by name."""
-    with pytest.raises(UserError, match="bm25 has no checkpoint and re-ranks nothing"):
-        list(run_chain(compose(*settings, "model=bm25", "re_rank=bm25"), ["re_rank"], []))
+    with pytest.raises(UserError, match="stage=re_rank: bm25 has no checkpoint"):
+        planned(compose, [*settings, "model=bm25", "re_rank=bm25"], ["re_rank"])

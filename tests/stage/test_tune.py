@@ -6,21 +6,38 @@ from pathlib import Path
 
 import pytest
 
-from irexp.artifact.store import Store, read_manifest
-from irexp.stage.job import _tune
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.manifest import read_manifest
+from irexp.artifact.store import Store
+from irexp.stage.tune import combinations, tune
 from irexp.types import UserError
 from tests.chains import Compose, settings
 
 
-def test_every_combination_is_measured_on_the_development_queries(
-    compose: Compose, tmp_path: Path, collection: Path
-) -> None:
-    """None of them on the test queries, each with an index of its own, and the best is said."""
+@pytest.fixture
+def judged(collection: Path) -> Path:
+    """The collection with judgements of development queries."""
     (collection / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
-    overrides = settings(tmp_path, collection, "model=bm25", "stage=tune", "stage.tune.sweep=['index.k1=0.5,1.5']")
-    _tune(compose(*overrides), overrides, tmp_path)
+    return collection
+
+
+def tuned(compose: Compose, tmp_path: Path, collection: Path, *more: str) -> list[str]:
+    """What stage=tune finds for BM25."""
+    overrides = settings(tmp_path, collection, "model=bm25", "stage=tune", *more)
+    config = compose(*overrides)
+    experiment = Experiment(tuple(overrides), config)
+    return tune(tmp_path, experiment, sweep=list(config.stage.tune.sweep), measure=config.stage.tune.measure)
+
+
+def test_every_combination_is_measured_on_the_development_queries(
+    compose: Compose, tmp_path: Path, judged: Path
+) -> None:
+    """None of them on the test queries, each with an index of its own; the first of equal ones is the best."""
+    best = tuned(compose, tmp_path, judged, "stage.tune.sweep=['index.k1=0.5,1.5']")
     rows = (tmp_path / "tune.md").read_text().splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| index.k1=0.5", "| index.k1=1.5"]
+    values = [float(row.split(" | ")[1].rstrip(" |")) for row in rows]
+    assert best == [["index.k1=0.5"], ["index.k1=1.5"]][values.index(max(values))]
     store = Store(tmp_path / "artifacts")
     assert len(store.all("index")) == len(store.all("measures")) == 2
     for measures in store.all("measures"):
@@ -32,18 +49,17 @@ def test_every_combination_is_measured_on_the_development_queries(
     ("more", "message"),
     [
         (["stage.tune.measure=AP"], r"stage\.tune\.measure=AP is not measured; evaluation\.measures has .*nDCG@10"),
-        (["model=sbert"], r"stage\.tune\.sweep fits no sbert, so name other settings: .*index\.k1"),
+        (["model=sbert"], r"stage\.tune\.sweep fits no sbert, so name other settings: (.|\n)*index\.k1"),
         (["stage.tune.sweep=['index.b=0.4,2x']"], r"index\.b"),
+        (["stage.tune.sweep=['index.k1']"], r"names no values, as index\.k1=0\.9,1\.2 does"),
     ],
 )
 def test_what_cannot_be_tried_is_said_before_anything_is(
-    compose: Compose, tmp_path: Path, collection: Path, more: list[str], message: str
+    compose: Compose, tmp_path: Path, judged: Path, more: list[str], message: str
 ) -> None:
-    """A measure that is not taken, settings of another model, a value of another type."""
-    (collection / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
-    overrides = settings(tmp_path, collection, "model=bm25", "stage=tune", *more)
+    """A measure that is not taken, settings of another model, a value of another type, no value."""
     with pytest.raises(UserError, match=message):
-        _tune(compose(*overrides), overrides, tmp_path)
+        tuned(compose, tmp_path, judged, *more)
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -51,6 +67,11 @@ def test_without_development_queries_there_is_nothing_to_try_on(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
     """The file of their judgements is named."""
-    overrides = settings(tmp_path, collection, "model=bm25", "stage=tune")
     with pytest.raises(UserError, match=r"dev\.tsv is not there"):
-        _tune(compose(*overrides), overrides, tmp_path)
+        tuned(compose, tmp_path, collection)
+
+
+def test_combinations_keep_lists_whole() -> None:
+    """A list is one value, and every combination is tried once, in order."""
+    assert combinations(["a=[1,2],[3]"]) == [["a=[1,2]"], ["a=[3]"]]
+    assert combinations(["a=1,2", "b=3,4"]) == [["a=1", "b=3"], ["a=1", "b=4"], ["a=2", "b=3"], ["a=2", "b=4"]]

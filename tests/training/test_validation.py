@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.schema import Training
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
-from irexp.stage.chain import run_chain
 from irexp.training.validation import Validation, make_validation
 from irexp.types import UserError
+from tests.chains import run
 
 
 def validation(compose: Callable[..., DictConfig], *overrides: str) -> tuple[Validation, float]:
@@ -38,9 +38,8 @@ def test_the_whole_collection_gives_what_the_stages_give(compose: Callable[..., 
     """Over all documents, validation is exactly the evaluation of the development queries."""
     _, value = validation(compose, "training.validation_documents=null")
     more = ("training=none", "dataset.test.split=dev", f"paths.artifacts={tmp_path}", "machine.progress=false")
-    config = compose(*more)
-    outcomes = list(run_chain(config, ["fit", "encode", "index", "search", "evaluate"], []))
-    assert value == pytest.approx(outcomes[-1].measures["nDCG@10"], abs=1e-6)
+    measured = run(compose, list(more))["evaluate"].measures
+    assert value == pytest.approx(measured["nDCG@10"], abs=1e-6)
 
 
 def test_a_sample_holds_the_relevant_documents_and_is_drawn_by_the_seed(compose: Callable[..., DictConfig]) -> None:

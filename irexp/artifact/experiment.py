@@ -1,0 +1,172 @@
+"""An experiment: overrides, and the configuration that they compose.
+
+Other experiments are named by overrides: the baselines of a table, and what is re-ranked (`re_rank.candidates`), fused
+(each of `fuse.runs`) or drawn negatives from (`negatives.candidates`). A baseline keeps what was typed as far as it
+still has a meaning; of the others, what the overrides do not decide is taken from the experiment that names them, so
+that `[model=bm25]` is BM25 on its collection.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from irexp.artifact.content import fetch_revision
+from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
+from irexp.config.check import check
+from irexp.types import UserError
+
+#: What another experiment shares with the one that names it.
+_SHARED = ("seed", "dataset", "search", "encoding", "evaluation", "machine", "paths")
+
+#: The same where it is one of conf/experiment, which says everything that determines its run.
+_SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
+
+#: Groups that a baseline resets when it changes the model.
+_OF_A_MODEL = {
+    *("backbone", "index", "loss", "regularizer", "negatives", "re_rank", "fuse"),
+    *("training", "optimizer", "schedule", "encoding", "artifact"),
+}
+
+#: The configuration's folder.
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A composed configuration, and what is typed to compose it.
+
+    Attributes:
+        overrides: what is typed after `run.py`.
+        config: what that composes, of which components are instantiated.
+        options: the option that each configuration group was composed from; for people.
+        values: the configuration as plain values, resolved, from which everything else is decided.
+        makers: the stage that makes each kind of artifact.
+        left_out: the stages that make nothing here, and why.
+    """
+
+    overrides: tuple[str, ...]
+    config: DictConfig
+    options: Mapping[str, str] = field(default_factory=dict)
+    values: Values = field(init=False)
+    makers: Mapping[str, StageSpec] = field(init=False)
+    left_out: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check the configuration, resolve it once, fetch the commit of each hub model that is named without one.
+
+        Raises:
+            ConfigError: naming every fault.
+        """
+        check(self.config)
+        values = OmegaConf.to_container(self.config, resolve=True, enum_to_str=True, throw_on_missing=False)
+        assert isinstance(values, dict)
+        object.__setattr__(self, "values", {str(key): value for key, value in values.items()})
+        object.__setattr__(self, "makers", {kind: maker(self.values, kind) for kind in KINDS})
+        reasons = {name: stage.left_out(self.values) for name, stage in STAGES.items() if stage.makes is not None}
+        object.__setattr__(self, "left_out", {name: reason for name, reason in reasons.items() if reason is not None})
+        for path in ("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.checkpoint"):
+            if path != "artifact.checkpoint" or is_given(self.values, "checkpoint"):
+                fetch_revision(select(self.values, path), root=self.root)
+
+    @cached_property
+    def root(self) -> Path:
+        """The artifacts' root."""
+        return Path(self.values["paths"]["artifacts"])
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that it runs, in the order in which they were typed."""
+        return list(self.values.get("stage") or {})
+
+    def baseline(self, changes: Sequence[str]) -> Experiment:
+        """The experiment of a row above this one in its table."""
+        overrides = tuple(baseline_overrides(self.overrides, changes))
+        return composed(overrides)
+
+    def other(self, entry: Sequence[str], topics: str | None) -> Experiment:
+        """The experiment that overrides name, on this one's collection.
+
+        Args:
+            entry: the overrides.
+            topics: where the queries stand that its run answers; None for the test queries.
+        """
+        own, options = compose_experiment(tuple(entry))
+        config = copy.deepcopy(own)
+        OmegaConf.set_struct(config, False)
+        decided = [_key(override) for override in entry]
+        shared = _SHARED_WITH_AN_EXPERIMENT if "experiment" in decided else _SHARED
+        for key in shared:
+            if key not in decided:
+                config[key] = copy.deepcopy(self.config[key])
+        for key in decided:
+            if key.partition(".")[0] in _SHARED:  # a value of what is shared otherwise
+                OmegaConf.update(config, key, OmegaConf.select(own, key), force_add=True)
+        if topics is not None:
+            config.dataset.test = copy.deepcopy(OmegaConf.select(self.config, topics))
+        kept = [
+            o for o in self.overrides if _group(o) in shared and _key(o) not in decided and _group(o) not in decided
+        ]
+        typed = [f"dataset.test=${{{topics}}}"] if topics is not None else []
+        taken = {group: self.options[group] for group in shared if group not in decided and group in self.options}
+        return Experiment((*kept, *entry, *typed), config, {**options, **taken})
+
+
+def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
+    """The overrides of a baseline: the experiment's own, less what the changes replace or make meaningless."""
+    replaced = {_key(change) for change in changes if "." not in _key(change)}
+    if "model" in replaced:
+        replaced |= _OF_A_MODEL
+    return [override for override in overrides if _group(override) not in replaced] + list(changes)
+
+
+def composed(overrides: Iterable[str]) -> Experiment:
+    """The experiment that overrides compose.
+
+    Raises:
+        UserError: if they compose none, or one with faults.
+    """
+    config, options = compose_experiment(tuple(overrides))
+    return Experiment(tuple(overrides), copy.deepcopy(config), options)
+
+
+@functools.cache
+def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """The composed configuration and the options behind it; it costs a third of a second.
+
+    Raises:
+        UserError: if the overrides do not compose.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    try:
+        if GlobalHydra.instance().is_initialized():
+            config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        else:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    except HydraException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the overrides {' '.join(overrides)} compose no experiment: {reason}") from error
+    options = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    return config, {group: option for group, option in options.items() if not group.startswith("hydra")}
+
+
+def _key(override: str) -> str:
+    """The key of an override, without its package."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _group(override: str) -> str:
+    """The first part of an override's key."""
+    return _key(override).partition(".")[0]

@@ -1,0 +1,137 @@
+"""What no plan can be made of: the faults of an experiment that its configuration alone does not show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.identity import Given
+from irexp.artifact.plan import Plan
+from irexp.artifact.stages import STAGES, StageSpec, Values, is_trained, is_tuned
+from irexp.config.check import ConfigError, near
+
+log = logging.getLogger(__name__)
+
+#: The files with which a checkpoint says what it is.
+_SAYS_WHAT_IT_IS = ("irexp.json", "modules.json", "artifact.metadata")
+
+
+def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
+    """Refuse a plan that has faults, and say which settings of it have no effect.
+
+    Args:
+        plan: as far as it could be wired.
+        stages: what was asked for.
+        faults: why it could not be wired further.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    found = [*_stage_faults(stages, plan.experiment.values), *faults]
+    for step in plan.steps:
+        if isinstance(step.artifact, Given):
+            found += _absent(step.artifact, step.experiment)
+        elif step.stage is not None:
+            prefix = "" if step.experiment is plan.experiment else f"{step.reason}: "
+            found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
+    if not found and not plan.own:
+        reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
+        found.append(f"nothing is to be made here: {reasons or 'no stage was asked for'}")
+    if found:
+        raise ConfigError(found)
+    for step in plan.steps:
+        if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
+            log.warning("%s: no effect, the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+
+
+def _absent(given: Given, experiment: Experiment) -> Iterator[str]:
+    """That an artifact from elsewhere is nowhere, and where it was looked for."""
+    if given.is_nowhere:
+        looked = dict.fromkeys([str(experiment.root / given.name), str(Path(given.name).expanduser().absolute())])
+        yield f"{given.typed}={given.name}: there is nothing at {' nor at '.join(looked)}"
+
+
+def _stage_faults(stages: Sequence[str], values: Values) -> Iterator[str]:
+    """What is wrong with the stages that were asked for."""
+    for name in stages:
+        if name not in STAGES:
+            yield f"stage={name}: irexp/artifact/stages.py does not list it, so nothing would run{near(name, STAGES)}"
+    for name in values["force"]:
+        if name not in stages:
+            yield f"force={name}: this command does not run stage={name}; add it to stage"
+    is_fused, is_re_ranked = values["fuse"]["runs"] is not None, values["re_rank"]["candidates"] is not None
+    if is_fused and is_re_ranked:
+        yield "fuse.runs and re_rank.candidates both say what the run is made of; leave out one"
+    if not is_fused and not is_re_ranked and "search" not in stages:
+        if "re_rank" in stages:
+            yield (
+                "stage=re_rank needs a run to re-rank: re_rank=bm25, re_rank.candidates=<a run file or identifier>, or "
+                "the overrides of an experiment, as 're_rank.candidates=[\"model=splade\"]'"
+            )
+        if "fuse" in stages:
+            yield (
+                'stage=fuse needs runs to fuse: fuse=bm25_and_sbert, or \'fuse.runs=[["model=bm25"],["model=splade"]]\''
+            )
+
+
+def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
+    """Why a stage cannot run in an experiment."""
+    if stage.name == "fit" and is_trained(values):
+        yield from _fit_faults(values)
+    elif stage.name == "search":
+        if values["search"]["depth"] < 1:
+            yield f"search.depth={values['search']['depth']}: a run needs at least one document per query"
+    elif stage.name == "re_rank":
+        depth = values["re_rank"]["depth"]
+        if depth is None or depth < 1:
+            yield f"re_rank.depth={depth}: how many documents per query are scored?"
+    elif stage.name == "fuse":
+        yield from _fuse_faults(values)
+
+
+def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
+    """What was typed of a model whose checkpoint comes from elsewhere and says itself what it is."""
+    if given.kind != "checkpoint" or given.path is None:
+        return []
+    if not any((given.path / file).is_file() for file in _SAYS_WHAT_IT_IS):
+        return []  # a bare transformer is what the configuration says
+    used = ("model.query_length", "model.document_length", "model.name")
+    return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
+
+
+def _fit_faults(values: Values) -> Iterator[str]:
+    if values["dataset"]["train"] is None:
+        yield "there is no dataset.train to learn from; name one, or take the model as it comes: training=none"
+    if values["loss"] is None:
+        yield "there is no loss to minimise; name one, or take the model as it comes: training=none"
+    negatives = values["negatives"]
+    if negatives["candidates"] is not None and (negatives["depth"] is None or negatives["depth"] < 1):
+        yield f"negatives.depth={negatives['depth']}: from how many documents of each ranking are negatives drawn?"
+
+
+def _fuse_faults(values: Values) -> Iterator[str]:
+    fuse = values["fuse"]
+    runs, weights = fuse["runs"], fuse["weights"]
+    if len(runs) < 2:
+        yield f"fuse.runs={runs}: a fusion needs at least two runs"
+    if fuse["depth"] < 1:
+        yield f"fuse.depth={fuse['depth']}: a run needs at least one document per query"
+    if weights is not None and len(weights) != len(runs):
+        yield f"fuse.weights has {len(weights)} weights for {len(runs)} runs"
+    if not is_tuned(values):
+        return
+    steps = 1 / fuse["step"] if fuse["step"] > 0 else 0.0
+    if not steps or abs(steps - round(steps)) > 1e-6:
+        yield f"fuse.step={fuse['step']}: weights add up to 1 in whole steps, such as 0.1 or 0.25"
+    if values["dataset"]["dev"] is None:
+        yield "fuse.weights cannot be tuned: the dataset has no development queries; give fuse.weights"
+    twins = [None] * len(runs) if fuse["dev_runs"] is None else fuse["dev_runs"]
+    if len(twins) != len(runs):
+        yield f"fuse.dev_runs has {len(twins)} entries for {len(runs)} runs"
+    if any(isinstance(entry, str) and twin is None for entry, twin in zip(runs, twins, strict=False)):
+        yield (
+            "fuse.weights cannot be tuned for a run that is given as a file, unless fuse.dev_runs names its twin on "
+            "the development queries; or give fuse.weights"
+        )

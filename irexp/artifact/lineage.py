@@ -1,0 +1,154 @@
+"""What was made from what: the artifacts of a store as a graph, and how two of them differ."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from irexp.artifact.identity import Identity
+from irexp.artifact.stages import KINDS, STAGES, Own
+from irexp.artifact.store import Store
+from irexp.types import UserError
+
+#: The kind of artifact that each input of a stage is.
+KIND_OF_INPUT = {
+    name: source.kind if isinstance(source, Own) else "run"
+    for stage in STAGES.values()
+    if stage.makes is not None
+    for name, source in stage.inputs.items()
+}
+
+
+class Lineage:
+    """The complete artifacts of a store, and what each is made from."""
+
+    def __init__(self, store: Store) -> None:
+        """Read every manifest once."""
+        self.store = store
+        self.folders: dict[str, Path] = {}
+        self.manifests: dict[str, dict[str, Any]] = {}
+        for kind in KINDS:
+            for folder, manifest in store.manifests(kind):
+                self.folders[f"{kind}/{folder.name}"] = folder
+                self.manifests[f"{kind}/{folder.name}"] = manifest
+
+    def inputs(self, name: str) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        """What an artifact is made from: the input's name, the artifact if it is here, and what it contributed."""
+        for key, entries in self.manifests[name]["made_from"].items():
+            if key.startswith("artifact."):
+                source = key.removeprefix("artifact.")
+                for entry in entries if isinstance(entries, list) else [entries]:
+                    yield source, self._by_digest.get((KIND_OF_INPUT[source], str(entry.get("digest")))), entry
+
+    @cached_property
+    def _by_digest(self) -> dict[tuple[str, str], str]:
+        return {(name.partition("/")[0], name[-8:]): name for name in self.manifests}
+
+    @cached_property
+    def users(self) -> dict[str, list[str]]:
+        """The artifacts that are made from each."""
+        users: dict[str, list[str]] = {name: [] for name in self.manifests}
+        for name in self.manifests:
+            for _, before, _ in self.inputs(name):
+                if before is not None and name not in users[before]:
+                    users[before].append(name)
+        return users
+
+    def behind(self, names: Iterator[str] | set[str]) -> set[str]:
+        """Artifacts with all that they are made from."""
+        found: set[str] = set()
+        waiting = [name for name in names if name in self.manifests]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += [before for _, before, _ in self.inputs(name) if before is not None]
+        return found
+
+    def whole(self, name: str) -> dict[str, Any]:
+        """The settings of an artifact and of all that it is made from, as {dotted path: value}."""
+        return flatten(self._nested(name))
+
+    def _nested(self, name: str) -> dict[str, Any]:
+        manifest = self.manifests[name]
+        nested: dict[str, Any] = dict(manifest["lineage"])
+        several: dict[str, list[Any]] = {}
+        for source, before, entry in self.inputs(name):
+            several.setdefault(f"artifact.{source}", []).append(self._nested(before) if before else entry)
+        for key, found in several.items():
+            known = manifest["lineage"].get(key)
+            nested[key] = known if not any(self._is_here(name, key)) else found if isinstance(known, list) else found[0]
+        return nested
+
+    def _is_here(self, name: str, key: str) -> Iterator[bool]:
+        yield from (before is not None for source, before, _ in self.inputs(name) if f"artifact.{source}" == key)
+
+    def find(self, text: str) -> str:
+        """The artifact that an identifier, a path or a digest names.
+
+        Raises:
+            UserError: if there is none, or more than one.
+        """
+        wanted = text.rstrip("/").removeprefix(f"{self.store.root}/")
+        found = [name for name in self.manifests if name == wanted or name.endswith(f"-{wanted}")]
+        if not found and (path := Path(text)).is_dir():
+            found = [name for name, folder in self.folders.items() if folder.resolve() == path.resolve()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"{text} names {len(found)} artifacts: {', '.join(found)}; type one of them whole")
+        near = difflib.get_close_matches(wanted, self.manifests, n=3, cutoff=0.3)
+        hint = f"; there are {', '.join(near)}, …" if near else ""
+        raise UserError(f"there is no artifact {text} in {self.store.root.resolve()}{hint} (stage=status lists all)")
+
+
+#: Inputs whose settings are those that people type for the experiment itself.
+_SAME_EXPERIMENT = {"artifact.checkpoint", "artifact.encoding", "artifact.index", "artifact.run"}
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """A nested lineage as {dotted path: value}; the levels of the experiment's own artifacts are left out."""
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = {str(number): item for number, item in enumerate(value)}
+    if not isinstance(value, dict):
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        is_level = key in _SAME_EXPERIMENT and isinstance(inner, dict)
+        flat |= flatten(inner, path if is_level else f"{path}.{key.removeprefix('artifact.')}".lstrip("."))
+    return flat
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The values in which two flat lineages differ, one line each."""
+    return [
+        f"{key}: {found.get(key, 'unset')} there, {wanted.get(key, 'unset')} here"
+        for key in sorted(wanted.keys() | found.keys())
+        if wanted.get(key) != found.get(key)
+    ]
+
+
+def nearest(identity: Identity, manifests: Iterable[tuple[Path, dict[str, Any]]]) -> tuple[str, list[str]] | None:
+    """The artifact that differs in the fewest values, of the same collection if there is one, and these values.
+
+    Args:
+        identity: what is looked for.
+        manifests: the artifacts of its kind, each with its manifest.
+    """
+    wanted = flatten(identity.lineage)
+    collection = _collection(identity.name)
+    found = []
+    for folder, manifest in manifests:
+        differing = differences(wanted, flatten(manifest["lineage"]))
+        found.append((_collection(folder.name) != collection, len(differing), folder.name, differing))
+    if not found:
+        return None
+    _, _, name, differing = min(found)
+    return f"{identity.kind}/{name}", differing
+
+
+def _collection(name: str) -> str:
+    return name.partition(".")[2].rpartition("-")[0]

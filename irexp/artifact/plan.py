@@ -1,0 +1,172 @@
+"""An experiment as a plan: what will be made, of what, and why.
+
+A plan is a value. Making it composes, digests and checks; nothing is opened but small local files, and every fault of
+every experiment that takes part is named in one message, before anything is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.identity import Given, Identity, identify
+from irexp.artifact.stages import STAGES, Own, StageSpec, is_trained
+from irexp.artifact.wiring import Node, Wiring
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One artifact, and the stage that makes it.
+
+    Attributes:
+        artifact: what it is; None for a stage that makes none.
+        stage: what makes it; None if it comes from elsewhere.
+        experiment: whose settings it is made with.
+        inputs: what the stage takes, by name.
+        before: the same as single steps, each with the input's name.
+        needs: the steps without which it cannot be made: those whose paths its stage is handed.
+        names: the names of the artifacts behind it and its own, as far as they are of the same experiment.
+        reason: why it is in the plan: "this experiment", "baseline …", "re_rank.candidates of mono" …
+    """
+
+    artifact: Identity | Given | None
+    stage: StageSpec | None
+    experiment: Experiment
+    inputs: Mapping[str, Steps]
+    before: tuple[tuple[str, Step], ...]
+    needs: tuple[Step, ...]
+    names: Mapping[str, str | list[str]]
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The artifact's name, or the stage's where it makes none."""
+        return self.artifact.name if self.artifact is not None else self.stage.name if self.stage else ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether making it is fine-tuning."""
+        return self.stage is STAGES["fit"] and is_trained(self.experiment.values)
+
+
+#: An input: one step, several, or none.
+Steps: TypeAlias = Step | tuple[Step, ...] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job is.
+
+    Attributes:
+        experiment: the job's own.
+        steps: each artifact once, inputs before their users; stages that make none last.
+        goals: the steps that were asked for, of this experiment and its baselines.
+        own: those of this experiment.
+        makes: the steps that this job makes if they are missing; it never trains by surprise.
+        forced: the steps that it makes although they are there.
+        skipped: the stages of this experiment that make nothing, and why.
+    """
+
+    experiment: Experiment
+    steps: tuple[Step, ...]
+    goals: tuple[Step, ...]
+    own: tuple[Step, ...]
+    makes: frozenset[Step]
+    forced: frozenset[Step]
+    skipped: Mapping[str, str]
+
+
+def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
+    """Plan the stages of an experiment, with its baselines and all that they are made from, to any depth.
+
+    Raises:
+        ConfigError: naming every fault of every experiment that takes part.
+    """
+    from irexp.artifact.faults import refuse  # which looks at a whole plan
+
+    plan, faults = draft_plan(experiment, stages)
+    refuse(plan, stages, faults)
+    return plan
+
+
+def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, list[str]]:
+    """A plan as far as it can be wired, and why not further."""
+    wiring = Wiring(experiment)
+    wiring.add(stages)
+    step_of = _merge(wiring.nodes)
+    goals = tuple(dict.fromkeys(step_of[node] for node in wiring.goals))
+    own = tuple(dict.fromkeys(step_of[node] for node in wiring.own))
+    others = {step_of[node] for node in wiring.on_the_way}
+    plan = Plan(
+        experiment,
+        steps=tuple(dict.fromkeys(step_of.values())),
+        goals=goals,
+        own=own,
+        makes=_makes(goals, others, is_whole={"fit", "evaluate"} <= set(stages)),
+        forced=frozenset(step for step in own if step.stage and step.stage.name in experiment.values["force"]),
+        skipped=wiring.skipped,
+    )
+    return plan, wiring.faults
+
+
+def _makes(goals: Sequence[Step], others: set[Step], *, is_whole: bool) -> frozenset[Step]:
+    """The steps that a job may make: it never trains by surprise.
+
+    What was asked for is made. Of another experiment, whose run this one needs, everything is made on the way, but for
+    its training, which only a whole pipeline runs, from fine-tuning to measures.
+    """
+    return frozenset(goals) | {step for step in others if is_whole or not step.trains}
+
+
+def _merge(nodes: Sequence[Node]) -> dict[Node, Step]:
+    """The step of each node; nodes that are the same artifact share one."""
+    step_of: dict[Node, Step] = {}
+    steps: dict[object, Step] = {}
+    for node, artifact in identify(nodes).items():
+        stage = node.origin if isinstance(node.origin, StageSpec) else None
+        inputs = {name: _steps(found, step_of) for name, found in node.inputs.items()}
+        before = tuple((name, step) for name, found in inputs.items() for step in _each(found))
+        sources = stage.inputs if stage else {}
+        step = Step(
+            artifact,
+            stage,
+            node.experiment,
+            inputs,
+            before,
+            needs=tuple(step for name, step in before if _is_needed(sources[name])),
+            names=_names(artifact, inputs, sources),
+            reason=node.reason,
+        )
+        key = (artifact.kind, str(artifact.entry), stage is None) if artifact is not None else node
+        step_of[node] = steps.setdefault(key, step)
+    return step_of
+
+
+def _steps(found: Node | tuple[Node, ...] | None, step_of: Mapping[Node, Step]) -> Steps:
+    if isinstance(found, tuple):
+        return tuple(step_of[node] for node in found)
+    return step_of[found] if found is not None else None
+
+
+def _each(found: Steps) -> Iterator[Step]:
+    yield from found if isinstance(found, tuple) else () if found is None else (found,)
+
+
+def _is_needed(source: object) -> bool:
+    return not isinstance(source, Own) or (source.handed and not source.if_there)
+
+
+def _names(
+    artifact: Identity | Given | None, inputs: Mapping[str, Steps], sources: Mapping[str, object]
+) -> dict[str, str | list[str]]:
+    """The names of an artifact and those behind it, by input and kind."""
+    names: dict[str, str | list[str]] = {}
+    for name, found in inputs.items():
+        if isinstance(found, tuple):
+            names[name] = [step.name for step in found]
+        elif found is not None:
+            names |= found.names if isinstance(sources[name], Own) else {}
+            names[name] = found.name
+    return names if artifact is None else {**names, artifact.kind: artifact.name}

@@ -1,0 +1,197 @@
+"""Which stages of which experiments take part in a job, and what each is made from; nothing is digested here.
+
+Baselines, and the experiments whose runs are re-ranked, fused or drawn negatives from, are composed on the way, to any
+depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.stages import OWN, STAGES, Other, Own, Rows, StageSpec, select
+from irexp.config.check import ConfigError
+from irexp.types import UserError
+
+#: Why the artifacts of a job's own experiment take part.
+OWN_REASON = "this experiment"
+
+
+class Elsewhere(NamedTuple):
+    """An artifact that comes from elsewhere: what it is used as, what was typed, and the setting in which it stands."""
+
+    kind: str
+    value: str
+    typed: str
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A stage of an experiment, or an artifact from elsewhere, and what it is made from.
+
+    Attributes:
+        origin: the stage that makes it, or what was typed.
+        experiment: whose settings it is made with.
+        inputs: by name, in the order of the stage's list.
+        reason: why it takes part: "this experiment", "baseline …", "re_rank.candidates of mono" …
+    """
+
+    origin: StageSpec | Elsewhere
+    experiment: Experiment
+    inputs: Mapping[str, Nodes]
+    reason: str
+
+
+#: An input: one, several, or none.
+Nodes: TypeAlias = "Node | tuple[Node, ...] | None"
+
+
+@dataclass
+class Wiring:
+    """The nodes of a job, as they are found.
+
+    Attributes:
+        experiment: the job's own.
+        nodes: inputs before their users.
+        goals: what was asked for, of this experiment and its baselines.
+        own: what was asked for of this experiment.
+        on_the_way: those of other experiments, whose runs this one or its baselines need.
+        skipped: the stages of this experiment that make nothing, and why.
+        faults: what is wrong, a line each.
+    """
+
+    experiment: Experiment
+    nodes: list[Node] = field(default_factory=list)
+    goals: list[Node] = field(default_factory=list)
+    own: list[Node] = field(default_factory=list)
+    on_the_way: set[Node] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    _found: dict[tuple[Experiment, str], Node | None] = field(default_factory=dict)
+    _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
+
+    def add(self, names: Sequence[str]) -> None:
+        """Add the stages of the experiment, and those of its baselines if it ends with a table of them all."""
+        stages = [STAGES[name] for name in names if name in STAGES]
+        rows: list[Node] = []
+        if {"evaluate", "report"} <= set(names):
+            for changes in select(self.experiment.values, "baselines") or []:
+                reason = f"baseline {' '.join(changes)}"
+                baseline = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))
+                rows += self._goals(baseline, stages, reason, {}) if baseline else []
+        self.own = self._goals(self.experiment, stages, OWN_REASON, self.skipped)
+        self.goals = [*rows, *self.own]
+        measured = tuple(node for node in self.goals if node.origin == STAGES["evaluate"])
+        for stage in stages:
+            if stage.makes is None:
+                inputs = self._inputs(self.experiment, stage, OWN_REASON, rows=measured)
+                self.nodes.append(Node(stage, self.experiment, inputs, OWN_REASON))
+                self.own.append(self.nodes[-1])
+                self.goals.append(self.nodes[-1])
+
+    def _goals(
+        self, experiment: Experiment, stages: Sequence[StageSpec], reason: str, skipped: dict[str, str]
+    ) -> list[Node]:
+        """The stages that make an artifact in an experiment; why others do not is added to `skipped`."""
+        goals = []
+        for stage in stages:
+            if stage.makes is None:
+                continue
+            if stage.name in experiment.left_out:
+                skipped[stage.name] = experiment.left_out[stage.name]
+            elif (node := self._node(experiment, stage, reason)) is not None:
+                goals.append(node)
+        return goals
+
+    def _node(self, experiment: Experiment, stage: StageSpec, reason: str, *, is_other: bool = False) -> Node | None:
+        """The node of a stage, after those of its inputs; None if it lacks one."""
+        key = (experiment, stage.name)
+        if key not in self._found:
+            before = len(self.faults)
+            inputs = self._inputs(experiment, stage, reason, is_other=is_other)
+            node = Node(stage, experiment, inputs, reason) if len(self.faults) == before else None
+            self._found[key] = node
+            self.nodes += [node] if node is not None else []
+        found = self._found[key]
+        if is_other and found is not None:
+            self.on_the_way.add(found)
+        return found
+
+    def _inputs(
+        self,
+        experiment: Experiment,
+        stage: StageSpec,
+        reason: str,
+        *,
+        rows: tuple[Node, ...] = (),
+        is_other: bool = False,
+    ) -> dict[str, Nodes]:
+        """What a stage is made from; an input that it cannot do without is a fault if it is absent."""
+        inputs: dict[str, Nodes] = {}
+        for name, source in stage.inputs.items():
+            if isinstance(source, Own):
+                inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
+                if inputs[name] is None and not source.optional and not source.if_there:
+                    self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
+            elif isinstance(source, Other):
+                inputs[name] = self._others(experiment, source)
+            else:
+                inputs[name] = (rows or None) if isinstance(source, Rows) else None
+        return inputs
+
+    def _artifact(self, experiment: Experiment, kind: str, reason: str, *, is_other: bool) -> Node | None:
+        """The node of an experiment's artifact; None if it has none of this kind."""
+        value = experiment.values["artifact"].get(kind, OWN)
+        if value is None:
+            return None
+        if value != OWN:
+            return self._elsewhere(experiment, Elsewhere(kind, str(value), f"artifact.{kind}"), reason)
+        return self._node(experiment, experiment.makers[kind], reason, is_other=is_other)
+
+    def _elsewhere(self, experiment: Experiment, origin: Elsewhere, reason: str) -> Node:
+        self.nodes.append(Node(origin, experiment, {}, reason))
+        return self.nodes[-1]
+
+    def _others(self, experiment: Experiment, source: Other) -> Nodes:
+        """The run of another experiment, or several."""
+        entry = select(experiment.values, source.setting)
+        if entry is None or not source.when(experiment.values):
+            return None
+        if not source.several:
+            return self._other(experiment, entry, source)
+        twins = (source.twins and select(experiment.values, source.twins)) or entry
+        chosen = [twin if isinstance(one, str) else one for one, twin in zip(entry, twins, strict=False)]
+        found = [self._other(experiment, one, source) for one in chosen if one is not None]
+        return tuple(node for node in found if node is not None)
+
+    def _other(self, experiment: Experiment, entry: str | list[str], source: Other) -> Node | None:
+        """The run of another experiment, or one from elsewhere."""
+        reason = f"{source.setting} of {select(experiment.values, 'model.name')}"
+        reason += f", for {source.topics}" if source.topics else ""
+        if isinstance(entry, str):
+            return self._elsewhere(experiment, Elsewhere("run", entry, source.twins or source.setting), reason)
+        if source.topics is not None and select(experiment.values, source.topics) is None:
+            self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not name")
+            return None
+        named = f"{source.setting}=[{', '.join(entry)}]" + (f" for {source.topics}" if source.topics else "")
+        other = self._compose(experiment, named, partial(experiment.other, entry, source.topics))
+        if other is None:
+            return None
+        if (run := self._artifact(other, "run", reason, is_other=True)) is None:
+            self.faults.append(f"{named}: it makes no run")
+        return run
+
+    def _compose(self, experiment: Experiment, named: str, compose: Callable[[], Experiment]) -> Experiment | None:
+        """Another experiment, composed once; None, and its faults, if it has some."""
+        key = (experiment, named)
+        if key not in self._composed:
+            self._composed[key] = None
+            try:
+                self._composed[key] = compose()
+            except UserError as error:
+                faults = error.faults if isinstance(error, ConfigError) else [str(error)]
+                self.faults += [f"{named}: {fault}" for fault in faults]
+        return self._composed[key]

@@ -1,0 +1,83 @@
+"""The stage that lists all artifacts: what each is, how large and how old, and what is made from it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.stages import KINDS
+from irexp.artifact.store import Store
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+_HEAD = ("artifact", "size", "age", "used by")
+
+
+def status(output: Path, *, artifacts: str) -> list[tuple[str, ...]]:
+    """List the artifacts below `artifacts`, and what was begun and never ended; nothing is written into `output`.
+
+    Returns:
+        A row for each: its name, size, age, and the artifacts that are made from it.
+    """
+    store = Store(Path(artifacts))
+    if not store.root.is_dir():
+        raise UserError(f"paths.artifacts={artifacts}: there is no such folder, so nothing was made yet")
+    lineage = Lineage(store)
+    rows: list[tuple[str, ...]] = [
+        (name, size(bytes_of(manifest)), _age(manifest), _used_by(lineage.users[name]))
+        for name, manifest in lineage.manifests.items()
+    ]
+    for kind in KINDS:
+        for folder in sorted((store.root / kind).glob(".partial-*")):
+            space = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            rows.append((f"{kind}/{folder.name.removeprefix('.partial-')}", size(space), "", "(begun, not ended)"))
+    total = sum(bytes_of(manifest) for manifest in lineage.manifests.values())
+    log.info("status: %s\n\n%s\n\n%d artifacts, %s\n", store.root.resolve(), columns(rows), len(rows), size(total))
+    return rows
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Rows under their head, in columns as wide as what stands in them."""
+    widths = [max(len(row[column]) for row in (_HEAD, *rows)) for column in range(len(_HEAD) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in (_HEAD, *rows)
+    )
+
+
+def bytes_of(manifest: dict[str, Any]) -> int:
+    """The size of an artifact's files in bytes, as they were written."""
+    return sum(int(entry["bytes"]) for entry in manifest["files"].values())
+
+
+def size(count: float) -> str:
+    """A number of bytes for people.
+
+    >>> size(999), size(2_500_000)
+    ('999 B', '2.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _age(manifest: dict[str, Any]) -> str:
+    finished = manifest["provenance"].get("finished")
+    if finished is None:
+        return ""
+    seconds = time.time() - datetime.fromisoformat(finished).timestamp()
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} seconds"
+
+
+def _used_by(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"

@@ -1,0 +1,258 @@
+"""The plan of an experiment: what takes part, in which order, and every fault before anything is made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from irexp.artifact import plan as plan_module
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.identity import identify
+from irexp.artifact.plan import Plan, make_plan
+from irexp.artifact.stages import KINDS, STAGES, Other, Own, StageSpec, maker
+from irexp.artifact.wiring import Node
+from irexp.types import UserError
+from tests.chains import Compose, planned, run, settings
+
+ROOT = Path(__file__).parents[2]
+ALL = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate", "report"]
+
+
+def plan_of(compose: Compose, *overrides: str, stages: list[str] = ALL) -> Plan:
+    """The plan of overrides."""
+    return make_plan(Experiment(tuple(overrides), compose(*overrides)), stages)
+
+
+def names(plan: Plan) -> list[str]:
+    """The subject of each artifact of a plan, in order."""
+    return [step.name.partition(".")[0] for step in plan.steps if step.artifact is not None]
+
+
+def test_every_stage_has_its_file_and_the_reverse() -> None:
+    """conf/stage holds one file a listed stage, beside the two that run several."""
+    files = {path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml")}
+    assert files - {"all", "retrieve"} == set(STAGES)
+    assert KINDS == ("checkpoint", "encoding", "index", "run", "measures", "speed")
+
+
+def test_a_stage_function_takes_what_the_list_says() -> None:
+    """After the folder come the inputs that are handed over, in the order and under the names of the list."""
+    import importlib
+    import inspect
+
+    for name, stage in STAGES.items():
+        target = str(OmegaConf.load(ROOT / "conf" / "stage" / f"{name}.yaml")._target_)
+        module, _, function = target.rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
+        handed = [i for i, source in stage.inputs.items() if not isinstance(source, Own) or source.handed]
+        taken = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        renamed = {"index_folder": "index", "negatives_run": "negatives"}
+        assert [renamed.get(parameter, parameter) for parameter in taken[1:]] == handed, name
+        assert ("logger" in [p.name for p in parameters]) == stage.logged
+
+
+def test_a_cascade_has_each_artifact_once_and_inputs_before_users(compose: Compose) -> None:
+    """Three baselines and the experiment share BM25's index and runs, and both checkpoints."""
+    plan = plan_of(compose, "experiment=cascade")
+    steps = [step for step in plan.steps if step.artifact is not None]
+    assert len({step.name for step in steps}) == len(steps) == 12
+    assert Counter(step.name.partition("/")[0] for step in steps) == {
+        "index": 1,
+        "run": 5,
+        "checkpoint": 2,
+        "measures": 4,
+    }
+    for number, step in enumerate(plan.steps):
+        assert all(before in plan.steps[:number] for _, before in step.before)
+    (table,) = [step for step in plan.steps if step.name == "report"]
+    assert [row.name.partition(".")[0] for _, row in table.before] == [
+        "measures/bm25",
+        "measures/colbert",
+        "measures/mono",
+        "measures/mono",
+    ]
+    reasons = {step.reason for step in plan.steps}
+    assert "negatives.candidates of mono, for dataset.train.topics" in reasons
+    assert "baseline model=bm25 re_rank=none" in reasons
+
+
+def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage of each experiment that takes part is identified once, however many artifacts are made from it."""
+    computed: list[Node] = []
+
+    def counted(nodes: Sequence[Node]) -> dict[Node, Any]:
+        computed.extend(nodes)
+        return dict(identify(nodes))
+
+    monkeypatch.setattr(plan_module, "identify", counted)
+    plan = plan_of(compose, "experiment=cascade")
+    stages = [(node.experiment, node.origin.name) for node in computed if isinstance(node.origin, StageSpec)]
+    assert len(set(stages)) == len(stages) == len(computed) < 2 * len(plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages", "message"),
+    [
+        (["model=bm25"], ["fit"], r"nothing is to be made here: stage=fit: bm25 has no checkpoint"),
+        (["artifact.checkpoint=irexp"], ["fit"], r"nothing is to be made here: .*artifact\.checkpoint=irexp is given"),
+        ([], ["norms"], r"stage=norms: irexp/artifact/stages\.py does not list it"),
+        ([], ["re_rank"], r"stage=re_rank needs a run to re-rank: re_rank=bm25"),
+        ([], ["fuse"], r"stage=fuse needs runs to fuse: fuse=bm25_and_sbert"),
+        (["model=mono", "re_rank=none"], ["search"], r"stage=search: mono has no index"),
+        (["model=bm25", "re_rank=bm25"], ["re_rank"], r"stage=re_rank: bm25 has no checkpoint"),
+        (["model=bm25"], ["export"], r"stage=export: bm25 has no encoding"),
+        (["re_rank=bm25", "fuse=bm25_and_sbert"], ["fuse"], r"both say what the run is made of"),
+        (["model=fusion", "fuse.method=wsum", "dataset.dev=null"], ["fuse"], r"fuse\.runs: needs dataset\.dev"),
+        (["model=mono", "dataset.train.topics=null"], ["fit"], r"negatives\.candidates: needs dataset\.train\.topics"),
+        (["artifact.run=nowhere.run"], ["evaluate"], r"artifact\.run=nowhere\.run: there is nothing at"),
+        (["training.steps=3", "dataset.train=null"], ["fit"], r"there is no dataset\.train to learn from"),
+        (["~loss"], ["fit"], "there is no loss to minimise"),
+        (["force=[search]"], ["index"], r"force=search: this command does not run stage=search"),
+        (["artifact.run=irexp"], ["speed"], r"artifact\.run=irexp is given"),
+        (["re_rank=bm25"], ["speed"], "another run is re-ranked"),
+    ],
+)
+def test_what_no_plan_can_be_made_of_is_said_first(
+    compose: Compose, overrides: list[str], stages: list[str], message: str
+) -> None:
+    """With the setting, the reason, and what to type instead."""
+    with pytest.raises(UserError, match=message):
+        plan_of(compose, *overrides, stages=stages)
+
+
+def test_the_faults_of_all_experiments_are_one_message(compose: Compose) -> None:
+    """Those of a baseline, of what is re-ranked, and of the experiment itself, each with whose they are."""
+    with pytest.raises(UserError) as error:
+        plan_of(
+            compose,
+            "model=mono",
+            'baselines=[["model=bm25","index.k9=1"]]',
+            're_rank.candidates=["model=colbert","re_rank=nosuch"]',
+            "re_rank.depth=0",
+        )
+    text = str(error.value)
+    assert "baseline model=bm25 index.k9=1: the overrides" in text
+    assert "re_rank.candidates=[model=colbert, re_rank=nosuch]: the overrides" in text
+    with pytest.raises(UserError) as error:
+        plan_of(compose, "model=mono", "re_rank.depth=0", "negatives.depth=0")
+    assert "re_rank.depth=0" in str(error.value) and "negatives.depth=0" in str(error.value)
+
+
+def test_a_dataset_without_judgements_is_answered_and_not_evaluated(compose: Compose) -> None:
+    """`stage=retrieve` makes the run, and says why it measures nothing."""
+    overrides = ["dataset=files", "dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv", "model=bm25"]
+    plan = plan_of(compose, *overrides, stages=["index", "search", "evaluate"])
+    assert [step.stage.name for step in plan.own if step.stage] == ["index", "search"]
+    assert plan.skipped == {"evaluate": "dataset.test.qrels_path=null: there are no judgements"}
+
+
+def test_what_is_given_makes_the_stages_before_it_needless(compose: Compose) -> None:
+    """A run from elsewhere needs no model, an index from elsewhere no encoding; a checkpoint given is not trained."""
+    given = {
+        "artifact.run=irexp": ["evaluate"],
+        "artifact.index=irexp": ["fit", "search", "evaluate"],
+        "artifact.checkpoint=irexp": ["encode", "index", "search", "evaluate"],
+    }
+    for override, expected in given.items():
+        plan = plan_of(compose, override, "baselines=[]", stages=ALL[:-1])
+        assert [step.stage.name for step in plan.own if step.stage] == expected
+
+
+def test_nothing_trains_by_surprise(compose: Compose) -> None:
+    """Over all stages and experiments: training is made where it was asked for, or for others in a whole pipeline."""
+    seen = 0
+    for overrides in (["experiment=cascade"], ["model=fusion"], ["model=mono"], ["model=sbert"], ["model=bm25"]):
+        for stages in (["search"], ["re_rank"], ["fuse"], ["evaluate"], ["fit"], ["fit", "evaluate"], ALL):
+            try:
+                plan = plan_of(compose, *overrides, stages=stages)
+            except UserError:
+                continue  # some of these make nothing
+            for step in plan.steps:
+                seen += step.trains
+                if step.trains and step in plan.makes:
+                    is_own = step.experiment is plan.experiment or step.reason.startswith("baseline")
+                    assert "fit" in stages and (is_own or "evaluate" in stages)
+                if step.trains and stages == ALL:
+                    assert step in plan.makes
+    assert seen > 10
+
+
+def test_what_makes_a_kind_is_listed_once_per_way() -> None:
+    """A run is searched, re-ranked or fused; each other kind has one stage; inputs of stages are listed kinds."""
+    empty = {"fuse": {"runs": None}, "re_rank": {"candidates": None}}
+    assert maker(empty, "run").name == "search"
+    assert maker({**empty, "re_rank": {"candidates": "x"}}, "run").name == "re_rank"
+    assert maker({**empty, "fuse": {"runs": []}}, "run").name == "fuse"
+    makers = Counter(stage.makes for stage in STAGES.values() if stage.makes)
+    assert makers == {kind: 3 if kind == "run" else 1 for kind in KINDS}
+    for stage in STAGES.values():
+        for source in stage.inputs.values():
+            assert not isinstance(source, Own) or source.kind in KINDS
+            assert not isinstance(source, Other) or source.setting.partition(".")[0] in (
+                "negatives",
+                "re_rank",
+                "fuse",
+            )
+
+
+@pytest.mark.parametrize("command", [["experiment=cascade"], ["model=fusion", "fuse.method=wsum"]])
+def test_a_dry_run_prints_the_plan_without_torch(command: list[str], tmp_path: Path) -> None:
+    """In a process of its own, in which no heavy package is imported and no artifact is made."""
+    code = (
+        "import sys, runpy\n"
+        "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'faiss', 'ir_datasets', 'bm25s'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    places = [f"paths.artifacts={tmp_path / 'artifacts'}", f"hydra.run.dir={tmp_path / 'output'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "run.py"), *command, "dry_run=true", *places],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "to make" in line]
+    kinds = Counter(line.partition("/")[0].rpartition(" ")[2] for line in lines)
+    expected = {"index": 1, "run": 5, "checkpoint": 2, "measures": 4}
+    assert kinds == (expected if command == ["experiment=cascade"] else dict(kinds)) and len(lines) >= 9
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_an_artifact_from_elsewhere_is_looked_at_whatever_way_it_is_named(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """By identifier or by path: a damaged one is named, and nothing is made from it."""
+    base = settings(tmp_path, collection)
+    made = run(compose, base)
+    for kind, stage, file in (("checkpoint", "fit", "model.safetensors"), ("run", "search", "test.run")):
+        folder = Path(str(made[stage].path))
+        whole = (folder / file).read_bytes()
+        (folder / file).write_bytes(whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]]))
+        for name in (f"{kind}/{folder.name}", str(folder)):
+            typed = settings(tmp_path, collection, f"artifact.{kind}={name}", "search.depth=7")
+            typed += ["evaluation.measures=[AP]"]
+            with pytest.raises(UserError, match=rf"{file} has another content"):
+                run(compose, typed, ["encode", "index", "search", "evaluate"] if kind == "checkpoint" else ["evaluate"])
+        (folder / file).write_bytes(whole)
+    assert {outcome.status for outcome in run(compose, base).values()} == {"already done"}
+
+
+def test_the_plan_of_what_is_made_needs_nothing(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """With the run there, no index is needed to evaluate it; with the index gone a search says so."""
+    base = settings(tmp_path, collection)
+    made = run(compose, base)
+    folder = Path(str(made["index"].path))
+    folder.rename(tmp_path / "elsewhere")
+    assert run(compose, base, ["evaluate"])["evaluate"].status == "already done"
+    with pytest.raises(UserError, match=r"there is no index/.*stage=index"):
+        run(compose, [*base, "search.depth=3"], ["search"])
+    assert planned(compose, base).own[2].name == f"index/{folder.name}"

@@ -97,16 +97,19 @@ class _Walk:
         elif wrong := _role_faults(node, path, roles):
             self.faults += wrong
         else:
-            target = target_of(str(node["_target_"]))
-            self.faults += _bind(node, target, path)
-            for name in map(str, node):
-                self.visit(node, name, f"{path}.{name}", _roles_within(target, name))
+            self._visit_component(node, target_of(str(node["_target_"])), path)
 
-
-def _roles_within(target: Target, name: str) -> list[str]:
-    """What may stand at a parameter: the classes that its annotation names."""
-    annotation = target.signature.parameters[name].annotation if name in target.signature.parameters else None
-    return classes(annotation, allowed_packages()) if isinstance(annotation, Annotation) else []
+    def _visit_component(self, node: DictConfig, target: Target, path: str) -> None:
+        try:
+            parameters = target.signature.parameters
+        except NoTargetError as error:
+            self.faults.append(f"{path}._target_: {error}")
+            return
+        self.faults += _bind(node, target, path)
+        for name in map(str, node):
+            annotation = parameters[name].annotation if name in parameters else None
+            roles = classes(annotation, allowed_packages()) if isinstance(annotation, Annotation) else []
+            self.visit(node, name, f"{path}.{name}", roles)
 
 
 def _role_faults(node: DictConfig, path: str, roles: Sequence[str]) -> list[str]:

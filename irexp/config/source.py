@@ -11,6 +11,7 @@ import functools
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 #: Bases that add neither a constructor nor a role.
@@ -134,7 +135,7 @@ def read(name: str) -> Module | None:
     if file is None:
         return None
     module = Module(name, package=name if file.name == "__init__.py" else name.rpartition(".")[0])
-    for statement, is_alternative in _statements(ast.parse(file.read_bytes()).body):
+    for statement, is_alternative in _statements(ast.parse(file.read_bytes(), str(file)).body):
         for key, value in _names(statement, module).items():
             if key not in module.names or not is_alternative:
                 module.names[key] = value
@@ -159,7 +160,7 @@ def _file(name: str) -> Path | None:
             return place / "__init__.py"
         if rest and place.with_name(f"{place.name}.py").is_file():
             return place.with_name(f"{place.name}.py")
-        if rest and any(place.parent.glob(f"{place.name}.*.so")):
+        if rest and any(place.with_name(f"{place.name}{suffix}").is_file() for suffix in EXTENSION_SUFFIXES):
             raise UnreadableError(f"{name} is compiled")
     return None
 

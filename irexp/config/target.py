@@ -51,24 +51,39 @@ def roles_of(place: str) -> tuple[str, ...]:
 
 
 class NoTargetError(LookupError):
-    """A dotted path that names nothing."""
+    """A dotted path that names nothing that could be built or called."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """What a dotted path names.
 
     Attributes:
         path: as it was written.
-        signature: of the constructor or function; an annotation that was read is an `Annotation`.
         is_class: whether it is a class rather than a function.
         found: where it is defined, or the thing itself, where it had to be imported.
     """
 
     path: str
-    signature: Signature
     is_class: bool
     found: Any
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """That of the constructor or the function; an annotation that was read is an `Annotation`.
+
+        Raises:
+            NoTargetError: if it has none.
+        """
+        try:
+            if isinstance(self.found, Definition):
+                return signature_of(self.found)
+        except UnreadableError:
+            pass  # it is made at run time
+        try:
+            return inspect.signature(_import(self.path))
+        except ValueError as error:
+            raise NoTargetError(f"{self.path} cannot be called with settings ({error})") from error
 
 
 @functools.cache
@@ -76,19 +91,20 @@ def target_of(path: str) -> Target:
     """What a dotted path names.
 
     Raises:
-        NoTargetError: if there is no such thing, or it cannot be called.
+        NoTargetError: if that is neither a class nor a function.
     """
     try:
         definition = find(path)
         if definition is None:
             raise NoTargetError(f"{path} cannot be found{_nearest(path)}")
-        return Target(path, signature_of(definition), isinstance(definition.node, ast.ClassDef), definition)
+        if isinstance(definition.node, ast.ClassDef | ast.FunctionDef):
+            return Target(path, isinstance(definition.node, ast.ClassDef), definition)
     except UnreadableError:
-        component = _import(path)
-    try:
-        return Target(path, inspect.signature(component), inspect.isclass(component), component)
-    except (TypeError, ValueError) as error:
-        raise NoTargetError(f"{path} cannot be called with settings ({error})") from error
+        pass  # the import tells
+    component = _import(path)
+    if not inspect.isclass(component) and not inspect.isroutine(component):
+        raise NoTargetError(f"{path} is neither a class nor a function")
+    return Target(path, inspect.isclass(component), component)
 
 
 @functools.cache

@@ -206,7 +206,10 @@ def test_printing_flags_are_left_to_hydra(flags: list[str]) -> None:
         check_arguments(["model=sbrt"], CONF)
 
 
-@pytest.mark.parametrize("options", [["loss=listnet"], ["adapter=lora", "model=splade", "model.poling=max"]])
+@pytest.mark.parametrize(
+    "options",
+    [["loss=listnet"], ["adapter=lora", "model=splade", "model.poling=max"], ["loss._target_=torch.func.vmap"]],
+)
 def test_a_wrong_option_is_answered_without_torch(options: list[str]) -> None:
     """Nothing that takes seconds to import is imported, whatever components the configuration names."""
     code = (

@@ -1,20 +1,25 @@
 """A composed configuration against what it must be: every fault in one message, before anything is loaded.
 
-Records are held to their fields, components to their signatures.
+Records are held to their fields, plain values to what they may be, components to their signatures.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.component import component_faults
-from irexp.config.schema import CHOICES, RECORDS, Config
+from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
 from irexp.types import UserError
+
+#: What stands at the top of a configuration beside its groups.
+_TOP = ("seed", "baselines")
 
 
 class ConfigError(UserError):
@@ -36,17 +41,23 @@ def check(config: DictConfig) -> None:
         raise ConfigError(faults)
 
 
-def config_faults(config: DictConfig) -> list[str]:
-    """Every fault of a composed configuration: records against their fields, components against their signatures."""
-    faults = [
-        f"{key}: there is no such key{near(key, Config.__dataclass_fields__)}"
-        for key in map(str, config)
-        if key not in Config.__dataclass_fields__
-    ]
-    for name, record in RECORDS.items():
-        faults += _record_faults(config.get(name), name, record)
-    faults += [f"{key}: needs a value, as {key}=…" for key in _missing_keys(config)]
-    return faults + component_faults(config)
+def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> list[str]:
+    """Every fault of a composed configuration.
+
+    Args:
+        config: composed.
+        keys: the keys of its top that are looked at; None for all.
+    """
+    wanted = [str(key) for key in config] if keys is None else keys
+    known = Config.__dataclass_fields__
+    faults = [f"{key}: there is no such key{near(key, known)}" for key in wanted if key not in known]
+    faults += _plain_faults(config, "", Config, [key for key in _TOP if key in wanted])
+    for name in (name for name in RECORDS if name in wanted or keys is None):
+        faults += _record_faults(config.get(name), name, RECORDS[name])
+    if keys is None:
+        faults += [f"{key}: needs a value, as {key}=…" for key in _missing_keys(config)]
+    faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
+    return faults + component_faults(config, wanted)
 
 
 def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
@@ -61,22 +72,60 @@ def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
 def _record_faults(node: Any, name: str, record: type) -> list[str]:
     if not isinstance(node, DictConfig):
         return [f"{name}: holds {node!r} where {record.__name__} is needed"]
-    fields = record.__dataclass_fields__  # type: ignore[attr-defined]
-    schema = OmegaConf.structured(record)
+    fields = {each.name: each for each in dataclasses.fields(record)}
+    required = [name for name, each in fields.items() if each.default is each.default_factory is dataclasses.MISSING]
+    keys = [str(key) for key in node]
+    return [
+        *(f"{name}.{key}: {record.__name__} has no '{key}'{near(key, fields)}" for key in keys if key not in fields),
+        *(f"{name}.{key}: {record.__name__} needs it" for key in required if key not in keys),
+        *_plain_faults(node, f"{name}.", record, [key for key in keys if key in fields]),
+    ]
+
+
+def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[str]) -> list[str]:
+    """Plain values against the types of a record's fields, and against what there is to choose from."""
+    schema = _schema(record)
     faults = []
-    for key in map(str, node):
-        if key not in fields:
-            faults.append(f"{name}.{key}: {record.__name__} has no '{key}'{near(key, fields)}")
-            continue
+    for key in keys:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
+        name = f"{prefix}{key}"
         try:
             schema[key] = node[key]
         except OmegaConfBaseException as error:
-            faults.append(f"{name}.{key}: {str(error).splitlines()[0]}")
-        choices = CHOICES.get(f"{name}.{key}")
-        if choices and node[key] not in choices:
-            faults.append(f"{name}.{key}: {node[key]!r} is no choice{near(str(node[key]), choices)}")
+            faults.append(f"{name}: {str(error).splitlines()[0]}")
+            continue
+        value = schema[key]
+        if name in CHOICES and value not in CHOICES[name]:
+            faults.append(f"{name}: {value!r} is no choice{near(str(value), CHOICES[name])}")
+        least, most = RANGES.get(name, (None, None))
+        if least is not None and value is not None and not least <= value <= (value if most is None else most):
+            allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+            faults.append(f"{name}: {value} is out of range; it is {allowed}")
+    return faults
+
+
+@functools.cache
+def _schema(record: type) -> DictConfig:
+    """A record to try values in."""
+    return OmegaConf.structured(record)  # type: ignore[no-any-return]
+
+
+def _measure_faults(config: DictConfig, key: str) -> list[str]:
+    """The names of measures, where there are some."""
+    from irexp.config.measure import parse_measure  # ir_measures, for which --help does not wait
+
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return []  # what cannot be resolved has its own fault
+    names = value if isinstance(value, ListConfig) else [value]
+    faults = []
+    for name in (name for name in names if isinstance(name, str)):
+        try:
+            parse_measure(name)
+        except UserError as error:
+            faults.append(f"{key}: {error}")
     return faults
 
 

@@ -7,120 +7,198 @@ composed without types, each value is looked up by its key, and the result is ch
 from __future__ import annotations
 
 import difflib
-import itertools
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from irexp.config.check import ConfigError, config_faults, near
+from irexp.config.hydra_node import hydra_faults
+from irexp.config.override import choices, combinations, parse, values
 from irexp.config.schema import register_schema
 
-#: Sweeps larger than this are checked by their first combinations here; each job checks its own configuration again.
-_MOST_COMBINATIONS = 32
+_SEVERAL = "several values are a sweep, which needs -m; a list is [a,b], and a text with commas is quoted twice"
 
-#: Flags that let Hydra run the program; with any other (--help, --cfg) it only prints.
-_RUNNING_FLAGS = {"-m", "--multirun"}
+_INTERVAL = (
+    "Hydra's basic sweeper takes no interval; name values, as 1e-5,1e-4,1e-3, or choose a sweeper that draws them, as "
+    "hydra/sweeper=optuna where that plugin is installed"
+)
+
+#: What composing raises over files and choices that do not fit together.
+_NOT_COMPOSED = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+
+#: Flags with which Hydra prints something and runs nothing.
+_PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
 
 
 def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
-    """Check what was typed behind `run.py`; print what is wrong and exit with 2."""
-    if any(argument.startswith("-") and argument not in _RUNNING_FLAGS for argument in arguments):
-        return
+    """Check what was typed after `run.py`; print what is wrong and exit with 1."""
     try:
-        check_command_line(arguments, str(config_dir))
+        check_command_line(arguments, config_dir)
     except ConfigError as error:
         raise SystemExit(f"ConfigError: {error}") from None
 
 
-def check_command_line(arguments: Sequence[str], config_dir: str) -> None:
-    """Check what was typed behind `run.py`, each job of a sweep included.
+def check_command_line(arguments: Sequence[str], config_dir: str | Path) -> None:
+    """Check what was typed after `run.py`, each job of a sweep included; nothing where it is only to print.
 
     Raises:
         ConfigError: naming every fault of the command line and of the files that it selects.
     """
-    overrides, faults = _parse([argument for argument in arguments if not argument.startswith("-")])
+    typed = get_args_parser().parse_args(list(arguments))
+    if any(getattr(typed, flag) for flag in _PRINTING):
+        return
     register_schema(typed=False)
     try:
-        with initialize_config_dir(config_dir, version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            groups, values = [], []
-            for override in overrides:
-                name = override.get_key_element().lstrip("+~").partition("@")[0]
-                is_group = loader.list_groups(name) or loader.get_group_options(name)
-                if is_group and not override.is_delete():
-                    wrong = _option_faults(loader, override, name)
-                    faults += wrong
-                    groups += [] if wrong else [override]  # the default takes its place, so that the rest is checked
-                elif not name.startswith("hydra"):
-                    values.append(override)
-            for chosen in _combinations(groups):
-                faults += _composed_faults([*chosen], values)
+        with _files(typed, Path(config_dir)) as files:
+            faults = _faults(typed, files)
     finally:
         register_schema(typed=True)
     if faults:
         raise ConfigError(faults)
 
 
-def _parse(arguments: list[str]) -> tuple[list[Override], list[str]]:
-    overrides, faults = [], []
-    for argument in arguments:
-        try:
-            overrides += OverridesParser.create().parse_overrides([argument])
-        except HydraException as error:
-            faults.append(f"{argument}: {str(error).splitlines()[0]}; quote what has brackets: 'key=\"value(x)\"'")
-    return overrides, faults
+@dataclass(frozen=True)
+class _Files:
+    """The files that a configuration is composed from.
+
+    Attributes:
+        loader: knows the folders.
+        name: of the first file.
+        search: what was typed to add further folders.
+    """
+
+    loader: ConfigLoader
+    name: str
+    search: list[str]
+
+    def options(self, group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
+        """The files of a group, or its folders."""
+        return list(self.loader.get_group_options(group, kind, self.name, self.search))
+
+    def compose(self, groups: Sequence[str]) -> DictConfig:
+        """The configuration with some options, Hydra's own node included."""
+        config = self.loader.load_configuration(
+            self.name, [*self.search, *groups], RunMode.RUN, from_shell=False, validate_sweep_overrides=False
+        )
+        OmegaConf.set_struct(config, False)
+        return config
 
 
-def _option_faults(loader: ConfigLoader, override: Override, group: str) -> list[str]:
-    options = loader.get_group_options(group, results_filter=ObjectType.CONFIG)
-    chosen = [option for choice in _choices(override) for option in (choice if isinstance(choice, list) else [choice])]
-    return [
-        f"{group}={option}: there is no such option in conf/{group}{near(str(option), options)}"
-        for option in chosen
-        if option is not None and str(option) not in options
-    ]
-
-
-def _choices(override: Override) -> list[Any]:
-    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-
-
-def _combinations(groups: list[Override]) -> Iterable[tuple[str, ...]]:
-    """The group choices of each job of a sweep, as overrides."""
-    each = [
-        [f"{override.key_or_group}={choice}" for choice in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [override.input_line or ""]
-        for override in groups
-    ]
-    return itertools.islice(itertools.product(*each), _MOST_COMBINATIONS)
-
-
-def _composed_faults(groups: list[str], values: list[Override]) -> list[str]:
-    """The faults of one job: of its files and of the values given to it."""
+@contextmanager
+def _files(typed: Namespace, config_dir: Path) -> Iterator[_Files]:
+    """The files that Hydra would use, by the flags that were typed."""
+    version.setbase("1.3")
+    folder = str(config_dir)
+    if typed.config_path is not None:  # relative to run.py
+        folder = typed.config_path if "://" in typed.config_path else str(config_dir.parent / typed.config_path)
+    search_path = create_config_search_path(folder)
+    if typed.config_dir is not None:
+        further = Path(typed.config_dir).absolute()
+        if not further.is_dir():
+            raise ConfigError([f"--config-dir={typed.config_dir}: there is no such folder"])
+        search_path.prepend("command-line", f"file://{further}", SearchPathQuery(provider="schema"))
+    search = [override for override in typed.overrides if override.lstrip("+").startswith("hydra.searchpath=")]
+    before = get_gh_backup()
+    hydra = Hydra.create_main_hydra2("irexp", search_path)
     try:
-        config = compose("config", overrides=groups)
-    except (HydraException, OmegaConfBaseException) as error:
-        return [" ".join(str(error).split())]
-    OmegaConf.set_struct(config, False)
-    faults = []
-    for override in values:
-        faults += _set(config, override)
+        yield _Files(hydra.config_loader, typed.config_name or "config", search)
+    finally:
+        restore_gh_from_backup(before)
+
+
+def _faults(typed: Namespace, files: _Files) -> list[str]:
+    overrides, faults = parse(typed.overrides, files.loader)
+    try:
+        groups, settings, wrong = _split(overrides, files)
+        faults += wrong
+        config, wrong = _compose(files, [each[0] for each in groups], settings)
+        if typed.multirun or config.hydra.mode == RunMode.MULTIRUN:
+            swept, more = parse(_swept_by_files(config, overrides), files.loader)
+            faults += more
+            if str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
+                faults += [f"{o.input_line}: {_INTERVAL}" for o in [*overrides, *swept] if o.is_interval_sweep()]
+        else:
+            swept = []
+            faults += [f"{o.input_line}: {_SEVERAL}" for o in overrides if o.is_sweep_override()]
+        further, before, more = _split(swept, files)
+        faults += more
+        for number, chosen in enumerate(combinations(groups + further)):
+            if number or further:
+                config, wrong = _compose(files, chosen, settings)
+            faults += wrong + _job_faults(config, before + settings)
+    except _NOT_COMPOSED as error:
+        faults.append(" ".join(str(error).split()) or " ".join(str(error.__cause__).split()))
+    return faults
+
+
+def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], list[Override], list[str]]:
+    """The choices of each group, the settings of values, and the faults of what is neither."""
+    groups, settings, faults = [], [], []
+    for override in overrides:
+        name = override.key_or_group
+        is_group = "." not in name and (files.options(name) or files.options(name, ObjectType.GROUP))
+        wrong = _option_faults(override, files.options(name)) if is_group and not override.is_delete() else []
+        faults += wrong
+        if is_group and not wrong:  # the default takes the place of what is wrong, so that the rest is checked
+            groups.append(choices(override))
+        elif not is_group and name != "hydra.searchpath":
+            settings.append(override)
+    return groups, settings, faults
+
+
+def _option_faults(override: Override, options: list[str]) -> list[str]:
+    group = override.key_or_group
+    chosen = [name for value in values(override) for name in (value if isinstance(value, list) else [value])]
+    words = ["null" if name is None else str(name) for name in chosen]
+    return [
+        f"{group}={word}: there is no such option in conf/{group}{near(word, options)}"
+        for word in words
+        if word not in options
+    ]
+
+
+def _compose(files: _Files, groups: Sequence[str], settings: list[Override]) -> tuple[DictConfig, list[str]]:
+    """The configuration with some options and with the settings of Hydra's own node, and what is wrong with these."""
+    config = files.compose(groups)
+    return config, [fault for each in settings if each.is_hydra_override() for fault in _set(config, each)]
+
+
+def _swept_by_files(config: DictConfig, typed: list[Override]) -> list[str]:
+    """What files sweep over (`hydra.sweeper.params`), unless it was typed."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    known = {override.key_or_group for override in typed}
+    return [f"{key}={params[key]}" for key in map(str, params) if key.lstrip("+~") not in known]
+
+
+def _job_faults(config: DictConfig, settings: list[Override]) -> list[str]:
+    """The faults of one job: of its files and of the values that are set."""
+    faults = [fault for each in settings if not each.is_hydra_override() for fault in _set(config, each)]
+    faults += hydra_faults(config)
+    with open_dict(config):
+        config.pop("hydra")
     return faults + config_faults(config)
 
 
 def _set(config: DictConfig, override: Override) -> list[str]:
-    key = override.get_key_element().lstrip("+~")
+    """Set the values of an override, one by one, and say what is wrong with each."""
+    key = override.key_or_group
     parent, _, leaf = key.rpartition(".")
     try:
         node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
@@ -128,32 +206,38 @@ def _set(config: DictConfig, override: Override) -> list[str]:
         return [f"{key}: {str(error).splitlines()[0]}"]
     known = isinstance(node, DictConfig) and leaf in list(node)  # "in node" is False for what is ???
     if override.is_delete():
+        if known:
+            with open_dict(node):
+                del node[leaf]
         return [] if known else [f"~{key}: there is no such key"]
-    if not known and not override.is_add():
+    if not known and not (override.is_add() or override.is_force_add()):
         return [f"{key}: there is no such key{_near_key(config, parent, leaf)}"]
     if parent and not isinstance(node, DictConfig):
         return [f"{key}: {parent} holds no keys"]
     faults = []
-    for value in _choices(override):
-        with open_dict(config):
-            OmegaConf.update(config, key, value, force_add=True)
+    for value in values(override):
+        try:
+            with open_dict(config):
+                OmegaConf.update(config, key, value, force_add=True)
+        except OmegaConfBaseException as error:
+            faults.append(f"{key}: {str(error).splitlines()[0]}")
         if override.is_sweep_override():  # a later value must not hide an earlier one's fault
-            faults += [fault for fault in config_faults(config) if fault.startswith(f"{key}:")]
+            found = config_faults(config, [key.partition(".")[0]])
+            faults += [fault for fault in found if fault.startswith((f"{key}:", f"{key}.", f"{key}["))]
     return faults
 
 
 def _near_key(config: DictConfig, parent: str, leaf: str) -> str:
     """The nearest key of the same node, or the same key of another one (`model.k1` is `index.k1`)."""
     node = OmegaConf.select(config, parent) if parent else config
-    if isinstance(node, DictConfig) and difflib.get_close_matches(leaf, [str(key) for key in node], n=1, cutoff=0.6):
-        return near(f"{leaf}", [str(key) for key in node], cutoff=0.6)
-    groups = {str(group): _peek(config, str(group)) for group in config}
+    keys = [str(key) for key in node if not str(key).startswith("_")] if isinstance(node, DictConfig) else []
+    if difflib.get_close_matches(leaf, keys, n=1, cutoff=0.6):
+        return near(leaf, keys, cutoff=0.6)
+    groups = {str(group): _peek(config, str(group)) for group in config if group != "hydra"}
     elsewhere = [f"{name}.{leaf}" for name, inner in groups.items() if isinstance(inner, DictConfig) and leaf in inner]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}?"
-    if not isinstance(node, DictConfig):
+    if leaf.startswith("_"):
         return ""
-    return near(leaf, [key for key in map(str, node) if not key.startswith("_")])
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else near(leaf, keys)
 
 
 def _peek(config: DictConfig, key: str) -> Any:

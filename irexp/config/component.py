@@ -1,159 +1,172 @@
-"""Components (nodes with `_target_`) against the signature of what they name.
+"""Components (nodes with `_target_`) against what may stand where they stand, and against its signature.
 
-Any `_target_` is held to an allow-list, and its keys and simple values to its constructor: a misspelt option is an
-error, not an argument swallowed in silence.
+A misspelt option is an error, not an argument swallowed in silence; and a file of someone else cannot name a function
+that deletes files where a loss is asked for.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import inspect
-import types
-import typing
-from collections.abc import Sequence
-from typing import Any, Literal, Union
+from collections.abc import Iterable, Sequence
+from inspect import Parameter
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-#: Packages whose classes and functions a configuration may name.
-ALLOWED_PACKAGES = ("irexp", "torch", "lightning", "transformers", "peft")
+from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
+from irexp.config.target import NoTargetError, Target, allowed_packages, describe, fills, roles_of, target_of
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+#: What Hydra takes out of a node before it calls what the node names; `_args_` is refused: values have names.
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
-#: What the runner hands to a stage or a logger beside the configuration.
-_GIVEN_BY_RUNNER = {
-    *("folder", "checkpoint", "encoding", "index_folder", "run", "negatives_run", "candidates"),
-    *("fused", "fused_dev", "measured"),
-    *("logger", "save_dir", "group"),
-}
+_UNNAMED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 
 
-def component_faults(config: DictConfig) -> list[str]:
-    """The faults of every component below a configuration; each once, though interpolations repeat it."""
-    faults: list[str] = []
-    for key in map(str, config):
-        _visit(config, key, key, faults)
-    return faults
+def component_faults(config: DictConfig, keys: Iterable[str] | None = None) -> list[str]:
+    """The faults of every component of a configuration, each once, though interpolations repeat it.
+
+    Args:
+        config: composed.
+        keys: the groups that are looked at; None for all.
+    """
+    walk = _Walk()
+    for key in map(str, config if keys is None else keys):
+        walk.visit(config, key, key, roles_of(key))
+    walk.visit_references()
+    return walk.faults
 
 
-def _visit(parent: DictConfig | ListConfig, key: Any, path: str, faults: list[str]) -> None:
-    if OmegaConf.is_missing(parent, key) or OmegaConf.is_interpolation(parent, key):
-        if not OmegaConf.is_missing(parent, key):
-            _resolves(parent, key, path, faults)
-        return
-    node = parent[key]
-    if isinstance(node, ListConfig):
-        for position in range(len(node)):
-            _visit(node, position, f"{path}[{position}]", faults)
-    elif isinstance(node, DictConfig):
-        if "_target_" in node:
-            faults += _bind(node, path)
-        for inner in map(str, node):
-            _visit(node, inner, f"{path}.{inner}", faults)
+class _Walk:
+    """A walk over a configuration, node by node.
 
+    Attributes:
+        faults: what was found.
+        places: where each node stands, by its `id`.
+        references: what interpolations lead to: their own place, the node, and what may stand there.
+    """
 
-def _resolves(parent: DictConfig | ListConfig, key: Any, path: str, faults: list[str]) -> None:
-    if path.startswith("artifact."):
-        return  # an identity needs a configuration without faults
-    try:
-        parent[key]
-    except OmegaConfBaseException as error:
-        if "missing" not in str(error).lower():  # a missing value is named once, where it is missing
-            faults.append(f"{path}: {str(error).splitlines()[0]}")
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.places: dict[int, str] = {}
+        self.references: list[tuple[str, DictConfig | ListConfig, Sequence[str]]] = []
 
+    def visit(self, parent: DictConfig | ListConfig, key: Any, path: str, roles: Sequence[str]) -> None:
+        """Visit what stands at a key, and all that is within it.
 
-def _bind(node: DictConfig, path: str) -> list[str]:
-    target = str(node["_target_"])
-    if target.partition(".")[0] not in ALLOWED_PACKAGES:
-        return [
-            f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(ALLOWED_PACKAGES)})"
-        ]
-    try:
-        component = find(target)
-        signature = inspect.signature(component)
-    except (ImportError, AttributeError, ValueError) as error:
-        return [f"{path}._target_: {target} cannot be found ({error})"]
-    parameters = {
-        name: parameter
-        for name, parameter in signature.parameters.items()
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
-    swallows = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    given = [str(key) for key in node if key not in _HYDRA_KEYS]
-    faults = [
-        f"{path}.{key}: {target} has no '{key}'{_near(key, parameters)}"
-        for key in given
-        if key not in parameters and not swallows
-    ]
-    is_partial = bool(node.get("_partial_"))
-    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    if not is_partial:
-        faults += [f"{path}.{name}: {target} needs it" for name in required if name not in given]
-    return faults + _value_faults(node, path, component, [key for key in given if key in parameters])
-
-
-def find(target: str) -> Any:
-    """The class or function that a dotted path names."""
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def _value_faults(node: DictConfig, path: str, component: Any, keys: list[str]) -> list[str]:
-    """Simple values against the annotations of the constructor."""
-    try:
-        hints = typing.get_type_hints(component.__init__ if inspect.isclass(component) else component)
-    except (NameError, TypeError):
-        return []  # annotations under TYPE_CHECKING cannot be read; the constructor checks its own values
-    faults = []
-    for key in keys:
-        if OmegaConf.is_missing(node, key) or key not in hints:
-            continue
+        Args:
+            parent: what the node is in.
+            key: its key there.
+            path: its place in the whole configuration.
+            roles: what may stand there.
+        """
+        if OmegaConf.is_missing(parent, key) or path.startswith("artifact."):
+            return  # an identity needs a configuration without faults
         try:
-            value = node[key]
-        except OmegaConfBaseException:
-            continue  # named by _resolves
-        allowed = _alternatives(hints[key])
-        if isinstance(value, DictConfig | ListConfig) or allowed is None or _fits(value, allowed):
-            continue
-        faults.append(f"{path}.{key}: {value!r} is not {_spell(allowed)}{_nearest_literal(value, allowed)}")
+            node = parent[key]
+        except OmegaConfBaseException as error:
+            if "missing" not in str(error).lower():  # a missing value is named once, where it is missing
+                self.faults.append(f"{path}: {str(error).splitlines()[0]}")
+            return
+        if not isinstance(node, DictConfig | ListConfig):
+            return
+        if OmegaConf.is_interpolation(parent, key):
+            self.references.append((path, node, roles))
+        else:
+            self._visit_node(node, path, roles)
+
+    def visit_references(self) -> None:
+        """Visit what interpolations lead to: a node of the configuration for its role alone, a made one in full."""
+        for path, node, roles in self.references:
+            place = self.places.get(id(node))
+            if place is None:
+                self._visit_node(node, path, roles)
+            elif not isinstance(node, DictConfig) or "_target_" not in node or not roles:
+                continue
+            elif not any(f.startswith(f"{place}._target_:") for f in self.faults):
+                self.faults += _role_faults(node, path, roles)
+
+    def _visit_node(self, node: DictConfig | ListConfig, path: str, roles: Sequence[str]) -> None:
+        self.places[id(node)] = path
+        if isinstance(node, ListConfig):
+            for position in range(len(node)):
+                self.visit(node, position, f"{path}[{position}]", roles)
+        elif "_target_" not in node:
+            for name in map(str, node):
+                self.visit(node, name, f"{path}.{name}", roles_of(f"{path}.{name}"))
+        elif wrong := _role_faults(node, path, roles):
+            self.faults += wrong
+        else:
+            self._visit_component(node, target_of(str(node["_target_"])), path)
+
+    def _visit_component(self, node: DictConfig, target: Target, path: str) -> None:
+        try:
+            parameters = target.signature.parameters
+        except NoTargetError as error:
+            self.faults.append(f"{path}._target_: {error}")
+            return
+        self.faults += _bind(node, target, path)
+        for name in map(str, node):
+            annotation = parameters[name].annotation if name in parameters else None
+            roles = classes(annotation, allowed_packages()) if isinstance(annotation, Annotation) else []
+            self.visit(node, name, f"{path}.{name}", roles)
+
+
+def _role_faults(node: DictConfig, path: str, roles: Sequence[str]) -> list[str]:
+    """Why what a node names may not stand there."""
+    target = str(node["_target_"])
+    packages = allowed_packages()
+    if target.partition(".")[0] not in packages:
+        return [f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(packages)})"]
+    try:
+        found = target_of(target)
+    except NoTargetError as error:
+        return [f"{path}._target_: {error}"]
+    if any(fills(found, role) for role in roles):
+        return []
+    wanted = " or ".join(map(describe, roles))
+    return [f"{path}._target_: {target} cannot stand here" + (f": it must be {wanted}" if wanted else "")]
+
+
+def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
+    """The keys and simple values of a node against the signature of what it names."""
+    parameters = target.signature.parameters
+    named = {name: parameter for name, parameter in parameters.items() if parameter.kind not in _UNNAMED}
+    if not target.is_class:  # what comes before is the caller's
+        named = {name: parameter for name, parameter in named.items() if parameter.kind is Parameter.KEYWORD_ONLY}
+    swallows = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    given = [str(key) for key in node if key not in _HYDRA_KEYS]
+    known = [key for key in given if key in named]
+    faults = [
+        f"{path}.{key}: {target.path} has no '{key}'{_near(key, named if target.is_class else known)}"
+        for key in given
+        if key not in named and not swallows
+    ]
+    if not node.get("_partial_"):
+        required = [name for name, parameter in named.items() if parameter.default is Parameter.empty]
+        faults += [f"{path}.{name}: {target.path} needs it" for name in required if name not in given]
+    for key in known:
+        if not target.is_class and OmegaConf.is_interpolation(node, key):
+            continue  # what a stage is handed is checked where it stands
+        faults += _value_faults(node, key, path, named[key].annotation)
     return faults
 
 
-def _alternatives(hint: Any) -> list[Any] | None:
-    """The simple types and literal values that an annotation allows; None if it allows anything else."""
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        simple = [part for part in typing.get_args(hint) if typing.get_origin(part) is not Sequence]  # lists pass
-        parts = [_alternatives(part) for part in simple]
-        return None if any(part is None for part in parts) else [item for part in parts for item in part or []]
-    if typing.get_origin(hint) is Literal:
-        return [repr(value) for value in typing.get_args(hint)]
-    return [hint] if hint in (int, float, str, bool, type(None)) else None
+def _value_faults(node: DictConfig, key: str, path: str, annotation: Any) -> list[str]:
+    """A plain value against the annotation of its parameter."""
+    kinds = allowed(annotation) if isinstance(annotation, Annotation) else None
+    if kinds is None or OmegaConf.is_missing(node, key):
+        return []
+    try:
+        value = node[key]
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True)
+    except OmegaConfBaseException:
+        return []  # an interpolation that leads nowhere has its own fault
+    return [] if fits(value, kinds) else [f"{path}.{key}: {value!r} is not {spell(kinds)}{nearest_word(value, kinds)}"]
 
 
-def _fits(value: Any, allowed: list[Any]) -> bool:
-    if repr(value) in allowed:
-        return True
-    kinds = [kind for kind in allowed if isinstance(kind, type)]
-    return type(value) in kinds or (float in kinds and type(value) is int)
-
-
-def _spell(allowed: list[Any]) -> str:
-    names = [
-        "null" if kind in (type(None), "None") else kind.__name__ if isinstance(kind, type) else kind
-        for kind in allowed
-    ]
-    return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
-
-
-def _nearest_literal(value: Any, allowed: list[Any]) -> str:
-    words = [item.strip("'") for item in allowed if isinstance(item, str)]
-    matches = difflib.get_close_matches(str(value), words, n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def _near(word: str, names: Any) -> str:
-    offered = [name for name in names if name not in _GIVEN_BY_RUNNER]
+def _near(word: str, names: Iterable[str]) -> str:
+    offered = list(names)
     matches = difflib.get_close_matches(word, offered, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]}?" if matches else f"; it has {', '.join(offered) or 'no options'}"

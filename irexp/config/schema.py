@@ -204,6 +204,44 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),
 }
 
+#: The least and the largest number that a plain value takes; None: no largest. A null is not held to it.
+RANGES: dict[str, tuple[float, float | None]] = {
+    "seed": (0, 2**32 - 1),
+    "dataset.query_length": (1, None),
+    "dataset.document_length": (1, None),
+    "training.steps": (0, None),
+    "training.epochs": (1, None),
+    "training.batch_size": (1, None),
+    "training.accumulate_batches": (1, None),
+    "training.learning_rate": (0, None),
+    "training.clip_norm": (0, None),
+    "training.validate_every": (1, None),
+    "training.validation_documents": (1, None),
+    "training.validation_depth": (1, None),
+    "training.validation_queries": (1, None),
+    "training.patience": (1, None),
+    "negatives.depth": (1, None),
+    "negatives.count": (1, None),
+    "re_rank.depth": (1, None),
+    "fuse.k": (0, None),
+    "fuse.depth": (1, None),
+    "fuse.step": (0.001, 1),
+    "search.depth": (1, None),
+    "evaluation.permutations": (1, None),
+    "evaluation.alpha": (0, 1),
+    "machine.devices": (1, None),
+    "machine.num_nodes": (1, None),
+    "machine.threads": (1, None),
+    "machine.num_workers": (0, None),
+    "machine.token_budget": (1, None),
+    "machine.shard_size": (1, None),
+    "machine.query_batch": (1, None),
+    "machine.resume_every": (1, None),
+}
+
+#: The values that name a measure, or several.
+MEASURES = ("evaluation.measures", "training.select_by", "fuse.measure", "stage.tune.measure")
+
 
 def register_schema(*, typed: bool = True) -> None:
     """Store the schema under the name that `conf/config.yaml` lists first.

@@ -1,58 +1,76 @@
-"""A composed configuration against records and signatures."""
+"""A composed configuration against its records."""
 
-from typing import Literal
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from irexp.config.check import near
-from irexp.config.component import component_faults
+from irexp.config.check import ConfigError, check, config_faults, near
+from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
 
-
-class Component:
-    """A component with a constructor as ours have it."""
-
-    def __init__(
-        self, size: int, *, kind: Literal["a", "b"] = "a", rate: float | None = None, other: object = None
-    ) -> None:
-        """Keep nothing."""
+Compose = Callable[..., DictConfig]
 
 
-def _faults(**node: object) -> list[str]:
-    return component_faults(OmegaConf.create({"part": {"_target_": f"{__name__}.Component", **node}}))
-
-
-@pytest.fixture(autouse=True)
-def _allow_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irexp.config.component.ALLOWED_PACKAGES", ("irexp", __name__.partition(".")[0]))
-    monkeypatch.setattr("irexp.config.component.find", lambda _: Component)
+@pytest.fixture
+def untyped(compose: Compose) -> DictConfig:
+    """The default configuration without types, as a fault in a file leaves it."""
+    plain = OmegaConf.create(OmegaConf.to_container(compose(), resolve=False))
+    assert isinstance(plain, DictConfig)
+    return plain
 
 
 @pytest.mark.parametrize(
-    ("node", "fault"),
+    ("key", "value", "fault"),
     [
-        ({"size": 1}, None),
-        ({"size": 1, "kind": "b", "rate": 1, "other": [1]}, None),
-        ({"size": 1, "rate": None}, None),
-        ({"_partial_": True}, None),
-        ({}, "Component needs it"),
-        ({"size": 1, "sise": 2}, "has no 'sise'; did you mean size?"),
-        ({"size": "x"}, "part.size: 'x' is not int"),
-        ({"size": True}, "part.size: True is not int"),
-        ({"size": 1, "kind": "c"}, "is not 'a' or 'b'"),
-        ({"size": 1, "rate": "fast"}, "is not float or null"),
+        ("training.steps", -5, "training.steps: -5 is out of range; it is at least 0"),
+        ("training.steps", 0, None),
+        ("training.steps", "x", "training.steps: Value 'x' of type 'str' could not be converted to Integer"),
+        ("training.epochs", None, None),
+        ("machine.threads", 0, "machine.threads: 0 is out of range; it is at least 1"),
+        ("search.depth", 0, "search.depth: 0 is out of range; it is at least 1"),
+        ("evaluation.alpha", 5, "evaluation.alpha: 5.0 is out of range; it is from 0 to 1"),
+        ("seed", -1, "seed: -1 is out of range; it is from 0 to 4294967295"),
+        ("training.precision", "bf16", "training.precision: 'bf16' is no choice; did you mean bf16-mixed?"),
+        ("training.select_by", "nDGC@10", "training.select_by: there is no measure 'nDGC@10' (did you mean nDCG@10?)"),
+        ("evaluation.measures", ["AP", "nDCG@0"], "evaluation.measures: the cutoff of 'nDCG@0' must be a number"),
+        ("fuse.measure", "MAPP", "fuse.measure: there is no measure 'MAPP' (did you mean MAP?)"),
+        ("training.stepps", 3, "training.stepps: Training has no 'stepps'; did you mean steps?"),
+        ("trainning", {}, "trainning: there is no such key; did you mean training?"),
+        ("search", None, "search: holds None where Search is needed"),
+        ("search.depth", "???", "search.depth: needs a value, as search.depth=…"),
+        ("baselines", [["a"], 3], "baselines: "),
     ],
 )
-def test_a_component_is_bound_to_its_constructor(node: dict[str, object], fault: str | None) -> None:
-    """A misspelt key, a missing argument and a value of the wrong type are faults; what fits is none."""
-    faults = _faults(**node)
-    assert (faults == []) if fault is None else (len(faults) == 1 and fault in faults[0])
+def test_a_plain_value(untyped: DictConfig, key: str, value: Any, fault: str | None) -> None:
+    """A type, a range, a choice, a measure or a key that is wrong is one fault; what fits is none."""
+    OmegaConf.update(untyped, key, value, merge=False, force_add=True)
+    found = config_faults(untyped)
+    assert (found == []) if fault is None else (len(found) == 1 and found[0].startswith(fault)), found
 
 
-def test_components_within_components_are_bound() -> None:
-    """A fault deep inside is named with its whole path."""
-    inner = {"_target_": "irexp.x", "size": 1, "sise": 1}
-    assert _faults(size=1, other=[inner])[0].startswith("part.other[0].sise:")
+def test_a_key_that_is_not_there_is_named(untyped: DictConfig) -> None:
+    """Only what a record has no default for."""
+    del untyped.training["steps"], untyped.artifact["speed"]
+    assert config_faults(untyped) == ["training.steps: Training needs it"]
+
+
+def test_the_measure_of_a_stage_is_checked_where_it_runs(compose: Compose) -> None:
+    """stage=tune names its own measure."""
+    with pytest.raises(ConfigError, match=r"stage\.tune\.measure: there is no measure 'MAPP'"):
+        check(compose("stage=tune", "stage.tune.measure=MAPP"))
+    check(compose("stage=tune"))
+
+
+def test_what_is_checked_is_there() -> None:
+    """Each choice, range and measure belongs to a key of the schema; no number of a record is without a range."""
+    keys = {f"{name}.{each.name}": each.type for name, record in RECORDS.items() for each in dataclasses.fields(record)}
+    assert CHOICES.keys() | RANGES.keys() <= keys.keys() | Config.__dataclass_fields__.keys()
+    assert set(MEASURES) - keys.keys() == {"stage.tune.measure"}
+    numbers = {key for key, kind in keys.items() if kind in (int, float, int | None, float | None)}
+    assert numbers - RANGES.keys() == set()
+    assert len(numbers) >= 25
 
 
 def test_the_nearest_spelling_or_the_choices() -> None:

@@ -1,6 +1,9 @@
 """Every fault of a command line, in one message, with its nearest spelling."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,9 @@ def _registered() -> None:
     register_resolvers()
 
 
-def _faults(*arguments: str, conf: Path = CONF) -> list[str]:
+def _faults(*arguments: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        check_command_line(arguments, str(conf))
+        check_command_line(arguments, CONF)
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
@@ -32,8 +35,15 @@ def test_all_faults_come_at_once() -> None:
         "stag: there is no such key; did you mean stage?",
         "search.depht: there is no such key; did you mean depth?",
         "training.learning_rate: Value 'abc' of type 'str' could not be converted to Float",
-        "model.pooling: 'maen' is not one of 'mean', 'cls', 'last', 'max', 'mean_sqrt_len', 'weighted_mean'"
-        "; did you mean mean?",
+        "model.pooling: 'maen' is not one of 'mean', 'cls', 'last', 'max', 'mean_sqrt_len', 'weighted_mean', a list of "
+        "them; did you mean mean?",
+    ]
+    assert _faults("loss=listnet", "model.querylength=3", "training.stepps=2", "training.steps=-5") == [
+        "loss=listnet: there is no such option in conf/loss; there are info_nce, info_nce_dot, kl_divergence, lce, "
+        "margin_mse, rank_net",
+        "model.querylength: there is no such key; did you mean query_length?",
+        "training.stepps: there is no such key; did you mean steps?",
+        "training.steps: -5 is out of range; it is at least 0",
     ]
 
 
@@ -48,7 +58,22 @@ def test_all_faults_come_at_once() -> None:
         ("+model.nothing=1", "has no 'nothing'"),
         ("dataset=local", "dataset.path: needs a value"),
         ("evaluation.measures=[RR(rel=2)@10]", "quote what has brackets"),
-        ("~search.deep", "~search.deep"),
+        ("~search.deep", "~search.deep: there is no such key"),
+        ("~search.depth", "search.depth: Search needs it"),
+        ("~model", "model: needs a value"),
+        ("loss=null", "loss=null: there is no such option"),
+        ("seed=1,2", "seed=1,2: several values are a sweep, which needs -m"),
+        ("loss._target_=torch.load", "cannot stand here: it must be irexp.loss.loss.Loss"),
+        ("hydra/launcher=joblb", "hydra/launcher=joblb: there is no such option"),
+        ("hydra.jb.name=x", "hydra.jb.name: there is no such key"),
+        ("hydra.verbose.x=1", "hydra.verbose.x: "),
+        ("hydra.searchpath=3", "hydra.searchpath must be a list of strings"),
+        ("hydra.launcher._target_=os.system", "hydra.launcher._target_: os.system is outside"),
+        ("+hydra.callbacks.x={_target_:subprocess.call}", "hydra.callbacks.x._target_: subprocess.call is outside"),
+        ("hydra.job_logging.handlers.console.class=os.system", "handlers.console.class: os.system cannot stand here"),
+        ("--config-name=nothing", "Cannot find primary config 'nothing'"),
+        ("--config-path=nothing", "Primary config directory not found"),
+        ("--config-dir=nothing", "--config-dir=nothing: there is no such folder"),
     ],
 )
 def test_a_single_fault(argument: str, words: str) -> None:
@@ -64,32 +89,138 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_runs() -> None:
     assert any(fault.startswith("search.depth: Value 'x'") for fault in faults)
 
 
-def test_faults_in_files_are_named_too(tmp_path: Path) -> None:
-    """A misspelt key in an experiment, which Hydra accepts, is named with all the others."""
-    conf = tmp_path / "conf"
-    shutil.copytree(CONF, conf)
-    (conf / "experiment").mkdir(exist_ok=True)
-    (conf / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\ntraining: {learnin_rate: 1}\nmodel: {poling: cls}\nserch: {depth: 5}\n"
+@pytest.mark.parametrize(
+    ("argument", "fault"),
+    [
+        ("training.learning_rate=interval(-1,1e-3)", "training.learning_rate: -1.0 is out of range; it is at least 0"),
+        ("training.steps=interval(1,1)", "training.steps: Value '1.0' of type 'float' could not be converted"),
+        ("search.depth=range(0,10)", "search.depth: 0 is out of range; it is at least 1"),
+        ("search.depth=tag(a,choice(1,2,0))", "search.depth: 0 is out of range; it is at least 1"),
+        ("seed=shuffle(choice(1,x,2))", "seed: Value 'x' of type 'str' could not be converted to Integer"),
+        ("loss=choice(lce,lc)", "loss=lc: there is no such option in conf/loss; did you mean lce?"),
+        ("loss=glob(zz*)", "loss=glob(zz*): there is nothing that this chooses"),
+        ("loss=range(1,2)", "loss=1: there is no such option in conf/loss; there are"),
+    ],
+)
+def test_each_kind_of_sweep_is_checked(argument: str, fault: str) -> None:
+    """Intervals and ranges by their ends, globs by what they choose; one fault for each."""
+    found = [line for line in _faults("-m", argument) if "takes no interval" not in line]
+    assert len(found) == 1
+    assert found[0].startswith(fault)
+
+
+def test_an_interval_needs_a_sweeper_that_draws() -> None:
+    """The basic sweeper would fail later; the message says which one does not."""
+    (fault,) = _faults("-m", "training.learning_rate=interval(1e-5,1e-3)")
+    assert "hydra/sweeper=optuna" in fault
+
+
+@pytest.fixture
+def further(tmp_path: Path) -> Path:
+    """A folder of configurations beside conf/, with an experiment that is wrong in several ways."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: irexp.model.splade.SPLADE\npoling: max\n")
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /model: mine]\ntraining: {learnin_rate: 1}\nserch: {depth: 5}\n"
+        "hydra: {callbacks: {x: {_target_: os.system}}}\n"
     )
-    faults = _faults("experiment=mine", conf=conf)
-    assert any("training.learnin_rate" in fault and "learning_rate?" in fault for fault in faults)
-    assert any("model.poling" in fault and "pooling?" in fault for fault in faults)
-    assert any("serch" in fault and "search?" in fault for fault in faults)
+    (tmp_path / "experiment" / "sweeping.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {model: 'sbert,bm26', seed: '1,x', search.depth: 0}}}\n"
+    )
+    (tmp_path / "experiment" / "broken.yaml").write_text("# @package _global_\nseed: [1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("typed", ["--config-dir={}", "-cd={}", "hydra.searchpath=[file://{}]"])
+def test_faults_in_files_of_another_folder_are_named_too(further: Path, typed: str) -> None:
+    """A misspelt key in an experiment, which Hydra accepts, is named with all the others, and so is an option."""
+    faults = _faults(typed.format(further), "experiment=mine", "loss=lc")
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "loss=lc",
+        "hydra.callbacks.x._target_",
+        "serch",
+        "training.learnin_rate",
+        "model.poling",
+        "model.backbone",
+    ]
+    assert "did you mean mine?" in _faults(typed.format(further), "model=mne")[0]
+
+
+def test_another_first_file_is_checked(tmp_path: Path) -> None:
+    """With --config-path, relative to run.py, and --config-name."""
+    shutil.copytree(CONF, tmp_path / "mine")
+    (tmp_path / "mine" / "other.yaml").write_text("defaults: [config, _self_]\nsearch: {depht: 3}\n")
+    for path in (str(tmp_path / "mine"), os.path.relpath(tmp_path / "mine", CONF.parent)):
+        assert _faults(f"--config-path={path}", "--config-name", "other")[-1].startswith("search.depht:")
+    check_command_line([f"--config-path={tmp_path / 'mine'}"], CONF)
+
+
+def test_what_a_file_sweeps_is_checked_like_what_is_typed(further: Path) -> None:
+    """Where it is swept; what is typed takes its place."""
+    folder = f"--config-dir={further}"
+    check_command_line([folder, "experiment=sweeping"], CONF)
+    for sweep in ("-m", "hydra.mode=MULTIRUN"):
+        assert [fault.partition(":")[0] for fault in _faults(folder, sweep, "experiment=sweeping")] == [
+            "model=bm26",
+            "seed",
+            "search.depth",
+        ]
+    check_command_line([folder, "-m", "experiment=sweeping", "model=dpr,bm25", "seed=3", "search.depth=5"], CONF)
+
+
+def test_a_file_that_cannot_be_read_is_named(further: Path) -> None:
+    """With the line, and without a traceback."""
+    (fault,) = _faults(f"--config-dir={further}", "experiment=broken")
+    assert "broken.yaml" in fault
+    assert "line 3" in fault
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("model=bm25",), ("stage=[index,search]",), ("-m", "model=sbert,bm25", "seed=1,2"), ("+hydra.verbose=true",)],
+    [
+        (),
+        ("model=bm25",),
+        ("stage=[index,search]",),
+        ("-m", "model=sbert,bm25", "seed=1,2"),
+        ("+hydra.verbose=true",),
+        ("-m", "model=glob(bm*)", "search.depth=range(1,100000)", "seed=tag(x,choice(1,2))"),
+        ("++index.lists=5", "hydra.job.name=mine", "~experiment", "adapter=lora", "logger=wandb"),
+        ("-m", "model.query_prompt='a, b','c'"),
+        ("--run", "index=sharded", "index@index.engine=plaid"),
+    ],
 )
 def test_what_is_right_passes(arguments: tuple[str, ...]) -> None:
     """No false alarm: with one fault added, that fault is all there is."""
-    check_command_line(arguments, str(CONF))
+    check_command_line(arguments, CONF)
     assert _faults(*arguments, "seeed=1") == ["seeed: there is no such key; did you mean seed?"]
 
 
-def test_printing_flags_are_left_to_hydra() -> None:
-    """`--help` is not checked, so that it always answers."""
-    check_arguments(["--help", "model=nonsense"], CONF)
+@pytest.mark.parametrize(
+    "flags", [["--help"], ["--cfg", "job"], ["-c", "job", "--resolve"], ["--info=all"], ["--hydra-help"]]
+)
+def test_printing_flags_are_left_to_hydra(flags: list[str]) -> None:
+    """`--help` is not checked, so that it always answers; everything that runs is."""
+    check_arguments([*flags, "model=nonsense"], CONF)
     with pytest.raises(SystemExit, match="did you mean sbert"):
         check_arguments(["model=sbrt"], CONF)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["loss=listnet"], ["adapter=lora", "model=splade", "model.poling=max"], ["loss._target_=torch.func.vmap"]],
+)
+def test_a_wrong_option_is_answered_without_torch(options: list[str]) -> None:
+    """Nothing that takes seconds to import is imported, whatever components the configuration names."""
+    code = (
+        f"import sys; sys.argv = ['run.py', *{options}]; import runpy\n"
+        "try: runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as error: print(error)\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'peft', 'faiss', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True, check=True)
+    first, fault, last = done.stdout.splitlines()
+    assert first == "ConfigError: this configuration cannot be run:"
+    assert fault.startswith((f"  {options[0]}:", f"  {options[-1].partition('=')[0]}:"))
+    assert last == "[]"

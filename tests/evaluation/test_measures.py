@@ -171,39 +171,6 @@ def test_what_cannot_be_measured_is_refused(
         evaluate([ScoredDoc(*scored) for scored in run], [Qrel(*qrel) for qrel in qrels], parse_measures(names))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ndcg@10", r"did you mean nDCG@10\?"),
-        ("nDGC@10", r"did you mean nDCG@10\?"),
-        ("recall_100", r"did you mean R@100\?"),
-        ("nonsense", r"examples: nDCG@10"),
-        ("", r"examples: nDCG@10"),
-        ("nDCG@ten", "not of the form"),
-        ("nDCG@10)", "not of the form"),
-        ("nDCG@0", "at least 1"),
-        ("R", "R has: cutoff"),
-        ("AP(foo=1)", "AP has: cutoff"),
-        ("ERR@10", "none of the engines"),
-    ],
-)
-def test_a_bad_name_is_explained(name: str, expected: str) -> None:
-    """A name that is no measure is refused with the nearest one, the parameters or examples."""
-    with pytest.raises(UserError, match=expected):
-        parse_measures(["AP@3", name])
-
-
-def test_names_form_a_list_without_repetition() -> None:
-    """An empty list, a bare name and two names of one measure are refused."""
-    for names in ("", "AP"):
-        with pytest.raises(UserError, match="must be a list"):
-            parse_measures(names)
-    with pytest.raises(UserError, match="must be a list"):
-        parse_measures([])
-    with pytest.raises(UserError, match="'RR@10' and 'MRR@10' are the same"):
-        parse_measures(["RR@10", "AP", "MRR@10"])
-
-
 def test_measures_come_back_as_saved(tmp_path: Path) -> None:
     """Saving and loading gives an equal record, its queries in the same order, ids with blanks included."""
     measured = Measured(

@@ -1,0 +1,66 @@
+"""Hydra's own node: what Hydra builds and sets up from it, before a job has begun and could check anything."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.config.component import component_faults
+
+#: What `logging.config` makes of the entries of each section.
+_SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
+
+#: Modules whose classes may be named there.
+_MODULES = ("logging", "logging.handlers", "colorlog")
+
+#: Keys that `logging.config` takes for the name of something to call, at any depth.
+_CALLED = ("()", "class", "queue", "listener")
+
+#: Objects that a value may stand for.
+_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+
+
+def hydra_faults(config: DictConfig) -> list[str]:
+    """Callbacks, launcher and sweeper against their interfaces, and what logging names against the logging module."""
+    faults = component_faults(config, ["hydra"])
+    for name in ("job_logging", "hydra_logging"):
+        node = OmegaConf.select(config, f"hydra.{name}")
+        if isinstance(node, DictConfig):
+            for path, value in _texts(OmegaConf.to_container(node, resolve=False), ()):
+                faults += _logging_faults(value, path, ".".join(("hydra", name, *path)))
+    return faults
+
+
+def _texts(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text within a node, with its keys."""
+    if isinstance(node, str):
+        yield path, node
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in entries:
+        yield from _texts(inner, (*path, str(key)))
+
+
+def _logging_faults(value: str, path: tuple[str, ...], name: str) -> list[str]:
+    if value.startswith("ext://") and value not in _STREAMS:
+        return [f"{name}: {value} is outside of what a configuration may name ({', '.join(_STREAMS)})"]
+    if path[-1] not in _CALLED:
+        return []
+    base = _SECTIONS.get(path[0]) if len(path) == 3 else None
+    module, _, last = value.rpartition(".")
+    found = _class(module, last) if module in _MODULES else None
+    if base and inspect.isclass(found) and issubclass(found, base):
+        return []
+    wanted = f": it must be a logging.{base.__name__} of {', '.join(_MODULES)}" if base else ""
+    return [f"{name}: {value} cannot stand here{wanted}"]
+
+
+def _class(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None

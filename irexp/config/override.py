@@ -1,0 +1,78 @@
+"""What is typed as key=value, or swept by a file, and the values that jobs get of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+
+#: A sweep over more combinations of options than this is checked by some; each job checks its own configuration again.
+_MOST_COMBINATIONS = 32
+
+
+def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override], list[str]]:
+    """The overrides among what was typed, and what is wrong with the rest.
+
+    Args:
+        arguments: as they were typed.
+        loader: knows the options that `glob` chooses from.
+    """
+    overrides, faults = [], []
+    for argument in arguments:
+        try:
+            (override,) = OverridesParser.create(loader).parse_overrides([argument])  # which hands it the loader
+            if values(override):
+                overrides.append(override)
+            else:
+                faults.append(f"{argument}: there is nothing that this chooses")
+        except HydraException as error:
+            faults.append(f"{argument}: {str(error).splitlines()[0]}; quote what has brackets: 'key=\"value(x)\"'")
+        except ValueError as error:  # range with a step of 0
+            faults.append(f"{argument}: {error}")
+    return overrides, faults
+
+
+def values(override: Override) -> list[Any]:
+    """The values that jobs get: those of a sweep, the ends where it is one over numbers, or the one there is."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [value.start, value.end]
+    if not override.is_sweep_override():
+        return [value]
+    if override.is_range_sweep():
+        numbers: list[Any] = list(override.sweep_iterator())
+        return [min(numbers), max(numbers)] if numbers else []
+    return [_value(text) for text in override.sweep_string_iterator()]
+
+
+def _value(text: str) -> Any:
+    return OverridesParser.create().parse_override(f"key={text}").value()
+
+
+def choices(override: Override) -> list[str]:
+    """The overrides of a group that jobs get: one of each option of a sweep, or the one there is."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
+
+
+def combinations(groups: Sequence[list[str]]) -> list[tuple[str, ...]]:
+    """Combinations of the choices of several groups: all, or so many that each choice is among them.
+
+    >>> combinations([["a=1", "a=2"], ["b=1"]])
+    [('a=1', 'b=1'), ('a=2', 'b=1')]
+    """
+    first = tuple(each[0] for each in groups)
+    one_by_one = [
+        (*first[:place], choice, *first[place + 1 :]) for place, each in enumerate(groups) for choice in each[1:]
+    ]
+    found = dict.fromkeys([first, *one_by_one])
+    for combination in itertools.islice(itertools.product(*groups), _MOST_COMBINATIONS):
+        if len(found) < _MOST_COMBINATIONS:
+            found[combination] = None
+    return list(found)

@@ -1,0 +1,147 @@
+"""Components against what may stand where they stand, and against their signatures."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from irexp.config.component import component_faults
+
+SPLADE = {"_target_": "irexp.model.splade.SPLADE", "_partial_": True, "name": "splade"}
+LOSS = {"_target_": "irexp.loss.info_nce.InfoNCE"}
+HNSW = {"_target_": "irexp.index.faiss_index.Faiss", "factory": "Flat"}
+SEARCH = {"_target_": "irexp.index.faiss_index.FaissSearch"}
+FLOPS = {"_target_": "irexp.regularizer.flops.FLOPS", "query_weight": 1, "document_weight": 0.5}
+TOPICS = {"_target_": "irexp.dataset.irds.IrdsTopics", "dataset_id": "vaswani"}
+TUNE = {"_target_": "irexp.stage.tune.tune", "_partial_": True, "sweep": ["index.k1=1"], "measure": "AP"}
+
+
+def faults(**config: Any) -> list[str]:
+    """The faults of a configuration that holds nothing else."""
+    return component_faults(OmegaConf.create(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"regularizer": FLOPS}, None),
+        ({"model": SPLADE}, None),
+        ({"model": {**SPLADE, "max_active_dims": None, "pooling": "sum"}}, None),
+        ({"index": {**HNSW, "search": SEARCH}}, None),
+        ({"regularizer": {"_target_": FLOPS["_target_"], "query_weight": 1}}, "FLOPS needs it"),
+        ({"regularizer": {**FLOPS, "rampp": 1}}, "regularizer.rampp: irexp.regularizer.flops.FLOPS has no 'rampp'"),
+        ({"model": {**SPLADE, "poling": "max"}}, "did you mean pooling?"),
+        ({"model": {**SPLADE, "max_active_dims": "x"}}, "model.max_active_dims: 'x' is not int or null"),
+        ({"model": {**SPLADE, "max_active_dims": True}}, "True is not int or null"),
+        ({"model": {**SPLADE, "max_active_dims": [1]}}, "[1] is not int or null"),
+        ({"model": {**SPLADE, "max_active_dims": {"a": 1}}}, "{'a': 1} is not int or null"),
+        ({"model": {**SPLADE, "query_encoding": "lexicl"}}, "; did you mean lexical?"),
+        ({"loss": {**LOSS, "_args_": [1]}}, "has no '_args_'"),
+        ({"index": {**HNSW, "search": {**SEARCH, "prbes": 1}}}, "index.search.prbes:"),
+        ({"loss": {"_target_": "irexp.loss.info_nce.InfoNC"}}, "did you mean irexp.loss.info_nce.InfoNCE?"),
+        ({"loss": {"_target_": "irexp.loss.info.InfoNCE"}}, "cannot be found"),
+        ({"loss": {"_target_": "InfoNCE"}}, "outside of what a configuration may name"),
+        ({"loss": {"_target_": None}}, "outside of what a configuration may name"),
+    ],
+)
+def test_a_component_is_bound_to_its_constructor(config: dict[str, Any], words: str | None) -> None:
+    """A misspelt key, a missing argument and a value of the wrong type are one fault each; what fits is none."""
+    found = faults(**config)
+    assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
+
+
+DENSE = {"_target_": "irexp.model.dense.DenseBiEncoder", "_partial_": True}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "words"),
+    [("cls", None), (["cls", "max"], None), (["cls", "maxx"], "is not one of 'mean', 'cls'"), ([1], "is not one of")],
+)
+def test_the_items_of_a_list_are_checked(pooling: Any, words: str | None) -> None:
+    """A list of words is held to the same words."""
+    found = faults(model={**DENSE, "pooling": pooling})
+    assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("loss", "torch.load"),
+        ("loss", "torch.hub.load"),
+        ("loss", "torch.nn.Linear"),
+        ("loss", "irexp.index.binary.Binary"),
+        ("loss", "lightning.pytorch.utilities.subprocess.call"),
+        ("loss", "irexp.loss.loss.check_temperature"),
+        ("model", "irexp.backbone.hugging_face.HuggingFaceBackbone"),
+        ("backbone", "irexp.model.splade.SPLADE"),
+        ("index", "irexp.index.faiss_index.FaissSearch"),
+        ("regularizer", "irexp.loss.lce.LCE"),
+        ("optimizer", "torch.optim.lr_scheduler.LambdaLR"),
+        ("schedule", "math.sqrt"),
+        ("schedule", "irexp.stage.verify.verify"),
+        ("adapter", "peft.get_peft_model"),
+        ("adapter", "peft.IA3Config"),
+        ("logger", "irexp.stage.push.push"),
+        ("dataset.documents", "irexp.dataset.irds.IrdsTopics"),
+        ("dataset.train", "irexp.dataset.irds.IrdsTopics"),
+        ("dataset.dev", "irexp.dataset.irds.IrdsDocuments"),
+        ("dataset.test", "irexp.dataset.examples.QrelExamples"),
+        ("stage.search", "irexp.training.schedule.cosine"),
+        ("stage.search", "irexp.stage.sweep.SweepReport"),
+        ("stage.search", "irexp.stage.tune.itertools"),
+        ("stage.search", "irexp.stage.tune.STAGES"),
+        ("stage.search", "irexp.stage.tune.HydraException"),
+        ("seed", "irexp.loss.lce.LCE"),
+        ("fuse.runs", "irexp.loss.lce.LCE"),
+        ("hydra.callbacks.any", "subprocess.call"),
+        ("hydra.callbacks.any", "irexp.stage.push.push"),
+        ("hydra.launcher", "os.system"),
+        ("hydra.launcher", "irexp.stage.sweep.SweepReport"),
+        ("hydra.sweeper", "hydra._internal.core_plugins.basic_launcher.BasicLauncher"),
+    ],
+)
+def test_nothing_stands_where_another_kind_is_asked_for(place: str, target: str) -> None:
+    """A function that loads a pickle is no loss, though it comes of a package that has optimizers."""
+    config = OmegaConf.create()
+    OmegaConf.update(config, place, {"_target_": target, "_partial_": True})
+    (fault,) = component_faults(config)
+    assert fault.startswith(f"{place}._target_: {target} ")
+
+
+def test_what_stands_within_a_component_is_held_to_its_annotation() -> None:
+    """An index takes its own search settings, examples take topics, and a plain parameter takes no component."""
+    other = {"_target_": "irexp.index.binary.BinarySearch"}
+    (fault,) = faults(index={**HNSW, "search": other})
+    assert fault.startswith("index.search._target_:")
+    assert fault.endswith("it must be irexp.index.faiss_index.FaissSearch or a class below it")
+    assert faults(dataset={"train": {"_target_": "irexp.dataset.examples.QrelExamples", "topics": TOPICS}}) == []
+    (fault,) = faults(dataset={"train": {"_target_": "irexp.dataset.examples.QrelExamples", "topics": LOSS}})
+    assert "dataset.train.topics._target_" in fault
+    found = faults(index={**HNSW, "factory": LOSS})
+    assert any(
+        fault.startswith("index.factory._target_: irexp.loss.info_nce.InfoNCE cannot stand here") for fault in found
+    )
+
+
+def test_an_interpolation_is_held_to_the_place_where_it_is_used() -> None:
+    """Once, though several places use it; and what a resolver makes is looked at in full."""
+    stage = {"fit": {"_target_": "irexp.stage.fit.fit", "_partial_": True, "loss": "${loss}"}}
+    assert faults(loss=LOSS, stage=stage) == []
+    assert len(faults(loss={**LOSS, "temprature": 1}, stage=stage)) == 1
+    assert len(faults(loss=HNSW, stage=stage)) == 1
+    assert faults(loss="${index}", index=HNSW) == [
+        f"loss._target_: {HNSW['_target_']} cannot stand here: it must be irexp.loss.loss.Loss or a class below it"
+    ]
+    (made,) = faults(text="{_target_: os.system}", loss="${oc.create:${text}}")
+    assert made.startswith("loss._target_: os.system is outside of what a configuration may name")
+    assert faults(loss="${nothing}") == ["loss: Interpolation key 'nothing' not found"]
+
+
+def test_a_stage_offers_what_its_file_sets() -> None:
+    """Neither what the runner hands over nor what has no place in a file is suggested, and nobody can set it."""
+    tune = faults(stage={"tune": {**TUNE, "mesure": "AP", "outputt": "x", "output": "y"}})
+    assert tune == [
+        "stage.tune.mesure: irexp.stage.tune.tune has no 'mesure'; did you mean measure?",
+        "stage.tune.outputt: irexp.stage.tune.tune has no 'outputt'; it has sweep, measure",
+        "stage.tune.output: irexp.stage.tune.tune has no 'output'; it has sweep, measure",
+    ]

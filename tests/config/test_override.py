@@ -1,0 +1,71 @@
+"""The values that jobs get of what is typed."""
+
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from irexp.config.override import combinations, parse, values
+from tests.config.test_hydra_node import CONF
+
+
+def parsed(argument: str) -> tuple[list[Any], list[str]]:
+    """The values of an argument, and what is wrong with it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides, faults = parse([argument], GlobalHydra.instance().config_loader())
+        return [value for override in overrides for value in values(override)], faults
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("seed=3", [3]),
+        ("seed=1,2", [1, 2]),
+        ("a='x y',\"z\"", ["x y", "z"]),
+        ("a=[1,2],[3]", [[1, 2], [3]]),
+        ("a=null,1", [None, 1]),
+        ("a=range(3,10,2)", [3, 9]),
+        ("a=shuffle(range(1,4))", [1, 3]),
+        ("a=range(1.0,2.0,0.5)", [1.0, 1.5]),
+        ("a=interval(1e-5,1e-3)", [1e-5, 1e-3]),
+        ("a=int(interval(1,9))", [1, 9]),
+        ("a=tag(x,choice(1,2))", [1, 2]),
+        ("a=sort(3,1,2)", [1, 2, 3]),
+        ("a=str(choice(1,2))", [1, 2]),
+        ("model=glob(bm*)", ["bm25"]),
+        ("loss=glob([info*,lce],exclude=*dot)", ["info_nce", "lce"]),
+        ("~seed", [None]),
+    ],
+)
+def test_each_kind_of_sweep_has_its_values(argument: str, expected: list[Any]) -> None:
+    """All that is chosen from; the ends of what is between two numbers."""
+    assert parsed(argument) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("model=glob(zz*)", "nothing that this chooses"),
+        ("training.steps=glob(*)", "nothing that this chooses"),
+        ("seed=range(3,1)", "nothing that this chooses"),
+        ("seed=range(1,3,0)", "must not be zero"),
+        ("a=RR(rel=2)@10", "quote what has brackets"),
+    ],
+)
+def test_what_has_no_value_is_a_fault(argument: str, words: str) -> None:
+    """Each in one line, with the argument."""
+    found, (fault,) = parsed(argument)
+    assert found == []
+    assert fault.startswith(f"{argument}: ")
+    assert words in fault
+
+
+def test_every_choice_is_in_some_combination() -> None:
+    """Of a sweep with many more combinations than are looked at."""
+    groups = [[f"{group}={number}" for number in range(12)] for group in "abcd"]
+    found = combinations(groups)
+    assert {choice for combination in found for choice in combination} == {c for group in groups for c in group}
+    assert len(found) == len(set(found)) < 100
+    assert combinations([]) == [()]
+    assert len(combinations([groups[0][:4], groups[1][:4]])) == 16

@@ -71,6 +71,23 @@ def parse_measures(names: Sequence[str]) -> list[ir_measures.Measure]:
     return list(name_of)
 
 
+def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
+    """The judgements as query → document → relevance.
+
+    Raises:
+        UserError: if two judgements contradict each other.
+    """
+    relevance_of: dict[str, dict[str, int]] = {}
+    for query_id, doc_id, relevance in qrels:
+        judged = relevance_of.setdefault(query_id, {})
+        if judged.setdefault(doc_id, relevance) != relevance:
+            raise UserError(
+                f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
+                f"{judged[doc_id]} and {relevance}; keep one of the two"
+            )
+    return relevance_of
+
+
 def evaluate(run: Iterable[ScoredDoc], qrels: Iterable[Qrel], measures: Sequence[ir_measures.Measure]) -> Measured:
     """Measure a run, ranked by score descending and then document id, whatever the order of its lines.
 
@@ -79,7 +96,7 @@ def evaluate(run: Iterable[ScoredDoc], qrels: Iterable[Qrel], measures: Sequence
             measure asks), the run has a document twice for a query or the score NaN, or two judgements contradict
             each other.
     """
-    relevance_of = _relevance_of(qrels)
+    relevance_of = relevance_by_query(qrels)
     _check_relevance(relevance_of, measures)
     score_of, unjudged = _score_of(run, relevance_of)
     if not score_of:
@@ -189,18 +206,6 @@ def _nearest(name: str, base_name: str) -> str:
     same = [other for other in known if other.lower() == base_name.lower()]
     nearest = same or difflib.get_close_matches(base_name, known, n=1)
     return f" (did you mean {nearest[0]}{name[len(base_name) :]}?)" if nearest else ""
-
-
-def _relevance_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
-    relevance_of: dict[str, dict[str, int]] = {}
-    for query_id, doc_id, relevance in qrels:
-        judged = relevance_of.setdefault(query_id, {})
-        if judged.setdefault(doc_id, relevance) != relevance:
-            raise UserError(
-                f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
-                f"{judged[doc_id]} and {relevance}; keep one of the two"
-            )
-    return relevance_of
 
 
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:

@@ -81,7 +81,8 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
         "fuse.depth=0": "at least one document a query",
         "fuse.step=0.3": "add up to 1 in whole steps",
         "fuse.step=0": "add up to 1 in whole steps",
-        "fuse.measure=ndcg@10": "there are nDCG, RR",
+        "fuse.measure=ndcg@10": r"fuse\.measure=ndcg@10: .*did you mean nDCG@10",
+        "fuse.measure=P": r"fuse\.measure=P: .* a cutoff is written P@10",
         "fuse.dev_runs=[null]": "has 1 entries for 2 runs",
     }.items():
         with pytest.raises(UserError, match=message):

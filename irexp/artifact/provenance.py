@@ -14,7 +14,7 @@ from typing import Any
 PACKAGES = (
     *("irexp", "torch", "lightning", "transformers", "tokenizers", "safetensors", "numpy", "scipy"),
     *("faiss-cpu", "faiss-gpu-cu12", "bm25s", "PyStemmer", "ir_datasets", "ir_measures", "hydra-core", "omegaconf"),
-    *("numba", "peft", "pyseismic-lsr", "ranx"),
+    *("numba", "peft", "pyseismic-lsr"),
 )
 
 

@@ -46,6 +46,23 @@ class Measured:
         return tuple(next(iter(self.per_query.values())))
 
 
+def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
+    """The judgements as query → document → relevance.
+
+    Raises:
+        UserError: if two judgements contradict each other.
+    """
+    relevance_of: dict[str, dict[str, int]] = {}
+    for query_id, doc_id, relevance in qrels:
+        judged = relevance_of.setdefault(query_id, {})
+        if judged.setdefault(doc_id, relevance) != relevance:
+            raise UserError(
+                f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
+                f"{judged[doc_id]} and {relevance}; keep one of the two"
+            )
+    return relevance_of
+
+
 def evaluate(run: Iterable[ScoredDoc], qrels: Iterable[Qrel], measures: Sequence[ir_measures.Measure]) -> Measured:
     """Measure a run, ranked by score descending and then document id, whatever the order of its lines.
 
@@ -54,7 +71,7 @@ def evaluate(run: Iterable[ScoredDoc], qrels: Iterable[Qrel], measures: Sequence
             measure asks), the run has a document twice for a query or the score NaN, or two judgements contradict
             each other.
     """
-    relevance_of = _relevance_of(qrels)
+    relevance_of = relevance_by_query(qrels)
     _check_relevance(relevance_of, measures)
     score_of, unjudged = _score_of(run, relevance_of)
     if not score_of:
@@ -129,16 +146,6 @@ def load_measured(folder: Path) -> Measured:
     return measured
 
 
-def _relevance_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
-    relevance_of: dict[str, dict[str, int]] = {}
-    for query_id, doc_id, relevance in qrels:
-        judged = relevance_of.setdefault(query_id, {})
-        if judged.setdefault(doc_id, relevance) != relevance:
-            raise UserError(
-                f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
-                f"{judged[doc_id]} and {relevance}; keep one of the two"
-            )
-    return relevance_of
 
 
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:

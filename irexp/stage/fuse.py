@@ -9,8 +9,9 @@ from pathlib import Path
 
 from irexp.config.schema import Fuse
 from irexp.dataset.collection import Topics
-from irexp.evaluation.fusion import best_weights, by_query, ranx_measure
+from irexp.evaluation.fusion import best_weights, by_query
 from irexp.evaluation.fusion import fuse as fuse_scores
+from irexp.evaluation.measures import parse_measures
 from irexp.evaluation.run_file import in_rank_order, read_run, write_run
 from irexp.stage.run import RUN, run_file
 from irexp.types import ScoredDoc, UserError
@@ -43,10 +44,9 @@ def fuse(
     if fuse.method == "wsum" and weights is None:
         assert fused_dev is not None
         dev_runs = [by_query(read_run(run_file(path))) for path in fused_dev]
+        (measure,) = parse_measures([fuse.measure])
         try:
-            weights = best_weights(
-                dev_runs, dev.qrels(), norm=fuse.norm, measure=ranx_measure(fuse.measure), step=fuse.step
-            )
+            weights = best_weights(dev_runs, dev.qrels(), norm=fuse.norm, measure=measure, step=fuse.step)
         except ValueError as error:
             raise UserError(f"fuse.weights cannot be tuned: {error}; look at dataset.dev, or give weights") from error
         log.info("weights that are best on the development queries: %s", weights)

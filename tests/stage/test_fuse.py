@@ -84,6 +84,8 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
         "fuse.depth=0": "at least one document per query",
         "fuse.step=0.3": "add up to 1 in whole steps",
         "fuse.step=0": "add up to 1 in whole steps",
+        "fuse.measure=ndcg@10": "ndcg@10",
+        "fuse.measure=P": "P@10",
         "fuse.dev_runs=[null]": "has 1 entries for 2 runs",
         "dataset.dev=null": "no development queries",
     }.items():

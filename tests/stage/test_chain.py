@@ -151,7 +151,7 @@ def test_a_killed_encoding_goes_on_behind_its_last_shard(
     """Shards of four: two are complete when the process dies; the result is the whole one's."""
     whole = run(compose, settings(tmp_path / "whole", collection))
     overrides = settings(tmp_path, collection, "machine.shard_size=4")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT / "conf"), *overrides], check=False, timeout=300)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT / "conf"), *overrides], check=False)
     assert done.returncode == -9
     caplog.set_level("INFO")
     outcomes = run(compose, overrides)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-#: Runs `run.py`, says on standard output which batch it makes, and makes none from the given number on, if there is one.
+#: Runs `run.py`, prints the number of each batch before it is made, and waits for a signal before the given one.
 WATCHED = """
 import runpy, sys, time
 from irexp.training.batch import Batches
@@ -68,4 +68,4 @@ def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None
     text = (tmp_path / "again.txt").read_text()
     assert again.returncode == 0, text
     assert "going on with the training in" in text
-    assert made[:10] == list(range(10, 20))  # the batches of the steps that were missing; one more may be read ahead
+    assert made[:10] == list(range(10, 20))  # those of the missing steps; one more may have been read ahead

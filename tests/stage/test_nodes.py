@@ -33,11 +33,9 @@ def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
 ) -> None:
     """Each takes every second window, and every second part; file by file the artifacts are the same.
 
-    Every process has one thread: with as many as the machine's cores allow, which differs between one process and two,
-    a product of matrices may be cut, and its last bits rounded, in another way.
+    With one thread each, as `settings` says: by default two processes have another number of threads than one.
     """
-    cpu = ["machine=cpu", "machine.threads=1", "machine.shard_size=5"]
-    base = settings(tmp_path, collection, "index=sharded", "index.parts=3", *cpu)
+    base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
     stages = ["fit", "encode", "index"]
     alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)
     with reserved_port() as port, monkeypatch.context() as environment:

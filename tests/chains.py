@@ -31,13 +31,14 @@ def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, st
 
 
 def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
-    """The overrides of an untrained model on the collection."""
+    """The overrides of an untrained model on the collection, in one thread wherever it runs, for the same last bits."""
     return [
         "training=none",
         "dataset=local",
         f"dataset.path={collection}",
         f"paths.artifacts={tmp_path / 'artifacts'}",
         "machine.progress=false",
+        "machine.threads=1",
         *more,
     ]
 

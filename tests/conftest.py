@@ -24,6 +24,12 @@ CONF = Path(__file__).parents[1] / "conf"
 Compose = Callable[..., DictConfig]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """However many the test before has set: the last bits of a product of matrices can depend on it."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def compose() -> Compose:
     """The real configuration under overrides, as `run.py` composes it, open to changes."""

@@ -80,13 +80,8 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
     """Why a stage cannot run in an experiment."""
     if stage.name == "fit" and is_trained(values):
         yield from _fit_faults(values)
-    elif stage.name == "search":
-        if values["search"]["depth"] < 1:
-            yield f"search.depth={values['search']['depth']}: a run needs at least one document per query"
-    elif stage.name == "re_rank":
-        depth = values["re_rank"]["depth"]
-        if depth is None or depth < 1:
-            yield f"re_rank.depth={depth}: how many documents per query are scored?"
+    elif stage.name == "re_rank" and values["re_rank"]["depth"] is None:
+        yield "re_rank.depth: how many documents per query are scored?"
     elif stage.name == "fuse":
         yield from _fuse_faults(values)
 
@@ -107,8 +102,8 @@ def _fit_faults(values: Values) -> Iterator[str]:
     if values["loss"] is None:
         yield "there is no loss to minimise; name one, or take the model as it comes: training=none"
     negatives = values["negatives"]
-    if negatives["candidates"] is not None and (negatives["depth"] is None or negatives["depth"] < 1):
-        yield f"negatives.depth={negatives['depth']}: from how many documents of each ranking are negatives drawn?"
+    if negatives["candidates"] is not None and negatives["depth"] is None:
+        yield "negatives.depth: from how many documents of each ranking are negatives drawn?"
 
 
 def _fuse_faults(values: Values) -> Iterator[str]:
@@ -116,8 +111,6 @@ def _fuse_faults(values: Values) -> Iterator[str]:
     runs, weights = fuse["runs"], fuse["weights"]
     if len(runs) < 2:
         yield f"fuse.runs={runs}: a fusion needs at least two runs"
-    if fuse["depth"] < 1:
-        yield f"fuse.depth={fuse['depth']}: a run needs at least one document per query"
     if weights is not None and len(weights) != len(runs):
         yield f"fuse.weights has {len(weights)} weights for {len(runs)} runs"
     if not is_tuned(values):

@@ -146,8 +146,6 @@ def load_measured(folder: Path) -> Measured:
     return measured
 
 
-
-
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:
     highest = max((relevance for judged in relevance_of.values() for relevance in judged.values()), default=0)
     if highest < 1:

@@ -60,12 +60,12 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
         num_nodes=machine.num_nodes,
         strategy="ddp_spawn" if machine.strategy == "auto" else machine.strategy,
     )
-    fabric.launch(partial(_in_process, work=work))
+    fabric.launch(partial(_in_process, work=work, threads=machine.threads))
 
 
-def _in_process(fabric: Any, work: Work) -> None:
+def _in_process(fabric: Any, work: Work, threads: int | None) -> None:
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) // fabric.world_size))
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // fabric.world_size))
     work(fabric.device, fabric.global_rank, fabric.world_size)
     fabric.barrier()

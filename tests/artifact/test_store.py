@@ -1,7 +1,8 @@
 """The store: complete or absent, never stale, and helpful about what is missing."""
 
+import logging
 import multiprocessing
-import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -124,23 +125,54 @@ def test_lineages_flatten_to_the_paths_that_people_type() -> None:
     assert differences({"a": 1, "b": 2}, {"a": 1}) == ["b: unset there, 2 here"]
 
 
-def _slow_make(root: str, log: Any) -> None:
-    with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
-        if making.found is None:
+class _WhenItWaits(logging.Handler):
+    """Says that the store waits for another process, which is the first thing that it logs in the test below."""
+
+    def __init__(self, event: Event) -> None:
+        """`event` is set when the store waits."""
+        super().__init__(logging.INFO)
+        self._event = event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Set the event."""
+        assert "waiting for it" in record.getMessage()
+        self._event.set()
+
+
+def _make_while_another_waits(root: str, has_begun: Event, other_waits: Event, log: Any) -> None:
+    try:
+        with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
+            assert making.found is None
+            has_begun.set()
+            other_waits.wait()
             log.put("made")
-            time.sleep(0.5)
             (making.folder / "file").write_text("x")
-        else:
-            log.put("found")
+    finally:
+        has_begun.set()
+
+
+def _ask_while_another_makes(root: str, other_has_begun: Event, waits: Event, log: Any) -> None:
+    logger = logging.getLogger("irexp.artifact.store")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_WhenItWaits(waits))
+    try:
+        other_has_begun.wait()
+        with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
+            log.put("found" if making.found is not None else "made again")
+    finally:
+        waits.set()  # also where the store does not wait, so that the test fails rather than hangs
 
 
 def test_two_processes_make_an_artifact_once(tmp_path: Path) -> None:
-    """The second waits for the first and then finds it done."""
+    """The second asks while the first is making it, waits for it, and then finds it done."""
     context = multiprocessing.get_context("fork")
-    log: Any = context.Queue()
-    processes = [context.Process(target=_slow_make, args=(str(tmp_path), log)) for _ in range(2)]
+    has_begun, waits, log = context.Event(), context.Event(), context.SimpleQueue()
+    arguments = (str(tmp_path), has_begun, waits, log)
+    targets = (_make_while_another_waits, _ask_while_another_makes)
+    processes = [context.Process(target=target, args=arguments) for target in targets]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(20)
-    assert sorted(log.get(timeout=5) for _ in processes) == ["found", "made"]
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert [log.get(), log.get()] == ["made", "found"]

@@ -17,6 +17,7 @@ from irexp.artifact.manifest import read_manifest
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
 from irexp.index.shards import Encoding
+from irexp.stage.execute import Outcome
 from irexp.stage.verify import verify
 from irexp.types import UserError
 from tests.chains import TEXTS, Compose, name_of, planned, run, settings
@@ -48,10 +49,15 @@ def test_the_run_is_the_naive_one(compose: Compose, tmp_path: Path, collection: 
     assert outcomes["fit"].path and outcomes["search"].path
     encoder = load(outcomes["fit"].path)
     scores = encoder.score("make cups", TEXTS).tolist()
-    expected = sorted(((f"d{i}", score) for i, score in enumerate(scores)), key=lambda pair: (-pair[1], pair[0]))
-    found = [line for line in read_run(Path(outcomes["search"].path) / "test.run") if line.query_id == "d0"]
-    assert [line.doc_id for line in found] == [doc_id for doc_id, _ in expected]
-    assert [line.score for line in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+    found = scores_of(outcomes)
+    assert found == pytest.approx({f"d{number}": score for number, score in enumerate(scores)}, abs=1e-5)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def scores_of(outcomes: dict[str, Outcome]) -> dict[str, float]:
+    """The documents that were found for the query d0, in their order, with their scores."""
+    lines = read_run(Path(str(outcomes["search"].path)) / "test.run")
+    return {line.doc_id: line.score for line in lines if line.query_id == "d0"}
 
 
 def test_what_is_known_about_the_data_is_logged(
@@ -156,15 +162,15 @@ def test_a_killed_encoding_goes_on_behind_its_last_shard(
     """Shards of four: two are complete when the process dies; the result is the whole one's."""
     whole = run(compose, settings(tmp_path / "whole", collection))
     overrides = settings(tmp_path, collection, "machine.shard_size=4")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT / "conf"), *overrides], check=False, timeout=300)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT / "conf"), *overrides], check=False)
     assert done.returncode == -9
     caplog.set_level("INFO")
     outcomes = run(compose, overrides)
     assert "going on behind 8 documents" in caplog.text
     assert outcomes["encode"].status == "made"
     vectors = [np.concatenate(list(Encoding(Path(str(o["encode"].path))).batches())) for o in (whole, outcomes)]
-    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
-    assert outcomes["evaluate"].measures == whole["evaluate"].measures
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)  # of length one; in batches of other sizes
+    assert scores_of(outcomes) == pytest.approx(scores_of(whole), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,37 +14,58 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def command(folder: Path, output: str, steps: int) -> list[str]:
-    """A training that leaves something to go on from after every fifth step."""
-    settings = [f"training.steps={steps}", "training.batch_size=8", "training.validate_every=null"]
+#: Runs `run.py`, prints the number of each batch before it is made, and waits for a signal before the given one.
+WATCHED = """
+import runpy, sys, time
+from irexp.training.batch import Batches
+
+make, stop_at = Batches.__getitem__, int(sys.argv[1])
+
+def watched(self, number):
+    print("batch", number, flush=True)
+    while number == stop_at:
+        time.sleep(0.01)
+    return make(self, number)
+
+Batches.__getitem__ = watched
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start(folder: Path, name: str, *, stop_at: int) -> subprocess.Popen[str]:
+    """A training of 20 steps that leaves something to resume from after every fifth; its log is `<name>.txt`."""
+    settings = ["training.steps=20", "training.batch_size=8", "training.validate_every=null"]
     settings += ["machine.resume_every=5", "machine.progress=false"]
-    places = [f"paths.artifacts={folder / 'artifacts'}", f"hydra.run.dir={folder / output}"]
-    return [
-        sys.executable,
-        "run.py",
-        "stage=fit",
-        *settings,
-        *places,
-        "machine.resume_every=5",
-        "machine.progress=false",
-    ]
+    places = [f"paths.artifacts={folder / 'artifacts'}", f"hydra.run.dir={folder / name}"]
+    command = [sys.executable, "-c", WATCHED, str(stop_at), str(ROOT / "run.py"), "stage=fit", *settings, *places]
+    with (folder / f"{name}.txt").open("w") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def batches_of(job: subprocess.Popen[str]) -> Iterator[int]:
+    """The batches that a job makes, as it makes them, until it ends."""
+    assert job.stdout is not None
+    return (int(line.split()[1]) for line in job.stdout if line.startswith("batch "))
 
 
 @pytest.mark.slow
 def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The record says stopped, and what was trained so far is taken up."""
-    stopped = subprocess.Popen(command(tmp_path, "first", 300), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("artifacts/checkpoint/.partial-*/.training/last.ckpt")):
-        assert stopped.poll() is None, stopped.communicate()[1]
-        time.sleep(0.2)
-    stopped.send_signal(signal.SIGINT)
-    _, text = stopped.communicate(timeout=120)
-    assert stopped.returncode == 1
+    """The record says stopped, and what was trained so far is taken up.
+
+    The first job waits before its thirteenth batch until it is stopped: it cannot end, and has saved its tenth step.
+    """
+    with start(tmp_path, "first", stop_at=12) as first:
+        assert 12 in batches_of(first), (tmp_path / "first.txt").read_text()
+        first.send_signal(signal.SIGINT)
+    text = (tmp_path / "first.txt").read_text()
+    assert first.returncode == 1, text
     assert "stopped; the same command goes on where it was" in text
     assert "Traceback" not in text
     assert json.loads((tmp_path / "first" / "summary.json").read_text())["outcome"] == "stopped"
-    again = subprocess.run(
-        command(tmp_path, "second", 300), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert again.returncode == 0, again.stderr
-    assert "going on with the training in" in again.stderr
+    with start(tmp_path, "again", stop_at=-1) as again:
+        made = list(batches_of(again))
+    text = (tmp_path / "again.txt").read_text()
+    assert again.returncode == 0, text
+    assert "going on with the training in" in text
+    assert made[:10] == list(range(10, 20))  # those of the missing steps; one more may have been read ahead

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from irexp.stage.execute import Outcome
 from tests.chains import Compose, run, settings
+from tests.processes import reserved_port, wait_for_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,13 +29,18 @@ def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
-    compose: Compose, tmp_path: Path, collection: Path
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes every second window, and every second part; file by file the artifacts are the same."""
+    """Each takes every second window, and every second part; file by file the artifacts are the same.
+
+    With one thread each, as `settings` says: by default two processes have another number of threads than one.
+    """
     base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
     stages = ["fit", "encode", "index"]
     alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)
-    together = run(compose, [*base, f"paths.artifacts={tmp_path / 'together'}", "machine.devices=2"], stages)
+    with reserved_port() as port, monkeypatch.context() as environment:
+        environment.setenv("MASTER_PORT", str(port))
+        together = run(compose, [*base, f"paths.artifacts={tmp_path / 'together'}", "machine.devices=2"], stages)
     nodes = on_two_nodes([*base, "machine.num_nodes=2", "stage=[fit,index]"], tmp_path)
     assert "encode: helping to make" in nodes[1] and "index: helping to make" in nodes[1]
     shared = run(compose, base, stages)
@@ -46,20 +52,21 @@ def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
 
 def on_two_nodes(overrides: list[str], folder: Path) -> list[str]:
     """Run the command on two nodes, which here are processes; what each printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    nodes = [
-        subprocess.Popen(
-            [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder / f'node{rank}'}"],
-            cwd=ROOT,
-            env={**os.environ, **address, "NODE_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    printed = [node.communicate(timeout=300)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], printed
+    outputs = [folder / f"node{rank}.txt" for rank in range(2)]
+    with reserved_port() as port, ExitStack() as files:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        nodes = [
+            subprocess.Popen(
+                [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder / f'node{rank}'}"],
+                cwd=ROOT,
+                env={**os.environ, **address, "NODE_RANK": str(rank)},
+                stdout=files.enter_context(output.open("w")),
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank, output in enumerate(outputs)
+        ]
+        codes = wait_for_all(nodes)
+    printed = [output.read_text() for output in outputs]
+    assert codes == [0, 0], printed
     return printed

@@ -27,6 +27,8 @@ def test_wandb_needs_no_account_and_never_merges_runs(tmp_path: Path, monkeypatc
     """Two jobs of one process and one group leave two offline runs, each with its table."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    for patience in ("WANDB_X_SERVICE_WAIT", "WANDB_INIT_TIMEOUT"):
+        monkeypatch.setenv(patience, "3600")  # seconds: how long a busy machine takes is no fault
     ids = []
     for number in range(2):
         folder = tmp_path / str(number)

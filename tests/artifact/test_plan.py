@@ -142,7 +142,7 @@ def test_the_faults_of_all_experiments_are_one_message(compose: Compose) -> None
     assert "re_rank.candidates=[model=colbert, re_rank=nosuch]: the overrides" in text
     with pytest.raises(UserError) as error:
         plan_of(compose, "model=mono", "re_rank.depth=0", "negatives.depth=0")
-    assert "re_rank.depth=0" in str(error.value) and "negatives.depth=0" in str(error.value)
+    assert "re_rank.depth: 0" in str(error.value) and "negatives.depth: 0" in str(error.value)
 
 
 def test_a_dataset_without_judgements_is_answered_and_not_evaluated(compose: Compose) -> None:

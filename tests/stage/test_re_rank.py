@@ -178,7 +178,7 @@ def test_faults_of_re_ranking(compose: Compose, settings: list[str], tmp_path: P
     with pytest.raises(UserError, match="answers none of the queries"):
         run(compose, overrides, ["re_rank"])
     theirs.write_text("q0 Q0 d1 1 0.5 x\n")
-    with pytest.raises(UserError, match=r"re_rank\.depth=0"):
+    with pytest.raises(UserError, match=r"re_rank\.depth: 0 is out of range"):
         planned(compose, [*overrides, "re_rank.depth=0"], ["re_rank"])
     with pytest.raises(UserError, match="is a cross-encoder, which makes no embeddings to index"):
         run(compose, [*settings, f"artifact.checkpoint={checkpoint}"], ["encode"])

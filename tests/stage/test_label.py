@@ -1,0 +1,58 @@
+"""What rows are called: by what they are, and by what tells them apart."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.store import Store
+from irexp.stage.label import labels
+from tests.chains import Compose, run, settings
+
+NAMES = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
+
+
+def test_rows_are_called_by_their_differences(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Only what differs is said, by the option where there is one, whatever was typed and in whatever order."""
+    rows = {
+        "bm25 index.k1=1.2": ["model=bm25"],
+        "bm25 index.k1=0.9": ["index.k1=0.9", "model=bm25"],
+        "sbert index=faiss_flat seed=42 before fine-tuning": ["search.depth=7"],
+        "sbert index=torch_dense seed=42 before fine-tuning": ["search.depth=7", "index=torch_dense"],
+        "sbert index=faiss_flat seed=1 before fine-tuning": ["search.depth=7", "seed=1"],
+        "sbert over bm25 before fine-tuning": ["re_rank=bm25"],
+        "rrf of bm25 + sbert before fine-tuning": [
+            "model=fusion",
+            'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]',
+        ],
+    }
+    names = []
+    for typed in rows.values():
+        overrides = settings(tmp_path, collection)[1:]
+        overrides += typed if "model=fusion" in typed or "model=bm25" in typed else ["training=none", *typed]
+        names.append(f"measures/{Path(str(run(compose, overrides, NAMES)['evaluate'].path)).name}")
+    assert labels(names, Lineage(Store(tmp_path / "artifacts"))) == list(rows)
+
+
+def test_what_comes_from_elsewhere_has_its_own_name(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A run's file and a checkpoint's folder; two of one name are told apart by where they lie."""
+    made = Path(str(run(compose, settings(tmp_path, collection))["fit"].path))
+    (made / "manifest.json").unlink()
+    names = []
+    for place in ("one", "two"):
+        target = tmp_path / place / "model"
+        shutil.copytree(made, target)
+        (target / "note.txt").write_text(place)  # another content, so another checkpoint
+        typed = settings(tmp_path, collection, f"artifact.checkpoint={target}")
+        names.append(f"measures/{Path(str(run(compose, typed)['evaluate'].path)).name}")
+    file = tmp_path / "their.run"
+    file.write_text("d0 Q0 d3 1 2.5 theirs\n")
+    typed = settings(tmp_path, collection, f"artifact.run={file}")
+    names.append(f"measures/{Path(str(run(compose, typed, ['evaluate'])['evaluate'].path)).name}")
+    found = labels(names, Lineage(Store(tmp_path / "artifacts")))
+    assert found == [
+        f"model artifact.checkpoint={tmp_path / 'one' / 'model'}",
+        f"model artifact.checkpoint={tmp_path / 'two' / 'model'}",
+        "their.run",
+    ]

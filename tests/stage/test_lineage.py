@@ -1,0 +1,178 @@
+"""What the stages say that only read: status, why, show and clean; and what a forced stage does."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.manifest import MANIFEST, read_manifest
+from irexp.artifact.store import Store
+from irexp.stage.clean import clean
+from irexp.stage.explain import tree
+from irexp.stage.show import show
+from irexp.stage.status import status
+from irexp.stage.why import why
+from irexp.types import UserError
+from tests.chains import STAGES, Compose, planned, run, settings
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """The folder of artifacts."""
+    return str(tmp_path / "artifacts")
+
+
+def test_status_lists_every_artifact_and_its_users(
+    compose: Compose, tmp_path: Path, collection: Path, root: str
+) -> None:
+    """One row each, with what is made from it; what was begun and not ended is listed as such."""
+    with pytest.raises(UserError, match="nothing was made yet"):
+        status(tmp_path, artifacts=root)
+    made = run(compose, settings(tmp_path, collection))
+    run(compose, settings(tmp_path, collection, "search.depth=3"))
+    (Path(root) / "index" / ".partial-sbert.toys-12345678").mkdir()
+    rows = {row[0]: row for row in status(tmp_path, artifacts=root)}
+    assert len(rows) == 8
+    index = f"index/{Path(str(made['index'].path)).name}"
+    runs = {name for name in rows if name.startswith("run/")}
+    assert set(rows[index][3].split(", ")) == runs and len(runs) == 2
+    assert rows["index/sbert.toys-12345678"][3] == "(begun, not ended)"
+    size, unit = rows[index][1].split()
+    assert float(size) > 0 and unit == "kB"
+
+
+def test_why_names_every_setting_behind_two_artifacts(
+    compose: Compose, tmp_path: Path, collection: Path, root: str
+) -> None:
+    """Of two measures: a setting of the encoding, four artifacts back, and one of the search; and nothing else."""
+    first = run(compose, settings(tmp_path, collection))
+    second = run(compose, settings(tmp_path, collection, "encoding=half", "search.depth=3"))
+    digests = [str(outcomes["evaluate"].path)[-8:] for outcomes in (first, second)]
+    found = why(tmp_path, artifacts=root, of=digests)
+    assert found == ["encoding.dtype: float32 / float16", "search.depth: 1000 / 3"]
+    assert why(tmp_path, artifacts=root, of=[digests[0], digests[0]]) == []
+    with pytest.raises(UserError, match="of different kinds"):
+        why(tmp_path, artifacts=root, of=[digests[0], str(first["index"].path)])
+    with pytest.raises(UserError, match="there is no artifact 00000000"):
+        why(tmp_path, artifacts=root, of=[digests[0], "00000000"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "stages"),
+    [
+        (["search.depth=3"], "[fit,encode,index,search,evaluate]"),
+        (["model=bm25", "index.k1=0.9"], "[index,search,evaluate]"),
+        (["model=sbert", "re_rank=bm25"], "[fit,re_rank,evaluate]"),
+        (["model=fusion", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'], "[fuse,evaluate]"),
+    ],
+)
+def test_what_show_says_to_type_makes_the_same_artifact(
+    compose: Compose, tmp_path: Path, collection: Path, root: str, typed: list[str], stages: str
+) -> None:
+    """In another store the command leads to the artifact of the same name; and to the runs that it needed."""
+    overrides = settings(tmp_path, collection, *typed)
+    names = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
+    measured = run(compose, overrides, names)["evaluate"]
+    lineage = Lineage(Store(Path(root)))
+    wanted = f"measures/{Path(str(measured.path)).name}"
+    for name in lineage.behind({wanted}):
+        command = shlex.split(show(tmp_path, artifacts=root, of=name))
+        assert command[:2] == ["python", "run.py"]
+        assert name != wanted or command[-1] == f"stage={stages}"
+        again = planned(compose, command[2:-1], command[-1].removeprefix("stage=[").rstrip("]").split(","))
+        assert again.own[-1].name == name
+
+
+def test_clean_keeps_what_a_table_or_a_recipe_needs(
+    compose: Compose, tmp_path: Path, collection: Path, root: str
+) -> None:
+    """Of two runs one is in a table; the other goes, and what only it was made from; nothing before it is confirmed."""
+    kept = run(compose, settings(tmp_path, collection))
+    gone = run(compose, settings(tmp_path, collection, "encoding=half"))
+    (tmp_path / "outputs").mkdir()
+    row = {"row": "sbert", "artifacts": [f"measures/{Path(str(kept['evaluate'].path)).name}"]}
+    (tmp_path / "outputs" / "table.json").write_text(json.dumps([row]))
+    tables = [str(tmp_path / "outputs")]
+    wanted = {f"{path.parent.name}/{path.name}" for path in (Path(str(gone[s].path)) for s in STAGES if s != "fit")}
+    assert set(clean(tmp_path, artifacts=root, tables=tables, confirm=False)) == wanted
+    assert all(Path(str(gone[stage].path)).is_dir() for stage in STAGES)
+    store = Store(Path(root))
+    identity = planned(compose, settings(tmp_path, collection, "seed=5")).own[0].artifact
+    with (
+        store.making(identity, resumes=True),  # type: ignore[arg-type]
+        pytest.raises(UserError, match="another process is making checkpoint/sbert"),
+    ):
+        clean(tmp_path, artifacts=root, tables=tables, confirm=True)
+    assert set(clean(tmp_path, artifacts=root, tables=tables, confirm=True)) == wanted | {identity.name}  # type: ignore[union-attr]
+    assert not any(Path(str(gone[stage].path)).exists() for stage in STAGES if stage != "fit")
+    assert {o.status for o in run(compose, settings(tmp_path, collection)).values()} == {"already done"}
+
+
+def test_a_forced_stage_replaces_its_artifact_and_compares_it(
+    compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same content is said to be the same; another is named by its files; what fails leaves the old one."""
+    caplog.set_level("INFO")
+    base = settings(tmp_path, collection)
+    first = run(compose, base)
+    again = run(compose, [*base, "force=[search]"])
+    assert {stage: outcome.status for stage, outcome in again.items()} == {
+        stage: "made" if stage == "search" else "already done" for stage in STAGES
+    }
+    assert "has the same content as before" in caplog.text
+    folder = Path(str(first["search"].path))
+    manifest = read_manifest(folder)
+    (folder / "test.run").write_text("d0 Q0 d1 1 0.5 irexp\n")
+    manifest["files"]["test.run"] |= {"bytes": 21, "sha256": "0"}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    run(compose, [*base, "force=[search]"], ["search"])
+    assert "has another content than before, in test.run" in caplog.text
+    before = (folder / "test.run").read_bytes()
+    with pytest.raises(UserError, match="there are no queries"):
+        (collection / "queries.jsonl").rename(tmp_path / "queries.jsonl")
+        (collection / "queries.jsonl").write_text("")
+        run(compose, [*base, "force=[search]"], ["search"])
+    assert (folder / "test.run").read_bytes() == before
+    (collection / "queries.jsonl").unlink()
+    (tmp_path / "queries.jsonl").rename(collection / "queries.jsonl")
+    assert run(compose, base, ["search"])["search"].status == "already done"
+
+
+def test_a_process_that_dies_while_it_replaces_loses_nothing(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Between the two steps of replacing, the old artifact lies aside; the next look puts it back."""
+    base = settings(tmp_path, collection)
+    folder = Path(str(run(compose, base)["search"].path))
+    folder.rename(folder.with_name(f".replaced-{folder.name}"))
+    assert run(compose, base)["search"].status == "already done"
+
+
+def test_a_folder_without_a_manifest_is_in_nobodys_way(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """What an interrupted copy or removal left is made again, and replaced."""
+    base = settings(tmp_path, collection)
+    folder = Path(str(run(compose, base)["search"].path))
+    (folder / MANIFEST).unlink()
+    assert run(compose, base)["search"].status == "made"
+    assert run(compose, base)["search"].status == "already done"
+
+
+def test_the_tree_says_what_is_there_and_what_is_not(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """There, to resume, damaged, given, and about how long what is missing takes."""
+    base = settings(tmp_path, collection)
+    made = run(compose, base)
+    Path(str(made["index"].path)).rename(Path(str(made["index"].path)).with_name(".partial-gone"))
+    (Path(str(made["search"].path)) / "test.run").write_text("changed")
+    plan = planned(compose, [*base, "evaluation.measures=[AP]"], ["index", "evaluate"])
+    store = Store(plan.experiment.root)
+    text = tree(plan, store, {step: store.look(step.artifact).state for step in plan.steps})
+    lines = {line.partition("/")[0].rpartition(" ")[2]: line for line in text.splitlines()}
+    assert " to make  stage=evaluate" in lines["measures"] and "about" in lines["measures"]
+    assert " damaged, not made by this command  stage=search" in lines["run"]
+    assert " to make  stage=index" in lines["index"] and " there  stage=fit" in lines["checkpoint"]
+    given = planned(compose, [*base, f"artifact.checkpoint={made['fit'].path}"], ["encode"])
+    assert " given" in tree(given, store, {step: store.look(step.artifact).state for step in given.steps})

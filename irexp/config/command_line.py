@@ -40,9 +40,6 @@ _INTERVAL = (
     "hydra/sweeper=optuna where that plugin is installed"
 )
 
-#: What composing raises over files and choices that do not fit together.
-_NOT_COMPOSED = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
-
 #: Flags with which Hydra prints something and runs nothing.
 _PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
 
@@ -93,10 +90,17 @@ class _Files:
         return list(self.loader.get_group_options(group, kind, self.name, self.search))
 
     def compose(self, groups: Sequence[str]) -> DictConfig:
-        """The configuration with some options, Hydra's own node included."""
-        config = self.loader.load_configuration(
-            self.name, [*self.search, *groups], RunMode.RUN, from_shell=False, validate_sweep_overrides=False
-        )
+        """The configuration with some options, Hydra's own node included.
+
+        Raises:
+            HydraException: if the files do not fit together, or one cannot be read.
+        """
+        try:
+            config = self.loader.load_configuration(
+                self.name, [*self.search, *groups], RunMode.RUN, from_shell=False, validate_sweep_overrides=False
+            )
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise HydraException(str(error)) from error
         OmegaConf.set_struct(config, False)
         return config
 
@@ -143,7 +147,7 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
             if number or further:
                 config, wrong = _compose(files, chosen, settings)
             faults += wrong + _job_faults(config, before + settings)
-    except _NOT_COMPOSED as error:
+    except HydraException as error:
         faults.append(" ".join(str(error).split()) or " ".join(str(error.__cause__).split()))
     return faults
 
@@ -151,9 +155,10 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
 def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], list[Override], list[str]]:
     """The choices of each group, the settings of values, and the faults of what is neither."""
     groups, settings, faults = [], [], []
+    folders = files.options("", ObjectType.GROUP)
     for override in overrides:
         name = override.key_or_group
-        is_group = "." not in name and (files.options(name) or files.options(name, ObjectType.GROUP))
+        is_group = name.partition("/")[0] in folders
         wrong = _option_faults(override, files.options(name)) if is_group and not override.is_delete() else []
         faults += wrong
         if is_group and not wrong:  # the default takes the place of what is wrong, so that the rest is checked

@@ -5,6 +5,8 @@
 
 bm25s computes the score of each (term, document) when the index is built, so that a query is a sum of columns. A term
 that a query repeats counts as often. Source of the formula: Robertson and Zaragoza 2009; of the idf: Lucene.
+
+Shapes: B queries, N documents, K results per query.
 """
 
 from __future__ import annotations
@@ -13,25 +15,25 @@ import json
 import logging
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from irexp.index.ids import IdList
-from irexp.index.ranking import Ranking
-from irexp.types import Document, UserError
-
-log = logging.getLogger(__name__)
+from irexp.index.index import Index, Rows, Scores, Source
+from irexp.index.texts import Texts
+from irexp.index.top import top
+from irexp.index.vectors import Queries
+from irexp.types import UserError
 
 _VOCABULARY = "vocabulary.json"
-_IDS = "ids"
 
 
-class BM25Index:
+class BM25Index(Index):
     """An inverted index of BM25 scores; unlike the other engines it reads texts."""
+
+    takes = "text"
 
     def __init__(
         self,
@@ -42,7 +44,6 @@ class BM25Index:
         stemmer: str | None = "english",
         stop_words: Literal["en", "none"] = "en",
         token_pattern: str = r"(?u)\b\w\w+\b",
-        progress: bool = True,
     ) -> None:
         """An empty index.
 
@@ -53,7 +54,6 @@ class BM25Index:
             stemmer: a Snowball stemmer's language; None for no stemming.
             stop_words: the list of words that are left out.
             token_pattern: the regular expression of a token, of the lower-cased text.
-            progress: whether to show a progress bar while building.
 
         Raises:
             UserError: if a parameter is out of its range.
@@ -62,70 +62,62 @@ class BM25Index:
             raise UserError(f"index.k1={k1} must be at least 0 and index.b={b} from 0 to 1")
         self._parameters: dict[str, Any] = {"k1": k1, "b": b, "method": method}
         self._analysis = _Analysis(stemmer, stop_words, token_pattern)
-        self._progress = progress
         self._scores: Any = None
         self._term_of: dict[str, int] = {}
-        self.doc_ids: Sequence[str] = []
 
-    def build(self, documents: Iterable[Document], *, count: int | None) -> None:
-        """Index documents; of their texts only the numbers of their terms are kept in memory.
+    def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
+        """Index texts; of each only the numbers of its terms are kept in memory.
 
         Raises:
-            UserError: if there is no document, or none has a term.
+            UserError: if no document has a term.
         """
-        import bm25s
-
-        ids: list[str] = []
+        assert isinstance(source, Texts)
+        term_of: dict[str, int] = {}
         terms_of: list[array[int]] = []
-        for document in tqdm(documents, total=count, unit=" documents", desc="index", disable=not self._progress):
-            ids.append(document.doc_id)
-            terms_of.append(
-                array(
-                    "i", (self._term_of.setdefault(t, len(self._term_of)) for t in self._analysis.terms(document.text))
-                )
-            )
-        if not self._term_of:
-            raise UserError(f"none of the {len(ids)} documents has a term to index; look at dataset.documents")
-        self.doc_ids = ids
-        self._scores = bm25s.BM25(**self._parameters)
-        self._scores.index((terms_of, dict(self._term_of)), create_empty_token=False, show_progress=False)
-
-    def save(self, folder: Path) -> None:
-        """Write the index, its vocabulary and the document ids."""
-        self._scores.save(str(folder), show_progress=False)
-        (folder / _VOCABULARY).write_text(json.dumps(list(self._term_of)), encoding="utf8")
-        IdList.write(folder / _IDS, self.doc_ids)
+        for text in source:
+            terms_of.append(array("i", (term_of.setdefault(t, len(term_of)) for t in self._analysis.terms(text))))
+            advance(1)
+        if not term_of:
+            raise UserError(f"none of the {len(source)} documents has a term to index; look at dataset.documents")
+        scores = _bm25s().BM25(**self._parameters)
+        scores.index((terms_of, dict(term_of)), create_empty_token=False, show_progress=False)
+        scores.save(str(folder), show_progress=False)
+        (folder / _VOCABULARY).write_text(json.dumps(list(term_of)), encoding="utf8")
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote, memory-mapped."""
-        import bm25s
-
+        """Map the scores into memory."""
         if not (folder / _VOCABULARY).is_file():
             raise UserError(f"{folder / _VOCABULARY} is not there: this index was not made by bm25")
-        self._scores = bm25s.BM25.load(str(folder), mmap=True, load_vocab=False, show_progress=False)
+        self._scores = _bm25s().BM25.load(str(folder), mmap=True, load_vocab=False, show_progress=False)
         terms: list[str] = json.loads((folder / _VOCABULARY).read_text(encoding="utf8"))
         self._term_of = {term: number for number, term in enumerate(terms)}
-        self.doc_ids = IdList([folder / _IDS])
 
     def __len__(self) -> int:
-        return len(self.doc_ids)
+        return 0 if self._scores is None else int(self._scores.scores["num_docs"])
 
-    def search(self, queries: Sequence[str], depth: int) -> list[Ranking]:
-        """The best documents of each query: those that share a term with it, by score and then by id."""
-        return [self._search(query, depth) for query in queries]
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
+        """The best documents of each query among those that share a term with it."""
+        assert isinstance(queries, list)
+        depth = min(depth, len(self))
+        score_BK = np.full((len(queries), depth), -np.inf, np.float32)
+        row_BK = np.full((len(queries), depth), -1, np.int64)
+        for number, query in enumerate(queries):
+            terms = [self._term_of[term] for term in self._analysis.terms(query) if term in self._term_of]
+            if not terms:
+                continue
+            score_N = self._scores.get_scores_from_ids(terms)
+            found = np.flatnonzero(score_N > 0)
+            found = found[top(score_N[found], depth)]
+            score_BK[number, : len(found)], row_BK[number, : len(found)] = score_N[found], found
+        return score_BK, row_BK
 
-    def _search(self, query: str, depth: int) -> Ranking:
-        terms = [self._term_of[term] for term in self._analysis.terms(query) if term in self._term_of]
-        if not terms:
-            return []
-        score_N = self._scores.get_scores_from_ids(terms)
-        best = np.flatnonzero(score_N > 0)
-        if len(best) > depth:
-            # every document with the score of the last place, so that ties are broken by id and not by position
-            last = np.partition(score_N[best], len(best) - depth)[len(best) - depth]
-            best = best[score_N[best] >= last]
-        found = [(self.doc_ids[row], float(score_N[row])) for row in best.tolist()]
-        return sorted(found, key=lambda result: (-result[1], result[0]))[:depth]
+
+def _bm25s() -> Any:
+    """The library, less its own log, which it opens for every message when it is imported."""
+    import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
 
 
 class _Analysis:

@@ -24,7 +24,7 @@ from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.shards import Encoding
 from irexp.index.top import top
-from irexp.index.vectors import TokenVectors, Vectors, count, dim
+from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim
 from irexp.types import UserError
 
 #: Vectors that are put in order at once.
@@ -98,7 +98,7 @@ class CoilIndex(StreamedIndex):
     def __len__(self) -> int:
         return self._count
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query; one without a common token is none."""
         assert isinstance(queries, TokenVectors) and queries.token_ids_T is not None
         check_dim(dim(queries), self._arrays["vectors"].shape[1])

@@ -14,7 +14,7 @@ from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, merge, rescore
 from irexp.index.shards import Encoding
 from irexp.index.top import top
-from irexp.index.vectors import Representation, Vectors, count, dim, join
+from irexp.index.vectors import Queries, Representation, Vectors, count, dim, join
 
 
 class Exact(StreamedIndex):
@@ -43,8 +43,9 @@ class Exact(StreamedIndex):
     def __len__(self) -> int:
         return sum(count(part) for part in self._parts)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query; one without a term or a token that could be compared is none."""
+        assert not isinstance(queries, list)
         document = self._whole()
         check_dim(dim(queries), dim(document))
         if isinstance(queries, np.ndarray) and isinstance(document, np.ndarray):

@@ -26,7 +26,7 @@ from irexp.index.faiss_structure import GPU_MOST, import_faiss, kept_vectors, ma
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Vectors, dim
+from irexp.index.vectors import Queries, Vectors, dim
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class Faiss(StreamedIndex):
     def __len__(self) -> int:
         return int(self._index.ntotal) if self._index is not None else 0
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query; where the vectors are kept, with the scores of pairs on their own."""
         assert isinstance(queries, np.ndarray)
         vector_NH = kept_vectors(self._index)

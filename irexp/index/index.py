@@ -1,9 +1,9 @@
 """The interface of every search engine: build in batches, load memory-mapped, search in batches.
 
-An index sees vectors and row numbers, never a model and never a document id; `irexp.index.ranking` turns rows into ids.
-Similarity is always the inner product, or sums and maxima of it, the larger the better: a model whose similarity is
-the cosine normalises. What an engine is built with are its constructor's arguments; what it is searched with is its
-`search` argument, which moves no index's identity, so that a sweep over it builds nothing anew.
+An index sees vectors, or texts, and row numbers, never a model and never a document id; `irexp.index.ranking` turns
+rows into ids. The similarity of vectors is always the inner product, or sums and maxima of it, the larger the better:
+a model whose similarity is the cosine normalises. What an engine is built with are its constructor's arguments; what
+it is searched with is its `search` argument, which moves no index's identity: a sweep over it builds nothing again.
 
 Shapes: B queries, N documents, H embedding dimensions, K results per query.
 """
@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Representation, Vectors, count
+from irexp.index.texts import Texts
+from irexp.index.vectors import Queries, Representation, Vectors, count
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,15 @@ log = logging.getLogger(__name__)
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
+#: What an index is built from: vectors, or texts where an engine takes them.
+Source = Encoding | Texts
+
 
 class Index(ABC):
-    """A searchable set of vectors; rows are numbered in the order in which they were added.
+    """A searchable set of vectors or texts; rows are numbered in the order in which they were added.
 
     Attributes:
-        takes: the kind of vectors.
+        takes: the kind of vectors, or text; the stages hand it no other.
     """
 
     takes: Representation
@@ -50,14 +54,15 @@ class Index(ABC):
         """
 
     @abstractmethod
-    def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
-        """Build from an encoding, in a folder, behind what a killed process left there.
+    def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
+        """Build from an encoding or from texts, in a folder, after what a killed process left there.
 
         A finished folder that holds the first documents of the encoding gets the rest; clusters and codes stay what
-        was learned. Engines whose order is not that of the documents (maxsim, coil, seismic, sharded) build anew.
+        was learned. Engines whose order is not that of the documents (maxsim, coil, seismic, sharded), and bm25, whose
+        weights depend on all documents, begin again.
 
         Args:
-            encoding: what it is built from.
+            source: what it is built from.
             folder: where.
             advance: told how many documents were added.
         """
@@ -76,7 +81,7 @@ class Index(ABC):
         """How many documents it holds."""
 
     @abstractmethod
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query.
 
         Returns:
@@ -103,17 +108,18 @@ class StreamedIndex(Index):
     def finish(self) -> None:
         """Complete what `load` needs."""
 
-    def build(self, encoding: Encoding, folder: Path, advance: Callable[[int], object] = abs) -> None:
+    def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
         """Add what is not in the folder yet.
 
         Raises:
             UserError: if more is.
         """
-        done = self.begin(encoding, folder)
-        if done > len(encoding):
-            raise UserError(f"{folder} holds {done:,} documents and the encoding {len(encoding):,}; remove the folder")
+        assert isinstance(source, Encoding)
+        done = self.begin(source, folder)
+        if done > len(source):
+            raise UserError(f"{folder} holds {done:,} documents and the encoding {len(source):,}; remove the folder")
         advance(done)
-        for vectors in encoding.batches(start=done):
+        for vectors in source.batches(start=done):
             self.add(vectors)
             advance(count(vectors))
         self.finish()

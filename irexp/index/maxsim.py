@@ -28,7 +28,7 @@ from irexp.index.rescore import as_rows, count_candidates, merge, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.torch_dense import as_tensor
-from irexp.index.vectors import TokenVectors, Vectors, count, dim, empty, take
+from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim, empty, take
 
 #: Token vectors of a block, and the tokens of queries that are compared with it at once: 16 MB of scores.
 _BLOCK_TOKENS = 8192
@@ -123,7 +123,7 @@ class MaxSim(StreamedIndex):
     def __len__(self) -> int:
         return len(self._row_N)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query; one without any vector is none."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))

@@ -25,7 +25,7 @@ from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, nothing, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
-from irexp.index.vectors import TokenVectors, Vectors, count, dim, take
+from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim, take
 from irexp.types import UserError
 
 #: Values of long vectors that are made at once.
@@ -134,7 +134,7 @@ class Muvera(StreamedIndex):
     def __len__(self) -> int:
         return count(self._tokens)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query; one without any vector is none."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))

@@ -36,7 +36,7 @@ from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.top import top
-from irexp.index.vectors import TokenVectors, Vectors, count, dim
+from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class Plaid(StreamedIndex):
     def __len__(self) -> int:
         return count(self._tokens)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query that its centroids lead to."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))

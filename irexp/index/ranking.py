@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from irexp.index.index import Index
-from irexp.index.vectors import TokenVectors, Vectors, count, first_faulty, take
+from irexp.index.vectors import Queries, TokenVectors, count, first_faulty, take
 from irexp.types import UserError
 
 #: Documents of one query with their scores, best first.
@@ -20,7 +20,7 @@ Ranking = list[tuple[str, float]]
 
 def rank(
     index: Index,
-    queries: Vectors,
+    queries: Queries,
     depth: int,
     *,
     doc_ids: Sequence[str],
@@ -30,8 +30,8 @@ def rank(
 
     Args:
         index: any engine.
-        queries: the queries' vectors.
-        depth: documents a query; fewer where the engine finds fewer.
+        queries: the queries' vectors, or the queries where the engine takes texts.
+        depth: documents per query; fewer where the engine finds fewer.
         doc_ids: the id of each row.
         excluded: documents that are no results, as if the index did not hold them.
 
@@ -58,7 +58,7 @@ def rank(
     return rankings
 
 
-def _filled(queries: Vectors) -> np.ndarray:
-    if isinstance(queries, np.ndarray):
+def _filled(queries: Queries) -> np.ndarray:
+    if isinstance(queries, np.ndarray | list):
         return np.arange(len(queries))
     return np.flatnonzero(np.diff(queries.starts_N1 if isinstance(queries, TokenVectors) else queries.indptr))

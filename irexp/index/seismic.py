@@ -23,7 +23,7 @@ from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
 from irexp.index.rescore import nothing
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Vectors, dim
+from irexp.index.vectors import Queries, Vectors, dim
 from irexp.types import UserError
 
 _FILE = "postings"
@@ -136,7 +136,7 @@ class Seismic(StreamedIndex):
     def __len__(self) -> int:
         return int(self._shape[0])
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query that are found."""
         assert isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._shape[1])

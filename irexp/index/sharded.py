@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from irexp.index.index import Index, Rows, Scores
+from irexp.index.index import Index, Rows, Scores, Source
 from irexp.index.rescore import merge
-from irexp.index.shards import Encoding
-from irexp.index.vectors import Vectors
+from irexp.index.texts import Texts
+from irexp.index.vectors import Queries
 from irexp.types import UserError
 
 #: The rows of a part.
@@ -53,7 +53,7 @@ class Sharded(Index):
 
     def build(
         self,
-        encoding: Encoding,
+        source: Source,
         folder: Path,
         advance: Callable[[int], object] = abs,
         *,
@@ -63,17 +63,21 @@ class Sharded(Index):
         """Build the parts that a killed process has not finished.
 
         Args:
-            encoding: what they are built from.
+            source: what they are built from.
             folder: where.
             advance: told how many documents were added.
             rank: of this process.
-            processes: how many share the work; each builds every so manieth part.
+            processes: how many share the work; each builds every `processes`-th part, starting at `rank`.
         """
-        self.check(len(encoding), encoding.dim)
-        ends = [len(encoding) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
+        if isinstance(source, Texts):
+            raise UserError(
+                "index=sharded: in BM25 a word's weight depends on all documents, not on a part; use index=bm25"
+            )
+        self.check(len(source), source.dim)
+        ends = [len(source) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
         for number in range(rank, len(self._engines), processes):
             rows = [ends[number - 1] if number else 0, ends[number]]
-            documents = encoding.part(*rows)
+            documents = source.part(*rows)
             partial = folder / f"partial-{number:03}"
             for started in (_part(folder, number), partial):
                 if started.is_dir() and _rows_of(started) != rows:  # of a collection of another size
@@ -103,7 +107,7 @@ class Sharded(Index):
     def __len__(self) -> int:
         return sum(len(engine) for engine in self._engines)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query among those that the parts find."""
         parts, first = [], 0
         for engine in self._engines:

@@ -25,7 +25,7 @@ from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
 from irexp.index.shards import Encoding
 from irexp.index.threads import in_threads
-from irexp.index.vectors import Vectors, dim
+from irexp.index.vectors import Queries, Vectors, dim
 from irexp.types import UserError
 
 _BLOCK = 2**16
@@ -139,7 +139,7 @@ class SparseIndex(StreamedIndex):
             first_row, first_posting = first_row + documents, first_posting + postings
         return np.concatenate(rows), np.concatenate(weights)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query."""
         assert isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._terms_V)

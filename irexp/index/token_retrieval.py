@@ -25,7 +25,7 @@ from irexp.index.rescore import count_candidates, nothing, rescore
 from irexp.index.shards import Encoding
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.top import top
-from irexp.index.vectors import TokenVectors, Vectors, count, dim
+from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim
 
 #: Token vectors that are read again at once, behind a kill.
 _READ = 2**17
@@ -108,7 +108,7 @@ class TokenRetrieval(StreamedIndex):
     def __len__(self) -> int:
         return count(self._tokens)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query among those with a found token."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))

@@ -22,7 +22,7 @@ from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, count_candidates, rescore
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Vectors, dim
+from irexp.index.vectors import Queries, Vectors, dim
 
 #: Documents that are compared at once: with 64 queries 8 MB of scores.
 _BLOCK = 32768
@@ -92,7 +92,7 @@ class TorchDense(StreamedIndex):
     def __len__(self) -> int:
         return len(self._vector_NH)
 
-    def search(self, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query."""
         assert isinstance(queries, np.ndarray)
         check_dim(dim(queries), dim(self._vector_NH))

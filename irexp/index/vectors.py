@@ -1,7 +1,7 @@
 """What bi-encoders make of texts, outside of training: dense vectors, sparse vectors, or a vector for each token.
 
 Dense vectors are an array (N, H), sparse ones scipy's CSR, token vectors a ragged array; the functions here are what
-storage and search need of all three.
+storage and search need of all three. Engines that read texts are searched with the texts themselves.
 
 Shapes: N texts, H dimensions, T tokens of all texts.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-#: What a model makes, and what an engine takes.
-Representation = Literal["dense", "sparse", "tokens"]
+#: What a model makes, and what an engine takes; text where there is no model.
+Representation = Literal["dense", "sparse", "tokens", "text"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class TokenVectors:
 
 Vectors = NDArray[np.float32] | scipy.sparse.csr_array | TokenVectors
 
+#: What an engine is searched with.
+Queries = Vectors | list[str]
+
 
 def empty(kind: Representation, dim: int) -> Vectors:
     """The vectors of no text."""
@@ -49,8 +52,10 @@ def representation(vectors: Vectors) -> Representation:
     return "dense" if isinstance(vectors, np.ndarray) else "sparse"
 
 
-def count(vectors: Vectors) -> int:
+def count(vectors: Queries) -> int:
     """N."""
+    if isinstance(vectors, list):
+        return len(vectors)
     return len(vectors.starts_N1) - 1 if isinstance(vectors, TokenVectors) else int(vectors.shape[0])
 
 
@@ -59,8 +64,14 @@ def dim(vectors: Vectors) -> int:
     return int((vectors.vectors_TH if isinstance(vectors, TokenVectors) else vectors).shape[1])
 
 
-def take(vectors: Vectors, rows: NDArray[np.int64] | slice) -> Vectors:
-    """The vectors of some texts, in the order given."""
+@overload
+def take(vectors: list[str], rows: NDArray[np.int64] | slice) -> list[str]: ...
+@overload
+def take(vectors: Vectors, rows: NDArray[np.int64] | slice) -> Vectors: ...
+def take(vectors: Queries, rows: NDArray[np.int64] | slice) -> Queries:
+    """The vectors of some texts, or the texts, in the order given."""
+    if isinstance(vectors, list):
+        return vectors[rows] if isinstance(rows, slice) else [vectors[row] for row in rows]
     if not isinstance(vectors, TokenVectors):
         return vectors[rows]
     starts_N1 = vectors.starts_N1
@@ -96,8 +107,10 @@ def join(parts: Sequence[Vectors]) -> Vectors:
     )
 
 
-def first_faulty(vectors: Vectors) -> int | None:
-    """The first text with a value that is no finite number; None if there is none."""
+def first_faulty(vectors: Queries) -> int | None:
+    """The first text with a value that is not a finite number; None if there is none."""
+    if isinstance(vectors, list):
+        return None
     if isinstance(vectors, np.ndarray):
         faulty_N = ~np.isfinite(vectors).all(axis=1)
         return int(faulty_N.argmax()) if faulty_N.any() else None

@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
-from irexp.index.bm25 import BM25Index
 from irexp.index.index import Index
 from irexp.index.shards import ShardWriter, write_shard
-from irexp.index.vectors import Vectors
+from irexp.index.vectors import Queries, Vectors
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
@@ -45,7 +44,7 @@ def encode(
     checkpoint: str,
     *,
     model: partial[Model],
-    index: Index | BM25Index,
+    index: Index,
     documents: Documents,
     encoding: Encoding,
     machine: Machine,
@@ -59,9 +58,8 @@ def encode(
     """
     device = prepare(machine)
     encoder = open_encoder(checkpoint, model)
-    if isinstance(index, Index):
-        check_engine(index, encoder.representation)
-        index.check(documents.count(), encoder.embedding_dim)
+    check_engine(index, encoder.representation)
+    index.check(documents.count(), encoder.embedding_dim)
     writer = ShardWriter(folder, dtype=encoding.dtype)
     done = writer.finished
     if done:
@@ -117,6 +115,18 @@ def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:
             f"stage=[re_rank,evaluate]"
         )
     return encoder
+
+
+def query_encoder(
+    checkpoint: str | None, model: partial[Model], index: Index, device: torch.device
+) -> Callable[[list[str]], Queries]:
+    """From queries to what an engine is searched with: their vectors, or without a model the queries themselves."""
+    if checkpoint is None:
+        check_engine(index, "text")
+        return list
+    encoder = open_encoder(checkpoint, model).to(device)
+    check_engine(index, encoder.representation)
+    return encoder.embed_queries
 
 
 def open_model(checkpoint: str, model: partial[Model]) -> Model:

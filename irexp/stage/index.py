@@ -1,4 +1,4 @@
-"""The stage that makes an index, from an encoding or, for BM25, from the texts."""
+"""The stage that makes an index, from an encoding or, for an engine that reads them, from the texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
-from irexp.index.bm25 import BM25Index
 from irexp.index.ids import IdList
-from irexp.index.index import Index
+from irexp.index.index import Index, Source
 from irexp.index.sharded import Sharded
 from irexp.index.shards import Encoding
+from irexp.index.texts import Texts
 from irexp.index.vectors import Representation
 from irexp.stage.machine import is_helper, prepare, share_work
 from irexp.types import UserError
@@ -31,7 +31,7 @@ def index(
     folder: Path,
     encoding: Path | None,
     *,
-    index: Index | BM25Index,
+    index: Index,
     documents: Documents,
     machine: Machine,
 ) -> dict[str, float]:
@@ -43,56 +43,54 @@ def index(
     device = prepare(machine)
     if is_helper(machine) and not isinstance(index, Sharded):
         return {}
-    if isinstance(index, BM25Index):
-        index.build(documents, count=documents.count())
-        index.save(folder)
-        return {"documents": float(len(index))}
-    assert encoding is not None, "an index of vectors is made from an encoding"
-    encoded = Encoding(encoding)
-    check_engine(index, encoded.representation)
-    if isinstance(index, Sharded):
+    source: Source = Texts(documents) if encoding is None else Encoding(encoding)
+    check_engine(index, source.representation)
+    if isinstance(index, Sharded) and encoding is not None:
         work = partial(_build_parts, index=index, encoding=encoding, folder=folder, machine=machine)
         share_work(work, machine, device)
         if is_helper(machine):
             return {}
     else:
-        _build(index.build, encoded, folder, machine)
-    IdList.write(folder / IDS, encoded.ids)
-    return {"documents": float(len(encoded))}
+        total = documents.count() if encoding is None else len(source)
+        _build(index.build, source, folder, machine, total=total)
+    IdList.write(folder / IDS, source.ids)
+    return {"documents": float(len(source))}
 
 
 def _build_parts(
     device: torch.device, rank: int, processes: int, *, index: Sharded, encoding: Path, folder: Path, machine: Machine
 ) -> None:
     """Build the parts of one process."""
-    build = partial(index.build, rank=rank, processes=processes)
-    _build(build, Encoding(encoding), folder, machine, rank=rank, processes=processes)
+    build, source = partial(index.build, rank=rank, processes=processes), Encoding(encoding)
+    _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)
 
 
 def _build(
     build: Callable[..., None],
-    encoding: Encoding,
+    source: Source,
     folder: Path,
     machine: Machine,
     *,
+    total: int | None,
     rank: int = 0,
     processes: int = 1,
 ) -> None:
     with tqdm(
-        total=len(encoding) // processes,
+        total=total,
         unit=" documents",
         desc="index" if processes == 1 else f"index (one of {processes} processes)",
         disable=not machine.progress or rank > 0,
     ) as progress:
-        build(encoding, folder, progress.update)
+        build(source, folder, progress.update)
 
 
 def check_engine(index: Index, representation: Representation) -> None:
-    """Refuse an engine that takes other vectors than a model makes."""
+    """Refuse an engine that takes something else than a model makes; without a model there are the texts alone."""
     if index.takes != representation:
+        made = "no vectors" if representation == "text" else _WORDS[representation]
         raise UserError(
-            f"the model makes {_WORDS[representation]} and {type(index).__name__} takes {_WORDS[index.takes]}; "
-            f"index={_OPTIONS[representation]} is an exact engine for them"
+            f"the model makes {made} and {type(index).__name__} takes {_WORDS[index.takes]}; "
+            f"index={_OPTIONS[representation]} is an exact engine for this model"
         )
 
 
@@ -100,6 +98,7 @@ _WORDS: dict[Representation, str] = {
     "dense": "dense vectors",
     "sparse": "sparse vectors",
     "tokens": "vectors for each token",
+    "text": "texts",
 }
 
-_OPTIONS: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim"}
+_OPTIONS: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim", "text": "bm25"}

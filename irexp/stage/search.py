@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,14 +15,13 @@ from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.dataset.text_file import lines_of
 from irexp.evaluation.run_file import write_run
-from irexp.index.bm25 import BM25Index
 from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.ranking import rank
-from irexp.model.bi_encoder import BiEncoder
+from irexp.index.vectors import Queries
 from irexp.model.model import Model
-from irexp.stage.encode import open_encoder
-from irexp.stage.index import IDS, check_engine
+from irexp.stage.encode import query_encoder
+from irexp.stage.index import IDS
 from irexp.stage.machine import prepare
 from irexp.stage.run import RUN
 from irexp.types import Query, ScoredDoc, UserError
@@ -39,7 +38,7 @@ def search(
     checkpoint: str | None,
     *,
     model: partial[Model],
-    index: Index | BM25Index,
+    index: Index,
     topics: Topics,
     search: Search,
     machine: Machine,
@@ -57,19 +56,10 @@ def search(
         raise UserError("there are no queries to answer; look at dataset.test")
     excluded = _excluded(search)
     depth = search.depth + search.remove_query
-    if isinstance(index, BM25Index):
-        doc_ids: Sequence[str] = index.doc_ids
-        texts = ([query.text for query in batch] for batch in _batches(queries, machine))
-        deep = depth + len(excluded)
-        searched = (index.search(batch, deep) for batch in texts)
-        answers = ([[r for r in ranking if r[0] not in excluded][:depth] for ranking in part] for part in searched)
-    else:
-        assert checkpoint is not None, "an index of vectors is searched with the model that made them"
-        encoder = open_encoder(checkpoint, model).to(device)
-        check_engine(index, encoder.representation)
-        index.to(device)
-        doc_ids = IdList([index_folder / IDS])
-        answers = (_answer(encoder, index, batch, depth, doc_ids, excluded) for batch in _batches(queries, machine))
+    embed = query_encoder(checkpoint, model, index, device)
+    index.to(device)
+    doc_ids = IdList([index_folder / IDS])
+    answers = (_answer(embed, index, batch, depth, doc_ids, excluded) for batch in _batches(queries, machine))
     _log_unknown(topics, doc_ids)
     hits = 0
     lines: list[ScoredDoc] = []
@@ -100,10 +90,14 @@ def _batches(queries: list[Query], machine: Machine) -> Iterator[list[Query]]:
 
 @torch.inference_mode()
 def _answer(
-    encoder: BiEncoder, index: Index, batch: list[Query], depth: int, doc_ids: Sequence[str], excluded: Set[str]
+    embed: Callable[[list[str]], Queries],
+    index: Index,
+    batch: list[Query],
+    depth: int,
+    doc_ids: Sequence[str],
+    excluded: Set[str],
 ) -> Results:
-    vectors = encoder.embed_queries([query.text for query in batch])
-    return rank(index, vectors, depth, doc_ids=doc_ids, excluded=excluded)
+    return rank(index, embed([query.text for query in batch]), depth, doc_ids=doc_ids, excluded=excluded)
 
 
 def _excluded(search: Search) -> frozenset[str]:

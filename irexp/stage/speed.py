@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -19,13 +18,12 @@ import torch
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
-from irexp.index.bm25 import BM25Index
 from irexp.index.exact import best_of_all
 from irexp.index.index import Index
 from irexp.index.shards import Encoding
-from irexp.index.vectors import Vectors, count, take
+from irexp.index.vectors import Queries, count, take
 from irexp.model.model import Model
-from irexp.stage.encode import open_encoder
+from irexp.stage.encode import query_encoder
 from irexp.stage.machine import prepare
 from irexp.stage.search import check_depth
 
@@ -42,7 +40,7 @@ def speed(
     encoding: Path | None,
     *,
     model: partial[Model],
-    index: Index | BM25Index,
+    index: Index,
     topics: Topics,
     search: Search,
     machine: Machine,
@@ -55,12 +53,10 @@ def speed(
     """
     device = prepare(machine)
     check_depth(search)
-    queries: Any = [query.text for query in topics.queries()][:QUERIES]
-    if not isinstance(index, BM25Index):
-        assert checkpoint is not None and encoding is not None
-        with torch.inference_mode():
-            queries = open_encoder(checkpoint, model).to(device).embed_queries(queries)
-    _open(copy.deepcopy(index), index_folder, device).search(_part(queries, 0, 1), search.depth)  # compiles and imports
+    texts = [query.text for query in topics.queries()][:QUERIES]
+    with torch.inference_mode():
+        queries = query_encoder(checkpoint, model, index, device)(texts)
+    _open(copy.deepcopy(index), index_folder, device).search(take(queries, slice(1)), search.depth)  # compiles, imports
     before = _memory(device)
     _open(index, index_folder, device)
     measured = _times(lambda part: index.search(part, search.depth), queries)
@@ -69,15 +65,14 @@ def speed(
     measured["bytes_per_document"] = size / max(1, len(index))
     if (index_folder / MANIFEST).is_file():
         measured["build_seconds"] = float(read_manifest(index_folder)["provenance"]["seconds"])
-    if not isinstance(index, BM25Index) and encoding is not None:
+    if encoding is not None:
         measured |= _recall(index, queries, search.depth, Encoding(encoding))
     return {name: round(value, 6) for name, value in measured.items()}
 
 
-def _open(index: Any, folder: Path, device: torch.device) -> Any:
+def _open(index: Index, folder: Path, device: torch.device) -> Index:
     index.load(folder)
-    if isinstance(index, Index):
-        index.to(device)
+    index.to(device)
     return index
 
 
@@ -94,21 +89,17 @@ def _memory(device: torch.device) -> int:
     return held
 
 
-def _part(queries: Any, start: int, end: int) -> Any:
-    return queries[start:end] if isinstance(queries, list) else take(queries, slice(start, end))
-
-
-def _times(search: Callable[[Any], object], queries: Any) -> dict[str, float]:
-    total = len(queries) if isinstance(queries, list) else count(queries)
-    search(_part(queries, 0, total))  # pages and caches are warm from here on, as they are in use
+def _times(search: Callable[[Queries], object], queries: Queries) -> dict[str, float]:
+    total = count(queries)
+    search(queries)  # pages and caches are warm from here on, as they are in use
     one, many = [], []
     for number in range(total):
         start = time.perf_counter()
-        search(_part(queries, number, number + 1))
+        search(take(queries, slice(number, number + 1)))
         one.append(time.perf_counter() - start)
     for _ in range(_REPETITIONS):
         start = time.perf_counter()
-        search(_part(queries, 0, total))
+        search(queries)
         many.append((time.perf_counter() - start) / total)
     return {
         "ms_one_by_one": 1000 * statistics.median(one),
@@ -118,7 +109,8 @@ def _times(search: Callable[[Any], object], queries: Any) -> dict[str, float]:
     }
 
 
-def _recall(index: Index, queries: Vectors, depth: int, encoding: Encoding) -> dict[str, float]:
+def _recall(index: Index, queries: Queries, depth: int, encoding: Encoding) -> dict[str, float]:
+    assert not isinstance(queries, list)
     depth = min(depth, len(encoding))
     exact_scores, exact_rows = best_of_all(encoding, queries, depth)
     found_scores, found_rows = index.search(queries, depth)

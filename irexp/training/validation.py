@@ -9,6 +9,8 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ir_measures
 import numpy as np
@@ -21,6 +23,7 @@ from irexp.evaluation.measures import evaluate, parse_measures
 from irexp.index.bm25 import BM25Index
 from irexp.index.exact import Exact
 from irexp.index.ranking import rank
+from irexp.index.texts import Texts
 from irexp.index.vectors import Vectors, first_faulty
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import BiEncoder, in_order
@@ -156,9 +159,11 @@ class ReRanking(Validation):
         super().__init__(queries, qrels, documents, measure)
         self._model = model
         first_stage = BM25Index()
-        first_stage.build(documents, count=len(documents))
+        with TemporaryDirectory() as folder:
+            first_stage.build(Texts(documents), Path(folder))
+            first_stage.load(Path(folder))
+            rankings = rank(first_stage, [query.text for query in queries], depth, doc_ids=self._doc_ids)
         text_of = {document.doc_id: document.text for document in documents}
-        rankings = first_stage.search([query.text for query in queries], depth)
         self._found = [(q.query_id, d) for q, ranking in zip(queries, rankings, strict=True) for d, _ in ranking]
         texts = [query.text for query, ranking in zip(queries, rankings, strict=True) for _ in ranking]
         self._pairs = model.tokenize_pairs(texts, [text_of[doc_id] for _, doc_id in self._found])

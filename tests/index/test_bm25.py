@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from irexp.dataset.local import LocalDocuments, LocalTopics
 from irexp.evaluation.measures import evaluate, parse_measures
 from irexp.index.bm25 import BM25Index
+from irexp.index.ranking import Ranking, rank
+from irexp.index.sharded import Sharded
+from irexp.index.texts import Texts
 from irexp.types import Document, ScoredDoc, UserError
 
 TEXTS = {
@@ -22,7 +28,7 @@ TEXTS = {
     "d4": "red red red",
 }
 DOCUMENTS = [Document(doc_id, text) for doc_id, text in TEXTS.items()]
-PLAIN = {"stemmer": None, "stop_words": "none"}
+PLAIN: dict[str, Any] = {"stemmer": None, "stop_words": "none"}
 
 
 def naive(query: str, k1: float, b: float) -> list[tuple[str, float]]:
@@ -41,35 +47,87 @@ def naive(query: str, k1: float, b: float) -> list[tuple[str, float]]:
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))
 
 
-def build(folder: Path, documents: list[Document], **parameters: object) -> BM25Index:
-    """Built, saved and loaded."""
-    index = BM25Index(**({"progress": False} | PLAIN | parameters))  # type: ignore[arg-type]
-    index.build(documents, count=len(documents))
-    index.save(folder)
-    loaded = BM25Index(**({"progress": False} | PLAIN | parameters))  # type: ignore[arg-type]
-    loaded.load(folder)
-    return loaded
+def search(folder: Path, documents: list[Document], queries: list[str], depth: int, **parameters: Any) -> list[Ranking]:
+    """What an index finds that was built by one object and loaded by another."""
+    engines = [BM25Index(**(PLAIN | parameters)) for _ in range(2)]
+    engines[0].build(Texts(documents), folder)
+    engines[1].load(folder)
+    assert len(engines[1]) == len(documents)
+    return rank(engines[1], queries, depth, doc_ids=[document.doc_id for document in documents])
 
 
 @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (0.0, 0.0), (2.0, 1.0)])
 @pytest.mark.parametrize("query", ["red fox", "fox fox blue", "sleeps unknown", "unknown"])
 def test_it_is_the_formula(tmp_path: Path, query: str, k1: float, b: float) -> None:
     """Scores, order, ties by id, repeated terms, terms of no document; a document without a hit is none."""
-    ((*found,),) = [build(tmp_path, DOCUMENTS, k1=k1, b=b).search([query], 10)]
+    (found,) = search(tmp_path, DOCUMENTS, [query], 10, k1=k1, b=b)
     expected = naive(query, k1, b)
-    assert [doc_id for doc_id, _ in found[0]] == [doc_id for doc_id, _ in expected]
-    assert [score for _, score in found[0]] == pytest.approx([score for _, score in expected], rel=1e-5)
+    assert [doc_id for doc_id, _ in found] == [doc_id for doc_id, _ in expected]
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected], rel=1e-5)
 
 
 def test_ties_at_the_cut_are_broken_by_id(tmp_path: Path) -> None:
-    """d0 and d2 have the same text; d0 stands first and is kept."""
-    assert [doc_id for doc_id, _ in build(tmp_path, DOCUMENTS).search(["sleeps"], 1)[0]] == ["d0"]
+    """Of twenty documents of the same text those are kept whose ids come first, though they were indexed last."""
+    twins = [Document(f"t{number:02}", "a red fox") for number in reversed(range(20))]
+    best, *others = search(tmp_path, [*DOCUMENTS, *twins], ["red fox"], 4)[0]
+    assert best[0] == "t00" and [doc_id for doc_id, _ in others] == ["t01", "t02", "t03"]
+    assert {score for _, score in others} == {best[1]}
+
+
+def test_an_engine_returns_what_other_engines_return(tmp_path: Path) -> None:
+    """Scores and rows of as many results as there are documents at most, best first, and -1 for no result."""
+    index = BM25Index(**PLAIN)
+    assert index.takes == "text" and len(index) == 0
+    added: list[int] = []
+    index.build(Texts(DOCUMENTS), tmp_path, added.append)
+    assert sum(added) == len(DOCUMENTS)
+    index.load(tmp_path)
+    score_BK, row_BK = index.search(["red fox", "unknown"], 100)
+    assert score_BK.shape == row_BK.shape == (2, len(DOCUMENTS)) and score_BK.dtype == np.float32
+    assert row_BK[0].tolist()[:2] == [4, 0] and set(row_BK[0].tolist()) == {4, 0, 1, 2, -1}
+    assert (np.diff(score_BK[0, :4]) <= 0).all() and (score_BK[0, :4] > 0).all() and np.isneginf(score_BK[0, 4])
+    assert (row_BK[1] == -1).all() and np.isneginf(score_BK[1]).all()
+
+
+def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    """The next ones move up."""
+    index = BM25Index(**PLAIN)
+    index.build(Texts(DOCUMENTS), tmp_path)
+    index.load(tmp_path)
+    found = rank(index, ["blue fox"], 2, doc_ids=list(TEXTS), excluded={"d0"})
+    assert [doc_id for doc_id, _ in found[0]] == ["d2", "d1"]
+
+
+def test_an_index_is_built_over_what_is_there(tmp_path: Path) -> None:
+    """What was left of another collection, of more documents, changes nothing; its ids are those that were read."""
+    search(tmp_path, [*DOCUMENTS, Document("d9", "a red fox")] * 2, ["fox"], 3)
+    texts = Texts(iter(DOCUMENTS))
+    BM25Index(**PLAIN).build(texts, tmp_path)
+    index = BM25Index(**PLAIN)
+    index.load(tmp_path)
+    assert texts.ids == list(TEXTS) and len(texts) == len(index) == len(DOCUMENTS)
+
+
+def test_files_of_another_engine_are_refused(tmp_path: Path) -> None:
+    """By name."""
+    with pytest.raises(UserError, match="was not made by bm25"):
+        BM25Index().load(tmp_path)
+    with pytest.raises(UserError, match="in BM25 a word's weight"):
+        Sharded(BM25Index()).build(Texts(DOCUMENTS), tmp_path)
+
+
+def test_nothing_is_printed_or_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither by bm25s, which shows progress and logs at every level, nor by what calls it."""
+    with caplog.at_level(logging.DEBUG):
+        search(tmp_path, DOCUMENTS, ["red fox", "unknown", ""], 3)
+    assert capfd.readouterr() == ("", "") and not caplog.records
 
 
 def test_stemming_and_stop_words(tmp_path: Path) -> None:
     """`jumping` finds `jumps`, and `the` finds nothing."""
-    index = build(tmp_path, DOCUMENTS, stemmer="english", stop_words="en")
-    found = index.search(["jumping", "the"], 5)
+    found = search(tmp_path, DOCUMENTS, ["jumping", "the"], 5, stemmer="english", stop_words="en")
     assert [[doc_id for doc_id, _ in ranking] for ranking in found] == [["d1"], []]
 
 
@@ -78,7 +136,7 @@ def test_what_cannot_be_indexed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"index\.b=2"):
         BM25Index(b=2)
     with pytest.raises(UserError, match="none of the 1 documents has a term"):
-        build(tmp_path, [Document("d", "?!")])
+        search(tmp_path, [Document("d", "?!")], ["?"], 1)
 
 
 VASWANI = Path(__file__).parents[3] / "shared" / "collections" / "vaswani"
@@ -89,10 +147,11 @@ def test_vaswani_with_anserinis_parameters(tmp_path: Path) -> None:
     """nDCG@10 of about 0.445 with k1 0.9 and b 0.4, as other implementations have."""
     documents = LocalDocuments(str(VASWANI / "corpus.jsonl"))
     topics = LocalTopics(str(VASWANI / "queries.jsonl"), qrels_path=str(VASWANI / "qrels" / "test.tsv"))
-    index = BM25Index(k1=0.9, b=0.4, progress=False)
-    index.build(documents, count=documents.count())
+    index, texts = BM25Index(k1=0.9, b=0.4), Texts(documents)
+    index.build(texts, tmp_path)
+    index.load(tmp_path)
     queries = list(topics.queries())
-    rankings = index.search([query.text for query in queries], 100)
+    rankings = rank(index, [query.text for query in queries], 100, doc_ids=texts.ids)
     run = [ScoredDoc(q.query_id, d, s) for q, ranking in zip(queries, rankings, strict=True) for d, s in ranking]
     measured = evaluate(run, topics.qrels(), parse_measures(["nDCG@10"])).aggregated["nDCG@10"]
     assert measured == pytest.approx(0.445, abs=0.002)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def test_what_an_engine_is_searched_with_builds_nothing_anew(
         (["index=faiss", "index.factory=nonsense"], "faiss makes no such index of 128 dimensions"),
         (["index=faiss_ivf_pq"], "learns codes of 256 values from 12 vectors"),
         (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
+        (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
+        (["model=colbert", "index=bm25"], "makes vectors for each token and BM25Index takes texts; index=maxsim is"),
+        (["model=bm25", "index=faiss_flat"], "makes no vectors and Faiss takes dense vectors; index=bm25 is an exact"),
+        (["model=bm25", "index=sharded", "index@index.engine=bm25"], "a word's weight depends on all documents"),
     ],
 )
 def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
@@ -55,6 +60,17 @@ def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
     with pytest.raises(UserError, match=message):
         run(compose, settings(tmp_path, collection, *overrides))
     assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_bm25_shows_progress_as_other_engines_do(
+    compose: Compose, tmp_path: Path, collection: Path, capfd: pytest.CaptureFixture[str], progress: bool
+) -> None:
+    """One bar for each stage, or nothing at all."""
+    overrides = settings(tmp_path, collection, "model=bm25", f"machine.progress={progress}")
+    run(compose, overrides, ["index", "search"])
+    lines = [line.split(":")[0].strip() for line in re.split("[\r\n]", capfd.readouterr().err) if line.strip()]
+    assert set(lines) == ({"index", "search"} if progress else set())
 
 
 def test_a_setting_that_a_structure_does_not_have(compose: Compose, tmp_path: Path, collection: Path) -> None:

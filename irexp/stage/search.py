@@ -19,6 +19,7 @@ from irexp.index.bm25 import BM25Index
 from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.ranking import rank
+from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.stage.encode import open_encoder
@@ -69,7 +70,9 @@ def search(
         check_engine(index, encoder.representation)
         index.to(device)
         doc_ids = IdList([index_folder / IDS])
-        answers = (_answer(encoder, index, batch, depth, doc_ids, excluded) for batch in _batches(queries, machine))
+        budget = TokenBudget(machine.token_budget)
+        parts = _batches(queries, machine)
+        answers = (_answer(encoder, index, batch, depth, doc_ids, excluded, budget) for batch in parts)
     _log_unknown(topics, doc_ids)
     hits = 0
     lines: list[ScoredDoc] = []
@@ -100,9 +103,15 @@ def _batches(queries: list[Query], machine: Machine) -> Iterator[list[Query]]:
 
 @torch.inference_mode()
 def _answer(
-    encoder: BiEncoder, index: Index, batch: list[Query], depth: int, doc_ids: Sequence[str], excluded: Set[str]
+    encoder: BiEncoder,
+    index: Index,
+    batch: list[Query],
+    depth: int,
+    doc_ids: Sequence[str],
+    excluded: Set[str],
+    budget: TokenBudget,
 ) -> Results:
-    vectors = encoder.embed_queries([query.text for query in batch])
+    vectors = encoder.embed_queries([query.text for query in batch], budget=budget)
     return rank(index, vectors, depth, doc_ids=doc_ids, excluded=excluded)
 
 

@@ -192,8 +192,10 @@ def _keep_best(
 
 
 def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its banners; the progress bar says what matters
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
+        logging.getLogger(f"lightning.{name}").setLevel(
+            logging.WARNING
+        )  # its banners; the progress bar says what matters
     every = training.validate_every
     return Trainer(
         accelerator=machine.accelerator,

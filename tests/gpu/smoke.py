@@ -261,9 +261,14 @@ def _last_step(artifacts: Path) -> int:
 def two_processes_under_slurm(bench: Bench) -> list[Check]:
     """Two processes share an encoding inside a Slurm job of one task."""
     overrides = ["machine=cpu", "machine.devices=2", "training=none", "stage=[fit,encode]"]
-    stages = bench.job("slurm", *overrides, f"paths.artifacts={bench.scratch / 'slurm_artifacts'}", environment=_SLURM)
-    documents = stages["encode"]["measures"]["documents"]
-    return [Check("documents", documents, "5389", documents == 5389)]
+    overrides += [f"paths.artifacts={bench.scratch / 'slurm_artifacts'}", "machine.shard_size=1000"]
+    printed = bench.python(*bench.command("slurm", *overrides), environment=_SLURM)
+    documents = bench.record("slurm")["encode"]["measures"]["documents"]
+    each_knows = all(f"GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2" in printed for rank in range(2))
+    return [
+        Check("documents", documents, "5389", documents == 5389),
+        Check("each process knows its rank among two", each_knows, "True", each_knows),
+    ]
 
 
 def faiss_on_the_gpu(bench: Bench) -> list[Check]:

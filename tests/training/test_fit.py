@@ -158,8 +158,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Comp
     assert changed
 
 
-def test_workers_that_tokenize_change_nothing(compose: Compose, tmp_path: Path) -> None:
-    """Where batches are made is no part of the result."""
+def test_workers_that_tokenize_change_nothing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where batches are made is no part of the result; nor do workers wait for the parent's threads that tokenize."""
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     fit(compose, tmp_path / "a", "training.steps=2")
     fit(compose, tmp_path / "b", "training.steps=2", "machine.num_workers=1")
     assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))

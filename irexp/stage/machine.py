@@ -35,8 +35,9 @@ def prepare(machine: Machine) -> torch.device:
     torch.set_num_threads(threads)
     if machine.accelerator in ("auto", "gpu") and torch.cuda.is_available():
         if machine.devices > (gpus := torch.cuda.device_count()):
+            seen = f"{gpus} GPU{'s' * (gpus > 1)}"
             raise UserError(
-                f"machine.devices={machine.devices}, and torch sees {gpus} here; set machine.devices={gpus}"
+                f"machine.devices={machine.devices}, but torch sees {seen} here; set machine.devices={gpus}"
             )
         gc.collect()
         torch.cuda.empty_cache()  # of what earlier stages held: faiss and other processes have memory of their own

@@ -28,9 +28,14 @@ def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
-    compose: Compose, tmp_path: Path, collection: Path
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes every second window, and every second part; file by file the artifacts are the same."""
+    """Each takes every second window, and every second part; file by file the artifacts are the same.
+
+    Also inside a Slurm job of one task, which says of every process that it is the first of one.
+    """
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
     stages = ["fit", "encode", "index"]
     alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)

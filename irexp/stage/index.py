@@ -56,6 +56,7 @@ def index(
         if is_helper(machine):
             return {}
     else:
+        index.build_on(device)
         _build(index.build, encoded, folder, machine)
     IdList.write(folder / IDS, encoded.ids)
     return {"documents": float(len(encoded))}
@@ -65,6 +66,7 @@ def _build_parts(
     device: torch.device, rank: int, processes: int, *, index: Sharded, encoding: Path, folder: Path, machine: Machine
 ) -> None:
     """Build the parts of one process."""
+    index.build_on(device)
     build = partial(index.build, rank=rank, processes=processes)
     _build(build, Encoding(encoding), folder, machine, rank=rank, processes=processes)
 

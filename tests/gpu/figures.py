@@ -1,4 +1,4 @@
-"""What the smoke test measures in processes of its own: `figures.py machine`, `figures.py encoding CHECKPOINT`.
+"""What the smoke test measures in its own processes: `figures.py machine`, `encoding CHECKPOINT`, `memory CHECKPOINT`.
 
 The last line that is printed is JSON.
 """
@@ -12,11 +12,12 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 from irexp import load
 from irexp.dataset.aws_howto import AwsHowtoDocuments
-from irexp.model.batching import token_budget_batches
+from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.bi_encoder import BiEncoder
 
 #: How often the embedded collection is encoded in one go.
@@ -34,10 +35,7 @@ def machine() -> dict[str, Any]:
 
 def encoding(checkpoint: str) -> dict[str, float]:
     """Documents per second of tokenizing, and of encoding by token budget and precision."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(checkpoint)
-    assert isinstance(model, BiEncoder)
-    model = model.to(device).eval()
+    model, device = _opened(checkpoint)
     texts = [document.text for document in AwsHowtoDocuments()] * (_COPIES if device.type == "cuda" else 1)
     start = time.perf_counter()
     token_ids = model.tokenize_documents(texts)
@@ -52,6 +50,26 @@ def encoding(checkpoint: str) -> dict[str, float]:
     return {name: round(value) for name, value in found.items()}
 
 
+def memory(checkpoint: str) -> dict[str, float]:
+    """What becomes of a token budget that a hundredth of the GPU's memory does not hold."""
+    model, device = _opened(checkpoint)
+    texts = [document.text for document in AwsHowtoDocuments()]
+    expected = np.asarray(model.embed_documents(texts))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(0.01)
+    budget = TokenBudget(10_000_000)
+    found = np.asarray(model.embed_documents(texts, budget=budget))
+    return {"tokens": budget.tokens, "difference": float(np.abs(found - expected).max())}
+
+
+def _opened(checkpoint: str) -> tuple[BiEncoder, torch.device]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(checkpoint)
+    assert isinstance(model, BiEncoder)
+    return model.to(device).eval(), device
+
+
 @torch.inference_mode()
 def _encode(model: BiEncoder, token_ids: list[list[int]], budget: int, precision: str, device: torch.device) -> None:
     lower = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -64,7 +82,8 @@ def _encode(model: BiEncoder, token_ids: list[list[int]], budget: int, precision
 
 def main() -> None:
     """Print what was measured."""
-    measured = machine() if sys.argv[1] == "machine" else encoding(sys.argv[2])
+    name, *checkpoint = sys.argv[1:]
+    measured = machine() if name == "machine" else {"encoding": encoding, "memory": memory}[name](checkpoint[0])
     sys.stdout.write(json.dumps(measured) + "\n")
 
 

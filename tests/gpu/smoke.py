@@ -154,9 +154,13 @@ def whole_experiment(bench: Bench) -> list[Check]:
     (bm25,) = (bench.scratch / "artifacts" / "measures").glob("bm25.*/measures.json")
     encoding = json.loads((Path(stages["encode"]["path"]) / "manifest.json").read_text(encoding="utf8"))
     figures = bench.python("tests/gpu/figures.py", "encoding", stages["fit"]["path"]).splitlines()[-1]
+    small = json.loads(bench.python("tests/gpu/figures.py", "memory", stages["fit"]["path"]).splitlines()[-1])
+    apart, tokens = small["difference"], small["tokens"]
     return [
         near("sbert nDCG@10", stages["evaluate"]["measures"][_MEASURE], 0.82, 0.02),
         near("bm25 nDCG@10", json.loads(bm25.read_text(encoding="utf8"))[_MEASURE], 0.7524, 0.00005),
+        Check("token budget that fits a hundredth of the memory", tokens, "below 10,000,000", tokens < 10_000_000),
+        Check("how far its embeddings are from those of 8,192", apart, "below 1e-5", apart < 1e-5),
         Check("seconds of fit", stages["fit"]["seconds"]),
         Check("seconds of encode", encoding["provenance"]["seconds"]),
         *(Check(name, value) for name, value in json.loads(figures).items()),
@@ -187,6 +191,11 @@ def colbert(bench: Bench) -> list[Check]:
     bench.job("colbert_again", "model=colbert", "training.steps=50", "training.precision=bf16-mixed", "stage=search")
     lines = [(folder / "test.run").read_text(encoding="utf8").splitlines() for folder in (first, run)]
     different = sum(one != other for one, other in zip(*lines, strict=True))
+    settings = ["model=colbert", "training.steps=50", "training.precision=bf16-mixed", "index=plaid"]
+    plaid = bench.job("plaid", *settings, "stage=[index,search,evaluate]")
+    exact = bench.record("colbert")["evaluate"]["measures"][_MEASURE]
+    checks.append(near(f"plaid {_MEASURE}, beside maxsim's", plaid["evaluate"]["measures"][_MEASURE], exact, 0.02))
+    checks.append(Check("plaid seconds of index", plaid["index"]["seconds"]))
     return [*checks, Check("lines that a second search ranks or scores differently", different, "0", different == 0)]
 
 

@@ -22,7 +22,7 @@ from irexp.config.source import Definition, UnreadableError, ancestry, find, rea
 ROLES: dict[str, tuple[str, ...]] = {
     "backbone": ("irexp.backbone.backbone.Backbone",),
     "model": ("irexp.model.model.Model",),
-    "index": ("irexp.index.index.Index", "irexp.index.bm25.BM25Index"),
+    "index": ("irexp.index.index.Index",),
     "loss": ("irexp.loss.loss.Loss",),
     "regularizer": ("irexp.regularizer.regularizer.Regularizer",),
     "adapter": ("peft.LoraConfig",),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 from irexp.dataset.collection import DataError, Documents, Topics
@@ -24,6 +24,12 @@ class IrdsDocuments(Documents):
                 encoding.
         """
         self._dataset_id = dataset_id
+        self._store: Any = None
+        self._owner: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the store, whose open files belong to this process."""
+        return {**self.__dict__, "_store": None, "_owner": None}
 
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents."""
@@ -40,12 +46,14 @@ class IrdsDocuments(Documents):
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
         """Look documents up in the store that ir_datasets builds at the first call."""
         with _downloading(self._dataset_id):
-            found = self._store.get_many(doc_ids)
+            found = self._own_store().get_many(doc_ids)
         return {doc_id: Document(doc_id, doc.default_text()) for doc_id, doc in found.items()}
 
-    @cached_property
-    def _store(self) -> Any:
-        return _open(self._dataset_id, "docs").docs_store()
+    def _own_store(self) -> Any:
+        """A store that this process opened: a forked one would share the position in its parent's file."""
+        if self._owner != os.getpid():
+            self._store, self._owner = _open(self._dataset_id, "docs").docs_store(), os.getpid()
+        return self._store
 
 
 class IrdsTopics(Topics):

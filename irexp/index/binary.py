@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_structure import GPU_MOST, import_faiss
+from irexp.index.faiss_structure import GPU_MOST, import_faiss, on_gpu
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
@@ -81,9 +81,7 @@ class Binary(StreamedIndex):
 
     def to(self, device: torch.device) -> None:
         """Copy the signs to the GPU, if faiss was built for it."""
-        faiss = import_faiss()
-        if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
-            self._gpu = faiss.index_binary_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, self._index)
+        self._gpu = on_gpu(self._index, device, name="index=binary")
 
     def __len__(self) -> int:
         return len(self._vector_NH)

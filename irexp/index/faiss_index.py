@@ -22,7 +22,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_structure import GPU_MOST, import_faiss, kept_vectors, make, multiplying, named, needed, parts
+from irexp.index.faiss_structure import (
+    GPU_MOST,
+    import_faiss,
+    kept_vectors,
+    make,
+    multiplying,
+    named,
+    needed,
+    on_gpu,
+    parts,
+    refined,
+)
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import Encoding
@@ -190,14 +201,12 @@ class Faiss(StreamedIndex):
         self._index, self._gpu = _read(path, faiss.IO_FLAG_MMAP_IFC), None
 
     def to(self, device: torch.device) -> None:
-        """Copy the index to the GPU, if faiss was built for it and has this structure there; it stays mapped, too."""
-        faiss = import_faiss()
-        if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
-            return
-        try:
-            self._gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, self._index)
-        except RuntimeError as error:
-            log.info("%s stays on the processor: %s", self._factory, str(error).splitlines()[0])
+        """Copy the index to the GPU, if faiss has this structure there; it stays mapped, too.
+
+        Of one that ends in RFlat the part that finds candidates is copied; they are scored exactly here.
+        """
+        base = refined(self._index)
+        self._gpu = on_gpu(self._index if base is None else base, device, name=f"index.factory={self._factory}")
 
     def __len__(self) -> int:
         return int(self._index.ntotal) if self._index is not None else 0
@@ -221,12 +230,20 @@ class Faiss(StreamedIndex):
         depth = min(depth, len(self))
         if not depth:
             return np.empty((len(query_BH), 0), np.float32), np.empty((len(query_BH), 0), np.int64)
-        is_for_gpu = self._gpu is not None and max(depth, self._search.probes or 0) <= GPU_MOST
+        vector_NH = None if refined(self._index) is None else kept_vectors(self._index)
+        candidates = depth if vector_NH is None else min(depth * self._factor(depth), len(self))
+        is_for_gpu = self._gpu is not None and max(candidates, self._search.probes or 0) <= GPU_MOST
         self._set_parameters(depth, is_for_gpu=is_for_gpu)
         index = self._gpu if is_for_gpu else self._index
         with multiplying(from_rows=1 if len(query_BH) >= 4 else 2**30):
-            score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), depth)
+            score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), candidates if is_for_gpu else depth)
+        if is_for_gpu and vector_NH is not None:
+            return rescore(query_BH, row_BK, vector_NH, depth)
         return np.where(row_BK < 0, -np.inf, score_BK).astype(np.float32, copy=False), row_BK
+
+    def _factor(self, depth: int) -> int:
+        """How many times as many candidates as results are scored again exactly."""
+        return max(1, math.ceil(min(self._search.candidates or 0, len(self)) / depth))
 
     def _set_parameters(self, depth: int, *, is_for_gpu: bool) -> None:
         faiss = import_faiss()
@@ -235,8 +252,8 @@ class Faiss(StreamedIndex):
             index, space = self._gpu, faiss.GpuParameterSpace()
         search = self._search
         wanted = {"nprobe": search.probes, "efSearch": search.ef and max(search.ef, depth)}
-        if search.candidates is not None:
-            wanted["k_factor_rf"] = max(1, math.ceil(min(search.candidates, len(self)) / depth))
+        if search.candidates is not None and not (is_for_gpu and refined(self._index) is not None):
+            wanted["k_factor_rf"] = self._factor(depth)
         for name, value in wanted.items():
             if value is None:
                 continue

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
 
 #: Results and clusters of a query that a GPU looks for at most.
 GPU_MOST = 2048
@@ -91,7 +97,10 @@ def make(factory: str, dim: int) -> Any:
 
 def parts(index: Any) -> list[Any]:
     """An index, its product quantizer, and what it is wrapped around."""
-    index = import_faiss().downcast_index(index)
+    faiss = import_faiss()
+    if isinstance(index, faiss.IndexBinary):
+        return [index]
+    index = faiss.downcast_index(index)
     inner = [getattr(index, name) for name in _INNER if getattr(index, name, None) is not None]
     own = [index, *([index.pq] if hasattr(index, "pq") else [])]
     return own + [part for wrapped in inner for part in parts(wrapped)]
@@ -117,6 +126,32 @@ def needed(index: Any) -> tuple[int, str]:
                 if isinstance(step, faiss.OPQMatrix):  # by way of a product quantizer of eight bits
                     least.append((256, "a rotation by codes of 256 values"))
     return max(least, key=lambda pair: pair[0])
+
+
+def on_gpu(index: Any, device: torch.device, *, name: str) -> Any:
+    """A copy of an index on the GPU; None if faiss was not built for GPUs.
+
+    None also, with a line that says why, where faiss has no such structure there, or the GPU has no room.
+    """
+    faiss = import_faiss()
+    if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
+        return None
+    options = faiss.GpuClonerOptions()
+    # the tables of 96 codes fit a GPU's shared memory in half precision only; vectors stay in single precision
+    options.useFloat16 = any(hasattr(part, "pq") for part in parts(index))
+    clone = faiss.index_binary_cpu_to_gpu if isinstance(index, faiss.IndexBinary) else faiss.index_cpu_to_gpu
+    try:
+        return clone(faiss.StandardGpuResources(), device.index or 0, index, options)
+    except RuntimeError as error:
+        log.warning("%s is searched on the processor: %s", name, " ".join(str(error).rpartition("Error: ")[2].split()))
+        return None
+
+
+def refined(index: Any) -> Any:
+    """What finds the candidates of an index that ends in RFlat; None of any other structure."""
+    faiss = import_faiss()
+    index = faiss.downcast_index(index)
+    return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefineFlat) else None
 
 
 def kept_vectors(index: Any) -> NDArray[np.float32] | None:

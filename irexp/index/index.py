@@ -53,6 +53,9 @@ class Index(ABC):
             UserError: saying what is missing.
         """
 
+    def build_on(self, device: torch.device) -> None:  # noqa: B027 - most engines are built on the processor
+        """Use a device for what is built next, where the engine can."""
+
     @abstractmethod
     def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
         """Build from an encoding or from texts, in a folder, after what a killed process left there.

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from irexp.index.centroids import k_means, nearest
 from irexp.index.faiss_structure import import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
@@ -94,6 +95,7 @@ class Plaid(StreamedIndex):
             raise UserError(f"index.bits={bits}: residuals have 1, 2, 4 or 8 bits")
         self._bits, self._centroids, self._iterations = bits, centroids, iterations
         self._factor, self._seed, self._search = pool_factor, seed, search or PlaidSearch()
+        self._device = torch.device("cpu")
         self._folder: Path | None = None
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
@@ -101,6 +103,10 @@ class Plaid(StreamedIndex):
         self._postings: dict[str, NDArray[Any]] = {}
         self._codes_T = np.empty(0, np.int32)
         self._residuals_TR = np.empty((0, 0), np.uint8)
+
+    def build_on(self, device: torch.device) -> None:
+        """Learn centroids, and look for the nearest, on a device."""
+        self._device = device
 
     def check(self, count: int | None, dim: int) -> None:
         """Codes fill whole bytes."""
@@ -131,27 +137,34 @@ class Plaid(StreamedIndex):
             sample_TH = np.zeros((1, encoding.dim), np.float32)
         centroids = min(centroids, len(sample_TH))
         log.info("plaid learns %s centroids from %s vectors", f"{centroids:,}", f"{len(sample_TH):,}")
+        centroid_CH = self._means(sample_TH, centroids)
+        is_unit = np.allclose(np.linalg.norm(sample_TH, axis=1), 1, atol=1e-2)
+        if is_unit:
+            centroid_CH /= np.maximum(np.linalg.norm(centroid_CH, axis=1, keepdims=True), 1e-12)
+        residual_TH = sample_TH - centroid_CH[nearest(sample_TH, centroid_CH, self._device)]
+        steps = 2**self._bits
+        ends = np.quantile(residual_TH, np.arange(1, steps) / steps).astype(np.float32)
+        values = np.quantile(residual_TH, (np.arange(steps) + 0.5) / steps).astype(np.float32)
+        return {"centroids": centroid_CH, "ends": ends, "values": values, "is_unit": np.array([is_unit], np.float32)}
+
+    def _means(self, sample_TH: NDArray[np.float32], centroids: int) -> NDArray[np.float32]:
+        """The centroids of a sample."""
+        if self._device.type == "cuda":
+            return k_means(sample_TH, centroids, iterations=self._iterations, seed=self._seed, device=self._device)
         faiss = import_faiss()
         faiss.omp_set_num_threads(torch.get_num_threads())
         options = {"niter": self._iterations, "seed": self._seed + 1, "min_points_per_centroid": 1}
         kmeans = faiss.Kmeans(sample_TH.shape[1], centroids, **options, max_points_per_centroid=10**9)
         kmeans.train(np.ascontiguousarray(sample_TH))
-        centroid_CH = kmeans.centroids.astype(np.float32)
-        is_unit = np.allclose(np.linalg.norm(sample_TH, axis=1), 1, atol=1e-2)
-        if is_unit:
-            centroid_CH /= np.maximum(np.linalg.norm(centroid_CH, axis=1, keepdims=True), 1e-12)
-        residual_TH = sample_TH - centroid_CH[_nearest(sample_TH, centroid_CH)]
-        steps = 2**self._bits
-        ends = np.quantile(residual_TH, np.arange(1, steps) / steps).astype(np.float32)
-        values = np.quantile(residual_TH, (np.arange(steps) + 0.5) / steps).astype(np.float32)
-        return {"centroids": centroid_CH, "ends": ends, "values": values, "is_unit": np.array([is_unit], np.float32)}
+        centroid_CH: NDArray[np.float32] = kmeans.centroids.astype(np.float32)
+        return centroid_CH
 
     def add(self, vectors: Vectors) -> None:
         """Add a batch of document vectors."""
         assert self._store is not None
         tokens = self._store.pooled(vectors)
         centroid_CH = self._learned["centroids"]
-        code_T = _nearest(tokens.vectors_TH, centroid_CH)
+        code_T = nearest(tokens.vectors_TH, centroid_CH, self._device)
         bucket_TH = np.searchsorted(self._learned["ends"], tokens.vectors_TH - centroid_CH[code_T]).astype(np.uint8)
         self._store.append(tokens, codes=code_T, residuals=_pack(bucket_TH, self._bits))
 
@@ -245,17 +258,6 @@ class Plaid(StreamedIndex):
         first_M = np.concatenate([[0], np.cumsum(length_M)[:-1]])
         score_M: Scores = np.maximum.reduceat(vector_TH @ query_QH.T, first_M, axis=0).sum(axis=1)
         return score_M
-
-
-def _nearest(vector_TH: NDArray[np.float32], centroid_CH: NDArray[np.float32]) -> NDArray[np.int32]:
-    """The centroid at the smallest distance; of equal ones the first."""
-    step = max(1, 2**26 // max(1, len(centroid_CH)))
-    centroids, half_C = torch.from_numpy(centroid_CH), torch.from_numpy((centroid_CH**2).sum(axis=1) / 2)
-    codes = [
-        torch.argmax(torch.from_numpy(vector_TH[start : start + step]) @ centroids.T - half_C, dim=1)
-        for start in range(0, len(vector_TH), step)
-    ]
-    return torch.cat(codes).numpy().astype(np.int32) if codes else np.empty(0, np.int32)
 
 
 def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

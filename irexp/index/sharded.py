@@ -51,6 +51,11 @@ class Sharded(Index):
             raise UserError(f"index.parts={parts}: the collection has {count} documents; take fewer parts")
         self._engines[0].check(None if count is None else count // parts, dim)
 
+    def build_on(self, device: torch.device) -> None:
+        """Each part on the device of its process."""
+        for engine in self._engines:
+            engine.build_on(device)
+
     def build(
         self,
         source: Source,

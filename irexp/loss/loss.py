@@ -29,6 +29,13 @@ class Loss(nn.Module, ABC):
                 but is not the one this example is about, or because it is padding.
         """
 
+    def terms(self, target_BN: Tensor) -> Tensor:
+        """How many terms the loss is the mean of: the queries, if a subclass does not say otherwise.
+
+        The losses of several processes are weighed by it.
+        """
+        return target_BN.new_tensor(len(target_BN))
+
 
 def check_negatives(target_BN: Tensor) -> Tensor:
     """Which documents count, is_present_BN.

@@ -34,3 +34,7 @@ class MarginMSE(Loss):
         teacher_BN = target_BN[:, :1] - target_BN[:, 1:]
         errors = student_BN[is_negative_BN] - teacher_BN[is_negative_BN]
         return errors.square().mean()
+
+    def terms(self, target_BN: Tensor) -> Tensor:
+        """The negatives of all queries."""
+        return (~target_BN[:, 1:].isnan()).sum()

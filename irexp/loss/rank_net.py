@@ -35,8 +35,17 @@ class RankNet(Loss):
             target_BN: relevance, a teacher's score, or minus its rank.
         """
         check_negatives(target_BN)
-        is_ordered_BNN = target_BN[:, :, None] > target_BN[:, None, :]  # false where one of them is NaN
+        is_ordered_BNN = _is_ordered(target_BN)
         score_BN = score_BN.float()
         difference_BNN = score_BN[:, :, None] - score_BN[:, None, :]
         losses = softplus(-difference_BNN[is_ordered_BNN] / self.temperature)
         return losses.sum() / max(1, len(losses))
+
+    def terms(self, target_BN: Tensor) -> Tensor:
+        """The ordered pairs of all queries."""
+        return _is_ordered(target_BN).sum()
+
+
+def _is_ordered(target_BN: Tensor) -> Tensor:
+    """is_ordered_BNN: whether the first target is above the second; false where one of them is NaN."""
+    return target_BN[:, :, None] > target_BN[:, None, :]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from irexp.index.compare import compare
 from irexp.index.vectors import Representation, TokenVectors, Vectors, empty, join, take
-from irexp.model.batching import token_budget_batches
+from irexp.model.batching import TokenBudget
 from irexp.model.maxsim import maxsim
-from irexp.model.model import BUDGET, Model
+from irexp.model.model import Model
 from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
 #: What an encoder makes of a batch.
@@ -63,13 +63,13 @@ class BiEncoder(Model):
             assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
             return [maxsim(query, document)]
 
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+    def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of queries, outside of training: an array (B, H), a sparse one, or ragged token vectors."""
-        return self._embed(self.tokenize_queries(texts), self.encode_queries, is_query=True)
+        return self._embed(self.tokenize_queries(texts), self.encode_queries, budget, is_query=True)
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of documents, outside of training, likewise."""
-        return self._embed(self.tokenize_documents(texts), self.encode_documents, is_query=False)
+        return self._embed(self.tokenize_documents(texts), self.encode_documents, budget, is_query=False)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
         """How well documents answer a query: score_N, or score_BN for several queries."""
@@ -91,13 +91,23 @@ class BiEncoder(Model):
         return scipy.sparse.csr_array(vector_BH) if self.representation == "sparse" else vector_BH
 
     @torch.inference_mode()
-    def _embed(self, token_ids: list[list[int]], encode: Callable[[Tokens], Encoded], *, is_query: bool) -> Vectors:
+    def _embed(
+        self,
+        token_ids: list[list[int]],
+        encode: Callable[[Tokens], Encoded],
+        budget: TokenBudget | None,
+        *,
+        is_query: bool,
+    ) -> Vectors:
+        def embed(batch: list[int]) -> Vectors:
+            tokens = self.pad([token_ids[position] for position in batch], is_query=is_query)
+            return self.to_vectors(encode(tokens.to(self.device)))
+
         was_training = self.training
         self.eval()
         parts, rows = [], []
-        for batch in token_budget_batches([len(tokens) for tokens in token_ids], BUDGET):
-            tokens = self.pad([token_ids[position] for position in batch], is_query=is_query)
-            parts.append(self.to_vectors(encode(tokens.to(self.device))))
+        for batch, vectors in (budget or TokenBudget()).over([len(tokens) for tokens in token_ids], embed):
+            parts.append(vectors)
             rows += batch
         self.train(was_training)
         return in_order(parts, rows) if parts else empty(self.representation, self.embedding_dim)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from irexp.model.batching import token_budget_batches
-from irexp.model.model import BUDGET, Model
+from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.model.model import Model
 from irexp.model.text import cut, pad
-from irexp.types import Tokens
+from irexp.types import Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,22 +81,39 @@ class CrossEncoder(Model):
         return score_BN[0] if isinstance(query, str) else score_BN
 
     @torch.inference_mode()
-    def score_lists(self, lists: Sequence[tuple[str, Sequence[str]]], *, budget: int = BUDGET) -> list[Tensor]:
+    def score_lists(
+        self, lists: Sequence[tuple[str, Sequence[str]]], *, budget: TokenBudget | None = None
+    ) -> list[Tensor]:
         """The scores of several queries, each with documents of its own, outside of training.
 
         Args:
             lists: queries with their documents.
             budget: tokens of a batch, padding included; a listwise model reads a list at once, and warns of one beyond.
+
+        Raises:
+            UserError: if a GPU's memory does not hold a single text, or a list.
         """
+        budget = budget or TokenBudget()
         was_training = self.training
         self.eval()
         sizes = [len(documents) for _, documents in lists]
         queries = [query for query, documents in lists for _ in documents]
         pairs = self.tokenize_pairs(queries, [document for _, documents in lists for document in documents])
         score_P = torch.empty(len(pairs))
-        for batch, batch_sizes in self.batches(pairs, sizes, budget):
+
+        def score(batch: list[int], batch_sizes: Sequence[int]) -> Tensor:
             tokens = self.pad([pairs[position] for position in batch]).to(self.device)
-            score_P[batch] = self.activate(self.score_pairs(tokens, batch_sizes).float()).cpu()
+            return self.activate(self.score_pairs(tokens, batch_sizes).float()).cpu()
+
+        if self.is_listwise:
+            for batch, batch_sizes in self.batches(pairs, sizes, budget.tokens):
+                with _naming_the_depth(len(batch)):
+                    score_P[batch] = score(batch, batch_sizes)
+        else:
+            for batch, scores in budget.over(
+                [len(pair.ids) for pair in pairs], lambda batch: score(batch, [1] * len(batch))
+            ):
+                score_P[batch] = scores
         self.train(was_training)
         return list(torch.split(score_P, sizes)) if sizes else []
 
@@ -127,6 +145,18 @@ class CrossEncoder(Model):
                 largest,
                 budget,
             )
+
+
+@contextmanager
+def _naming_the_depth(documents: int) -> Iterator[None]:
+    """Say in one line what to lower where a GPU's memory does not hold a list, which cannot be split."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is too small for a list of {documents} documents that are read at once; lower "
+            f"re_rank.depth or dataset.document_length"
+        ) from error
 
 
 def cut_once(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, max_positions
+from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.model.text import end_with_eos, or_whole, pad, read_length, tokenize
@@ -181,15 +182,15 @@ class DenseBiEncoder(BiEncoder):
         """Whether queries have an encoder of their own."""
         return self.query_tower is not self.document_tower
 
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> NDArray[np.float32]:
         """Embeddings of queries as an array (B, H), outside of training."""
-        vectors = super().embed_queries(texts)
+        vectors = super().embed_queries(texts, budget=budget)
         assert isinstance(vectors, np.ndarray)
         return vectors
 
-    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> NDArray[np.float32]:
         """Embeddings of documents as an array (N, H), outside of training."""
-        vectors = super().embed_documents(texts)
+        vectors = super().embed_documents(texts, budget=budget)
         assert isinstance(vectors, np.ndarray)
         return vectors
 

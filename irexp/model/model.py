@@ -8,9 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Tokens that the conveniences read at once.
-BUDGET = 8192
-
 
 class Model(nn.Module, ABC):
     """A bi-encoder or a cross-encoder.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from irexp.regularizer.regularizer import Regularizer
+from irexp.regularizer.regularizer import Mean, Regularizer
 
 
 class FLOPS(Regularizer):
     """It presses down terms that many texts share, and so evens out the posting lists."""
 
-    def penalty(self, vector_BV: Tensor) -> Tensor:
+    def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
         """The expected number of shared terms, weighted."""
-        return vector_BV.abs().mean(dim=0).square().sum()
+        return mean(vector_BV.abs()).square().sum()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from irexp.regularizer.regularizer import Regularizer
+from irexp.regularizer.regularizer import Mean, Regularizer
 
 
 class L1(Regularizer):
     """It presses down every weight alike."""
 
-    def penalty(self, vector_BV: Tensor) -> Tensor:
+    def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
         """The mean sum of weights."""
-        return vector_BV.abs().sum(dim=1).mean()
+        return mean(vector_BV.abs().sum(dim=1))

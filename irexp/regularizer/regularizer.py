@@ -10,10 +10,19 @@ Shapes: B texts, V vocabulary entries.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from irexp.types import UserError
+
+#: The mean over texts, the first dimension; where several processes share a batch, over the texts of all.
+Mean = Callable[[Tensor], Tensor]
+
+
+def own_mean(value_B: Tensor) -> Tensor:
+    """The mean over the texts of this process, which may have further dimensions."""
+    return value_B.mean(dim=0)
 
 
 class Regularizer(nn.Module, ABC):
@@ -35,12 +44,12 @@ class Regularizer(nn.Module, ABC):
         self.query_weight, self.document_weight, self.ramp = query_weight, document_weight, ramp
 
     @abstractmethod
-    def penalty(self, vector_BV: Tensor) -> Tensor:
-        """The penalty of one side."""
+    def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
+        """The penalty of one side, with means over texts by `mean`."""
 
-    def forward(self, query_BV: Tensor, document_BV: Tensor, *, step: int, steps: int) -> Tensor:
+    def forward(self, query_BV: Tensor, document_BV: Tensor, *, step: int, steps: int, mean: Mean = own_mean) -> Tensor:
         """The weighted penalty of both sides at a step of so many."""
         rising = self.ramp * steps if self.ramp <= 1 else self.ramp
         factor = min(1.0, step / rising) ** 2 if rising else 1.0
-        query, document = self.penalty(query_BV.float()), self.penalty(document_BV.float())
+        query, document = self.penalty(query_BV.float(), mean), self.penalty(document_BV.float(), mean)
         return factor * (self.query_weight * query + self.document_weight * document)

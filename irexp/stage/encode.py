@@ -25,7 +25,7 @@ from irexp.dataset.collection import Documents
 from irexp.index.index import Index
 from irexp.index.shards import ShardWriter, write_shard
 from irexp.index.vectors import Queries, Vectors
-from irexp.model.batching import token_budget_batches
+from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.load import load
 from irexp.model.model import Model
@@ -90,6 +90,7 @@ class _Share:
     def encode(self, device: torch.device, rank: int, processes: int) -> None:
         """Encode the windows of one process; which process has a window does not change its shard."""
         self.encoder.to(device)
+        budget = TokenBudget(self.machine.token_budget)
         total = self.documents.count()
         with tqdm(
             total=total if total is None or processes == 1 else total // processes,
@@ -102,7 +103,7 @@ class _Share:
                 self.encoder, self.documents, skip=self.skip, size=self.machine.shard_size, rank=rank, step=processes
             )
             for number, (doc_ids, token_ids) in windows:
-                vectors = _encode_window(self.encoder, token_ids, self.encoding, self.machine, device, progress.update)
+                vectors = _encode_window(self.encoder, token_ids, self.encoding, budget, device, progress.update)
                 write_shard(self.folder, self.first_shard + number, doc_ids, vectors, dtype=self.encoding.dtype)
 
 
@@ -118,7 +119,7 @@ def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:
 
 
 def query_encoder(
-    checkpoint: str | None, model: partial[Model], index: Index, device: torch.device
+    checkpoint: str | None, model: partial[Model], index: Index, device: torch.device, budget: TokenBudget
 ) -> Callable[[list[str]], Queries]:
     """From queries to what an engine is searched with: their vectors, or without a model the queries themselves."""
     if checkpoint is None:
@@ -126,7 +127,7 @@ def query_encoder(
         return list
     encoder = open_encoder(checkpoint, model).to(device)
     check_engine(index, encoder.representation)
-    return encoder.embed_queries
+    return partial(encoder.embed_queries, budget=budget)
 
 
 def open_model(checkpoint: str, model: partial[Model]) -> Model:
@@ -171,18 +172,22 @@ def _encode_window(
     encoder: BiEncoder,
     token_ids: list[list[int]],
     encoding: Encoding,
-    machine: Machine,
+    budget: TokenBudget,
     device: torch.device,
     advance: Callable[[int], object],
 ) -> Vectors:
     """The vectors of a window, in its order."""
-    parts, rows = [], []
     lower = torch.autocast(device.type, torch.bfloat16) if encoding.precision == "bfloat16" else nullcontext()
-    for batch in token_budget_batches([len(tokens) for tokens in token_ids], machine.token_budget):
+
+    def encode(batch: list[int]) -> Vectors:
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
         with lower:
             embeddings = encoder.encode_documents(tokens.to(device))
-        parts.append(encoder.to_vectors(embeddings))
+        return encoder.to_vectors(embeddings)
+
+    parts, rows = [], []
+    for batch, vectors in budget.over([len(tokens) for tokens in token_ids], encode):
+        parts.append(vectors)
         rows += batch
         advance(len(batch))
     return in_order(parts, rows)

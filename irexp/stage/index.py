@@ -52,6 +52,7 @@ def index(
             return {}
     else:
         total = documents.count() if encoding is None else len(source)
+        index.build_on(device)
         _build(index.build, source, folder, machine, total=total)
     IdList.write(folder / IDS, source.ids)
     return {"documents": float(len(source))}
@@ -61,6 +62,7 @@ def _build_parts(
     device: torch.device, rank: int, processes: int, *, index: Sharded, encoding: Path, folder: Path, machine: Machine
 ) -> None:
     """Build the parts of one process."""
+    index.build_on(device)
     build, source = partial(index.build, rank=rank, processes=processes), Encoding(encoding)
     _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)
 

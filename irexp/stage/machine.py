@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from irexp.config.schema import Machine
+from irexp.training.nodes import node_rank
+from irexp.types import UserError
 
 if TYPE_CHECKING:
     import torch
+
+#: How long a process that is done waits for the others.
+_PATIENCE = timedelta(days=7)
 
 #: What a process does: with its device, its rank, and the number of processes.
 Work = Callable[["torch.device", int, int], object]
@@ -27,10 +34,15 @@ def prepare(machine: Machine) -> torch.device:
     threads = machine.threads or max(1, (os.cpu_count() or 2) - 1)
     torch.set_num_threads(threads)
     if machine.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        if machine.devices > (gpus := torch.cuda.device_count()):
+            seen = f"{gpus} GPU{'s' * (gpus > 1)}"
+            raise UserError(
+                f"machine.devices={machine.devices}, but torch sees {seen} here; set machine.devices={gpus}"
+            )
+        gc.collect()
+        torch.cuda.empty_cache()  # of what earlier stages held: faiss and other processes have memory of their own
         return torch.device("cuda")
     if machine.accelerator == "gpu":
-        from irexp.types import UserError
-
         raise UserError("machine.accelerator=gpu, but torch sees no GPU here; use machine=cpu, or install a CUDA build")
     if machine.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
@@ -40,11 +52,9 @@ def prepare(machine: Machine) -> torch.device:
 def is_helper(machine: Machine) -> bool:
     """Whether this is another node than the first, which alone writes artifacts.
 
-    Each node runs the same command over the same folder of artifacts. Which one it is say NODE_RANK, or what torchrun
-    and Slurm call it.
+    Each node runs the same command over the same folder of artifacts.
     """
-    names = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
-    return machine.num_nodes > 1 and any(os.environ.get(name, "0") != "0" for name in names)
+    return node_rank(machine.num_nodes) != 0
 
 
 def share_work(work: Work, machine: Machine, device: torch.device) -> None:
@@ -53,14 +63,21 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
         work(device, 0, 1)
         return
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
+    from irexp.training.processes import Nodes, own_errors
+
+    # gloo rather than NCCL, whose watchdog ends a job in which one process waits half an hour for another
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_PATIENCE)
     fabric = Fabric(
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy="ddp_spawn" if machine.strategy == "auto" else machine.strategy,
+        strategy=strategy,
+        plugins=[Nodes(machine.num_nodes)],
     )
-    fabric.launch(partial(_in_process, work=work, threads=machine.threads))
+    with own_errors():
+        fabric.launch(partial(_in_process, work=work, threads=machine.threads))
 
 
 def _in_process(fabric: Any, work: Work, threads: int | None) -> None:

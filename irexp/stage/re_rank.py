@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from irexp.dataset.collection import Documents, Topics
 from irexp.evaluation.run_file import in_rank_order, read_heads, write_run
 from irexp.index.compare import compare
 from irexp.index.vectors import take
+from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
@@ -26,6 +26,9 @@ from irexp.stage.run import RUN, run_file
 from irexp.types import Query, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
+
+#: Tokens of the candidates that are held at once: 2 GiB of vectors of 128 dimensions in fp32, one for each token.
+_TOKENS = 2**22
 
 #: A query with the ids of its candidates.
 Candidates = tuple[Query, list[str]]
@@ -52,10 +55,11 @@ def re_rank(
     scorer = open_model(checkpoint, model).to(prepare(machine))
     rankings = _read(candidates, topics, re_rank.depth)
     total = sum(len(doc_ids) for _, doc_ids in rankings)
+    budget = TokenBudget(machine.token_budget)
     lines: list[ScoredDoc] = []
     with tqdm(total=total, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
-        for batch in _batches(rankings, machine.query_batch):
-            for (query, doc_ids), scores in zip(batch, _scores(scorer, batch, documents, machine), strict=True):
+        for batch in _batches(rankings, machine.query_batch, most=max(1, _TOKENS // scorer.document_length)):
+            for (query, doc_ids), scores in zip(batch, _scores(scorer, batch, documents, budget), strict=True):
                 score_of = dict(zip(doc_ids, scores, strict=True))
                 lines += [ScoredDoc(query.query_id, d, score_of[d]) for d in in_rank_order(score_of)]
                 progress.update(len(doc_ids))
@@ -75,14 +79,22 @@ def _read(candidates: Path, topics: Topics, depth: int) -> list[Candidates]:
     return rankings
 
 
-def _batches(rankings: list[Candidates], size: int) -> Iterator[list[Candidates]]:
-    stream = iter(rankings)
-    while batch := list(islice(stream, size)):
+def _batches(rankings: list[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:
+    """So many queries at a time, but no more than have `most` candidates together, unless one alone has more."""
+    batch: list[Candidates] = []
+    held = 0
+    for query, doc_ids in rankings:
+        if batch and (len(batch) == size or held + len(doc_ids) > most):
+            yield batch
+            batch, held = [], 0
+        batch.append((query, doc_ids))
+        held += len(doc_ids)
+    if batch:
         yield batch
 
 
 @torch.inference_mode()
-def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, machine: Machine) -> list[list[float]]:
+def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, budget: TokenBudget) -> list[list[float]]:
     """The scores of a batch of queries, in the order of their candidates."""
     wanted = sorted({doc_id for _, doc_ids in batch for doc_id in doc_ids})
     texts = documents.get_many(wanted)
@@ -93,10 +105,10 @@ def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, ma
         )
     if isinstance(scorer, CrossEncoder):
         lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
-        return [scores.tolist() for scores in scorer.score_lists(lists, budget=machine.token_budget)]
+        return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget)]
     assert isinstance(scorer, BiEncoder)
-    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted])
-    query_vectors = scorer.embed_queries([query.text for query, _ in batch])
+    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget)
+    query_vectors = scorer.embed_queries([query.text for query, _ in batch], budget=budget)
     row_of = {doc_id: row for row, doc_id in enumerate(wanted)}
     return [
         compare(

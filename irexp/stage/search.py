@@ -19,6 +19,7 @@ from irexp.index.ids import IdList
 from irexp.index.index import Index
 from irexp.index.ranking import rank
 from irexp.index.vectors import Queries
+from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
 from irexp.stage.encode import query_encoder
 from irexp.stage.index import IDS
@@ -56,7 +57,7 @@ def search(
         raise UserError("there are no queries to answer; look at dataset.test")
     excluded = _excluded(search)
     depth = search.depth + search.remove_query
-    embed = query_encoder(checkpoint, model, index, device)
+    embed = query_encoder(checkpoint, model, index, device, TokenBudget(machine.token_budget))
     index.to(device)
     doc_ids = IdList([index_folder / IDS])
     answers = (_answer(embed, index, batch, depth, doc_ids, excluded) for batch in _batches(queries, machine))

@@ -22,6 +22,7 @@ from irexp.index.exact import best_of_all
 from irexp.index.index import Index
 from irexp.index.shards import Encoding
 from irexp.index.vectors import Queries, count, take
+from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
 from irexp.stage.encode import query_encoder
 from irexp.stage.machine import prepare
@@ -55,7 +56,7 @@ def speed(
     check_depth(search)
     texts = [query.text for query in topics.queries()][:QUERIES]
     with torch.inference_mode():
-        queries = query_encoder(checkpoint, model, index, device)(texts)
+        queries = query_encoder(checkpoint, model, index, device, TokenBudget(machine.token_budget))(texts)
     _open(copy.deepcopy(index), index_folder, device).search(take(queries, slice(1)), search.depth)  # compiles, imports
     before = _memory(device)
     _open(index, index_folder, device)

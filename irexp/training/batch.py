@@ -37,17 +37,20 @@ class Batch:
             example's first document and else 0, and N counts the documents of all processes, in their order; else N
             counts those of the longest example.
         column_BN: where each query's own documents are among `documents`; None with in-batch negatives.
+        is_new_N: which of `documents` no process before this one has, so that each counts once; None for all.
     """
 
     queries: Tokens
     documents: Tokens
     target_BN: Tensor
     column_BN: Tensor | None
+    is_new_N: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         column_BN = None if self.column_BN is None else self.column_BN.to(device)
-        return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN)
+        is_new_N = None if self.is_new_N is None else self.is_new_N.to(device)
+        return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN, is_new_N)
 
 
 @dataclass
@@ -126,13 +129,15 @@ class Batches(Dataset[Batch | PairBatch]):
         if isinstance(self._model, CrossEncoder):
             return self._pairs(self._model, own)
         assert isinstance(self._model, BiEncoder)
-        mine, target_BN, column_BN = self._among_all(whole, own) if self._in_batch else self._among_own(own)
+        distribute = self._among_all if self._in_batch else self._among_own
+        mine, earlier, target_BN, column_BN = distribute(whole, own)
         texts = self._documents.get_many(set(mine))
         return Batch(
             self._model.pad(self._model.tokenize_queries([e.query.text for e in own]), is_query=True),
             self._model.pad(self._model.tokenize_documents([texts[d].text for d in mine]), is_query=False),
             target_BN,
             column_BN,
+            torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
         )
 
     def _drawn(self, example: Example, number: int, row: int) -> Example:
@@ -173,8 +178,8 @@ class Batches(Dataset[Batch | PairBatch]):
             self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
         return self._orders[epoch]
 
-    def _among_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], Tensor, None]:
-        """The documents of this process, and the targets of its queries over those of all processes.
+    def _among_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, None]:
+        """The documents of this process and of those before it, and the targets of its queries over those of all.
 
         The first document's target is 1 and any other's 0: a teacher gave those of other queries no score.
         """
@@ -190,10 +195,10 @@ class Batches(Dataset[Batch | PairBatch]):
             for doc_id in relevant & column.keys():
                 target_BN[row, column[doc_id]] = torch.nan
             target_BN[row, column[example.doc_ids[0]]] = 1.0
-        return mine, target_BN, None
+        return mine, set(doc_ids[: self._rank * share]), target_BN, None
 
-    def _among_own(self, own: list[Example]) -> tuple[list[str], Tensor, Tensor]:
-        """The documents of this process, and the targets and columns of each query's own ones."""
+    def _among_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Tensor]:
+        """The documents of this process and of those before it, and the targets and columns of each query's own."""
         mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
         column = {doc_id: position for position, doc_id in enumerate(mine)}
         longest = max(len(example.doc_ids) for example in own)
@@ -203,7 +208,8 @@ class Batches(Dataset[Batch | PairBatch]):
             targets = self._targets(example, self._examples.relevant_doc_ids(example.query.query_id))
             for place, (doc_id, target) in enumerate(targets):
                 target_BN[row, place], column_BN[row, place] = target, column[doc_id]
-        return mine, target_BN, column_BN
+        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
+        return mine, earlier, target_BN, column_BN
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
         """An example's documents with their targets, less negatives that are known to be relevant or not there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import torch
@@ -83,6 +84,7 @@ class RetrievalData(LightningDataModule):
             batch_size=None,
             sampler=_From(trainer.global_step * self._training.accumulate_batches),
             num_workers=self._machine.num_workers,
+            worker_init_fn=_tokenize_alone,
             generator=torch.Generator().manual_seed(self._seed),  # else it draws from the one that dropout uses
         )
 
@@ -117,6 +119,11 @@ class _From(Sampler[int]):
         while True:
             yield number
             number += 1
+
+
+def _tokenize_alone(worker: int) -> None:
+    """Keep a forked worker from waiting for threads that tokenize in its parent and that it has not."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def check_batch_size(training: Training, machine: Machine) -> None:

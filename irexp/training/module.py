@@ -20,7 +20,7 @@ from irexp.loss.loss import Loss
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
-from irexp.regularizer.regularizer import Regularizer
+from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.batch import Batch, PairBatch
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import Embeddings, TokenEmbeddings, UserError
@@ -41,6 +41,7 @@ class RetrievalModule(LightningModule):
         steps: int,
         seed: int,
         validation: Validation | None,
+        processes: int,
     ) -> None:
         """Put the parts together.
 
@@ -54,16 +55,19 @@ class RetrievalModule(LightningModule):
             steps: all optimizer steps.
             seed: decides dropout.
             validation: what the model is measured on; None for nothing.
+            processes: how many share a batch.
         """
         super().__init__()
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
-        self._seed = seed
+        self._seed, self._processes = seed, processes
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, compare, compute the loss."""
         scores, penalty = self._of_pairs(batch) if isinstance(batch, PairBatch) else self._of_embeddings(batch)
         loss = torch.stack([self.loss(score_BN, batch.target_BN) for score_BN in scores]).mean()
+        if self._processes > 1:
+            loss = loss * self._weight(batch.target_BN)
         if penalty is not None:
             self.log("train/penalty", penalty)
             loss = loss + penalty
@@ -72,7 +76,7 @@ class RetrievalModule(LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, keep "
                 f"training.clip_norm, or use training.precision=32-true"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN), sync_dist=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
@@ -87,22 +91,42 @@ class RetrievalModule(LightningModule):
         assert isinstance(self.model, BiEncoder)
         queries = self.model.encode_queries(batch.queries)
         documents = self.model.encode_documents(batch.documents)
-        penalty = self._penalty(queries, documents) if self.regularizer is not None else None
-        if self.loss.in_batch and self.trainer.world_size > 1:
+        penalty = self._penalty(queries, documents, batch.is_new_N) if self.regularizer is not None else None
+        if self.loss.in_batch and self._processes > 1:
             documents = self._gather(documents)
         scores = self.model.similarity(queries, documents)
         if batch.column_BN is not None:
             scores = [score_BN.gather(1, batch.column_BN) for score_BN in scores]
         return scores, penalty
 
-    def _penalty(self, queries: Encoded, documents: Encoded) -> Tensor:
+    def _penalty(self, queries: Encoded, documents: Encoded, is_new_N: Tensor | None) -> Tensor:
+        """The penalty on the texts of all processes, each once."""
         assert self.regularizer is not None
         if not isinstance(queries, Embeddings) or not isinstance(documents, Embeddings):
             raise UserError("a regularizer takes one vector a text, and the model makes one a token: regularizer=none")
+        document_NH = documents.vectors_BH if is_new_N is None else documents.vectors_BH[is_new_N]
+        mean = own_mean if is_new_N is None else self._mean
         penalty: Tensor = self.regularizer(
-            queries.vectors_BH, documents.vectors_BH, step=self.global_step, steps=self._steps
+            queries.vectors_BH, document_NH, step=self.global_step, steps=self._steps, mean=mean
         )
         return penalty
+
+    def _mean(self, value_B: Tensor) -> Tensor:
+        """The mean over the texts of all processes, with its gradient."""
+        count = self._of_all(value_B.new_tensor(len(value_B)))
+        total: Tensor = self._of_all(value_B.sum(dim=0)).sum(dim=0)
+        return total / count.sum()
+
+    def _weight(self, target_BN: Tensor) -> Tensor:
+        """What this process's loss is multiplied by, so that their mean is that of a single process."""
+        terms = self.loss.terms(target_BN)
+        return terms / self._of_all(terms).float().mean().clamp(min=1e-9)
+
+    def _of_all(self, value: Tensor) -> Tensor:
+        """The values of all processes, one after the other, with their gradient."""
+        gathered = self.all_gather(value, sync_grads=value.requires_grad)
+        assert isinstance(gathered, Tensor)
+        return gathered
 
     def validation_step(self, batch: ValidationBatch, number: int) -> None:
         """Encode a batch of one side, or score one of pairs."""
@@ -143,7 +167,7 @@ class RetrievalModule(LightningModule):
         if isinstance(documents, Embeddings):
             return Embeddings(self._gathered(documents.vectors_BH))
         length = documents.mask_BL.shape[1]
-        missing = int(self.all_gather(torch.tensor(length, device=self.device)).max()) - length  # type: ignore[union-attr]
+        missing = int(self._of_all(torch.tensor(length, device=self.device)).max()) - length
         ids_BL = documents.token_ids_BL
         return TokenEmbeddings(
             self._gathered(pad(documents.vectors_BLH, (0, 0, 0, missing))),
@@ -152,6 +176,4 @@ class RetrievalModule(LightningModule):
         )
 
     def _gathered(self, share: Tensor) -> Tensor:
-        gathered = self.all_gather(share, sync_grads=share.is_floating_point())
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, 1)
+        return self._of_all(share).flatten(0, 1)

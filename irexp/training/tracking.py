@@ -8,9 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Literal
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 if TYPE_CHECKING:
@@ -62,6 +68,54 @@ def wandb_logger(
         id=uuid.uuid4().hex[:8],
         settings=wandb.Settings(silent=mode != "online"),
     )
+
+
+class _Relay(Logger):
+    """What a process that was started here logs, sent to it."""
+
+    def __init__(self, sender: Connection) -> None:
+        super().__init__()
+        self._sender = sender
+
+    @property
+    def name(self) -> None:
+        """Lightning asks for it; the tracker itself has one."""
+
+    @property
+    def version(self) -> None:
+        """Lightning asks for it; the tracker itself has one."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send them."""
+        self._sender.send((dict(metrics), step))
+
+    def log_hyperparams(self, params: Any, *arguments: Any, **settings: Any) -> None:
+        """The job logs its whole configuration."""
+
+
+@contextmanager
+def relayed(tracker: Logger) -> Iterator[Logger]:
+    """A logger for processes that are started meanwhile: this one logs what theirs log, with the one tracker.
+
+    A tracker of their own would begin anew in each: csv with an empty file, wandb with another run.
+    """
+    receiver, sender = get_context("spawn").Pipe(duplex=False)
+
+    def receive() -> None:
+        with suppress(EOFError):  # the last sender is closed, or was killed
+            while True:
+                metrics, step = receiver.recv()
+                tracker.log_metrics(metrics, step)
+
+    thread = Thread(target=receive, daemon=True)
+    thread.start()
+    try:
+        yield _Relay(sender)
+    finally:
+        sender.close()
+        thread.join()
+        receiver.close()
 
 
 def log_outcome(logger: Logger, *, measures: dict[str, float], tables: dict[str, Table]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from irexp.regularizer.regularizer import Regularizer
 from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
+from irexp.training.processes import Nodes, own_errors
+from irexp.training.tracking import relayed
 from irexp.training.validation import Validation, make_validation
 from irexp.types import UserError
 
@@ -85,6 +88,7 @@ def train_model(
         steps=data.steps,
         seed=seed,
         validation=validation,
+        processes=machine.devices * machine.num_nodes,
     )
     return _train(module, data, folder, training=training, machine=machine, logger=logger)
 
@@ -135,9 +139,15 @@ def _train(
             callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY))
-    trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=logger)
-    with warnings.catch_warnings():
+    is_alone = machine.devices * machine.num_nodes == 1
+    with (
+        warnings.catch_warnings(),
+        _naming_what_takes_memory(),
+        own_errors(),
+        nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,
+    ):
         _silence_what_is_meant()
+        trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=tracker)
         if module.validation and not last.is_file():  # the model as it comes is step 0 of the history
             trainer.validate(module, data, verbose=False, weights_only=True)
         if last.is_file():
@@ -146,6 +156,19 @@ def _train(
         if training.validate_every:
             return _keep_best(trainer, module, data, best, folder / "history.csv")
     return {"steps": float(data.steps)}
+
+
+@contextmanager
+def _naming_what_takes_memory() -> Iterator[None]:
+    """Say in one line what to lower where a GPU's memory is too small."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is too small for a training step ({str(error).partition('. ')[0]}); raise "
+            f"training.accumulate_batches, lower training.batch_size, dataset.document_length or (in validation) "
+            f"machine.token_budget, or use training.precision=bf16-mixed"
+        ) from error
 
 
 def _keep_best(
@@ -169,14 +192,17 @@ def _keep_best(
 
 
 def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its banners; the progress bar says what matters
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
+        logging.getLogger(f"lightning.{name}").setLevel(
+            logging.WARNING
+        )  # its banners; the progress bar says what matters
     every = training.validate_every
     return Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
         strategy=_strategy(machine),
+        plugins=[Nodes(machine.num_nodes)],
         precision=training.precision,  # type: ignore[arg-type]
         max_epochs=-1,
         max_steps=steps,

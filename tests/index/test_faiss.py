@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,9 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     faiss = import_faiss()
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "GpuParameterSpace", OnGpuSpace, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
     for name in ("index_cpu_to_gpu", "index_binary_cpu_to_gpu"):
-        monkeypatch.setattr(faiss, name, lambda resources, device, index: OnGpu(index), raising=False)
+        monkeypatch.setattr(faiss, name, lambda resources, device, index, options: OnGpu(index), raising=False)
 
 
 @pytest.mark.usefixtures("_gpu")
@@ -126,6 +128,8 @@ def test_a_gpu_answers_what_it_can(tmp_path: Path) -> None:
     ("name", "engine"),
     [
         ("binary", lambda: Binary(search=BinarySearch(20))),
+        ("faiss_ivf_pq", lambda: Faiss("IVF2,PQ2x4,RFlat", search=FaissSearch(probes=2, candidates=30))),
+        ("faiss_sq", lambda: Faiss("SQ8,RFlat")),
         ("muvera", lambda: Muvera(Faiss("Flat"), repetitions=2, signs=2)),
         ("xtr", lambda: TokenRetrieval(Faiss("Flat"))),
     ],
@@ -141,6 +145,30 @@ def test_what_searches_with_faiss_moves_it(tmp_path: Path, name: str, engine: Ca
         np.testing.assert_array_equal(one, other)
     moved: Any = getattr(index, "_engine", index)
     assert moved._gpu.depths
+
+
+@pytest.mark.usefixtures("_gpu")
+@pytest.mark.parametrize("engine", [lambda: Binary(), lambda: Faiss("SQ8,RFlat")])
+def test_what_a_gpu_cannot_hold_is_searched_on_the_processor_and_says_so(
+    tmp_path: Path, engine: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its memory may be too small, or faiss has no such structure there: one warning with the reason, same results."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError(
+            "Error in virtual void* allocMemory() at StandardGpuResources.cpp:518: Error: 'cudaMalloc'\n"
+        )
+
+    for name in ("index_cpu_to_gpu", "index_binary_cpu_to_gpu"):
+        monkeypatch.setattr(import_faiss(), name, refuse, raising=False)
+    encoding = encode(tmp_path / "encoding", random(60, 8))
+    index: Index = built(engine(), encoding, tmp_path / "index")
+    before = index.search(random(5, 8), 10)
+    index.to(torch.device("cuda"))
+    for one, other in zip(before, index.search(random(5, 8), 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.message.endswith("is searched on the processor: 'cudaMalloc'")
 
 
 def test_a_search_leaves_the_training_after_it_as_fast_as_before(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.batching import TokenBudget
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
@@ -281,7 +282,7 @@ def test_a_list_beyond_the_budget_is_read_at_once_and_warned_of(
     expected = model.score(QUERY, tiny.DOCUMENTS)
     assert caplog.text == ""
     for _ in range(2):
-        torch.testing.assert_close(model.score_lists([(QUERY, tiny.DOCUMENTS)], budget=50)[0], expected)
+        torch.testing.assert_close(model.score_lists([(QUERY, tiny.DOCUMENTS)], budget=TokenBudget(50))[0], expected)
     assert caplog.text.count("one of 4 documents takes up to") == 1
     assert "more than the budget of 50: where memory is short, lower re_rank.depth" in caplog.text
 

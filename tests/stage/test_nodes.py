@@ -33,8 +33,11 @@ def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
 ) -> None:
     """Each takes every second window, and every second part; file by file the artifacts are the same.
 
-    With one thread each, as `settings` says: by default two processes have another number of threads than one.
+    With one thread each, as `settings` says: by default two processes have another number of threads than one. Also
+    inside a Slurm job of one task, which says of every process that it is the first of one.
     """
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     base = settings(tmp_path, collection, "index=sharded", "index.parts=3", "machine.shard_size=5", "machine=cpu")
     stages = ["fit", "encode", "index"]
     alone = run(compose, [*base, f"paths.artifacts={tmp_path / 'alone'}"], stages)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from irexp.dataset.collection import Documents, Examples
+from irexp.loss.info_nce import InfoNCE
+from irexp.loss.loss import Loss
+from irexp.loss.margin_mse import MarginMSE
+from irexp.loss.rank_net import RankNet
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.maxsim import products
 from irexp.model.mono import Mono
+from irexp.regularizer.flops import FLOPS
+from irexp.regularizer.regularizer import Regularizer
 from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
-from irexp.types import Document, Example, Query
+from irexp.types import Document, Embeddings, Example, Query
 from tests.processes import reserved_port, wait_for_all
 
 ROOT = Path(__file__).parents[2]
@@ -205,12 +212,45 @@ def made(kind: str) -> BiEncoder:
     return (ColBERT(BACKBONE, dim=8, **lengths) if kind == "colbert" else DenseBiEncoder(BACKBONE, **lengths)).eval()
 
 
-def compute_loss(model: BiEncoder, batch: Batch) -> Tensor:
-    """The InfoNCE loss of a batch."""
-    from irexp.loss.info_nce import InfoNCE
+@dataclass
+class Case:
+    """What two processes minimise, and of which examples."""
 
-    (score_BN,) = model.similarity(model.encode_queries(batch.queries), model.encode_documents(batch.documents))
-    loss: Tensor = InfoNCE()(score_BN, batch.target_BN)
+    loss: Loss
+    regularizer: Regularizer | None = None
+    examples: Examples = PAIRS
+
+
+#: Queries with different numbers of documents, of which they share some: seven, so that one of two processes has three.
+LISTS = Listed(
+    ("q3", ("d4", "d6"), (0.9, 0.2)),
+    ("q4", ("d5", "d6", "d7"), (0.8, 0.3, 0.4)),
+    ("q5", ("d6", "d1"), (0.5, 0.1)),
+    ("q6", ("d7", "d2", "d3", "d4"), (1.9, 0.2, 0.7, 0.3)),
+)
+
+FLOPS_OF_BOTH = FLOPS(query_weight=0.2, document_weight=0.3)
+
+CASES = {
+    "dense": Case(InfoNCE()),
+    "colbert": Case(InfoNCE()),
+    "dense, FLOPS": Case(InfoNCE(), FLOPS_OF_BOTH, LISTS),
+    "dense, FLOPS of own documents": Case(MarginMSE(), FLOPS_OF_BOTH, LISTS),
+    "dense, MarginMSE": Case(MarginMSE(), None, LISTS),
+    "dense, RankNet": Case(RankNet(), None, LISTS),
+}
+
+
+def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
+    """What a single process minimises."""
+    queries, documents = model.encode_queries(batch.queries), model.encode_documents(batch.documents)
+    (score_BN,) = model.similarity(queries, documents)
+    if batch.column_BN is not None:
+        score_BN = score_BN.gather(1, batch.column_BN)
+    loss: Tensor = case.loss(score_BN, batch.target_BN)
+    if case.regularizer is not None:
+        assert isinstance(queries, Embeddings) and isinstance(documents, Embeddings)
+        loss = loss + case.regularizer(queries.vectors_BH, documents.vectors_BH, step=1, steps=1)
     return loss
 
 
@@ -218,30 +258,31 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
     """One of two processes: a training step under Lightning's own strategy."""
     from lightning import Trainer
 
-    from irexp.loss.info_nce import InfoNCE
     from irexp.training.module import RetrievalModule
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
     torch.set_num_threads(1)
-    model = made(kind)
+    model, case = made(kind), CASES[kind]
     module = RetrievalModule(
         model,
-        InfoNCE(),
-        regularizer=None,
+        case.loss,
+        regularizer=case.regularizer,
         optimizer=torch.optim.SGD,
         schedule=lambda step, steps: 1.0,
         learning_rate=0.5,
         steps=1,
         seed=1,
         validation=None,
+        processes=2,
     )
 
     def without_dropout() -> None:
         model.eval()
 
     module.on_train_start = without_dropout  # type: ignore[method-assign] # to compare with one process
-    loader = torch.utils.data.DataLoader(batches(model, rank=rank, world_size=2), batch_size=None, sampler=[0])
+    share = batches(model, case.examples, in_batch=case.loss.in_batch, rank=rank, world_size=2)
+    loader = torch.utils.data.DataLoader(share, batch_size=None, sampler=[0])
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
@@ -256,25 +297,31 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
     )
     trainer.fit(module, loader)
     if rank == 0:
-        torch.save(model.state_dict(), Path(folder) / "two.pt")
+        found = {"weights": model.state_dict(), "loss": trainer.callback_metrics["train/loss"]}
+        torch.save(found, Path(folder) / "two.pt")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dense", "colbert"])
+@pytest.mark.parametrize("kind", CASES)
 def test_two_processes_learn_what_one_learns(kind: str, tmp_path: Path) -> None:
-    """In-batch negatives are gathered with their gradients: a step on two processes equals the same step on one."""
-    alone = made(kind)
-    batch = first(batches(alone))
+    """A step on two processes equals the same step on one, and so does the loss that is logged.
+
+    In-batch negatives are gathered with their gradients, a penalty is that of the whole batch's embeddings, and a mean
+    over pairs is taken over those of both. Weights differ by the order in which fp32 numbers are summed.
+    """
+    alone, case = made(kind), CASES[kind]
+    batch = first(batches(alone, case.examples, in_batch=case.loss.in_batch))
     if isinstance(alone, ColBERT):
         assert lead_of_the_best(alone, batch) > 1e-5  # a hundred roundings: MaxSim's gradient goes to the same tokens
-    loss = compute_loss(alone, batch)
+    loss = compute_loss(alone, batch, case)
     names, parameters = zip(*alone.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     with reserved_port() as port:
         command = [sys.executable, "-m", "tests.training.test_batch", str(port), str(tmp_path), kind]
         two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
         assert wait_for_all(two) == [0, 0]
-    found = torch.load(tmp_path / "two.pt", weights_only=True)
+    found, logged = torch.load(tmp_path / "two.pt", weights_only=True).values()
+    torch.testing.assert_close(logged, loss.detach(), rtol=1e-5, atol=0.0)
     steps = {name: 0.5 * gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     largest = max(float(step.abs().max()) for step in steps.values())
     moved = 0

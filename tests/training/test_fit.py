@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -19,7 +20,9 @@ from safetensors.torch import load_file
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.load import load
 from irexp.training.callbacks import read_history
+from irexp.training.tracking import csv_logger, finish
 from irexp.types import UserError
+from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,8 +158,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Comp
     assert changed
 
 
-def test_workers_that_tokenize_change_nothing(compose: Compose, tmp_path: Path) -> None:
-    """Where batches are made is no part of the result."""
+def test_workers_that_tokenize_change_nothing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where batches are made is no part of the result; nor do workers wait for the parent's threads that tokenize."""
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     fit(compose, tmp_path / "a", "training.steps=2")
     fit(compose, tmp_path / "b", "training.steps=2", "machine.num_workers=1")
     assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
@@ -280,3 +286,53 @@ def test_a_re_ranker_learns_from_a_runs_negatives(
     merged, adapted = (load(tmp_path / place).score(TOYS[0], TOYS) for place in ("run", "run/adapter"))
     torch.testing.assert_close(adapted, merged, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(merged, before, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_two_processes_train_as_one_does(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With validations and a tracker, from end to end, inside a Slurm job of one task.
+
+    Dropout is off, since each process draws its own; what is left is the order in which fp32 numbers are summed. The
+    bias of the keys is left out: attention does not depend on it, so that Adam makes steps of its gradient's rounding.
+    """
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    folder = tiny.bert(tmp_path / "bert", "BertForMaskedLM", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    more = ["model=splade", "backbone=hugging_face", f"backbone.name_or_path={folder}", "machine=cpu"]
+    more += ["dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.batch_size=4"]
+    more += ["dataset.query_length=8", "dataset.document_length=16", "training.learning_rate=1e-3"]
+    more += ["training.steps=20", "training.validate_every=10"]
+    found, measures = {}, {}
+    for name, devices in (("one", 1), ("two", 2)):
+        tracker = csv_logger(tmp_path / f"{name}-log", group=None, name=name)
+        (tmp_path / name).mkdir()
+        config = compose(*SMALL, *more, f"machine.devices={devices}")
+        call = instantiate(config.stage.fit, _convert_="object")
+        measures[name] = call(tmp_path / name, logger=tracker)
+        finish(tracker)
+        with (tmp_path / f"{name}-log" / "metrics.csv").open() as file:
+            curves = [(row["step"], key, float(row[key])) for row in csv.DictReader(file) for key in row if row[key]]
+        history = read_history(tmp_path / name / "history.csv")
+        found[name] = [(row["step"], row["name"], float(row["value"])) for row in history] + curves
+    assert len([1 for _, name, _ in found["one"] if name == "train/loss"]) == 4  # in the history and the tracker
+    assert len([1 for _, name, _ in found["one"] if name.startswith("validation/")]) == 6
+    assert [line[:2] for line in found["two"]] == [line[:2] for line in found["one"]]
+    assert [value for *_, value in found["two"]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
+    assert measures["two"] == pytest.approx(measures["one"], rel=1e-4)
+    one, two, start = weights(tmp_path / "one"), weights(tmp_path / "two"), load_file(folder / "model.safetensors")
+    moved = max(float((one[key] - start[key]).abs().max()) for key in one if key in start)
+    apart = max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias"))
+    assert moved > 5e-3
+    assert apart < 5e-4
+
+
+@pytest.mark.slow
+def test_an_error_in_one_of_two_processes_is_told_as_in_one(compose: Compose, tmp_path: Path) -> None:
+    """A diverged training on two devices: the same one line, and not the traceback of a process."""
+    more = ("training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant", "machine=cpu")
+    with pytest.raises(UserError, match=r"^the loss is nan at step \d: lower training\.learning_rate") as error:
+        fit(compose, tmp_path / "run", *more, "machine.devices=2", "training.validate_every=null")
+    assert type(error.value) is UserError
+    assert "\n" not in str(error.value)

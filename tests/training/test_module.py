@@ -21,7 +21,8 @@ EPS = torch.finfo(torch.float32).eps
 
 def step(model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Tensor:
     """The loss of a training step, without a trainer."""
-    parts: dict[str, Any] = {"optimizer": torch.optim.SGD, "schedule": lambda step, steps: 1.0, "validation": None}
+    parts: dict[str, Any] = {"optimizer": torch.optim.SGD, "schedule": lambda step, steps: 1.0}
+    parts |= {"validation": None, "processes": 1}
     module = RetrievalModule(
         model, InfoNCE(in_batch=False), learning_rate=1.0, steps=1, seed=1, **({"regularizer": None} | parts | settings)
     )

@@ -1,0 +1,114 @@
+"""Batches by a token budget: every text once, and smaller batches where a GPU's memory is too small."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.mono import Mono
+from irexp.model.set_encoder import SetEncoder
+from irexp.types import Tokens, UserError
+from tests import tiny
+
+LENGTHS = [3, 9, 4, 8, 2, 7, 9, 1]
+
+
+class SmallMemory:
+    """A GPU that holds so many tokens."""
+
+    def __init__(self, tokens: int) -> None:
+        """Nothing was read yet."""
+        self._tokens, self.read = tokens, 0
+
+    def check(self, tokens: int) -> None:
+        """Fail as torch does, or count what is read."""
+        if tokens > self._tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        self.read += 1
+
+
+def test_every_text_is_in_one_batch_and_no_batch_is_over_the_budget() -> None:
+    """Padding counts: a batch is as long as its longest text."""
+    batches = token_budget_batches(LENGTHS, 16)
+    assert sorted(position for batch in batches for position in batch) == list(range(8))
+    assert all(len(batch) * max(LENGTHS[p] for p in batch) <= 16 for batch in batches)
+    assert len(batches) < 8
+
+
+def test_where_memory_is_too_small_batches_are_halved_and_stay_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Every text is done once; one line for each halving; the next windows begin with what was found to fit."""
+    memory, budget = SmallMemory(20), TokenBudget(72)
+
+    def work(batch: list[int]) -> list[int]:
+        memory.check(len(batch) * max(LENGTHS[position] for position in batch))
+        return [LENGTHS[position] for position in batch]
+
+    with caplog.at_level(logging.WARNING):
+        done = list(budget.over(LENGTHS, work))
+    assert sorted(position for batch, _ in done for position in batch) == list(range(8))
+    assert all(lengths == [LENGTHS[position] for position in batch] for batch, lengths in done)
+    assert budget.tokens <= 20
+    halvings = len(caplog.records)
+    assert 1 <= halvings <= 3
+    assert f"continuing with {budget.tokens} tokens" in caplog.text
+    assert sorted(position for batch, _ in budget.over(LENGTHS, work) for position in batch) == list(range(8))
+    assert len(caplog.records) == halvings
+
+
+def test_a_text_that_alone_is_too_long_for_the_memory_says_what_to_lower() -> None:
+    """There is nothing to halve."""
+
+    def work(batch: list[int]) -> None:
+        SmallMemory(8).check(len(batch) * max(LENGTHS[position] for position in batch))
+
+    with pytest.raises(UserError, match=r"a single text of 9 tokens; lower dataset\.document_length"):
+        list(TokenBudget(72).over(LENGTHS, work))
+
+
+@pytest.mark.parametrize("kind", ["dense", "mono"])
+def test_a_model_reads_no_more_than_its_budget_or_the_memory(
+    backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Embeddings and scores are those that are read at once, but for the last bits, which padding moves."""
+    memory = SmallMemory(30)
+    lengths: dict[str, Any] = {"query_length": 8, "document_length": 16}
+    model: Any = (DenseBiEncoder if kind == "dense" else Mono)(backbones["encoder"], **lengths).eval()
+    name = "encode_documents" if kind == "dense" else "score_pairs"
+    read = getattr(model, name)
+
+    def embed(budget: int) -> Any:
+        if kind == "dense":
+            return model.embed_documents(tiny.DOCUMENTS, budget=TokenBudget(budget))
+        return model.score_lists([(tiny.QUERIES[0], tiny.DOCUMENTS)], budget=TokenBudget(budget))[0].numpy()
+
+    def checked(tokens: Tokens, *arguments: Any) -> Any:
+        memory.check(tokens.input_ids_BL.numel())
+        return read(tokens, *arguments)
+
+    expected = embed(10_000)
+    monkeypatch.setattr(model, name, checked)
+    for budget in (30, 10_000):  # all fits; it has to be found out
+        memory.read = 0
+        np.testing.assert_allclose(embed(budget), expected, atol=1e-5)
+        assert memory.read > 1
+
+
+def test_a_list_that_the_memory_does_not_hold_says_what_to_lower(
+    backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listwise model reads it at once."""
+    model = SetEncoder(backbones["encoder"], query_length=8, document_length=16).eval()
+
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "score_pairs", fails)
+    with pytest.raises(UserError, match=r"a list of 4 documents that are read at once; lower re_rank\.depth"):
+        model.score(tiny.QUERIES[0], tiny.DOCUMENTS)

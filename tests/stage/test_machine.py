@@ -1,0 +1,63 @@
+"""Where a stage runs: what is refused before anything begins, and how much is held at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from irexp.config.schema import Machine
+from irexp.model.batching import TokenBudget
+from irexp.stage.machine import prepare
+from irexp.stage.re_rank import _batches
+from irexp.types import Query, UserError
+from tests.chains import Compose, run, settings
+
+
+def machine(**changes: object) -> Machine:
+    """Two GPUs."""
+    values: dict[str, object] = {"accelerator": "gpu", "devices": 2, "num_nodes": 1, "strategy": "auto", "threads": 1}
+    values |= {"num_workers": 0, "token_budget": 100, "shard_size": 10, "query_batch": 4, "resume_every": 1}
+    return Machine(**(values | {"progress": False} | changes))  # type: ignore[arg-type]
+
+
+def test_more_gpus_than_there_are_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than by a traceback of Lightning's in the middle."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"^machine\.devices=2, but torch sees 1 GPU here; set machine\.devices=1$"):
+        prepare(machine())
+    assert prepare(machine(devices=1)).type == "cuda"
+    assert prepare(machine(accelerator="cpu")).type == "cpu"
+
+
+@pytest.mark.parametrize("most", [1, 5, 7, 1000])
+def test_re_ranking_holds_so_many_candidates_and_no_more(most: int) -> None:
+    """Queries come in their order, at most `size` at once, and one with more candidates than that alone."""
+    rankings = [(Query(f"q{n}", "text"), [f"d{k}" for k in range(n % 7)]) for n in range(20)]
+    batches = list(_batches(rankings, 4, most=most))
+    assert [pair for batch in batches for pair in batch] == rankings
+    assert all(len(batch) <= 4 for batch in batches)
+    assert all(sum(len(doc_ids) for _, doc_ids in batch) <= most or len(batch) == 1 for batch in batches)
+    if most == 1000:
+        assert list(map(len, batches)) == [4] * 5
+
+
+@pytest.mark.parametrize("stages", [["fit", "encode", "index", "search"], ["fit", "re_rank"]])
+def test_every_stage_reads_by_the_machines_token_budget(
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str]
+) -> None:
+    """Documents when they are encoded, queries when they are searched, and both when a run is re-ranked."""
+    over, used = TokenBudget.over, []
+
+    def spied(budget: TokenBudget, lengths: Sequence[int], work: Callable[[list[int]], object]) -> Iterator[object]:
+        used.append(budget.tokens)
+        return over(budget, lengths, work)
+
+    monkeypatch.setattr(TokenBudget, "over", spied)
+    (tmp_path / "theirs.run").write_text("d0 Q0 d3 1 0.5 x\nd0 Q0 d4 2 0.25 x\n")
+    more = [f"re_rank.candidates={tmp_path / 'theirs.run'}", "re_rank.depth=5"] if "re_rank" in stages else []
+    run(compose, settings(tmp_path, collection, "machine.token_budget=24", "machine=cpu", *more), stages)
+    assert used == [24, 24]

@@ -35,6 +35,9 @@ _HEADS = (
     *("final_logits_bias", "generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
 )
 
+#: The implementations of attention that transformers has itself; any other name is that of code on the hub.
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+
 #: Buffers that older versions of transformers wrote.
 _BUFFERS = ("position_ids", "inv_freq", "masked_bias")
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone
-from irexp.model.dense import Projection
+from irexp.model.checkpoint import pylate, stanford
+from irexp.model.checkpoint.layout import Home, Layout, Reader
+from irexp.model.projection import Projection
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import is_any_of, or_whole, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
@@ -27,6 +30,10 @@ class ColBERT(SharedBiEncoder):
     """A vector for each token, compared by MaxSim."""
 
     representation = "tokens"
+
+    home: ClassVar[Home | None] = Home("PyLate", "pylate", "models.ColBERT")
+    layout: ClassVar[Layout] = pylate
+    reads: ClassVar[tuple[Reader, ...]] = (stanford, pylate)
 
     def __init__(
         self,

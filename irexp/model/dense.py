@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,30 +21,15 @@ from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, max_positions
 from irexp.model.bi_encoder import BiEncoder, Encoded
+from irexp.model.checkpoint import sentence_transformers
+from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.pooling import Pooling, check_poolings, pool
+from irexp.model.projection import Activation, Projection
 from irexp.model.text import end_with_eos, or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: The activations of a projection, named as in torch.nn.
-Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"]
-
-
-class Projection(nn.Module):
-    """A linear layer with an activation: sentence-transformers' Dense."""
-
-    def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, activation: Activation = "Identity") -> None:
-        """Weights drawn by torch's global generator."""
-        super().__init__()
-        self.linear = nn.Linear(in_dim, out_dim, bias=bias)
-        self.activation = activation
-        self.activate: nn.Module = getattr(nn, activation)()
-
-    def forward(self, vector_BH: Tensor) -> Tensor:
-        """The projected vectors."""
-        return self.activate(self.linear(vector_BH))  # type: ignore[no-any-return]
 
 
 class Tower(nn.Module):
@@ -101,6 +86,11 @@ class DenseBiEncoder(BiEncoder):
     """A bi-encoder with one dense vector a text."""
 
     representation = "dense"
+
+    home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SentenceTransformer")
+    layout: ClassVar[Layout] = sentence_transformers
+    reads: ClassVar[tuple[Reader, ...]] = (sentence_transformers,)
+    begins_bare = True
 
     def __init__(
         self,
@@ -196,6 +186,13 @@ class DenseBiEncoder(BiEncoder):
     def towers(self) -> list[Tower]:
         """The document tower, and the query tower if it is another."""
         return [self.document_tower, self.query_tower] if self.has_two_towers else [self.document_tower]
+
+    def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """That of documents, and that of queries where it is another."""
+        sides = {"backbone": self.document_tower}
+        if self.has_two_towers:
+            sides["query_backbone"] = self.query_tower
+        return {key: (tower.encoder, tower.tokenizer) for key, tower in sides.items()}
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
-from irexp.model.dense import DenseBiEncoder
-from irexp.model.model import Model
 from irexp.types import UserError
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
+
+    from irexp.model.model import Model
 
 _CONFIG = "adapter_config.json"
 _TRAINED = "trained.safetensors"
@@ -29,10 +29,7 @@ _TRAINED = "trained.safetensors"
 
 def transformers_of(model: Model) -> dict[str, PreTrainedModel]:
     """The transformers of a model, by the folder that an adapter of several goes into."""
-    if isinstance(model, DenseBiEncoder):
-        sides = {"document": model.document_tower.encoder}
-        return sides | ({"query": model.query_tower.encoder} if model.has_two_towers else {})
-    return {"document": model.encoder}  # type: ignore[dict-item]
+    return {key.removesuffix("backbone").rstrip("_") or "document": e for key, (e, _) in model.encoders().items()}
 
 
 def add_lora(model: Model, config: LoraConfig) -> None:

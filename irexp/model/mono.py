@@ -11,12 +11,14 @@ Shapes: P pairs, L tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import cross_encoder
+from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.cross_encoder import ScoreActivation
 from irexp.model.pair_encoder import PairEncoder
 from irexp.types import Tokens, UserError
@@ -24,6 +26,10 @@ from irexp.types import Tokens, UserError
 
 class Mono(PairEncoder):
     """A pointwise cross-encoder with a classification head."""
+
+    home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "CrossEncoder")
+    layout: ClassVar[Layout] = cross_encoder
+    reads: ClassVar[tuple[Reader, ...]] = (cross_encoder,)
 
     def __init__(
         self,

@@ -61,6 +61,10 @@ class OneEncoder(Model):
         self.query_length = read_length("query", query_length, self.longest, beside=special + query_tokens)
         self.document_length = read_length("document", document_length, self.longest, beside=special + document_tokens)
 
+    def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """The one."""
+        return {"backbone": (self.encoder, self.tokenizer)}
+
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Enlarge the vocabulary by those of some tokens that it lacks; their vectors are drawn at random."""
         vocabulary = self.tokenizer.get_vocab()

@@ -15,12 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import logit_score
+from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
 from irexp.model.one_encoder import OneEncoder
 from irexp.model.text import cut
@@ -29,6 +31,10 @@ from irexp.types import Tokens, UserError
 
 class TokenLogit(OneEncoder, CrossEncoder):
     """A pointwise re-ranker made of a decoder or an encoder-decoder."""
+
+    layout: ClassVar[Layout] = logit_score
+    reads: ClassVar[tuple[Reader, ...]] = (logit_score,)
+    begins_bare = True
 
     def __init__(
         self,

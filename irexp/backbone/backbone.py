@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import pickle
 from abc import ABC, abstractmethod
@@ -175,6 +177,7 @@ class Backbone(ABC):
         folder = Path(name)
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
+        self._refuse_kernels()
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
         model, information = self._read(loader, dtype=self.dtype, **options)
         drawn = []
@@ -201,6 +204,20 @@ class Backbone(ABC):
         if left_over:
             log.info("%s: heads that are not used: %s", name, ", ".join(left_over))
         return model, sorted({*map(str, information["missing_keys"]), *drawn})
+
+    def _refuse_kernels(self) -> None:
+        """Attention from the hub is code, which the configuration may ask for, and no file of a checkpoint."""
+        if self.attn_implementation:  # instead of what a file says
+            return
+        config = self.load_config()
+        parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
+        named = [getattr(part, "_attn_implementation", None) for part in parts]
+        if strange := [name for name in named if name not in (None, *ATTENTIONS)]:
+            name, _ = self.location()
+            raise UserError(
+                f"{name}: its config.json asks for the attention {strange[0]}, which is code from the hub; a "
+                f"configuration may (backbone.attn_implementation), a checkpoint may not"
+            )
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
         if missing:
@@ -232,14 +249,60 @@ class Backbone(ABC):
                 f"cache and on the hub; give a folder with config.json, a tokenizer and model.safetensors, or the name "
                 f"of a model on the hub while there is a network"
             ) from error
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            wish = f"; backbone.attn_implementation={self.attn_implementation} may be what asks for it, sdpa needs none"
+            raise UserError(
+                f"{name} needs a package that is not installed: {reason}{wish if self.attn_implementation else ''}"
+            ) from error
         finally:
             transformers.logging.set_verbosity(level)
+
+
+def without_cache(model: PreTrainedModel) -> dict[str, bool]:
+    """What keeps a decoder from filling a cache, for which nothing is generated; nothing of a model that has none."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Hold a tokenizer to the words that a transformer has vectors for.
+
+    Where a folder has no files of a tokenizer, transformers makes an empty one, which reads every text alike.
+
+    Raises:
+        UserError: if the tokenizer knows more, or less than half as many, which is no padding of the matrix.
+    """
+    from torch import nn  # what a configuration is checked against needs no torch
+
+    words = encoder.get_input_embeddings()
+    if not isinstance(words, nn.Embedding):
+        return
+    rows, longest = words.num_embeddings, max(tokenizer.get_vocab().values(), default=-1) + 1
+    if rows // 2 <= longest <= rows:
+        return
+    place = Path(tokenizer.name_or_path)
+    raise UserError(
+        f"{place}: its tokenizer knows {longest} words, where the transformer has vectors for {rows}: the tokenizer's "
+        f"files are missing, or another model's. Put them there: "
+        f"AutoTokenizer.from_pretrained('{_origin(place)}').save_pretrained('{place}')"
+    )
+
+
+def _origin(place: Path) -> str:
+    """Where the tokenizer of a folder without one may be had: beside it, as a trainer leaves it, or of its base."""
+    beside = [folder for folder in (place.parent, place.parent / "tokenizer") if (folder / "tokenizer.json").is_file()]
+    if beside:
+        return str(beside[0])
+    path = place / "config.json"
+    said = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    return str(said.get("_name_or_path") or "the model that it was trained from")
 
 
 def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The longest sequence that an encoder can read; None if nothing bounds it."""
     limits = []
-    if (positions := getattr(config, "max_position_embeddings", None)) and config.model_type != "t5":
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if positions > 0 and config.model_type != "t5":  # XLNet's -1 is none
         limits.append(positions - 2 * (config.model_type in _RESERVE_POSITIONS))
     if tokenizer.model_max_length < 10**9:
         limits.append(tokenizer.model_max_length)

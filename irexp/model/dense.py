@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from irexp.backbone.backbone import Backbone, max_positions
+from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions, without_cache
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.checkpoint import sentence_transformers
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.model.projection import Activation, Projection
-from irexp.model.text import end_with_eos, or_whole, pad, read_length, tokenize
+from irexp.model.text import as_texts, end_with_eos, or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Tower(nn.Module):
         self.tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer()
         if append_eos:
             end_with_eos(self.tokenizer)
+        check_vocabulary(self.encoder, self.tokenizer)
         self.max_length = max_positions(self.encoder.config, self.tokenizer)
         self.poolings: tuple[Pooling, ...] = check_poolings(pooling)
         self.projections = nn.ModuleList()
@@ -73,7 +74,8 @@ class Tower(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""
-        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
+        more = without_cache(self.encoder)
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **more)
         hidden_BLH = output.last_hidden_state.float()
         pooled = [pool(hidden_BLH, tokens.pooling_mask_BL, pooling) for pooling in self.poolings]
         vector_BH = torch.cat(pooled, dim=-1)
@@ -196,11 +198,11 @@ class DenseBiEncoder(BiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return self.query_tower.tokenize(texts, self.query_prompt, self.query_length)
+        return self.query_tower.tokenize(as_texts(texts, "queries"), self.query_prompt, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return self.document_tower.tokenize(texts, self.document_prompt, self.document_length)
+        return self.document_tower.tokenize(as_texts(texts, "documents"), self.document_prompt, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""

@@ -25,7 +25,7 @@ from irexp.model.checkpoint import logit_score
 from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
 from irexp.model.one_encoder import OneEncoder
-from irexp.model.text import cut
+from irexp.model.text import as_texts, cut
 from irexp.types import Tokens, UserError
 
 
@@ -87,6 +87,7 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""
+        queries, documents = as_texts(queries, "queries"), as_texts(documents, "documents")
         if not documents:
             return []
         pairs = list(

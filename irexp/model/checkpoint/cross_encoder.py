@@ -131,7 +131,11 @@ def read_activation(
     new = config.get("activation_fn")
     old = (architecture.get("sentence_transformers") or {}).get("activation_fn")
     oldest = architecture.get("sbert_ce_default_activation_function")
-    activation = (new or old or oldest or default).rpartition(".")[2]
+    return check_activation((new or old or oldest or default).rpartition(".")[2], folder)
+
+
+def check_activation(activation: str, folder: Path) -> ScoreActivation:
+    """An activation that a file names, if it is one of those that are understood."""
     if activation not in get_args(ScoreActivation):
         raise UserError(
             f"{folder}: the activation {activation} is not understood; {', '.join(get_args(ScoreActivation))} are"

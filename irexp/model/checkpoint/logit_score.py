@@ -9,8 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from irexp.model.checkpoint.cross_encoder import (
     TRANSFORMER,
+    check_activation,
     default_prompt,
     path_of,
     read_activation,
@@ -90,6 +93,7 @@ def load(family: type[TokenLogit], folder: Path, wanted: Wanted) -> TokenLogit:
             settings |= _of_logit_score(folder, backbone)
             lengths = backbone.lengths()
     said = {key: settings[key] for key in _TOKEN_LOGIT if key in settings}
+    check_activation(said.get("activation", "Identity"), folder)
     return family(backbone, **said, **wanted.over(folder, lengths | settings))
 
 
@@ -104,7 +108,10 @@ def _of_logit_score(folder: Path, backbone: ModuleBackbone) -> dict[str, Any]:
     messages = [{"role": place.strip("{}"), "content": place} for place in _PLACES]
     if prompt := default_prompt(config):
         messages = [{"role": "system", "content": prompt}, *messages]
-    template = tokenizer.apply_chat_template(messages, tokenize=False)
+    try:
+        template = tokenizer.apply_chat_template(messages, tokenize=False)
+    except TemplateError as error:  # transformers runs it in a sandbox
+        raise UserError(f"{folder}: its chat template cannot be filled ({error})") from error
     false_id = ids.get("false_token_id")
     return {
         "template": template,

@@ -88,18 +88,21 @@ def make(
     Args:
         family: its class.
         backbones: by their names in the constructor.
-        settings: its own ones; nothing in them is run, whatever they are.
+        settings: its own ones: numbers, words and lists of them.
         read: its name and lengths.
         place: the file.
 
     Raises:
-        UserError: if the constructor has no such setting.
+        UserError: if the constructor has no such setting, or a value is no plain one.
     """
     taken = [key for key in inspect.signature(family).parameters if not is_given(key)]
     if strange := sorted(settings.keys() - set(taken)):
         raise UserError(
             f"{place}: a {family.__name__} has no {', '.join(strange)}; it has {', '.join(taken) or 'no settings'}"
         )
+    for key, value in settings.items():
+        if any(isinstance(item, dict | list) for item in (value if isinstance(value, list) else [value])):
+            raise UserError(f"{place}: {key}={value} is no plain value")
     model: Model = family(**backbones, **settings, **read)
     return model
 

@@ -26,7 +26,7 @@ from irexp.model.checkpoint.files import (
 from irexp.types import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from irexp.model.set_encoder import SetEncoder
 
@@ -70,18 +70,27 @@ def load(family: type[SetEncoder], folder: Path, wanted: Wanted) -> SetEncoder:
 class _LightningIR(HuggingFaceBackbone):
     """An encoder whose folder names its architecture and tokenizer in fields of Lightning IR's own."""
 
+    def load_config(self) -> PretrainedConfig:
+        """The configuration of the encoder's kind."""
+        said = read_json(Path(self.name_or_path) / "config.json")
+        try:
+            config = transformers.AutoConfig.for_model(said["backbone_model_type"])
+        except ValueError as error:
+            raise UserError(f"{self.name_or_path}: {str(error).splitlines()[0]}") from None
+        config.update({key: value for key, value in said.items() if key not in ("model_type", "architectures")})
+        return config
+
     def load_encoder(self) -> PreTrainedModel:
         """The encoder by the name of its kind."""
-        said = read_json(Path(self.name_or_path) / "config.json")
-        config = transformers.AutoConfig.for_model(said["backbone_model_type"])
-        config.update({key: value for key, value in said.items() if key not in ("model_type", "architectures")})
-        encoder, missing = self._load(transformers.AutoModel, config=config)
+        encoder, missing = self._load(transformers.AutoModel, config=self.load_config())
         self._refuse(encoder, [name for name in missing if "pooler." not in name])
         setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for
         return encoder
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer by the name of its class."""
-        said = read_json(Path(self.name_or_path) / "tokenizer_config.json")
-        kind = getattr(transformers, said["backbone_tokenizer_class"])
+        name = read_json(Path(self.name_or_path) / "tokenizer_config.json")["backbone_tokenizer_class"]
+        kind = getattr(transformers, name, None)
+        if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)):
+            raise UserError(f"{self.name_or_path}: {name!r} is no tokenizer of transformers")
         return kind.from_pretrained(self.name_or_path)  # type: ignore[no-any-return]

@@ -40,6 +40,12 @@ _HEADS = (
 #: The implementations of attention that transformers has itself; any other name is that of code on the hub.
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
+#: Files of tokenizers.
+_OF_TOKENIZERS = (
+    *("tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt", "bpe.codes", "tekken.json"),
+    *("*.model", "*.vocab", "*.spm", "*.tiktoken"),
+)
+
 #: Buffers that older versions of transformers wrote.
 _BUFFERS = ("position_ids", "inv_freq", "masked_bias")
 
@@ -228,7 +234,16 @@ class Backbone(ABC):
             )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, as it was saved."""
+        """The tokenizer, as it was saved.
+
+        Raises:
+            UserError: if there is none, of which transformers would make an empty one.
+        """
+        folder = Path(self.location()[0])
+        if folder.is_dir() and not any(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern)):
+            raise UserError(
+                f"{folder} has no tokenizer, and an empty one would read every text alike. {_where(folder)}"
+            )
         return self._read("AutoTokenizer")  # type: ignore[no-any-return]
 
     def _read(self, loader: Any, **options: Any) -> Any:
@@ -267,8 +282,6 @@ def without_cache(model: PreTrainedModel) -> dict[str, bool]:
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Hold a tokenizer to the words that a transformer has vectors for.
 
-    Where a folder has no files of a tokenizer, transformers makes an empty one, which reads every text alike.
-
     Raises:
         UserError: if the tokenizer knows more, or less than half as many, which is no padding of the matrix.
     """
@@ -280,22 +293,19 @@ def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     rows, longest = words.num_embeddings, max(tokenizer.get_vocab().values(), default=-1) + 1
     if rows // 2 <= longest <= rows:
         return
-    place = Path(tokenizer.name_or_path)
     raise UserError(
-        f"{place}: its tokenizer knows {longest} words, where the transformer has vectors for {rows}: the tokenizer's "
-        f"files are missing, or another model's. Put them there: "
-        f"AutoTokenizer.from_pretrained('{_origin(place)}').save_pretrained('{place}')"
+        f"{tokenizer.name_or_path}: its tokenizer knows {longest} words, where the transformer has vectors for {rows}: "
+        f"it is another model's. {_where(Path(tokenizer.name_or_path))}"
     )
 
 
-def _origin(place: Path) -> str:
-    """Where the tokenizer of a folder without one may be had: beside it, as a trainer leaves it, or of its base."""
-    beside = [folder for folder in (place.parent, place.parent / "tokenizer") if (folder / "tokenizer.json").is_file()]
-    if beside:
-        return str(beside[0])
-    path = place / "config.json"
+def _where(folder: Path) -> str:
+    """Where a folder's tokenizer may be had: beside it, where a trainer leaves it, or of the model it was made from."""
+    places = [place for place in (folder.parent, folder.parent / "tokenizer") if (place / "tokenizer.json").is_file()]
+    path = folder / "config.json"
     said = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    return str(said.get("_name_or_path") or "the model that it was trained from")
+    source = (*places, said.get("_name_or_path") or "the model that it was trained from")[0]
+    return f"Put it there: AutoTokenizer.from_pretrained('{source}').save_pretrained('{folder}')"
 
 
 def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -63,14 +63,15 @@ class Tower(nn.Module):
     def read_length(self, side: str, wanted: int | None, prompt: str) -> int:
         """The tokens to read of a text behind a prompt, special ones and the prompt's among them."""
         special = self.tokenizer.num_special_tokens_to_add()
-        beside = len(self.tokenizer(prompt)["input_ids"]) if prompt else special
+        beside = len(self.tokenize([""], prompt, None)[0]) if prompt else special
         return read_length(side, wanted, self.max_length, beside=beside)
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
-        ids = self.tokenizer(prompt)["input_ids"]
-        ends_special = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
-        return len(ids) - ends_special if prompt else 0
+        if not prompt:
+            return 0
+        (ids,) = self.tokenize([""], prompt, None)
+        return len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""

@@ -1,4 +1,4 @@
-"""What every public method of every family makes of one text in place of a list, of no texts, and of other sequences."""
+"""What every family's public methods make of one text in place of a list, of no texts, and of other sequences."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import pickle
 from abc import ABC, abstractmethod
@@ -33,6 +35,15 @@ _HEADS = (
     *("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "sop_classifier.", "logits_proj.", "lm_loss."),
     *("pre_classifier.", "classifier.", "score.", "qa_outputs.", "sequence_summary.", "embed_out.", "cls_head."),
     *("final_logits_bias", "generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
+)
+
+#: The implementations of attention that transformers has itself; any other name is that of code on the hub.
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+
+#: Files of tokenizers.
+_OF_TOKENIZERS = (
+    *("tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt", "bpe.codes", "tekken.json"),
+    *("*.model", "*.vocab", "*.spm", "*.tiktoken"),
 )
 
 #: Buffers that older versions of transformers wrote.
@@ -172,6 +183,7 @@ class Backbone(ABC):
         folder = Path(name)
         if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
+        self._refuse_kernels()
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
         model, information = self._read(loader, dtype=self.dtype, **options)
         drawn = []
@@ -199,6 +211,20 @@ class Backbone(ABC):
             log.info("%s: heads that are not used: %s", name, ", ".join(left_over))
         return model, sorted({*map(str, information["missing_keys"]), *drawn})
 
+    def _refuse_kernels(self) -> None:
+        """Attention from the hub is code, which the configuration may ask for, and no file of a checkpoint."""
+        if self.attn_implementation:  # instead of what a file says
+            return
+        config = self.load_config()
+        parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
+        named = [getattr(part, "_attn_implementation", None) for part in parts]
+        if strange := [name for name in named if name not in (None, *ATTENTIONS)]:
+            name, _ = self.location()
+            raise UserError(
+                f"{name}: its config.json asks for the attention {strange[0]}, which is code from the hub; a "
+                f"configuration may (backbone.attn_implementation), a checkpoint may not"
+            )
+
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
         if missing:
             name, _ = self.location()
@@ -208,7 +234,16 @@ class Backbone(ABC):
             )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, as it was saved."""
+        """The tokenizer, as it was saved.
+
+        Raises:
+            UserError: if there is none, of which transformers would make an empty one.
+        """
+        folder = Path(self.location()[0])
+        if folder.is_dir() and not any(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern)):
+            raise UserError(
+                f"{folder} has no tokenizer, and an empty one would read every text alike. {_where(folder)}"
+            )
         return self._read("AutoTokenizer")  # type: ignore[no-any-return]
 
     def _read(self, loader: Any, **options: Any) -> Any:
@@ -229,14 +264,55 @@ class Backbone(ABC):
                 f"cache and on the hub; give a folder with config.json, a tokenizer and model.safetensors, or the name "
                 f"of a model on the hub while there is a network"
             ) from error
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            wish = f"; backbone.attn_implementation={self.attn_implementation} may be what asks for it, sdpa needs none"
+            raise UserError(
+                f"{name} needs a package that is not installed: {reason}{wish if self.attn_implementation else ''}"
+            ) from error
         finally:
             transformers.logging.set_verbosity(level)
+
+
+def without_cache(model: PreTrainedModel) -> dict[str, bool]:
+    """What keeps a decoder from filling a cache, for which nothing is generated; nothing of a model that has none."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Hold a tokenizer to the words that a transformer has vectors for.
+
+    Raises:
+        UserError: if the tokenizer knows more, or less than half as many, which is no padding of the matrix.
+    """
+    from torch import nn  # what a configuration is checked against needs no torch
+
+    words = encoder.get_input_embeddings()
+    if not isinstance(words, nn.Embedding):
+        return
+    rows, longest = words.num_embeddings, max(tokenizer.get_vocab().values(), default=-1) + 1
+    if rows // 2 <= longest <= rows:
+        return
+    raise UserError(
+        f"{tokenizer.name_or_path}: its tokenizer knows {longest} words, where the transformer has vectors for {rows}: "
+        f"it is another model's. {_where(Path(tokenizer.name_or_path))}"
+    )
+
+
+def _where(folder: Path) -> str:
+    """Where a folder's tokenizer may be had: beside it, where a trainer leaves it, or of the model it was made from."""
+    places = [place for place in (folder.parent, folder.parent / "tokenizer") if (place / "tokenizer.json").is_file()]
+    path = folder / "config.json"
+    said = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    source = (*places, said.get("_name_or_path") or "the model that it was trained from")[0]
+    return f"Put it there: AutoTokenizer.from_pretrained('{source}').save_pretrained('{folder}')"
 
 
 def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The longest sequence that an encoder can read; None if nothing bounds it."""
     limits = []
-    if (positions := getattr(config, "max_position_embeddings", None)) and config.model_type != "t5":
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if positions > 0 and config.model_type != "t5":  # XLNet's -1 is none
         limits.append(positions - 2 * (config.model_type in _RESERVE_POSITIONS))
     if tokenizer.model_max_length < 10**9:
         limits.append(tokenizer.model_max_length)

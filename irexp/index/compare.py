@@ -43,7 +43,9 @@ def compare(query: Vectors, document: Vectors) -> Scores:
         return score_BN
     if isinstance(query, np.ndarray):
         assert isinstance(document, np.ndarray)
-        return np.array([products(query_H, document) for query_H in query], np.float32).reshape(len(query), -1)
+        return np.array([products(query_H, document) for query_H in query], np.float32).reshape(
+            len(query), len(document)
+        )
     return np.asarray((query @ document.T).toarray(), dtype=np.float32)  # type: ignore[union-attr]
 
 

@@ -18,6 +18,7 @@ from irexp.index.vectors import Representation, TokenVectors, Vectors, empty, jo
 from irexp.model.batching import TokenBudget
 from irexp.model.maxsim import maxsim
 from irexp.model.model import Model
+from irexp.model.text import as_texts
 from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
 #: What an encoder makes of a batch.
@@ -65,15 +66,17 @@ class BiEncoder(Model):
 
     def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of queries, outside of training: an array (B, H), a sparse one, or ragged token vectors."""
-        return self._embed(self.tokenize_queries(texts), self.encode_queries, budget, is_query=True)
+        tokens = self.tokenize_queries(as_texts(texts, "queries"))
+        return self._embed(tokens, self.encode_queries, budget, is_query=True)
 
     def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of documents, outside of training, likewise."""
-        return self._embed(self.tokenize_documents(texts), self.encode_documents, budget, is_query=False)
+        tokens = self.tokenize_documents(as_texts(texts, "documents"))
+        return self._embed(tokens, self.encode_documents, budget, is_query=False)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
         """How well documents answer a query: score_N, or score_BN for several queries."""
-        queries = [query] if isinstance(query, str) else list(query)
+        queries = [query] if isinstance(query, str) else as_texts(query, "query")
         score_BN = torch.from_numpy(compare(self.embed_queries(queries), self.embed_documents(documents)))
         return score_BN[0] if isinstance(query, str) else score_BN
 

@@ -12,11 +12,15 @@ Shapes: B texts, L tokens, H dimensions of a token vector, P pieces of the [CLS]
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import coil
+from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import is_any_of
 from irexp.types import TokenEmbeddings, Tokens, UserError
@@ -26,6 +30,9 @@ class COIL(SharedBiEncoder):
     """A token vector for each word, compared with equal words only, and a vector for the whole text."""
 
     representation = "tokens"
+
+    layout: ClassVar[Layout] = coil
+    reads: ClassVar[tuple[Reader, ...]] = (coil,)
 
     def __init__(
         self,

@@ -12,14 +12,17 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone
-from irexp.model.dense import Projection
+from irexp.model.checkpoint import pylate, stanford
+from irexp.model.checkpoint.layout import Home, Layout, Reader
+from irexp.model.projection import Projection
 from irexp.model.shared import SharedBiEncoder
-from irexp.model.text import is_any_of, or_whole, tokenize
+from irexp.model.text import as_texts, is_any_of, or_whole, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
@@ -27,6 +30,10 @@ class ColBERT(SharedBiEncoder):
     """A vector for each token, compared by MaxSim."""
 
     representation = "tokens"
+
+    home: ClassVar[Home | None] = Home("PyLate", "pylate", "models.ColBERT")
+    layout: ClassVar[Layout] = pylate
+    reads: ClassVar[tuple[Reader, ...]] = (stanford, pylate)
 
     def __init__(
         self,
@@ -90,11 +97,12 @@ class ColBERT(SharedBiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries with their marker; the expansion comes when they are padded."""
-        return self._tokenize([self.query_prompt + text for text in texts], self.query_marker, self.query_length)
+        texts = [self.query_prompt + text for text in as_texts(texts, "queries")]
+        return self._tokenize(texts, self.query_marker, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents with their marker."""
-        texts = [self.document_prompt + text for text in texts]
+        texts = [self.document_prompt + text for text in as_texts(texts, "documents")]
         return self._tokenize(texts, self.document_marker, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.model import Model
-from irexp.model.text import cut, pad
+from irexp.model.text import as_texts, cut, pad
 from irexp.types import Tokens, UserError
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class CrossEncoder(Model):
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
         """How well documents answer a query: score_N, or score_BN for several queries."""
-        queries = [query] if isinstance(query, str) else list(query)
+        queries = [query] if isinstance(query, str) else as_texts(query, "query")
+        documents = as_texts(documents, "documents")
         lists = self.score_lists([(text, documents) for text in queries])
         score_BN = torch.stack(lists) if lists else torch.empty(0, len(documents))
         return score_BN[0] if isinstance(query, str) else score_BN
@@ -96,6 +97,7 @@ class CrossEncoder(Model):
         budget = budget or TokenBudget()
         was_training = self.training
         self.eval()
+        lists = [(query, as_texts(documents, "documents")) for query, documents in lists]
         sizes = [len(documents) for _, documents in lists]
         queries = [query for query, documents in lists for _ in documents]
         pairs = self.tokenize_pairs(queries, [document for _, documents in lists for document in documents])

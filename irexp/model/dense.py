@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,33 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from irexp.backbone.backbone import Backbone, max_positions
+from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions, without_cache
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, Encoded
+from irexp.model.checkpoint import sentence_transformers
+from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.pooling import Pooling, check_poolings, pool
-from irexp.model.text import end_with_eos, or_whole, pad, read_length, tokenize
+from irexp.model.projection import Activation, Projection
+from irexp.model.text import as_texts, end_with_eos, or_whole, pad, read_length, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: The activations of a projection, named as in torch.nn.
-Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"]
-
-
-class Projection(nn.Module):
-    """A linear layer with an activation: sentence-transformers' Dense."""
-
-    def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, activation: Activation = "Identity") -> None:
-        """Weights drawn by torch's global generator."""
-        super().__init__()
-        self.linear = nn.Linear(in_dim, out_dim, bias=bias)
-        self.activation = activation
-        self.activate: nn.Module = getattr(nn, activation)()
-
-    def forward(self, vector_BH: Tensor) -> Tensor:
-        """The projected vectors."""
-        return self.activate(self.linear(vector_BH))  # type: ignore[no-any-return]
 
 
 class Tower(nn.Module):
@@ -58,6 +43,7 @@ class Tower(nn.Module):
         self.tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer()
         if append_eos:
             end_with_eos(self.tokenizer)
+        check_vocabulary(self.encoder, self.tokenizer)
         self.max_length = max_positions(self.encoder.config, self.tokenizer)
         self.poolings: tuple[Pooling, ...] = check_poolings(pooling)
         self.projections = nn.ModuleList()
@@ -78,18 +64,20 @@ class Tower(nn.Module):
     def read_length(self, side: str, wanted: int | None, prompt: str) -> int:
         """The tokens to read of a text behind a prompt, special ones and the prompt's among them."""
         special = self.tokenizer.num_special_tokens_to_add()
-        beside = len(self.tokenizer(prompt)["input_ids"]) if prompt else special
+        beside = len(self.tokenize([""], prompt, None)[0]) if prompt else special
         return read_length(side, wanted, self.max_length, beside=beside)
 
     def prompt_tokens(self, prompt: str) -> int:
         """How many tokens at the front belong to a prompt, the leading special ones included."""
-        ids = self.tokenizer(prompt)["input_ids"]
-        ends_special = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
-        return len(ids) - ends_special if prompt else 0
+        if not prompt:
+            return 0
+        (ids,) = self.tokenize([""], prompt, None)
+        return len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """vector_BH, not normalised."""
-        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
+        more = without_cache(self.encoder)
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **more)
         hidden_BLH = output.last_hidden_state.float()
         pooled = [pool(hidden_BLH, tokens.pooling_mask_BL, pooling) for pooling in self.poolings]
         vector_BH = torch.cat(pooled, dim=-1)
@@ -102,6 +90,11 @@ class DenseBiEncoder(BiEncoder):
     """A bi-encoder with one dense vector a text."""
 
     representation = "dense"
+
+    home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SentenceTransformer")
+    layout: ClassVar[Layout] = sentence_transformers
+    reads: ClassVar[tuple[Reader, ...]] = (sentence_transformers,)
+    begins_bare = True
 
     def __init__(
         self,
@@ -198,13 +191,20 @@ class DenseBiEncoder(BiEncoder):
         """The document tower, and the query tower if it is another."""
         return [self.document_tower, self.query_tower] if self.has_two_towers else [self.document_tower]
 
+    def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """That of documents, and that of queries where it is another."""
+        sides = {"backbone": self.document_tower}
+        if self.has_two_towers:
+            sides["query_backbone"] = self.query_tower
+        return {key: (tower.encoder, tower.tokenizer) for key, tower in sides.items()}
+
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return self.query_tower.tokenize(texts, self.query_prompt, self.query_length)
+        return self.query_tower.tokenize(as_texts(texts, "queries"), self.query_prompt, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return self.document_tower.tokenize(texts, self.document_prompt, self.document_length)
+        return self.document_tower.tokenize(as_texts(texts, "documents"), self.document_prompt, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""

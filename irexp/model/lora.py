@@ -8,6 +8,8 @@ merged weights and opens wherever its layout does.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
-from irexp.model.dense import DenseBiEncoder
-from irexp.model.model import Model
 from irexp.types import UserError
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
+
+    from irexp.model.model import Model
+
+log = logging.getLogger(__name__)
 
 _CONFIG = "adapter_config.json"
 _TRAINED = "trained.safetensors"
@@ -29,10 +33,7 @@ _TRAINED = "trained.safetensors"
 
 def transformers_of(model: Model) -> dict[str, PreTrainedModel]:
     """The transformers of a model, by the folder that an adapter of several goes into."""
-    if isinstance(model, DenseBiEncoder):
-        sides = {"document": model.document_tower.encoder}
-        return sides | ({"query": model.query_tower.encoder} if model.has_two_towers else {})
-    return {"document": model.encoder}  # type: ignore[dict-item]
+    return {key.removesuffix("backbone").rstrip("_") or "document": e for key, (e, _) in model.encoders().items()}
 
 
 def add_lora(model: Model, config: LoraConfig) -> None:
@@ -43,7 +44,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
     """
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
-        _inject(config, encoder, "adapter", "name layers in adapter.target_modules")
+        _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
         for parameter in encoder.parameters():  # peft has frozen all of it
             parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
@@ -52,6 +53,17 @@ def add_lora(model: Model, config: LoraConfig) -> None:
                 parameter.data = parameter.data.float()
         for parameter in words.parameters():
             parameter.requires_grad = bool(model.new_tokens)
+
+
+def _with_layers(config: LoraConfig, encoder: PreTrainedModel) -> LoraConfig:
+    """The same with all linear layers, where none are named and peft has no choice for this kind of transformer."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    kind = encoder.config.model_type
+    if config.target_modules is not None or kind in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+        return config
+    log.info("adapter: peft has no choice of layers for a %s: all linear ones are adapted", kind)
+    return replace(config, target_modules="all-linear")
 
 
 def _inject(config: Any, encoder: PreTrainedModel, place: object, mend: str) -> None:
@@ -140,9 +152,11 @@ def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
     Raises:
         UserError: if their weights do not fit.
     """
-    from peft import PeftConfig, set_peft_model_state_dict
+    from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
 
     config: Any = PeftConfig.from_pretrained(str(place))
+    if not isinstance(config, LoraConfig):
+        raise UserError(f"{place}: adapters of the kind {config.peft_type} are not understood; LORA is")
     _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
     path = place / _FILE
     state = read_safetensors(path) if path.is_file() else read_torch(path.with_suffix(".bin"))

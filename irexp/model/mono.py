@@ -11,12 +11,14 @@ Shapes: P pairs, L tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from irexp.backbone.backbone import Backbone
+from irexp.backbone.backbone import Backbone, without_cache
+from irexp.model.checkpoint import cross_encoder
+from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.cross_encoder import ScoreActivation
 from irexp.model.pair_encoder import PairEncoder
 from irexp.types import Tokens, UserError
@@ -24,6 +26,10 @@ from irexp.types import Tokens, UserError
 
 class Mono(PairEncoder):
     """A pointwise cross-encoder with a classification head."""
+
+    home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "CrossEncoder")
+    layout: ClassVar[Layout] = cross_encoder
+    reads: ClassVar[tuple[Reader, ...]] = (cross_encoder,)
 
     def __init__(
         self,
@@ -67,7 +73,8 @@ class Mono(PairEncoder):
 
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
         """The logit of relevance, score_P."""
-        types = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
-        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **types)
+        more: dict[str, Any] = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
+        more |= without_cache(self.encoder)
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **more)
         logit_PC: Tensor = output.logits.float()
         return logit_PC[:, 0] if self.labels == 1 else torch.log_softmax(logit_PC, dim=1)[:, 1]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.shared import SharedBiEncoder
-from irexp.model.text import tokenize
+from irexp.model.text import as_texts, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
@@ -67,11 +67,11 @@ class MVR(SharedBiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries behind one viewer."""
-        return self._tokenize(texts, self._viewer_ids[:1], self.query_length)
+        return self._tokenize(as_texts(texts, "queries"), self._viewer_ids[:1], self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents behind all viewers."""
-        return self._tokenize(texts, self._viewer_ids, self.document_length)
+        return self._tokenize(as_texts(texts, "documents"), self._viewer_ids, self.document_length)
 
     def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
         """The viewer's vector of queries."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from irexp.backbone.backbone import Backbone, max_positions
+from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions
 from irexp.model.model import Model
 from irexp.model.text import read_length
 
@@ -56,10 +56,15 @@ class OneEncoder(Model):
         super().__init__()
         self.name, self.encoder = name, encoder
         self.tokenizer = backbone.load_tokenizer()
+        check_vocabulary(encoder, self.tokenizer)
         self.longest = max_positions(encoder.config, self.tokenizer)
         special = self.tokenizer.num_special_tokens_to_add() if self.counts_special_tokens else 0
         self.query_length = read_length("query", query_length, self.longest, beside=special + query_tokens)
         self.document_length = read_length("document", document_length, self.longest, beside=special + document_tokens)
+
+    def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """The one."""
+        return {"backbone": (self.encoder, self.tokenizer)}
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Enlarge the vocabulary by those of some tokens that it lacks; their vectors are drawn at random."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from irexp.model.cross_encoder import CrossEncoder, PairIds
 from irexp.model.one_encoder import OneEncoder
+from irexp.model.text import as_texts, naming_faults
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -29,6 +30,7 @@ class PairEncoder(OneEncoder, CrossEncoder):
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
+        queries, documents = as_texts(queries, "queries"), as_texts(documents, "documents")
         query_of = self._encoded([self.query_prompt + query for query in queries], self.query_length)
         document_of = self._encoded(documents, self.document_length)
         pairs = []
@@ -37,7 +39,8 @@ class PairEncoder(OneEncoder, CrossEncoder):
             first, second = query_of[query], document_of[document]
             lengths = shares(len(first.ids), len(second.ids), self.room)
             first, second = self._cut(query, first, lengths[0]), self._cut(document, second, lengths[1])
-            pair = backend.post_process(first, second, add_special_tokens=True)
+            with naming_faults(self.tokenizer, ()):
+                pair = backend.post_process(first, second, add_special_tokens=True)
             pairs.append(PairIds(pair.ids, pair.type_ids if self._has_types else None))
         return pairs
 
@@ -61,7 +64,8 @@ class PairEncoder(OneEncoder, CrossEncoder):
 
     def _encoded(self, texts: Sequence[str], length: int) -> dict[str, Encoding]:
         distinct = list(dict.fromkeys(texts))
-        encoded = self.tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
+        with naming_faults(self.tokenizer, distinct):
+            encoded = self.tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
         for encoding in encoded:
             encoding.truncate(length)
         return dict(zip(distinct, encoded, strict=True))

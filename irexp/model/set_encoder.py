@@ -13,7 +13,7 @@ Shapes: P pairs (all documents of some lists), L tokens, A attention heads, H di
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import set_encoder
+from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import PairIds
 from irexp.model.pair_encoder import PairEncoder
 from irexp.types import Tokens, UserError
@@ -41,6 +43,9 @@ class SetEncoder(PairEncoder):
     """A listwise cross-encoder."""
 
     is_listwise = True
+
+    layout: ClassVar[Layout] = set_encoder
+    reads: ClassVar[tuple[Reader, ...]] = (set_encoder,)
 
     def __init__(
         self,

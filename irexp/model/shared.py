@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from irexp.backbone.backbone import without_cache
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.one_encoder import OneEncoder
-from irexp.model.text import pad, tokenize
+from irexp.model.text import as_texts, pad, tokenize
 from irexp.types import Tokens
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class SharedBiEncoder(OneEncoder, BiEncoder):
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries."""
-        return tokenize(self.tokenizer, [self.query_prompt + text for text in texts], self.query_length)
+        texts = [self.query_prompt + text for text in as_texts(texts, "queries")]
+        return tokenize(self.tokenizer, texts, self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of documents."""
-        return tokenize(self.tokenizer, [self.document_prompt + text for text in texts], self.document_length)
+        texts = [self.document_prompt + text for text in as_texts(texts, "documents")]
+        return tokenize(self.tokenizer, texts, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
         """A batch, padded on the right."""
@@ -44,5 +47,6 @@ class SharedBiEncoder(OneEncoder, BiEncoder):
 
     def token_vectors(self, tokens: Tokens) -> Tensor:
         """The encoder's last layer in fp32, which is what stands on top of it, vector_BLH."""
-        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL)
+        more = without_cache(self.encoder)
+        output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **more)
         return output.last_hidden_state.float()  # type: ignore[no-any-return]

@@ -16,13 +16,15 @@ Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import sparse_encoder
+from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.max_logits import max_logits, sum_activations
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import is_any_of
@@ -39,6 +41,11 @@ class SPLADE(SharedBiEncoder):
     """A sparse bi-encoder over the vocabulary of a masked language model."""
 
     representation = "sparse"
+
+    home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SparseEncoder")
+    layout: ClassVar[Layout] = sparse_encoder
+    reads: ClassVar[tuple[Reader, ...]] = (sparse_encoder,)
+    begins_bare = True
 
     def __init__(
         self,

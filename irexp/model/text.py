@@ -5,8 +5,10 @@ Shapes: B texts, L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import processors
@@ -21,17 +23,77 @@ if TYPE_CHECKING:
 QUERY_LENGTH, DOCUMENT_LENGTH = 32, 256
 
 
+def as_texts(texts: Sequence[str], what: str) -> list[str]:
+    """A list of texts.
+
+    Args:
+        texts: what a caller gave for one.
+        what: what the caller knows it as.
+
+    Raises:
+        UserError: if it is a single text, of which each character would be one, or holds what is no text.
+    """
+    if isinstance(texts, str | bytes):
+        raise UserError(f"{what} is a single text, where a list of them is needed: [{texts[:20]!r}]")
+    found = list(texts)
+    for place, text in enumerate(found):
+        if not isinstance(text, str):
+            raise UserError(f"{what}[{place}] is no text but of the type {type(text).__name__}")
+    return found
+
+
+@contextmanager
+def naming_faults(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[None]:
+    """Say in words what a tokenizer stumbles over; its errors have no kind, and a panic of its is no Exception.
+
+    Args:
+        tokenizer: what is called.
+        texts: what is tokenized.
+
+    Raises:
+        UserError: naming the tokenizer, and the text if it is to blame.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_panic = type(error).__name__ == "PanicException"
+        if not is_panic and type(error) not in (Exception, TypeError):
+            raise
+        broken = [text for text in texts if not _is_unicode(text)]
+        if broken:
+            raise UserError(
+                f"the text {broken[0][:80]!r} has half a character in it, which no tokenizer reads"
+            ) from error
+        if type(error) is TypeError:
+            raise
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} fails {'and would end the process' if is_panic else ''} "
+            f"({error}): it lacks an unknown token, or was put together from parts that do not go together; take "
+            f"another backbone, or correct its tokenizer.json"
+        ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; halves of surrogate pairs, which JSON lets through, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int | None) -> list[list[int]]:
     """Token ids with the special tokens, cut to a length; a text without any gets the end token, so that it is one."""
     if not texts:
         return []
     limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
-    encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
+    with naming_faults(tokenizer, texts):
+        encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
     return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in encoded["input_ids"]]
 
 
 def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have a tokenizer put its end token behind every text, as it will be saved.
+    """Have a tokenizer put its end token after every text, as it will be saved; one that does it already is left alone.
 
     Raises:
         UserError: if it has none.
@@ -40,18 +102,46 @@ def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
     if end is None:
         raise UserError("model.append_eos=true: the backbone's tokenizer has no end token")
     backend = tokenizer.backend_tokenizer
-    present = [backend.post_processor] if backend.post_processor is not None else []
-    behind = processors.TemplateProcessing(single=f"$A {end}", pair=f"$A $B:1 {end}:1", special_tokens=[(end, end_id)])
-    backend.post_processor = processors.Sequence([*present, behind])
+    present = backend.post_processor
+    if present is not None and (parts := _with_end(json.loads(present.__getstate__()), end, end_id)):
+        changed = processors.Sequence([]) if parts["type"] == "Sequence" else processors.TemplateProcessing()
+        changed.__setstate__(json.dumps(parts).encode())
+        backend.post_processor = changed
+        return
+    template = processors.TemplateProcessing(
+        single=f"$A {end}", pair=f"$A $B:1 {end}:1", special_tokens=[(end, end_id)]
+    )
+    backend.post_processor = processors.Sequence([*([present] if present is not None else []), template])
+
+
+def _with_end(said: dict[str, Any], end: str, end_id: int) -> dict[str, Any] | None:
+    """A post-processor with the end token in its template; None if it has no template.
+
+    A second template after one that adds tokens itself, as Gemma's <bos>, would make the tokenizers library panic.
+    """
+    if said["type"] == "Sequence":
+        parts = said["processors"]
+        found = [number for number, part in enumerate(parts) if part["type"] == "TemplateProcessing"]
+        for number in found[-1:]:
+            parts[number] = _with_end(parts[number], end, end_id)
+        return said if found else None
+    if said["type"] != "TemplateProcessing":
+        return None
+    for key, kind in (("single", 0), ("pair", 1)):
+        last = said[key][-1].get("SpecialToken", {}) if said[key] else {}
+        if last.get("id") != end:
+            said[key].append({"SpecialToken": {"id": end, "type_id": kind}})
+    said["special_tokens"][end] = {"id": end, "ids": [end_id], "tokens": [end]}
+    return said
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
     """Texts cut behind their first `length` tokens: characters are dropped and none is changed."""
     if not texts:
         return []
-    encoded = tokenizer(
-        list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
-    )
+    options = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
+    with naming_faults(tokenizer, texts):
+        encoded = tokenizer(list(texts), add_special_tokens=False, **options)
     offsets = encoded["offset_mapping"]
     return [
         text if len(places) <= length else text[: places[length - 1][1]]

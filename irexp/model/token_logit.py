@@ -15,20 +15,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import logit_score
+from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
 from irexp.model.one_encoder import OneEncoder
-from irexp.model.text import cut
+from irexp.model.text import as_texts, cut, naming_faults
 from irexp.types import Tokens, UserError
 
 
 class TokenLogit(OneEncoder, CrossEncoder):
     """A pointwise re-ranker made of a decoder or an encoder-decoder."""
+
+    layout: ClassVar[Layout] = logit_score
+    reads: ClassVar[tuple[Reader, ...]] = (logit_score,)
+    begins_bare = True
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """The template, filled with texts that are cut to their lengths; it is never cut itself."""
+        queries, documents = as_texts(queries, "queries"), as_texts(documents, "documents")
         if not documents:
             return []
         pairs = list(
@@ -90,12 +97,10 @@ class TokenLogit(OneEncoder, CrossEncoder):
                 strict=True,
             )
         )
-        encoded = self.tokenizer(
-            [self._filled(query, document) for query, document in pairs],
-            add_special_tokens=self.special_tokens,
-            return_attention_mask=False,
-            verbose=False,
-        )
+        texts = [self._filled(query, document) for query, document in pairs]
+        options = {"add_special_tokens": self.special_tokens, "return_attention_mask": False, "verbose": False}
+        with naming_faults(self.tokenizer, texts):
+            encoded = self.tokenizer(texts, **options)
         return [PairIds(self._within(ids, *pair)) for ids, pair in zip(encoded["input_ids"], pairs, strict=True)]
 
     def _within(self, ids: list[int], query: str, document: str) -> list[int]:
@@ -139,7 +144,8 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
     def _fill(self, query: str, document: str) -> list[int]:
         text = self._filled(query, document)
-        return list(self.tokenizer(text, add_special_tokens=self.special_tokens, verbose=False)["input_ids"])
+        with naming_faults(self.tokenizer, [text]):
+            return list(self.tokenizer(text, add_special_tokens=self.special_tokens, verbose=False)["input_ids"])
 
     def _id_of(self, token: str) -> int:
         vocabulary = self.tokenizer.get_vocab()

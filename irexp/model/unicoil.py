@@ -11,10 +11,14 @@ Shapes: B texts, L tokens, V vocabulary entries.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from irexp.backbone.backbone import Backbone
+from irexp.model.checkpoint import unicoil
+from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import is_any_of
 from irexp.types import Embeddings, Tokens
@@ -24,6 +28,9 @@ class UniCOIL(SharedBiEncoder):
     """A sparse bi-encoder that weights the words of a text."""
 
     representation = "sparse"
+
+    layout: ClassVar[Layout] = unicoil
+    reads: ClassVar[tuple[Reader, ...]] = (unicoil,)
 
     def __init__(
         self,

@@ -11,11 +11,15 @@ Shapes: B queries, Q tokens of a query, N documents, L tokens of a document.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.bi_encoder import Encoded
+from irexp.model.checkpoint import google_xtr
+from irexp.model.checkpoint.layout import Reader
 from irexp.model.colbert import ColBERT
 from irexp.model.maxsim import products
 from irexp.types import TokenEmbeddings, UserError
@@ -23,6 +27,8 @@ from irexp.types import TokenEmbeddings, UserError
 
 class XTR(ColBERT):
     """ColBERT without masks, and with the score of the retrieved tokens in training."""
+
+    reads: ClassVar[tuple[Reader, ...]] = (google_xtr,)
 
     def __init__(
         self,

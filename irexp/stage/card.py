@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from hydra.utils import get_class
 
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.types import UserError
 
-#: How each family is opened in its home library: the library's name, and the line that opens `{name}`.
-_HOMES = {
-    "DenseBiEncoder": ("sentence-transformers", "SentenceTransformer"),
-    "SPLADE": ("sentence-transformers", "SparseEncoder"),
-    "Mono": ("sentence-transformers", "CrossEncoder"),
-    "ColBERT": ("PyLate", "models.ColBERT"),
-    "XTR": ("PyLate", "models.ColBERT"),
-}
-
-_MODULES = {"sentence-transformers": "sentence_transformers", "PyLate": "pylate"}
+if TYPE_CHECKING:
+    from irexp.model.checkpoint.layout import Home
 
 
 def model_card(
@@ -40,11 +33,12 @@ def model_card(
         validation: what the training reached.
         measures: the test's, if there are any.
     """
-    kind = str(configuration["model"]["_target_"]).rpartition(".")[2]
+    target = str(configuration["model"]["_target_"])
+    kind = target.rpartition(".")[2]
     base = (configuration.get("backbone") or {}).get("name_or_path")
-    library, opener = _HOMES.get(kind, ("transformers", None))
+    home = _home(target)
     head = {
-        "library_name": library.lower(),
+        "library_name": home.library.lower() if home else "transformers",
         "tags": ["information-retrieval", "irexp", str(configuration["model"]["name"])],
         "pipeline_tag": "text-ranking" if configuration["artifact"]["index"] is None else "feature-extraction",
         "base_model": None if _is_local(base) else base,
@@ -56,7 +50,7 @@ def model_card(
         f"A {kind} trained by irexp on `{configuration['dataset']['name']}`{_start(configuration)}. Its identity is "
         f"`{identity}`, a digest of everything below.",
         "## Use",
-        _usage(repository, library, opener),
+        _usage(repository, home),
         "## Training",
         _table(_training(configuration), ("setting", "value")),
         *_results(configuration, validation, measures),
@@ -98,6 +92,15 @@ def card_of(checkpoint: Path, repository: str, measures: Path | None) -> str:
     )
 
 
+def _home(target: str) -> Home | None:
+    """The library that opens what is saved of a class; None for none, and for a class of old that is not there."""
+    try:
+        home: Home | None = get_class(target).home  # type: ignore[attr-defined]
+        return home
+    except (ImportError, AttributeError):
+        return None
+
+
 def _start(configuration: Mapping[str, Any]) -> str:
     """What it began with, where that is no model of the hub, which the metadata name."""
     backbone = configuration.get("backbone") or {}
@@ -111,7 +114,7 @@ def _is_local(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~/", "./", "../"))
 
 
-def _usage(repository: str, library: str, opener: str | None) -> str:
+def _usage(repository: str, home: Home | None) -> str:
     lines = [
         "```python",
         "from irexp import load",
@@ -119,9 +122,8 @@ def _usage(repository: str, library: str, opener: str | None) -> str:
         f'model = load("{repository}")',
         'model.score("a query", ["a document", "another"])',
     ]
-    if opener is not None:
-        name = opener.partition(".")[0]
-        lines += ["", f"# or in {library}", f"from {_MODULES[library]} import {name}", f'{opener}("{repository}")']
+    if home is not None:
+        lines += ["", f"# or in {home.library}", *home.lines(repository)]
     return "\n".join([*lines, "```"])
 
 

@@ -24,6 +24,7 @@ from irexp.model.adapter import write_recipe
 from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
+from irexp.model.trial import check_saving
 from irexp.regularizer.regularizer import Regularizer
 from irexp.stage.machine import is_helper, prepare
 from irexp.stage.run import run_file
@@ -67,8 +68,10 @@ def fit(
     examples = _examples(train, negatives_run, negatives)
     if loss is None:
         raise UserError("there is no loss to minimise; name one, or take the model as it comes with training=none")
-    from irexp.training.trainer import train_model  # Lightning takes seconds to import, and most jobs train nothing
+    from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds; most jobs train nothing
 
+    if not is_helper(machine) and not is_resuming(folder):
+        check_saving(encoder, model, folder)
     if adapter is not None:
         add_lora(encoder, adapter)
     _check_dtypes(encoder)

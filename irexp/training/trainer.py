@@ -93,6 +93,11 @@ def train_model(
     return _train(module, data, folder, training=training, machine=machine, logger=logger)
 
 
+def is_resuming(folder: Path) -> bool:
+    """Whether a killed training of this folder will go on where it was."""
+    return (folder / ".training" / "last.ckpt").is_file()
+
+
 def _validation(
     model: Model, documents: Documents, dev: Topics | None, training: Training, machine: Machine, seed: int
 ) -> Validation | None:

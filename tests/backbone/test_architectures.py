@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,11 @@ import transformers
 from irexp import load, save
 from irexp.backbone.backbone import _RESERVE_POSITIONS, max_positions
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.coil import COIL
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.model.splade import SPLADE
+from irexp.model.token_logit import TokenLogit
 from irexp.types import UserError
 from tests import tiny
 
@@ -49,7 +52,9 @@ BART: dict[str, Any] = {
 def made(folder: Path, kind: str, head: str, **settings: Any) -> HuggingFaceBackbone:
     """A tiny model of a kind, with the tokenizer of the tiny BERT."""
     config = transformers.AutoConfig.for_model(kind, vocab_size=len(tiny.WORDS), **settings)
-    return HuggingFaceBackbone(str(tiny.make(folder, getattr(transformers, head), config)))
+    maker = getattr(transformers, head)
+    make = maker.from_config if head.startswith("Auto") else maker
+    return HuggingFaceBackbone(str(tiny.make(folder, make, config)))
 
 
 @pytest.mark.parametrize("kind", ["bert", *_RESERVE_POSITIONS])
@@ -139,3 +144,72 @@ def test_a_decoder_without_a_padding_token_is_no_cross_encoder(tmp_path: Path) -
     path.write_text(path.read_text().replace('"pad_token": "[PAD]", ', ""))
     with pytest.raises(UserError, match="has no padding token, by which a ArceeForSequenceClassification finds"):
         Mono(HuggingFaceBackbone(str(folder)))
+
+
+DECODER: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "bos_token_id": 2, "eos_token_id": 3}
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
+@pytest.mark.parametrize("family", [DenseBiEncoder, COIL, Mono, TokenLogit])
+def test_a_decoder_fills_no_cache(kind: str, family: type[Any], tmp_path: Path) -> None:
+    """Nothing is generated, and a cache would hold as much as all layers' keys and values; the scores are the same."""
+    backbone = made(tmp_path, kind, "AutoModelForCausalLM", **DECODER, pad_token_id=0)
+    words = {"true_token": "yes", "false_token": "no"} if family is TokenLogit else {}
+    model = family(backbone, **words).eval()
+    (encoder,) = [encoder for encoder, _ in model.encoders().values()]
+    outputs: list[Any] = []
+    handle = encoder.register_forward_hook(lambda *seen: outputs.append(seen[2]))
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    handle.remove()
+    assert len(outputs) >= 1
+    assert [output.past_key_values for output in outputs] == [None] * len(outputs)
+    ids = torch.tensor([[5, 6, 7]])
+    assert encoder(input_ids=ids).past_key_values is not None  # by itself it does
+    encoder.config.use_cache = False
+    torch.testing.assert_close(model.score(tiny.QUERIES, tiny.DOCUMENTS), expected)
+
+
+def test_positions_that_are_relative_bound_nothing(tmp_path: Path) -> None:
+    """XLNet says that it has -1 of them."""
+    sizes = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24}
+    model = DenseBiEncoder(made(tmp_path, "xlnet", "XLNetModel", **sizes), document_length=64)
+    assert model.document_tower.max_length == 64  # the tokenizer's
+    assert model.score(tiny.QUERIES, tiny.DOCUMENTS).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [
+        (
+            "flash_attention_2",
+            r"needs a package that is not installed: FlashAttention2 .*attn_implementation=flash_atten",
+        ),
+        (
+            "owner/kernel",
+            r"needs a package that is not installed: `kernels` .*attn_implementation=owner/kernel may be wh",
+        ),
+        ("eagre", r'cannot be read as a AutoModel \(Specified `attn_implementation="eagre"` is not supported'),
+    ],
+)
+def test_attention_that_is_not_there_is_named(attention: str, message: str, tmp_path: Path) -> None:
+    """In one line, with what to install or to take instead."""
+    backbone = HuggingFaceBackbone(str(tiny.bert(tmp_path)), attn_implementation=attention)
+    with pytest.raises(UserError, match=message) as raised:
+        DenseBiEncoder(backbone)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("quantised", "package"),
+    [({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"), ({"quant_method": "awq"}, "gptqmodel")],
+    ids=str,
+)
+def test_quantised_weights_without_their_package_are_named(
+    quantised: dict[str, Any], package: str, tmp_path: Path
+) -> None:
+    """What reads them, and how to get it."""
+    folder = tiny.bert(tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantised}))
+    with pytest.raises(UserError, match=f"needs a package that is not installed: .*pip install .*{package}"):
+        load(folder)

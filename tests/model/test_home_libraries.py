@@ -79,13 +79,19 @@ def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, archit
     assert ours.query_encoding == ("static" if kind == "router" else "mlm")
 
 
-def test_a_plain_masked_language_model_is_what_the_configuration_says(folders: dict[str, Path]) -> None:
-    """Naver's folders without a list of modules: SPLADE where that is configured, else the encoder of a dense model."""
+def test_a_plain_masked_language_model_is_what_the_configuration_says(
+    folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Naver's folders without a list of modules: SPLADE where that is configured, else a dense model, which is said."""
     like = partial(SPLADE, query_encoding="lexical", document_encoding="mlm")
     opened = load(folders["encoder"], like=like)  # type: ignore[arg-type]
     assert isinstance(opened, SPLADE)
     assert opened.query_encoding == "lexical"
+    assert "opened as a dense model" not in caplog.text
     assert isinstance(load(folders["encoder"]), DenseBiEncoder)
+    assert (
+        "opened as a dense model; for a SPLADE say model=splade, in Python load(…, like=partial(SPLADE))" in caplog.text
+    )
 
 
 def test_the_weights_at_hand_have_the_similarities_of_their_readme() -> None:

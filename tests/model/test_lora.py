@@ -170,7 +170,7 @@ def test_adapters_that_say_nothing_of_their_model_are_refused_or_opened_as_the_c
     expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected, atol=1e-4, rtol=1e-4)
     (tmp_path / "adapter" / "irexp.json").write_text('{"adapter_of": "Future"}')
-    with pytest.raises(UserError, match="adapters of 'Future' are not known; of DenseBiEncoder, SPLADE"):
+    with pytest.raises(UserError, match=r"the family 'Future' is not known; .*colbert, .*xtr are"):
         load(tmp_path / "adapter")
 
 
@@ -209,3 +209,23 @@ def test_layers_that_are_not_there_are_named(tmp_path: Path) -> None:
     """The adapter's layers are looked for in the model's."""
     with pytest.raises(UserError, match=r"name layers in adapter\.target_modules"):
         add_lora(made("dense", tmp_path / "start"), LoraConfig(target_modules=["nowhere"]))
+
+
+def test_all_linear_layers_are_adapted_where_peft_has_no_choice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a kind of transformer that it does not know; where it does, its choice; and said so."""
+    for family, expected in (("repllama", "all-linear"), ("dense", None)):
+        model = made(family, tmp_path / family)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            add_lora(model, LoraConfig(r=2))
+        adapted = {
+            name.rpartition(".lora_A")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_A" in name
+        }
+        if expected:
+            assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
+            assert "peft has no choice of layers for a arcee: all linear ones are adapted" in caplog.text
+        else:
+            assert adapted == {"query", "value"}
+            assert "all linear ones" not in caplog.text

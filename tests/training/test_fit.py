@@ -110,7 +110,7 @@ TOYS = ("red cups", "tall trees", "old songs", "fast cars", "deep lakes", "cold 
     ids=["steps", "accumulated", "epochs"],
 )
 def test_a_killed_training_goes_on_as_if_nothing_had_been(
-    compose: Compose, tmp_path: Path, more: tuple[str, ...], die_at: int
+    compose: Compose, tmp_path: Path, more: tuple[str, ...], die_at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """2 + 2 steps or epochs equal 4 bitwise: weights, dropout, schedule, history, best; also with accumulated batches.
 
@@ -119,7 +119,10 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     if "dataset=local" in more:
         more = (*more, f"dataset.path={write_toys(tmp_path / 'toys')}")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    measures = fit(compose, whole, *more)
+    with caplog.at_level("INFO"):
+        measures = fit(compose, whole, *more)
+    assert "it can be saved and opened again" in caplog.text
+    caplog.clear()
     killed.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(ROOT / "conf"), str(die_at), str(killed), *SMALL, *more],
@@ -131,7 +134,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     assert done.returncode == -9, done.stderr
     assert (killed / ".training" / "last.ckpt").is_file()
     assert not (killed / "model.safetensors").exists()
-    assert fit(compose, killed, *more) == measures
+    with caplog.at_level("INFO"):
+        assert fit(compose, killed, *more) == measures
+    assert "it can be saved and opened again" not in caplog.text  # which was known when it began
     assert_equal(weights(killed), weights(whole))
     assert read_history(killed / "history.csv") == read_history(whole / "history.csv")
     assert not (killed / ".training").exists()
@@ -221,6 +226,21 @@ def test_what_cannot_be_trained_says_why(
     """Each faulty setting has an error that names it."""
     with pytest.raises(UserError, match=message):
         fit(compose, tmp_path / "run", *overrides)
+
+
+def test_what_could_not_be_opened_again_is_not_trained(
+    compose: Compose, tmp_path: Path, folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first step; nothing is tried where nothing is trained."""
+    overrides = ["model=unicoil", "backbone=hugging_face", f"backbone.name_or_path={folders['t5']}"]
+    with pytest.raises(
+        UserError, match="model=unicoil: a UniCOIL on a T5EncoderModel cannot be saved and opened again"
+    ):
+        fit(compose, tmp_path / "run", *overrides)
+    assert list((tmp_path / "run").iterdir()) == []
+    with caplog.at_level("INFO"):
+        fit(compose, tmp_path / "untrained", "training.steps=0")
+    assert "it can be saved and opened again" not in caplog.text
 
 
 def test_a_diverged_training_says_so(compose: Compose, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from irexp.model.model import Model
 from irexp.types import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from irexp.model.model import Model
 
 #: What the layouts of other libraries have no place for.
 SETTINGS = "irexp.json"
@@ -120,20 +122,62 @@ def find_tensors(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Te
     return found
 
 
-def fill(module: nn.Module, state: dict[str, Tensor], place: Path) -> None:
-    """Load all weights of a module.
+def fill(module: nn.Module, state: dict[str, Tensor], place: Path, *, names: Collection[str] | None = None) -> None:
+    """Load the weights of a module.
+
+    Args:
+        module: what is filled.
+        state: the weights.
+        place: where they come from.
+        names: the weights of the module that must be there; None for all.
 
     Raises:
         UserError: naming what is missing, left over or of another shape.
     """
-    wanted = module.state_dict()
+    wanted = {name: value for name, value in module.state_dict().items() if names is None or name in names}
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unexpected:
         raise UserError(f"{place}: missing weights {missing}, unexpected weights {unexpected}")
     for name, value in state.items():
         if value.shape != wanted[name].shape:
             raise UserError(f"{place}: {name} has the shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}")
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=names is None)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a checkpoint's folder says of itself, by which its layout is recognised; each file is read once."""
+
+    folder: Path
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What irexp.json says."""
+        return read_optional(self.folder / SETTINGS)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json says."""
+        return read_optional(self.folder / "config.json")
+
+    @cached_property
+    def weights(self) -> set[str]:
+        """The names of the weights."""
+        return tensor_names(self.folder)
+
+    @property
+    def architecture(self) -> str:
+        """The class of transformers that config.json names; empty for none."""
+        return str((self.config.get("architectures") or [""])[0])
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether there is a list of modules."""
+        return self.has("modules.json")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of a name."""
+        return (self.folder / name).is_file()
 
 
 @dataclass(frozen=True)
@@ -145,12 +189,14 @@ class Wanted:
         query_length: tokens of a query that are read.
         document_length: tokens of a document that are read.
         like: the settings of the configured model, for what a checkpoint leaves open.
+        trust_remote_code: whether Python code that comes with the checkpoint may be run, which no file of it can say.
     """
 
     name: str | None = None
     query_length: int | None = None
     document_length: int | None = None
     like: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
 
     def over(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The name and the lengths."""
@@ -161,10 +207,10 @@ class Wanted:
         }
 
 
-def write_settings(folder: Path, model: Model, family: str, **settings: Any) -> None:
-    """Write what the layout beside has no place for."""
+def write_settings(folder: Path, model: Model, **settings: Any) -> None:
+    """Write the family, and what the layout beside has no place for."""
     lengths = {"query_length": model.query_length, "document_length": model.document_length}
-    write_json(folder / SETTINGS, {"family": family, "name": model.name, **lengths, **settings})
+    write_json(folder / SETTINGS, {"family": model.family(), "name": model.name, **lengths, **settings})
 
 
 def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: Any) -> None:

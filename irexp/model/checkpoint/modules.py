@@ -111,13 +111,14 @@ def read_prompts(config: Mapping[str, Any]) -> dict[str, Any]:
 class ModuleBackbone(HuggingFaceBackbone):
     """The transformer of a checkpoint: an adapter over it is merged, and its tokenizer set as its settings say."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
         """Read the settings.
 
         Raises:
             UserError: if one is not understood.
         """
-        super().__init__(base_of(folder) if is_adapter(folder) else str(folder))
+        name = base_of(folder) if is_adapter(folder) else str(folder)
+        super().__init__(name, trust_remote_code=trust_remote_code)
         self.folder = folder
         files = sorted(folder.glob("sentence_*_config.json"))
         self.settings: dict[str, Any] = read_optional(files[0]) if files else {}
@@ -148,7 +149,8 @@ class ModuleBackbone(HuggingFaceBackbone):
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, which puts a text into lower case if the settings say so."""
-        tokenizer = HuggingFaceBackbone(str(self.folder)).load_tokenizer()
+        place = HuggingFaceBackbone(str(self.folder), trust_remote_code=self.trust_remote_code)
+        tokenizer = place.load_tokenizer()
         if limit := self.settings.get("max_seq_length"):  # instead of what the tokenizer says
             tokenizer.model_max_length = max(tokenizer.model_max_length, limit)
         if self.settings.get("do_lower_case"):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from safetensors.torch import save_file
 
 from irexp.model.checkpoint.files import (
     SETTINGS,
+    Content,
     Wanted,
     fill,
     read_json,
@@ -34,9 +35,12 @@ from irexp.model.checkpoint.modules import (
     read_routes,
     write_router,
 )
-from irexp.model.dense import Activation, DenseBiEncoder, Projection, Tower
 from irexp.model.pooling import Pooling
+from irexp.model.projection import Activation, Projection
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from irexp.model.dense import DenseBiEncoder, Tower
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +68,14 @@ _MODES: dict[str, Pooling] = {
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
-def save_dense(model: DenseBiEncoder, folder: Path) -> None:
+def recognises(content: Content) -> bool:
+    """A list of modules, if it is none of a sparse encoder, a cross-encoder or a multi-vector model."""
+    return content.is_listed
+
+
+def save(model: DenseBiEncoder, folder: Path) -> None:
     """Write a model; two towers are a Router's."""
-    write_settings(folder, model, "dense")
+    write_settings(folder, model)
     if model.has_two_towers:
         routes = {
             side: _save_tower(model, tower, folder, length, length, prefix=f"{side}_")
@@ -140,13 +149,17 @@ def save_projection(projection: Projection, folder: Path) -> None:
     save_file(state, folder / "model.safetensors")
 
 
-def load_dense(folder: Path, wanted: Wanted) -> DenseBiEncoder:
+def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiEncoder:
     """Open a folder that irexp or sentence-transformers saved, or a plain transformer.
+
+    The latter is what the configured model says; without one it is pooled as sentence-transformers does.
 
     Raises:
         UserError: if a module is not understood, or a weight is missing or left over.
     """
     settings = read_optional(folder / SETTINGS)
+    if wanted.like and not settings and not (folder / "modules.json").is_file():
+        return _as_configured(family, folder, wanted)
     place, routes = folder, read_routes(folder)
     if settings.get("two_towers") and not (folder / "modules.json").is_file():  # as before there was a Router
         place, routes = folder / "document", (read_routes(folder / "query")[0], read_routes(folder / "document")[1])
@@ -154,10 +167,11 @@ def load_dense(folder: Path, wanted: Wanted) -> DenseBiEncoder:
     for key in ("pooling", "pool_prompt", "is_normalised"):
         if query[key] != document[key]:
             raise UserError(f"{folder}: queries and documents differ in {key.replace('_', ' ')}, which they may not")
-    backbones = ModuleBackbone(document["transformer"]), ModuleBackbone(query["transformer"])
+    trust = wanted.trust_remote_code
+    backbones = [ModuleBackbone(side["transformer"], trust_remote_code=trust) for side in (document, query)]
     lengths = {"query_length": backbones[1].lengths()["query_length"]}
     lengths["document_length"] = backbones[0].lengths()["document_length"]
-    model = DenseBiEncoder(
+    model = family(
         backbones[0],
         pooling=document["pooling"],
         pool_prompt=document["pool_prompt"],
@@ -170,6 +184,16 @@ def load_dense(folder: Path, wanted: Wanted) -> DenseBiEncoder:
     for tower, modules in zip(model.towers(), (document, query), strict=False):
         tower.projections.extend(load_projection(path, output="sentence_embedding") for path in modules["dense"])
     return model
+
+
+def _as_configured(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiEncoder:
+    """A plain transformer as the configured model."""
+    like = dict(wanted.like)
+    if like.get("projection_dim"):
+        raise UserError(f"{folder} is a bare encoder without the layer that model.projection_dim asks for")
+    backbone = ModuleBackbone(folder, trust_remote_code=wanted.trust_remote_code)
+    like |= {"backbone": backbone, "query_backbone": backbone if like.get("query_backbone") else None}
+    return family(**(like | wanted.over(folder, backbone.lengths())))
 
 
 def _tower(route: list[Module], folder: Path) -> dict[str, Any]:

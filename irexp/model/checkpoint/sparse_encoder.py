@@ -9,7 +9,7 @@ is written: zero at special tokens and at words that are not there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from irexp.model.checkpoint.files import (
     SETTINGS,
+    Content,
     Wanted,
     fill,
     read_json,
@@ -36,8 +37,10 @@ from irexp.model.checkpoint.modules import (
     read_routes,
     write_router,
 )
-from irexp.model.splade import SPLADE
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from irexp.model.splade import SPLADE
 
 _MODULES = "sentence_transformers.sparse_encoder.modules"
 _TYPES = {
@@ -57,10 +60,16 @@ _ROUTES = {
 }
 
 
-def save_splade(model: SPLADE, folder: Path) -> None:
+def recognises(content: Content) -> bool:
+    """A list of modules with SpladePooling in it."""
+    routes = read_routes(content.folder) if content.is_listed else ()
+    return any(module.kind == "SpladePooling" for route in routes for module in route)
+
+
+def save(model: SPLADE, folder: Path) -> None:
     """Write a model."""
     encodings = {"query": model.query_encoding, "document": model.document_encoding}
-    write_settings(folder, model, "splade", query_encoding=encodings["query"], document_encoding=encodings["document"])
+    write_settings(folder, model, query_encoding=encodings["query"], document_encoding=encodings["document"])
     is_routed = encodings["query"] != encodings["document"]
     routes = {}
     for side, encoding in encodings.items():
@@ -130,12 +139,7 @@ def _ones(model: SPLADE) -> Tensor:
     return weight_V
 
 
-def is_sparse(folder: Path) -> bool:
-    """Whether a list of modules is that of a sparse encoder."""
-    return any(module.kind == "SpladePooling" for route in read_routes(folder) for module in route)
-
-
-def load_splade(folder: Path, wanted: Wanted) -> SPLADE:
+def load(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
     """Open a folder; what it does not say of its queries and documents is taken from the configured model.
 
     Raises:
@@ -145,12 +149,12 @@ def load_splade(folder: Path, wanted: Wanted) -> SPLADE:
     if (similarity := config.get("similarity_fn_name") or "dot") != "dot":
         raise UserError(f"{folder}: the similarity {similarity!r} is not understood by a sparse model; dot is")
     query, document = (_parts(route, folder) for route in read_routes(folder))
-    backbone = ModuleBackbone(document["Transformer"])
+    backbone = ModuleBackbone(document["Transformer"], trust_remote_code=wanted.trust_remote_code)
     lengths = backbone.lengths()
     if "Transformer" not in query:
         lengths["query_length"] = ModuleBackbone(query["SparseStaticEmbedding"]).words(backbone.longest())
     encodings = _encodings(folder, query, document, settings, wanted)
-    model = SPLADE(
+    model = family(
         backbone,
         max_active_dims=config.get("max_active_dims"),
         **_pooling(document),

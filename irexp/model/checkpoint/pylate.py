@@ -1,55 +1,68 @@
-"""ColBERT and XTR checkpoints: PyLate, sentence-transformers' MultiVectorEncoder, Stanford ColBERT, Google's XTR.
+"""ColBERT and XTR checkpoints in the layout of PyLate, or of sentence-transformers' MultiVectorEncoder.
 
 PyLate                a list of modules: Transformer and one or two Dense; prefixes, lengths and skipped words in
                       config_sentence_transformers.json
 MultiVectorEncoder    the same with MultiVectorMask and Normalize; lengths in sentence_bert_config.json
-Stanford              an encoder with `linear.weight` beside it, and artifact.metadata
-XTR                   a T5 encoder, and its layer in 2_Dense
+
+What that layout has no place for, as the tokens that XTR retrieves in training, is in `irexp.json`.
 """
 
 from __future__ import annotations
 
+import inspect
 import string
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import (
     SETTINGS,
+    Content,
     Wanted,
-    fill,
-    find_tensors,
     read_json,
     read_optional,
-    read_tensors,
     save_tokenizer,
     write_json,
     write_modules,
     write_settings,
 )
 from irexp.model.checkpoint.modules import Module, ModuleBackbone, read_config, read_prompts, read_routes
+from irexp.model.checkpoint.native import is_given
 from irexp.model.checkpoint.sentence_transformers import load_projection, save_projection
-from irexp.model.colbert import ColBERT
-from irexp.model.dense import Projection
-from irexp.model.xtr import XTR
+from irexp.model.projection import Projection
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from irexp.model.colbert import ColBERT
 
 _MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize")
 
 
-def save_colbert(model: ColBERT, folder: Path) -> None:
-    """Write a model in PyLate's layout."""
-    more = {"k_train": model.k_train} if isinstance(model, XTR) else {}
-    write_settings(
-        folder,
-        model,
-        "xtr" if isinstance(model, XTR) else "colbert",
-        query_marker=model.query_marker,
-        document_marker=model.document_marker,
-        **more,
+#: Settings that PyLate's files say; irexp.json has those that a family has beside them.
+_SAID = ("dim", "query_expansion", "attend_to_expansion", "mask_punctuation", "query_prompt", "document_prompt")
+
+#: Settings that they say as well, but for a marker that is none.
+_MARKERS = ("query_marker", "document_marker")
+
+
+def recognises(content: Content) -> bool:
+    """A list of modules of a multi-vector model."""
+    if not content.is_listed:
+        return False
+    config, (query, _) = read_config(content.folder), read_routes(content.folder)
+    return (
+        config.get("model_type") in ("ColBERT", "MultiVectorEncoder")
+        or str(config.get("similarity_fn_name")).lower() == "maxsim"
+        or any("pylate" in module["type"] for module in read_json(content.folder / "modules.json"))
+        or any(module.kind == "MultiVectorMask" for module in query)
     )
+
+
+def save(model: ColBERT, folder: Path) -> None:
+    """Write a model in PyLate's layout."""
+    markers = {key: getattr(model, key) for key in _MARKERS}
+    write_settings(folder, model, **(markers | model.settings(besides=_SAID)))
     model.encoder.save_pretrained(folder)
     save_tokenizer(model.tokenizer, folder)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.document_length, "do_lower_case": False})
@@ -75,18 +88,7 @@ def save_colbert(model: ColBERT, folder: Path) -> None:
     )
 
 
-def is_late_interaction(folder: Path) -> bool:
-    """Whether a list of modules is that of a multi-vector model."""
-    config = read_config(folder)
-    return (
-        config.get("model_type") in ("ColBERT", "MultiVectorEncoder")
-        or str(config.get("similarity_fn_name")).lower() == "maxsim"
-        or any("pylate" in module["type"] for module in read_json(folder / "modules.json"))
-        or any(module.kind == "MultiVectorMask" for module in read_routes(folder)[0])
-    )
-
-
-def load_colbert(folder: Path, wanted: Wanted) -> ColBERT:
+def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     """Open a folder in the layout of PyLate or of sentence-transformers.
 
     Raises:
@@ -102,17 +104,17 @@ def load_colbert(folder: Path, wanted: Wanted) -> ColBERT:
         )
     if (similarity := config.get("similarity_fn_name") or "maxsim").lower() not in ("maxsim", "cosine", "dot"):
         raise UserError(f"{folder}: the similarity {similarity!r} is not understood by ColBERT; maxsim is")
-    backbone = ModuleBackbone(route[0].folder)
+    backbone = ModuleBackbone(route[0].folder, trust_remote_code=wanted.trust_remote_code)
     is_new = "MultiVectorMask" in kinds or config.get("model_type") == "MultiVectorEncoder"
     said = _of_multi_vector(folder, backbone, route) if is_new else _of_pylate(config)
     skipped = said.pop("skipped")
     read = wanted.over(folder, said | settings)
-    markers = {key: settings.get(key, said[key]) for key in ("query_marker", "document_marker")}
-    if settings.get("family") == "xtr":
-        model: ColBERT = XTR(backbone, k_train=settings["k_train"], **markers, **read)
-    else:
-        rest = {key: said[key] for key in ("query_expansion", "attend_to_expansion")}
-        model = ColBERT(backbone, mask_punctuation=False, **markers, **rest, **read_prompts(config), **read)
+    markers = {key: settings.get(key, said[key]) for key in _MARKERS}
+    more = {key: said[key] for key in ("query_expansion", "attend_to_expansion")} | read_prompts(config)
+    own = {key: value for key, value in settings.items() if not is_given(key)}
+    values = {"mask_punctuation": False} | more | own | markers
+    taken = inspect.signature(family).parameters  # XTR is a ColBERT without some of its settings
+    model = family(backbone, **{key: value for key, value in values.items() if key in taken}, **read)
     model.skip(skipped)
     model.projections = nn.ModuleList(load_projection(module.folder) for module in route if module.kind == "Dense")
     return model
@@ -156,48 +158,3 @@ def _of_multi_vector(folder: Path, backbone: ModuleBackbone, route: list[Module]
         "attend_to_expansion": bool(expansion and expansion.get("attend")),
         "skipped": mask.get("skiplist_words") or [],
     }
-
-
-def load_stanford(folder: Path, wanted: Wanted) -> ColBERT:
-    """Open a folder of Stanford's ColBERT; without artifact.metadata, with the values that it has by default.
-
-    Raises:
-        UserError: if it is trained with another similarity than the cosine, or lacks its linear layer.
-    """
-    said = read_optional(folder / "artifact.metadata")
-    if said.get("similarity", "cosine") != "cosine":
-        raise UserError(f"{folder}: the similarity {said['similarity']!r} is not understood; cosine is")
-    state = find_tensors(folder, lambda name: name.startswith("linear."))
-    if "linear.weight" not in state:
-        raise UserError(f"{folder}: missing weights ['linear.weight']")
-    backbone = ModuleBackbone(folder)
-    backbone.own_layers = ("linear.",)
-    document_length = said.get("doc_maxlen") or min(220, backbone.longest() or 220)
-    lengths = {"query_length": said.get("query_maxlen") or 32, "document_length": document_length}
-    model = ColBERT(
-        backbone,
-        query_marker=said.get("query_token_id", "[unused0]"),
-        document_marker=said.get("doc_token_id", "[unused1]"),
-        attend_to_expansion=bool(said.get("attend_to_mask_tokens")),
-        mask_punctuation=said.get("mask_punctuation", True),
-        dim=len(state["linear.weight"]),
-        **wanted.over(folder, lengths),
-    )
-    (projection,) = model.projections
-    assert isinstance(projection, Projection)
-    fill(projection.linear, {name.removeprefix("linear."): value for name, value in state.items()}, folder)
-    return model
-
-
-def load_xtr(folder: Path, wanted: Wanted) -> XTR:
-    """Open a folder of Google's XTR; its layer stands in a file of sentence-transformers without a configuration."""
-    state = {name.removeprefix("linear."): value for name, value in read_tensors(folder / "2_Dense").items()}
-    model = XTR(
-        HuggingFaceBackbone(str(folder)),
-        dim=len(state["weight"]),
-        **wanted.over(folder, {"query_length": 32, "document_length": 512}),
-    )
-    (projection,) = model.projections
-    assert isinstance(projection, Projection)
-    fill(projection.linear, state, folder / "2_Dense")
-    return model

@@ -1,0 +1,59 @@
+"""A backbone cut down to one layer of random weights: what is asked of its shape alone need not read all of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from irexp.backbone.backbone import Backbone
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+#: How configurations call the number of layers.
+_COUNTS = (
+    *("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer"),
+    *("n_layers",),
+)
+
+
+class OneLayer(Backbone):
+    """The same architecture, vocabulary and tokenizer as another backbone's, and one layer."""
+
+    def __init__(self, whole: Backbone) -> None:
+        """A description; nothing is read."""
+        self.whole = whole
+        self.trust_remote_code, self.dtype = whole.trust_remote_code, whole.dtype
+        self.attn_implementation = whole.attn_implementation
+
+    def location(self) -> tuple[str, str | None]:
+        """That of the whole."""
+        return self.whole.location()
+
+    def load_config(self) -> PretrainedConfig:
+        """That of the whole, but for the layers."""
+        config = self.whole.load_config()
+        layers = config.num_hidden_layers
+        for key, value in config.to_dict().items():
+            if isinstance(value, list) and len(value) == layers:  # of each layer its kind, as layer_types
+                setattr(config, key, value[:1])
+        for name in _COUNTS:
+            if isinstance(getattr(config, name, None), int):
+                setattr(config, name, 1)
+        return config
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """That of the whole."""
+        return self.whole.load_tokenizer()
+
+    def _load(self, loader: Any, *, redraws_head: bool = False, **options: Any) -> tuple[PreTrainedModel, list[str]]:
+        """A model of random weights, which lacks none."""
+        import transformers
+
+        loader = getattr(transformers, loader) if isinstance(loader, str) else loader
+        config = self.load_config()
+        for key, value in options.items():  # num_labels
+            setattr(config, key, value)
+        how: dict[str, Any] = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        if self.attn_implementation:
+            how["attn_implementation"] = self.attn_implementation
+        return loader.from_config(config, **how).eval(), []

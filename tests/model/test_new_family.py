@@ -1,0 +1,243 @@
+"""A new family is two files, its module and its option: trained, saved and opened with nothing edited elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import instantiate
+from irexp.stage.chain import plain
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+import irexp.model
+from irexp import load, save
+from irexp.backbone.backbone import Backbone
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.config.check import check
+from irexp.config.component import find
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+from irexp.model.checkpoint import native
+from irexp.model.checkpoint.layout import Layout
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.family import find_family
+from irexp.stage.card import model_card
+from irexp.types import Embeddings, Tokens, UserError
+from tests import tiny
+from tests.conftest import CONF
+from tests.training.test_fit import SMALL, TOYS, write_toys
+
+MODULE = '''
+"""Two linear layers over [CLS], one a side, and a learned temperature."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from irexp.backbone.backbone import Backbone
+from irexp.model.shared import SharedBiEncoder
+from irexp.types import Embeddings, Tokens
+
+
+class TwoHeads(SharedBiEncoder):
+    """A head for each side."""
+
+    representation = "dense"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str = "two_heads",
+        size: int = 8,
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        super().__init__(
+            backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
+        )
+        self.size = self.embedding_dim = size
+        self.query_head = nn.Linear(self.encoder.config.hidden_size, size)
+        self.document_head = nn.Linear(self.encoder.config.hidden_size, size)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def encode_queries(self, tokens: Tokens) -> Embeddings:
+        return Embeddings(self.query_head(self.token_vectors(tokens)[:, 0]) * self.log_scale.exp())
+
+    def encode_documents(self, tokens: Tokens) -> Embeddings:
+        return Embeddings(self.document_head(self.token_vectors(tokens)[:, 0]))
+'''
+
+OPTION = """
+# @package _global_
+# Two heads.
+model:
+  _target_: irexp.model.two_heads.TwoHeads
+  _partial_: true
+  name: two_heads
+  backbone: ${backbone}
+  size: 6
+  query_length: ${dataset.query_length}
+  document_length: ${dataset.document_length}
+"""
+
+#: What opens a folder and scores, in a process that has seen nothing of the family but its path.
+OPENS = """
+import json, sys
+import irexp.model
+irexp.model.__path__.append(sys.argv[1])
+from irexp import load
+model = load(sys.argv[2])
+print(json.dumps([type(model).__name__, model.score(sys.argv[3], json.loads(sys.argv[4])).tolist()]))
+"""
+
+
+@pytest.fixture
+def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module in irexp.model, and an option in conf/model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "two_heads.py").write_text(MODULE)
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "two_heads.yaml").write_text(OPTION)
+    monkeypatch.setattr(irexp.model, "__path__", [*irexp.model.__path__, str(tmp_path / "model")])
+    monkeypatch.delitem(sys.modules, "irexp.model.two_heads", raising=False)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "adapter"), [("encoder", "lora"), ("t5", "none")])
+def test_a_new_family_is_trained_saved_and_opened(
+    kind: str, adapter: str, two_files: Path, folders: dict[str, Path]
+) -> None:
+    """By the stage that trains any; another process opens what was trained, the adapters too; its card has no home."""
+    register_resolvers()
+    register_schema()
+    data = write_toys(two_files / "toys")
+    overrides = ["model=two_heads", "backbone=hugging_face", f"backbone.name_or_path={folders[kind]}", *SMALL]
+    overrides += ["dataset=local", f"dataset.path={data}", "training.batch_size=4", "training.validate_every=null"]
+    overrides += [f"adapter={adapter}", "training.learning_rate=0.01", "dataset.query_length=8"]
+    with initialize_config_dir(str(two_files / "conf"), version_base="1.3"):
+        config = hydra_compose("config", overrides=[*overrides, "dataset.document_length=16"])
+    check(config)
+    folder = two_files / "run"
+    folder.mkdir()
+    instantiate(config.stage.fit, _convert_="object")(folder)
+    said = json.loads((folder / "irexp.json").read_text(encoding="utf8"))
+    assert said == {"family": "two_heads", "name": "two_heads", "query_length": 8, "document_length": 16, "size": 6}
+    rest = load_file(folder / "rest.safetensors")
+    assert sorted(rest) == sorted(
+        ["log_scale", *(f"{s}_head.{w}" for s in ("query", "document") for w in ("weight", "bias"))]
+    )
+    assert abs(rest["log_scale"].item()) > 1e-3
+    expected = load(folder).score(TOYS[0], TOYS)
+    for place in [folder, folder / "adapter"] if adapter == "lora" else []:
+        call = [sys.executable, "-c", OPENS, str(two_files / "model"), str(place), TOYS[0], json.dumps(TOYS)]
+        name, scores = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
+        assert name == "TwoHeads"
+        torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-4, rtol=1e-4)
+    card = model_card(plain(config), repository="me/model", identity="checkpoint/x", validation={})
+    assert 'load("me/model")' in card and "# or in" not in card
+
+
+class Divided(DenseBiEncoder):
+    """A family of another package: two encoders, in irexp's own layout, and a setting."""
+
+    layout: ClassVar[Layout] = native
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        query_backbone: Backbone,
+        by: float = 2.0,
+        name: str = "divided",
+        query_length: int | None = None,
+        document_length: int | None = None,
+    ) -> None:
+        """Queries are divided by a number."""
+        lengths = {"query_length": query_length, "document_length": document_length}
+        super().__init__(backbone, query_backbone=query_backbone, similarity="dot", name=name, **lengths)  # type: ignore[arg-type]
+        self.by = by
+
+    def encode_queries(self, tokens: Tokens) -> Embeddings:
+        """A part of what they would be."""
+        return Embeddings(super().encode_queries(tokens).vectors_BH / self.by)
+
+
+def test_a_family_of_another_package_is_opened_where_it_is_configured(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """The file alone has nothing imported; an encoder for queries has a folder of its own."""
+    call: Any = partial(Divided, backbone=backbones["encoder"], query_backbone=backbones["decoder"], by=3.0)
+    model = call().eval()
+    save(model, tmp_path)
+    with pytest.raises(
+        UserError, match=r"the family 'tests\.model\.test_new_family\.Divided' is of none of the packages"
+    ):
+        load(tmp_path)
+    opened = load(tmp_path, like=call)
+    assert isinstance(opened, Divided)
+    assert opened.by == 3.0
+    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS))
+    path = tmp_path / "irexp.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"bye": 1}))
+    with pytest.raises(UserError, match=r"irexp\.json: a Divided has no bye; it has by"):
+        load(tmp_path, like=call)
+
+
+#: The classes that conf/model names.
+TARGETS = {
+    str(OmegaConf.select(option, path, default=""))
+    for option in map(OmegaConf.load, sorted((CONF / "model").glob("*.yaml")))
+    for path in ("_target_", "model._target_")
+}
+
+
+@pytest.mark.parametrize("target", sorted(target for target in TARGETS if target.startswith("irexp.model.")))
+def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
+    """The module's, as folders have it since the first version; the class's and the path's as well."""
+    family = find(target)
+    for name in (family.family(), family.__name__, target):
+        assert find_family(name, Path("irexp.json")) is family
+    assert family.family() in OLD
+
+
+#: What irexp.json calls the families of the first version; none of these may ever change.
+OLD = {"dense", "splade", "unicoil", "coil", "colbert", "xtr", "mvr", "mono", "token_logit", "set_encoder"}
+
+
+def test_the_names_of_old_are_known() -> None:
+    """Each of them; the parametrisation above has seen as many classes."""
+    assert len([target for target in TARGETS if target.startswith("irexp.model.")]) == len(OLD)
+    assert {find_family(name, Path("irexp.json")).family() for name in OLD} == OLD
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os.system", "is of none of the packages"),
+        ("builtins.open", "is of none of the packages"),
+        ("irexp.artifact.store.Store", "is no family of models"),
+        ("irexp.model.model.Model", "is no family of models"),
+        ("irexp.model.colbert.nowhere", "cannot be found"),
+        ("irexp.nowhere.Nothing", "cannot be found"),
+        ("nowhere", "is not known; .*colbert, "),
+        (["a"], "is not known"),
+    ],
+)
+def test_what_is_no_family_is_refused(name: object, message: str, tmp_path: Path) -> None:
+    """Whatever a file names."""
+    (tmp_path / "irexp.json").write_text(json.dumps({"family": name}))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)

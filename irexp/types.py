@@ -6,7 +6,7 @@ Names of records and fields are those of ir_datasets and ir_measures, so that no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:  # configuration and identity import this module and stay free of torch
     import torch
@@ -15,6 +15,36 @@ if TYPE_CHECKING:  # configuration and identity import this module and stay free
 
 class UserError(ValueError):
     """What the user can mend: the message says what is wrong, where, and how to mend it; no traceback is shown."""
+
+
+#: What a model makes of a text, and what an engine takes: vectors of a kind, or the text itself.
+Representation = Literal["dense", "sparse", "tokens", "text"]
+
+_WORDS: dict[Representation, str] = {
+    "dense": "dense vectors",
+    "sparse": "sparse vectors",
+    "tokens": "vectors for each token",
+    "text": "texts",
+}
+
+_EXACT: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim", "text": "bm25"}
+
+
+def engine_fault(engine: str, takes: Representation, made: Representation) -> str | None:
+    """Why an engine cannot search what a model makes, and which one can; None if it can.
+
+    Args:
+        engine: the engine's class.
+        takes: what it takes.
+        made: what the model makes; "text" without a model.
+    """
+    if takes == made:
+        return None
+    makes = "no vectors" if made == "text" else _WORDS[made]
+    return (
+        f"the model makes {makes} and {engine} takes {_WORDS[takes]}; index={_EXACT[made]} is an exact engine for this "
+        f"model"
+    )
 
 
 class Document(NamedTuple):

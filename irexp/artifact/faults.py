@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Plan
-from irexp.artifact.stages import STAGES, StageSpec, Values, is_trained, is_tuned
+from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned
 from irexp.config.check import ConfigError, near
+from irexp.config.target import constant
+from irexp.types import engine_fault
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
         yield from _fit_faults(values)
     elif stage.name == "re_rank" and values["re_rank"]["depth"] is None:
         yield "re_rank.depth: how many documents per query are scored?"
+    elif stage.name in ("encode", "index", "search"):
+        yield from _engine_faults(values)
     elif stage.name == "fuse":
         yield from _fuse_faults(values)
 
@@ -104,6 +108,22 @@ def _fit_faults(values: Values) -> Iterator[str]:
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth: from how many documents of each ranking are negatives drawn?"
+
+
+def _engine_faults(values: Values) -> Iterator[str]:
+    """That the engine takes something else than the model makes, as far as their classes say."""
+    model, engine = str(values["model"].get("_target_", "")), values["index"]
+    takes = None
+    while takes is None and isinstance(engine, Mapping):  # an engine of engines takes what these take
+        takes, engine, name = constant(str(engine["_target_"]), "takes"), engine.get("engine"), str(engine["_target_"])
+    if not model:
+        made = "text"
+    elif is_given(values, "checkpoint"):
+        return
+    else:
+        made = constant(model, "representation")
+    if takes is not None and made is not None and (fault := engine_fault(name.rpartition(".")[2], takes, made)):
+        yield f"index: {fault}"
 
 
 def _fuse_faults(values: Values) -> Iterator[str]:

@@ -124,6 +124,30 @@ def fills(target: Target, role: str) -> bool:
     return issubclass(_import(target.path), _import(role))
 
 
+@functools.cache
+def constant(path: str, name: str) -> Any:
+    """A plain value that a class says of itself, or a class that it is made of: what an engine takes, say.
+
+    Args:
+        path: the class.
+        name: the attribute.
+
+    Returns:
+        The value; None if the class says none, or its source does not tell.
+    """
+    try:
+        definition = find(path)
+        for ancestor in ancestry(definition) if definition else ():
+            for statement in ancestor.class_node.body:
+                if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Constant):
+                    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                    if name in [target.id for target in targets if isinstance(target, ast.Name)]:
+                        return statement.value.value
+    except UnreadableError:
+        return None
+    return None
+
+
 def describe(role: str) -> str:
     """A role, in words."""
     return f"a function of {role}" if read(role) else f"{role} or a class below it"

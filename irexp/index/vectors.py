@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-#: What a model makes, and what an engine takes; text where there is no model.
-Representation = Literal["dense", "sparse", "tokens", "text"]
+from irexp.types import Representation as Representation
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from irexp.index.index import Index, Source
 from irexp.index.sharded import Sharded
 from irexp.index.shards import Encoding
 from irexp.index.texts import Texts
-from irexp.index.vectors import Representation
 from irexp.stage.machine import is_helper, prepare, share_work
-from irexp.types import UserError
+from irexp.types import Representation, UserError, engine_fault
 
 if TYPE_CHECKING:
     import torch
@@ -88,19 +87,5 @@ def _build(
 
 def check_engine(index: Index, representation: Representation) -> None:
     """Refuse an engine that takes something else than a model makes; without a model there are the texts alone."""
-    if index.takes != representation:
-        made = "no vectors" if representation == "text" else _WORDS[representation]
-        raise UserError(
-            f"the model makes {made} and {type(index).__name__} takes {_WORDS[index.takes]}; "
-            f"index={_OPTIONS[representation]} is an exact engine for this model"
-        )
-
-
-_WORDS: dict[Representation, str] = {
-    "dense": "dense vectors",
-    "sparse": "sparse vectors",
-    "tokens": "vectors for each token",
-    "text": "texts",
-}
-
-_OPTIONS: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim", "text": "bm25"}
+    if fault := engine_fault(type(index).__name__, index.takes, representation):
+        raise UserError(fault)

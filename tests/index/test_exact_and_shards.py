@@ -144,6 +144,6 @@ def test_products_are_the_same_bits_beside_any_others() -> None:
         query_H = generator.standard_normal(dim).astype(np.float32)
         score_N = products(query_H, vector_NH)
         naive_N = vector_NH.astype(np.float64) @ query_H
-        np.testing.assert_allclose(score_N, naive_N, rtol=0, atol=4 * dim * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(score_N, naive_N, rtol=0, atol=4 * dim * float(np.finfo(np.float32).eps))
         for first, last in [(0, 1), (5, 6), (3, 200)]:
             np.testing.assert_array_equal(products(query_H, vector_NH[first:last]), score_N[first:last])

@@ -14,17 +14,16 @@ import pytest
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.utils import instantiate
-from irexp.stage.chain import plain
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import irexp.model
 from irexp import load, save
+from irexp.artifact.experiment import Experiment
 from irexp.backbone.backbone import Backbone
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.check import check
-from irexp.config.component import find
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.model.checkpoint import native
@@ -45,6 +44,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from irexp.artifact.experiment import Experiment
 from irexp.backbone.backbone import Backbone
 from irexp.model.shared import SharedBiEncoder
 from irexp.types import Embeddings, Tokens
@@ -146,7 +146,7 @@ def test_a_new_family_is_trained_saved_and_opened(
         name, scores = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
         assert name == "TwoHeads"
         torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-4, rtol=1e-4)
-    card = model_card(plain(config), repository="me/model", identity="checkpoint/x", validation={})
+    card = model_card(Experiment((), config).values, repository="me/model", identity="checkpoint/x", validation={})
     assert 'load("me/model")' in card and "# or in" not in card
 
 
@@ -207,7 +207,7 @@ TARGETS = {
 @pytest.mark.parametrize("target", sorted(target for target in TARGETS if target.startswith("irexp.model.")))
 def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
     """The module's, as folders have it since the first version; the class's and the path's as well."""
-    family = find(target)
+    family = get_class(target)
     for name in (family.family(), family.__name__, target):
         assert find_family(name, Path("irexp.json")) is family
     assert family.family() in OLD

@@ -139,6 +139,7 @@ from irexp.config.schema import register_schema
 from irexp.stage import encode
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.plan import make_plan
+from irexp.artifact.store import Store
 from irexp.stage.execute import execute
 import os
 

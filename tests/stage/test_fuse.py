@@ -83,7 +83,7 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
     for setting, message in {
         "fuse.depth=0": r"fuse\.depth: 0 is out of range",
         "fuse.step=0.3": "add up to 1 in whole steps",
-        "fuse.step=0": r"fuse\.step: 0 is out of range",
+        "fuse.step=0": r"fuse\.step: 0\.0 is out of range",
         "fuse.measure=ndcg@10": "ndcg@10",
         "fuse.measure=P": "P@10",
         "fuse.dev_runs=[null]": "has 1 entries for 2 runs",

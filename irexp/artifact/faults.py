@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
@@ -12,7 +13,7 @@ from irexp.artifact.plan import Plan
 from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned
 from irexp.config.check import ConfigError, near
 from irexp.config.target import constant
-from irexp.types import engine_fault
+from irexp.types import Representation, engine_fault
 
 log = logging.getLogger(__name__)
 
@@ -112,18 +113,17 @@ def _fit_faults(values: Values) -> Iterator[str]:
 
 def _engine_faults(values: Values) -> Iterator[str]:
     """That the engine takes something else than the model makes, as far as their classes say."""
-    model, engine = str(values["model"].get("_target_", "")), values["index"]
-    takes = None
-    while takes is None and isinstance(engine, Mapping):  # an engine of engines takes what these take
-        takes, engine, name = constant(str(engine["_target_"]), "takes"), engine.get("engine"), str(engine["_target_"])
-    if not model:
-        made = "text"
-    elif is_given(values, "checkpoint"):
+    model = str(values["model"].get("_target_", ""))
+    if model and is_given(values, "checkpoint"):
         return
-    else:
-        made = constant(model, "representation")
-    if takes is not None and made is not None and (fault := engine_fault(name.rpartition(".")[2], takes, made)):
-        yield f"index: {fault}"
+    made: Representation | None = constant(model, "representation") if model else "text"
+    engine: Any = values["index"]
+    while isinstance(engine, Mapping):
+        target = str(engine["_target_"])
+        takes: Representation | None = constant(target, "takes")
+        if takes is not None and made is not None and (fault := engine_fault(target.rpartition(".")[2], takes, made)):
+            yield f"index: {fault}"
+        engine = engine.get("engine") if takes is None else None  # an engine of engines takes what these take
 
 
 def _fuse_faults(values: Values) -> Iterator[str]:

@@ -120,7 +120,7 @@ def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.Monk
         (
             ["index=bm25"],
             ["index"],
-            r"index: the model makes dense vectors and BM25Index takes texts; index=faiss_flat",
+            r"index: .* dense vectors and BM25Index takes texts; index=faiss_flat",
         ),
         (["model=bm25", "index=plaid"], ["search"], r"the model makes no vectors and Plaid takes .*; index=bm25"),
         (["model=colbert", "index=sharded"], ["encode"], r"vectors for each token and \w+ takes dense vectors"),

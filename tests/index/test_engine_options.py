@@ -84,9 +84,7 @@ def test_a_pruned_sparse_search_is_that_of_pruned_vectors(
     index = built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
     found_BK, _ = index.search(queries, 10)
     naive = exact(ENGINES["sparse"], prune(documents, *kept))
-    rounding = 12 * float(
-        np.finfo(np.float32).eps
-    )  # of two sums of twelve products, none of them negative, in any order
+    rounding = 12 * float(np.finfo(np.float32).eps)  # two sums of twelve products, none of them negative
     np.testing.assert_allclose(found_BK, naive.search(prune(queries, *looked_up), 10)[0], rtol=rounding)
     assert not np.allclose(found_BK, exact(ENGINES["sparse"], documents).search(queries, 10)[0])
 

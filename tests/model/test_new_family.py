@@ -207,7 +207,7 @@ TARGETS = {
 @pytest.mark.parametrize("target", sorted(target for target in TARGETS if target.startswith("irexp.model.")))
 def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
     """The module's, as folders have it since the first version; the class's and the path's as well."""
-    family = get_class(target)
+    family: Any = get_class(target)
     for name in (family.family(), family.__name__, target):
         assert find_family(name, Path("irexp.json")) is family
     assert family.family() in OLD

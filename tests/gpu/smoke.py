@@ -294,8 +294,8 @@ def faiss_on_the_gpu(bench: Bench) -> list[Check]:
     depth = "search.depth=90"  # else the runs are there already, found on the processor
     overrides = [f"index={','.join(engines)}", "stage=[index,search,evaluate]", depth]
     sweep = bench.scratch / "faiss"
-    arguments = bench.command("faiss", "-m", *overrides, f"hydra.sweep.dir={sweep}")
-    printed = bench.python(*arguments, environment=environment)
+    program, *arguments = bench.command("faiss", *overrides, f"hydra.sweep.dir={sweep}")
+    printed = bench.python(program, "-m", *arguments, environment=environment)
     expected = bench.record("whole")["evaluate"]["measures"][_MEASURE]
     checks = []
     for number, (engine, tolerance) in enumerate(zip(engines, (0.0005, 0.05, 0.1), strict=True)):

@@ -1,0 +1,102 @@
+"""The names of measures, as in ir_measures (https://ir-measur.es): nDCG@10, RR(rel=2)@10, AP, R@100."""
+
+# mypy: untyped_calls_exclude=ir_measures
+
+import contextlib
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import ir_measures
+from ir_measures.providers import FallbackProvider
+
+from irexp.types import MOST_RELEVANT, UserError
+
+EXAMPLES = "nDCG@10, RR(rel=2)@10, AP, R@100"
+
+# The engines, in order of preference. Not ir_measures.DefaultPipeline: it takes whatever happens to be installed, and
+# its gdeval (Perl) and accuracy engines fail on ids that are not numbers and on queries without a relevant result.
+ENGINE = FallbackProvider([ir_measures.pytrec_eval, ir_measures.judged, ir_measures.msmarco, ir_measures.compat])
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # Python counts True as an integer, and so does ir_measures
+
+
+#: What the engines compute of each parameter; beyond it they fail, or return something else without a word.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "cutoff": (lambda value: _is_whole(value, 1, 2**31 - 1), "a number of at least 1"),
+    "rel": (lambda value: _is_whole(value, 1, MOST_RELEVANT), "a grade of at least 1"),
+    "recall": (lambda value: 0 <= value <= 1 and round(value, 2) == value, "from 0 to 1, with two digits at most"),
+    "beta": (lambda value: 0 <= value <= 1000, "from 0 to 1000"),
+    "p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "gains": (
+        lambda value: all(_is_whole(gain, 0, MOST_RELEVANT) for pair in value.items() for gain in pair),
+        "whole numbers by grade",
+    ),
+}
+
+
+def parse_measure(name: str) -> ir_measures.Measure:
+    """The measure of a name.
+
+    Raises:
+        UserError: if ir_measures does not know it or our engines cannot compute it.
+    """
+    base_name = re.split(r"[@(]", name, maxsplit=1)[0].strip()
+    if base_name not in ir_measures.measures.registry:
+        raise UserError(f"measures: there is no measure {name!r}{_nearest(name, base_name)}; examples: {EXAMPLES}")
+    try:
+        measure = ir_measures.parse_measure(name)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise UserError(
+            f"measures: {name[:80]!r} is not of the form Measure(parameter=value)@cutoff; examples: {EXAMPLES}"
+        ) from None
+    try:
+        measure.validate_params()
+    except AssertionError:  # its words show the address of an object
+        known = [f"{key} ({info.desc})" if info.desc else key for key, info in measure.SUPPORTED_PARAMS.items()]
+        raise UserError(
+            f"measures: a parameter of {name!r} is wrong or missing; {base_name} has: {', '.join(known) or 'none'}; "
+            f"a cutoff is written {base_name}@10"
+        ) from None
+    for parameter, (is_right, words) in _RANGES.items():
+        if parameter in measure.params and not is_right(measure.params[parameter]):
+            raise UserError(f"measures: the {parameter} of {name!r} must be {words}")
+    if not ENGINE.supports(measure):
+        engines = ", ".join(engine.NAME for engine in ENGINE.providers)
+        raise UserError(f"measures: none of the engines {engines} computes {name!r}; examples: {EXAMPLES}")
+    return measure
+
+
+def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.Measure:
+    """The measure, counting grades from `relevance` on if it is binary and names no grade itself.
+
+    Raises:
+        UserError: if the measure names grade 1, which its name does not show, or cannot count from another grade.
+    """
+    if not _is_whole(relevance, 1, MOST_RELEVANT):
+        raise UserError(f"dataset.test.relevance={relevance}: the smallest relevant grade is at least 1")
+    info = measure.SUPPORTED_PARAMS.get("rel")
+    if info is None or info.default != 1 or measure.params.get("rel", 1) != 1 or relevance == 1:
+        return measure
+    if "rel" in measure.params:
+        raise UserError(
+            f"measures: {measure} is to count from grade 1 on, as its name does not show, and this collection counts "
+            f"from {relevance} on; for grade 1 set dataset.test.relevance=1, which holds for all measures"
+        )
+    graded: ir_measures.Measure = measure(rel=relevance)
+    if not ENGINE.supports(graded):
+        raise UserError(f"measures: {measure} cannot count from grade {relevance} on, as this collection does")
+    return graded
+
+
+def _nearest(name: str, base_name: str) -> str:
+    """A suggestion: a name of trec_eval in ir_measures' spelling, or the nearest known name."""
+    with contextlib.suppress(ValueError, IndexError):  # not a name, or a whole family, of trec_eval
+        return f" (did you mean {ir_measures.parse_trec_measure(name)[0]}?)"
+    known = list(ir_measures.measures.registry)
+    same = [other for other in known if other.lower() == base_name.lower()]
+    nearest = same or difflib.get_close_matches(base_name, known, n=1)
+    return f" (did you mean {nearest[0]}{name[len(base_name) :]}?)" if nearest else ""

@@ -130,7 +130,9 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
         try:
             score = float(score_text)
         except ValueError:
-            raise UserError(f"{path}:{line_number}: the score {score_text!r} (fifth column) is not a number") from None
+            raise UserError(
+                f"{path}:{line_number}: the score {score_text[:80]!r} (fifth column) is not a number"
+            ) from None
         if math.isnan(score):
             raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; make the run again")
         pairs.append(hash((query_id, doc_id)))
@@ -146,9 +148,9 @@ def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
     for line_number, (query_id, _, doc_id, *_) in _columns(path):
         if hash((query_id, doc_id)) in pairs:
             if first := seen.get((query_id, doc_id)):
+                pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
                 raise UserError(
-                    f"{path}:{line_number}: query {query_id!r} has document {doc_id!r} a second time, the first is "
-                    f"line {first}; keep one of the two"
+                    f"{path}:{line_number}: {pair} a second time, the first is line {first}; keep one of the two"
                 )
             seen[query_id, doc_id] = line_number
 

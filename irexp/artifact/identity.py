@@ -58,12 +58,13 @@ CONTENT_VERSION = {"checkpoint": 2, "encoding": 3, "index": 2, "run": 4, "measur
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
 
 #: What of an ingredient enters otherwise: runs of others by their digests, and how long a query is read with the
-#: checkpoint that learned it, or not at all, where documents are encoded.
+#: checkpoint that learned it, or not at all, where documents are encoded; how results are measured with the measures.
 _ENTERS_ELSEWHERE = {
     ("run", "re_rank"): ("candidates",),
     ("checkpoint", "negatives"): ("candidates",),
     ("run", "fuse"): ("runs", "dev_runs"),
     ("encoding", "model"): ("query_length",),
+    ("run", "dataset.test"): ("relevance", "remove_query"),
 }
 
 _IDENTIFIER = re.compile(rf"({'|'.join(MADE_FROM)})/(.+)-([0-9a-f]{{8}})")
@@ -95,7 +96,7 @@ def identify(config: DictConfig, kind: str) -> Identity:
             made_from[path], lineage[path] = _artifact_ingredient(config, path.removeprefix("artifact."))
         else:
             value = _select(config, path)
-            if elsewhere := _ENTERS_ELSEWHERE.get((kind, path)):
+            if (elsewhere := _ENTERS_ELSEWHERE.get((kind, path))) and isinstance(value, dict):
                 value = {key: item for key, item in value.items() if key not in elsewhere}
             made_from[path] = lineage[path] = canonical(value, key=path)
     if kind == "speed":

@@ -5,6 +5,7 @@ Names of records and fields are those of ir_datasets and ir_measures, so that no
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -45,6 +46,35 @@ def engine_fault(engine: str, takes: Representation, made: Representation) -> st
         f"the model makes {makes} and {engine} takes {_WORDS[takes]}; index={_EXACT[made]} is an exact engine for this "
         f"model"
     )
+
+
+#: Blanks, as TREC's tools know them: a no-break space is a character like any other.
+BLANKS = " \t\n\r\v\f"
+
+#: The largest grade of relevance: trec_eval keeps a counter for each grade up to the largest one of a query.
+MOST_RELEVANT = 10**6
+
+#: What ends a line or a column, ends a string in C, or is half of a character.
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def as_id(text: str) -> str:
+    """The id of a document or query that a file holds as `text`, the same for every format.
+
+    Blanks around an id do not belong to it. Blanks within do: the columns of irexp's own run files are separated by
+    tabs. What no run file can hold is no id: nothing at all, control characters, tabs and line breaks among them.
+
+    Raises:
+        ValueError: saying what is wrong, for a message that says where.
+    """
+    found = text.strip(BLANKS)
+    if not found.strip():
+        raise ValueError("the id is empty")
+    if broken := _BREAKS.search(found):
+        raise ValueError(
+            f"the id {found[:80]!r} holds {broken[0]!r}, which no run file can hold; replace it everywhere"
+        )
+    return found
 
 
 class Document(NamedTuple):

@@ -185,7 +185,7 @@ def _content_of(setting: Setting, values: Values) -> Any:
         value = _of_engine(values["index"], is_search=setting.path == "index.search")
     else:
         value = select(values, setting.path)
-    if setting.without:
+    if setting.without and isinstance(value, dict):
         value = {key: item for key, item in value.items() if key not in setting.without}
     return canonical(value, key=setting.path)
 

@@ -185,6 +185,9 @@ _TRAINING = (
     *("training", "optimizer", "schedule"),
 )
 
+#: How results are measured is part of what measures are made from, and not of the run.
+_TEST_QUERIES = Setting("dataset.test", without=("relevance", "remove_query"))
+
 STAGES: dict[str, StageSpec] = {
     stage.name: stage
     for stage in (
@@ -230,7 +233,7 @@ STAGES: dict[str, StageSpec] = {
             "search",
             makes="run",
             inputs={"index": Own("index"), "checkpoint": Own("checkpoint", optional=True)},
-            settings=_settings("index.search", "model", "dataset.test", "search"),
+            settings=(*_settings("index.search", "model"), _TEST_QUERIES, Setting("search")),
             version=4,
             ways=("searched",),
         ),
@@ -239,7 +242,8 @@ STAGES: dict[str, StageSpec] = {
             makes="run",
             inputs={"candidates": Other("re_rank.candidates"), "checkpoint": Own("checkpoint")},
             settings=(
-                *_settings("model", "dataset.documents", "dataset.test"),
+                *_settings("model", "dataset.documents"),
+                _TEST_QUERIES,
                 Setting("re_rank", without=("candidates",)),
             ),
             version=4,
@@ -255,7 +259,7 @@ STAGES: dict[str, StageSpec] = {
                 ),
             },
             settings=(
-                *_settings("dataset.test"),
+                _TEST_QUERIES,
                 *_settings("dataset.dev", when=is_tuned),
                 Setting("fuse", without=("runs", "dev_runs")),
             ),

@@ -7,18 +7,37 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ir_measures
 from ir_measures.providers import FallbackProvider
 
-from irexp.types import UserError
+from irexp.types import MOST_RELEVANT, UserError
 
 EXAMPLES = "nDCG@10, RR(rel=2)@10, AP, R@100"
 
 # The engines, in order of preference. Not ir_measures.DefaultPipeline: it takes whatever happens to be installed, and
 # its gdeval (Perl) and accuracy engines fail on ids that are not numbers and on queries without a relevant result.
 ENGINE = FallbackProvider([ir_measures.pytrec_eval, ir_measures.judged, ir_measures.msmarco, ir_measures.compat])
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # Python counts True as an integer, and so does ir_measures
+
+
+#: What the engines compute of each parameter; beyond it they fail, or return something else without a word.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "cutoff": (lambda value: _is_whole(value, 1, 2**31 - 1), "a number of at least 1"),
+    "rel": (lambda value: _is_whole(value, 1, MOST_RELEVANT), "a grade of at least 1"),
+    "recall": (lambda value: 0 <= value <= 1 and round(value, 2) == value, "from 0 to 1, with two digits at most"),
+    "beta": (lambda value: 0 <= value <= 1000, "from 0 to 1000"),
+    "p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "gains": (
+        lambda value: all(_is_whole(gain, 0, MOST_RELEVANT) for pair in value.items() for gain in pair),
+        "whole numbers by grade",
+    ),
+}
 
 
 def parse_measures(names: Sequence[str]) -> list[ir_measures.Measure]:
@@ -49,8 +68,10 @@ def parse_measure(name: str) -> ir_measures.Measure:
         raise UserError(f"there is no measure {name!r}{_nearest(name, base_name)}; examples: {EXAMPLES}")
     try:
         measure = ir_measures.parse_measure(name)
-    except (ValueError, SyntaxError):
-        raise UserError(f"{name!r} is not of the form Measure(parameter=value)@cutoff; examples: {EXAMPLES}") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise UserError(
+            f"{name[:80]!r} is not of the form Measure(parameter=value)@cutoff; examples: {EXAMPLES}"
+        ) from None
     try:
         measure.validate_params()
     except AssertionError:  # its words show the address of an object
@@ -59,13 +80,39 @@ def parse_measure(name: str) -> ir_measures.Measure:
             f"a parameter of {name!r} is wrong or missing; {base_name} has: {', '.join(known) or 'none'}; "
             f"a cutoff is written {base_name}@10"
         ) from None
-    cutoff = measure.params.get("cutoff", 1)
-    if cutoff is True or cutoff < 1:  # Python counts True as an integer, and so does ir_measures
-        raise UserError(f"the cutoff of {name!r} must be a number of at least 1")
-    if not any(engine.supports(measure) for engine in ENGINE.providers):  # ENGINE.supports imports numpy to answer
+    for parameter, (is_right, words) in _RANGES.items():
+        if parameter in measure.params and not is_right(measure.params[parameter]):
+            raise UserError(f"the {parameter} of {name!r} must be {words}")
+    if not _is_computed(measure):
         engines = ", ".join(engine.NAME for engine in ENGINE.providers)
         raise UserError(f"none of the engines {engines} computes {name!r}; examples: {EXAMPLES}")
     return measure
+
+
+def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.Measure:
+    """The measure, counting grades from `relevance` on if it is binary and names no grade itself.
+
+    Raises:
+        UserError: if the measure names grade 1, which its name does not show, or cannot count from another grade.
+    """
+    if not _is_whole(relevance, 1, MOST_RELEVANT):
+        raise UserError(f"dataset.test.relevance={relevance}: the smallest relevant grade is at least 1")
+    info = measure.SUPPORTED_PARAMS.get("rel")
+    if info is None or info.default != 1 or measure.params.get("rel", 1) != 1 or relevance == 1:
+        return measure
+    if "rel" in measure.params:
+        raise UserError(
+            f"{measure} is to count from grade 1 on, as its name does not show, and this collection counts "
+            f"from {relevance} on; for grade 1 set dataset.test.relevance=1, which holds for all measures"
+        )
+    graded: ir_measures.Measure = measure(rel=relevance)
+    if not _is_computed(graded):
+        raise UserError(f"{measure} cannot count from grade {relevance} on, as this collection does")
+    return graded
+
+
+def _is_computed(measure: ir_measures.Measure) -> bool:
+    return any(engine.supports(measure) for engine in ENGINE.providers)  # ENGINE.supports imports numpy to answer
 
 
 def _nearest(name: str, base_name: str) -> str:

@@ -34,7 +34,15 @@ class Documents(ABC):
 
 
 class Topics(ABC):
-    """Queries with their relevance judgements: what is searched for and evaluated."""
+    """Queries with their relevance judgements: what is searched for and evaluated.
+
+    Attributes:
+        relevance: the smallest grade that binary measures count as relevant where they name none; None for 1.
+        remove_query: whether the document whose id is the query's is no result, as where queries are documents, too.
+    """
+
+    relevance: int | None = None
+    remove_query: bool = False
 
     @abstractmethod
     def queries(self) -> Iterator[Query]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 from abc import abstractmethod
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 from tqdm import tqdm
 
 from irexp.dataset.collection import DataError, Examples, Topics
-from irexp.dataset.text_file import lines_of, resolve
+from irexp.dataset.text_file import lines_of, read_id, resolve
 from irexp.types import Example, Query
 
 log = logging.getLogger(__name__)
+
+#: A number that no id looks like.
+_SCORE = re.compile(r"[+-]?[0-9]*\.[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 class ListedExamples(Examples):
@@ -85,7 +90,7 @@ class ListedExamples(Examples):
         scored: bool | None = None
         for place, ids, scores in tqdm(self.lines(), unit=" examples", desc="examples", delay=2, disable=None):
             if ids[0] not in self._queries:
-                raise DataError(f"{place}: the query {ids[0]!r} is not among the training queries")
+                raise DataError(f"{place}: the query {ids[0][:80]!r} is not among the training queries")
             if scored not in (None, scores is not None):
                 raise DataError(f"{place}: some examples have scores and some have none")
             scored = scores is not None
@@ -115,8 +120,10 @@ class QrelExamples(ListedExamples):
 class FileExamples(ListedExamples):
     """Examples from a file: `query_id positive negative …` a line, as TSV or as a JSON list.
 
-    In a JSON list a document may be a pair `[doc_id, score]` or `[score, doc_id]` with a teacher's score; then every
-    document of the file is one.
+    With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]`, and a line
+    of TSV begins with the scores, as in the files for MS MARCO: `score score … query_id positive negative …`; they are
+    known by the decimal point of the first. All lines of a file have scores, or none has. Ids are those of
+    `irexp.types.as_id`.
     """
 
     def __init__(self, path: str, *, topics: Topics) -> None:
@@ -131,38 +138,53 @@ class FileExamples(ListedExamples):
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The lines of the file."""
+        has_lines = False
         is_json = resolve(self._path).name.removesuffix(".gz").endswith((".jsonl", ".json"))
         for line in lines_of(self._path):
             if not line.text.strip():
                 continue
             try:
-                fields = json.loads(line.text) if is_json else line.text.rstrip("\r\n").split("\t")
-                ids, scores = _ids_and_scores(fields)
-            except (ValueError, TypeError) as error:
+                if is_json:
+                    ids, scores = _from_json(json.loads(line.text))
+                else:
+                    ids, scores = _from_columns(line.text.rstrip("\r\n").split("\t"))
+                if len(ids) < 2:
+                    raise ValueError("it has no document")
+                if not all(map(math.isfinite, scores or [])):
+                    raise ValueError("a score is not finite")
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise DataError(
-                    f"{line.place}: no example ({error}); a line is query_id, positive, negative …, tab-separated, or "
-                    f"a JSON list of these, where a document may be [doc_id, score]"
+                    f"{line.place}: no example ({str(error)[:80]}); a line is query_id, positive, negative …, "
+                    f"tab-separated, after as many scores or none, or a JSON list of these, where a document may be "
+                    f"[doc_id, score]"
                 ) from None
-            yield line.place, ids, scores
+            has_lines = True
+            yield line.place, [read_id(part, line.place) for part in ids], scores
+        if not has_lines:
+            raise DataError(f"{resolve(self._path)} has no training examples")
 
 
-def _ids_and_scores(fields: object) -> tuple[list[str], list[float] | None]:
+def _from_json(fields: object) -> tuple[Sequence[object], list[float] | None]:
     if not isinstance(fields, list):
-        raise ValueError("it is no list")
-    query_id, *documents = fields
-    if not documents:
-        raise ValueError("it has no document")
-    if not isinstance(documents[0], list):
-        if any(isinstance(document, list | dict) for document in documents):
-            raise ValueError("some documents have scores and some have none")
-        return [str(query_id), *map(str, documents)], None
-    doc_ids, scores = [], []
-    for document in documents:
-        first, second = document
-        doc_id, score = (second, first) if isinstance(first, float) else (first, second)
-        doc_ids.append(str(doc_id))
-        scores.append(float(score))
-    return [str(query_id), *doc_ids], scores
+        raise ValueError("it is not a list")
+    pairs = fields[1:]
+    if not any(isinstance(pair, list | dict) for pair in pairs):
+        return fields, None
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ValueError("some documents have scores and some have none")
+    pairs = [(second, first) if isinstance(first, float) else (first, second) for first, second in pairs]
+    if not all(isinstance(score, int | float) for _, score in pairs):
+        raise ValueError("a score is a number")
+    return [fields[0], *(doc_id for doc_id, _ in pairs)], [float(score) for _, score in pairs]
+
+
+def _from_columns(columns: list[str]) -> tuple[Sequence[object], list[float] | None]:
+    if not _SCORE.fullmatch(columns[0]):
+        return columns, None
+    scores, ids = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+    if len(scores) != len(ids) - 1:
+        raise ValueError(f"it has {len(scores)} scores and {len(ids) - 1} documents")
+    return ids, [float(score) for score in scores]
 
 
 def relevant_documents(topics: Topics) -> dict[str, frozenset[str]]:

@@ -59,9 +59,16 @@ class IrdsDocuments(Documents):
 class IrdsTopics(Topics):
     """The queries and judgements of a collection."""
 
-    def __init__(self, dataset_id: str) -> None:
-        """Nothing is read yet."""
+    def __init__(self, dataset_id: str, *, relevance: int | None = None, remove_query: bool | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            dataset_id: the collection, or a part of it.
+            relevance: the smallest grade that binary measures count where they name none; None for 1.
+            remove_query: whether the document with the query's own id is no result; None for no.
+        """
         self._dataset_id = dataset_id
+        self.relevance, self.remove_query = relevance, bool(remove_query)
 
     def queries(self) -> Iterator[Query]:
         """Stream the queries."""

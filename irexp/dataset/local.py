@@ -1,8 +1,8 @@
-"""Collections from files: documents in JSONL (BEIR), TSV or TREC's SGML, queries in JSONL, TSV or TREC's topics.
+"""Collections from files: documents in JSONL (BEIR), TSV, CSV or TREC's SGML, queries likewise or in TREC's topics.
 
-The format follows from the file's name (`.jsonl`, `.tsv`, `.trec` …, gzip too) or is given. A file is read once from
-end to end before it is used, which finds every malformed line, missing and duplicate id while nothing is lost yet; what
-stays in memory is 24 bytes a document.
+The format follows from the file's name (`.jsonl`, `.tsv`, `.csv`, `.trec` …, gzip too) or is given. A file is read once
+from end to end before it is used, which finds every malformed line, missing and duplicate id while nothing is lost yet;
+what stays in memory is 24 bytes a document.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from irexp.dataset.collection import DataError, Documents, Topics
-from irexp.dataset.local_format import Format, document_records, parse_document, parse_queries
+from irexp.dataset.local_format import FileFormat, Format, documents_in, queries_in
 from irexp.dataset.qrels import read_qrels
 from irexp.dataset.text_file import RandomAccess, resolve
 from irexp.types import Document, Qrel, Query
@@ -34,7 +34,11 @@ class LocalDocuments(Documents):
     """The documents of one file."""
 
     def __init__(
-        self, path: str, *, format: Literal["jsonl", "tsv", "trec"] | None = None, text_fields: list[str] | None = None
+        self,
+        path: str,
+        *,
+        format: Literal["jsonl", "tsv", "csv", "trec"] | None = None,
+        text_fields: list[str] | None = None,
     ) -> None:
         """Nothing is read yet.
 
@@ -42,16 +46,16 @@ class LocalDocuments(Documents):
             path: the file; `.gz` behind may be left out.
             format: None for what the file's name says.
             text_fields: the fields or SGML tags whose texts, joined by a blank, are the document; None for the title
-                and the text under their usual names. For TSV: the columns behind the id, by number from 1.
+                and the text under their usual names. For TSV without a header: the columns behind the id, by number
+                from 1.
         """
         self._path, self._format, self._text_fields = path, format, text_fields
 
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents in the order of the file."""
         self._index  # noqa: B018 every fault of the file is found before the first document goes out
-        kind = self._kind
-        for record in document_records(self._path, kind):
-            yield parse_document(record.text, kind, self._text_fields, record.place)
+        for record in self._file.records():
+            yield Document(*self._file.read(record.text, record.place))
 
     def count(self) -> int:
         """How many there are; the first call reads the file."""
@@ -65,16 +69,16 @@ class LocalDocuments(Documents):
             position = int(np.searchsorted(hash_N, _hash(doc_id)))
             while position < len(hash_N) and hash_N[position] == _hash(doc_id):
                 text = self._pieces.read(int(start_N[position]), int(end_N[position]))
-                document = parse_document(text, self._kind, self._text_fields, self._path)
+                document = Document(*self._file.read(text, self._path))
                 if document.doc_id == doc_id:
                     found[doc_id] = document
                     break
                 position += 1
         return found
 
-    @property
-    def _kind(self) -> Format:
-        return self._format or _format(self._path, ("jsonl", "tsv", "trec"))
+    @cached_property
+    def _file(self) -> FileFormat:
+        return documents_in(self._path, self._format or _format(self._path), self._text_fields)
 
     @cached_property
     def _pieces(self) -> RandomAccess:
@@ -84,13 +88,13 @@ class LocalDocuments(Documents):
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """The hash of each id, sorted, and where the document of that hash begins and ends."""
         hashes, starts, ends = array("Q"), array("q"), array("q")
-        empty, first_empty, kind = 0, "", self._kind
+        empty, first_empty = 0, ""
         with tqdm(unit=" documents", desc=f"check {resolve(self._path).name}", delay=2, disable=None) as progress:
-            for record in document_records(self._path, kind):
-                document = parse_document(record.text, kind, self._text_fields, record.place)
-                if not document.text.strip():
-                    empty, first_empty = empty + 1, first_empty or f"{record.place} ({document.doc_id})"
-                hashes.append(_hash(document.doc_id))
+            for record in self._file.records():
+                doc_id, text = self._file.read(record.text, record.place)
+                if not text.strip():
+                    empty, first_empty = empty + 1, first_empty or f"{record.place} ({doc_id})"
+                hashes.append(_hash(doc_id))
                 starts.append(record.start)
                 ends.append(record.end)
                 if len(hashes) % _TICK == 0:
@@ -114,41 +118,57 @@ class LocalDocuments(Documents):
     def _raise_if_duplicate(self, hashes: set[int]) -> None:
         """Equal hashes are equal ids or, once in a blue moon, not."""
         seen: dict[str, str] = {}
-        kind = self._kind
-        for record in document_records(self._path, kind):
-            doc_id = parse_document(record.text, kind, self._text_fields, record.place).doc_id
+        for record in self._file.records():
+            doc_id, _ = self._file.read(record.text, record.place)
             if _hash(doc_id) in hashes:
                 if doc_id in seen:
-                    raise DataError(f"{record.place}: the document id {doc_id!r} was there before, at {seen[doc_id]}")
+                    raise DataError(
+                        f"{record.place}: the document id {doc_id[:80]!r} was there before, at {seen[doc_id]}"
+                    )
                 seen[doc_id] = record.place
 
 
 class LocalTopics(Topics):
     """Queries of one file with the judgements of another."""
 
-    def __init__(self, queries_path: str, *, qrels_path: str | None = None, judged_only: bool = True) -> None:
+    def __init__(
+        self,
+        queries_path: str,
+        *,
+        qrels_path: str | None = None,
+        judged_only: bool = True,
+        relevance: int | None = None,
+        remove_query: bool | None = None,
+    ) -> None:
         """Nothing is read yet.
 
         Args:
-            queries_path: JSONL (BEIR), TSV (`id text`) or TREC topics (`.trec`, `.sgml`, `.xml`), gzip too.
+            queries_path: JSONL (BEIR), TSV (`id text`), CSV or TREC topics (`.trec`, `.sgml`, `.xml`), gzip too.
             qrels_path: BEIR's TSV (`query-id corpus-id score` with a header) or TREC's four columns; None for none.
             judged_only: whether to answer only the queries that have a judgement, as BEIR's files need it, whose
                 queries.jsonl holds those of all splits.
+            relevance: the smallest grade that binary measures count where they name none; None for 1.
+            remove_query: whether the document with the query's own id is no result; None for no.
         """
         self._queries_path, self._qrels_path, self._judged_only = queries_path, qrels_path, judged_only
+        self.relevance, self.remove_query = relevance, bool(remove_query)
 
     def queries(self) -> Iterator[Query]:
         """Stream the queries in the order of the file."""
         judged = {qrel.query_id for qrel in self._qrels} if self._judged_only and self._qrels_path else None
         seen: dict[str, str] = {}
         empty = 0
-        for query, place in parse_queries(self._queries_path, _format(self._queries_path, ("jsonl", "tsv", "trec"))):
-            if query.query_id in seen:
-                raise DataError(f"{place}: the query id {query.query_id!r} was there before, at {seen[query.query_id]}")
-            seen[query.query_id] = place
+        file = queries_in(self._queries_path, _format(self._queries_path))
+        for record in file.records():
+            query = Query(*file.read(record.text, record.place))
+            if first := seen.get(query.query_id):
+                raise DataError(f"{record.place}: the query id {query.query_id[:80]!r} was there before, at {first}")
+            seen[query.query_id] = record.place
             if judged is None or query.query_id in judged:
                 empty += not query.text.strip()
                 yield query
+        if not seen:
+            raise DataError(f"{resolve(self._queries_path)} has no queries")
         if empty:
             log.warning("%d queries of %s have no text; they are kept", empty, self._queries_path)
         if judged is not None and (without := judged - seen.keys()):
@@ -177,6 +197,7 @@ _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
     ".tsv": "tsv",
+    ".csv": "csv",
     ".txt": "tsv",
     ".trec": "trec",
     ".sgml": "trec",
@@ -185,11 +206,11 @@ _SUFFIXES: dict[str, Format] = {
 }
 
 
-def _format(path: str, formats: tuple[Format, ...]) -> Format:
+def _format(path: str) -> Format:
     """The format that a file's name says."""
     file = resolve(path)
     suffix = "." + file.name.removesuffix(".gz").rpartition(".")[2]
-    if _SUFFIXES.get(suffix) not in formats:
-        known = ", ".join(known for known, format in _SUFFIXES.items() if format in formats)
+    if suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
         raise DataError(f"{file}: the format cannot be told from the name; rename it to end in one of {known}")
     return _SUFFIXES[suffix]

@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.text_file import lines_of
-from irexp.types import Qrel
+from irexp.dataset.local_format import names_columns
+from irexp.dataset.text_file import lines_of, read_id
+from irexp.types import BLANKS, MOST_RELEVANT, Qrel
 
 log = logging.getLogger(__name__)
 
+_BLANKS = re.compile(f"[{BLANKS}]+")
+
+#: A whole number, also as programs of tables write it.
+_WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+
 
 def read_qrels(path: str) -> list[Qrel]:
-    """The judgements of a file, in its order.
+    """The judgements of a file, in its order; ids are those of `irexp.types.as_id`.
+
+    The first line may be a header with usual names for its columns, as BEIR's is.
 
     Raises:
-        DataError: for a malformed line, a relevance that is no whole number, or contradicting judgements.
+        DataError: for a malformed line, a relevance that is not a whole number, or contradicting judgements.
     """
     judgements: dict[tuple[str, str], int] = {}
-    repeated = 0
-    for number, line in enumerate(lines_of(path), 1):
+    read = 0
+    is_first = True
+    for line in lines_of(path):
         if not line.text.strip():
             continue
-        columns = line.text.rstrip("\r\n").split("\t")
-        if len(columns) not in (3, 4):  # TREC's files are separated by any white space
-            columns = line.text.split()
-        if len(columns) not in (3, 4):
-            raise DataError(
-                f"{line.place}: {len(columns)} columns; a judgement is query-id, corpus-id, score (BEIR) or query, 0, "
-                f"document, relevance (TREC)"
-            )
-        query_id, doc_id, relevance = columns[0].strip(), columns[-2].strip(), columns[-1].strip()
-        try:
-            value = int(relevance)
-        except ValueError:
-            if number == 1:  # a header
-                continue
-            raise DataError(f"{line.place}: the relevance {relevance!r} is no whole number") from None
-        known = judgements.setdefault((query_id, doc_id), value)
-        if known != value:
-            raise DataError(f"{line.place}: {query_id} and {doc_id} were judged {known} before, and {value} here")
-        repeated += 1
-    repeated -= len(judgements)
-    if repeated:
-        log.warning("%d judgements of %s stand there twice; each counts once", repeated, path)
+        columns = _columns(line.text, line.place)
+        is_header, is_first = is_first and names_columns(columns) and not _WHOLE.fullmatch(columns[-1].strip()), False
+        if is_header:
+            continue
+        query_id, doc_id = read_id(columns[0], line.place), read_id(columns[-2], line.place)
+        relevance = _relevance(columns[-1].strip(BLANKS), line.place)
+        known = judgements.setdefault((query_id, doc_id), relevance)
+        if known != relevance:
+            raise DataError(f"{line.place}: {query_id} and {doc_id} were judged {known} before, and {relevance} here")
+        read += 1
     if not judgements:
         raise DataError(f"{path} has no judgements")
+    if repeated := read - len(judgements):
+        log.warning("%d judgements of %s stand there twice; each counts once", repeated, path)
     return [Qrel(query_id, doc_id, relevance) for (query_id, doc_id), relevance in judgements.items()]
+
+
+def _columns(text: str, place: str) -> list[str]:
+    """Three or four columns, separated by single tabs or, as TREC's may be, by any blanks."""
+    columns = text.rstrip("\r\n").split("\t")
+    if len(columns) not in (3, 4):
+        columns = _BLANKS.split(text.strip(BLANKS))
+    if len(columns) not in (3, 4):
+        raise DataError(
+            f"{place}: {len(columns)} columns; a judgement is query-id, corpus-id, score (BEIR) or query, 0, document, "
+            f"relevance (TREC)"
+        )
+    return columns
+
+
+def _relevance(text: str, place: str) -> int:
+    found = _WHOLE.fullmatch(text)
+    if found is None:
+        raise DataError(f"{place}: the relevance {text[:40]!r} is not a whole number")
+    value = int(found[1]) if len(found[1]) < 99 else MOST_RELEVANT + 1
+    if abs(value) > MOST_RELEVANT:
+        raise DataError(
+            f"{place}: the relevance {text[:40]} is beyond {MOST_RELEVANT:,}; measures count grades one by one"
+        )
+    return value

@@ -9,12 +9,15 @@ import os
 import shutil
 import tempfile
 import weakref
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from irexp.artifact.content import existing_file
 from irexp.dataset.collection import DataError
+from irexp.types import as_id
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,15 @@ class Line(NamedTuple):
     text: str
     place: str
     offset: int
+
+
+class Record(NamedTuple):
+    """A document or query as it stands in its file; `start` and `end` count bytes of the unpacked file."""
+
+    text: str
+    place: str
+    start: int
+    end: int
 
 
 def resolve(path: str) -> Path:
@@ -53,25 +65,53 @@ def lines_of(path: str) -> Iterator[Line]:
     """Stream the lines of a file.
 
     Raises:
-        DataError: if the file is not there, is not UTF-8, or is damaged gzip.
+        DataError: if the file is not there, cannot be read, is not UTF-8 text, or is damaged gzip.
     """
     file = resolve(path)
     offset = 0
     number = 0
-    with _open(file) as lines:
+    with _named(file), _open(file) as lines:
         try:
             for number, raw in enumerate(lines, 1):
                 mark = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
-                yield Line(raw[mark:].decode("utf8"), f"{file}:{number}", offset + mark)
+                text = raw[mark:].decode("utf8")
+                if "\0" in text:
+                    raise DataError(f"{file}:{number}: this is not text, it holds the byte 0; is it UTF-16, or packed?")
+                yield Line(text, f"{file}:{number}", offset + mark)
                 offset += len(raw)
         except UnicodeDecodeError as error:
-            raise DataError(f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start})") from None
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise DataError(f"{file}: damaged behind line {number} ({error}); fetch it again") from None
+            raise DataError(
+                f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start}); convert it with iconv, or "
+                f"name a packed file .gz"
+            ) from None
+
+
+def read_id(text: object, place: str) -> str:
+    """The id that a file holds at a place: a string, or in JSON also a whole number.
+
+    Raises:
+        DataError: if `irexp.types.as_id` does not take it.
+    """
+    if not isinstance(text, str | int) or isinstance(text, bool):
+        raise DataError(f"{place}: an id is a string or a whole number, not {type(text).__name__}")
+    try:
+        return as_id(str(text))
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from None
 
 
 def _open(file: Path) -> IO[bytes]:
     return gzip.open(file) if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What the system and gzip say of a file that cannot be read, in one line."""
+    try:
+        yield
+    except (EOFError, zlib.error, OSError) as error:
+        damage = " is damaged" if file.suffix == ".gz" else " cannot be read"
+        raise DataError(f"{file}{damage} ({error}); fetch or make it again") from None
 
 
 class RandomAccess:

@@ -10,18 +10,28 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ir_measures
 
 from irexp.config.measure import ENGINE as ENGINE
+from irexp.config.measure import counting_from
 from irexp.config.measure import parse_measures as parse_measures
-from irexp.evaluation.run_file import in_rank_order
-from irexp.types import Qrel, ScoredDoc, UserError
+from irexp.evaluation.run_file import Rankings
+from irexp.types import MOST_RELEVANT, Qrel, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
+
+#: Results that the engines are handed at once.
+_TOGETHER = 2**16
+
+#: An id that no document has.
+_NO_DOCUMENT = ""
+
+#: The best documents of a query, each with a number that stands for its rank.
+Ranked = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,14 @@ class Measured:
         aggregated: measure → the mean over all queries of the qrels (for NumRet, NumRel and NumQ the sum).
         missing_queries: how many queries of the qrels have no result in the run; they count 0.
         unjudged_queries: how many queries of the run have no judgement; they are left out.
+        relevance: the smallest grade that measures which name none count as relevant; None for 1.
     """
 
     per_query: dict[str, dict[str, float]]
     aggregated: dict[str, float]
     missing_queries: int
     unjudged_queries: int
+    relevance: int | None = None
 
     @property
     def query_ids(self) -> tuple[str, ...]:
@@ -50,7 +62,7 @@ def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
     """The judgements as query → document → relevance.
 
     Raises:
-        UserError: if two judgements contradict each other.
+        UserError: if two judgements contradict each other, or a grade is too large to be counted.
     """
     relevance_of: dict[str, dict[str, int]] = {}
     for query_id, doc_id, relevance in qrels:
@@ -60,41 +72,68 @@ def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
                 f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
                 f"{judged[doc_id]} and {relevance}; keep one of the two"
             )
+        if abs(relevance) > MOST_RELEVANT:
+            raise UserError(
+                f"the qrels give document {doc_id!r} of query {query_id!r} the relevance {relevance}, and measures "
+                f"count grades one by one, up to {MOST_RELEVANT:,}; take smaller ones"
+            )
     return relevance_of
 
 
-def evaluate(run: Iterable[ScoredDoc], qrels: Iterable[Qrel], measures: Sequence[ir_measures.Measure]) -> Measured:
+def evaluate(
+    run: Iterable[ScoredDoc],
+    qrels: Iterable[Qrel],
+    measures: Sequence[ir_measures.Measure],
+    *,
+    relevance: int | None = None,
+    remove_query: bool = False,
+) -> Measured:
     """Measure a run, ranked by score descending and then document id, whatever the order of its lines.
+
+    Args:
+        run: some 30 bytes a line are held, and the ids.
+        qrels: a negative grade is as trec_eval takes it: not relevant, and unjudged for Bpref and infAP.
+        measures: what is measured.
+        relevance: the smallest grade that a binary measure which names none counts as relevant, as the collection's
+            makers have decided; None for 1.
+        remove_query: whether the document whose id is the query's is left out, wherever the run comes from.
 
     Raises:
         UserError: if the run and the qrels have no query in common, nothing is relevant (or not as relevant as a
             measure asks), the run has a document twice for a query or the score NaN, or two judgements contradict
             each other.
     """
+    names: dict[ir_measures.Measure, list[str]] = {}
+    for measure in measures:
+        counted = measure if relevance is None else counting_from(measure, relevance)
+        names.setdefault(counted, []).append(str(measure))
     relevance_of = relevance_by_query(qrels)
-    _check_relevance(relevance_of, measures)
-    score_of, unjudged = _score_of(run, relevance_of)
-    if not score_of:
+    _check_relevance(relevance_of, list(names))
+    lines = _Lines(run, relevance_of, remove_query=remove_query)
+    rankings = Rankings(lines)
+    if not lines.judged:
         raise UserError(
-            f"run and qrels have no query in common: of {len(unjudged)} queries in the run, such as "
-            f"{_sample(unjudged)}, none is among the {len(relevance_of)} of the qrels, such as "
+            f"run and qrels have no query in common: of {len(lines.unjudged)} queries in the run, such as "
+            f"{_sample(lines.unjudged)}, none is among the {len(relevance_of)} of the qrels, such as "
             f"{_sample(relevance_of)}; evaluate the run with the qrels of its own collection"
         )
-    # Ranks stand in for scores: the engines break ties each in its own way, and trec_eval rounds scores to 32 bits.
-    rank_score_of = {
-        query_id: {doc_id: float(len(scores) - rank) for rank, doc_id in enumerate(in_rank_order(scores))}
-        for query_id, scores in score_of.items()
-    }
     per_query = {str(measure): dict.fromkeys(relevance_of, 0.0) for measure in measures}
-    for metric in ENGINE.iter_calc(measures, relevance_of, rank_score_of):
-        per_query[str(metric.measure)][metric.query_id] = float(metric.value)
-    missing = len(relevance_of) - len(score_of)
+    for part in _parts(rankings):
+        judged = {query_id: _for_engine(relevance_of[query_id]) for query_id in part}
+        for metric in itertools.chain.from_iterable(ENGINE.iter_calc(group, judged, part) for group in _groups(names)):
+            for name in names[metric.measure]:
+                per_query[name][metric.query_id] = float(metric.value)
+    missing = len(relevance_of) - len(rankings)
     if missing:
         log.warning("%d of the %d judged queries have no result in the run and count 0", missing, len(relevance_of))
-    if unjudged:
-        log.info("%d queries of the run have no judgement and are left out", len(unjudged))
+    if lines.unjudged:
+        log.info("%d queries of the run have no judgement and are left out", len(lines.unjudged))
+    if lines.removed:
+        log.info("%d results are the query itself, by its id, and are left out", lines.removed)
+    if relevance is not None and (graded := [name for m, of in names.items() for name in of if str(m) != name]):
+        log.info("grades of %d and more count as relevant in %s", relevance, ", ".join(graded))
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}
-    return Measured(per_query, aggregated, missing, len(unjudged))
+    return Measured(per_query, aggregated, missing, len(lines.unjudged), relevance)
 
 
 def save_measured(folder: Path, measured: Measured) -> None:
@@ -111,6 +150,7 @@ def save_measured(folder: Path, measured: Measured) -> None:
         "queries": len(measured.query_ids),
         "missing_queries": measured.missing_queries,
         "unjudged_queries": measured.unjudged_queries,
+        **({} if measured.relevance is None else {"relevance": measured.relevance}),
     }
     (folder / "measures.json").write_text(json.dumps(rest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -128,7 +168,8 @@ def load_measured(folder: Path) -> Measured:
             for line in file:
                 query_id, measure, value = line.rstrip("\n").split("\t")
                 per_query[measure][query_id] = float(value)
-        measured = Measured(per_query, rest["aggregated"], rest["missing_queries"], rest["unjudged_queries"])
+        counts = rest["missing_queries"], rest["unjudged_queries"]
+        measured = Measured(per_query, rest["aggregated"], *counts, rest.get("relevance"))
         queries = rest["queries"]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: there are no measures here; make them with stage=evaluate") from None
@@ -151,7 +192,7 @@ def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Se
     if highest < 1:
         raise UserError(f"no document is relevant in the qrels ({len(relevance_of)} queries): every measure would be 0")
     for measure in measures:
-        threshold = measure["rel"] if "rel" in measure.SUPPORTED_PARAMS else 1
+        threshold = measure.params.get("rel", 1)
         if threshold > highest:
             raise UserError(
                 f"{measure} counts a relevance of {threshold} and more, but the qrels go up to {highest}: it would be "
@@ -159,23 +200,62 @@ def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Se
             )
 
 
-def _score_of(
-    run: Iterable[ScoredDoc], judged_queries: Container[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, None]]:
-    """The scores of the judged queries, and the other queries in the order of the run."""
-    score_of: dict[str, dict[str, float]] = {}
-    unjudged: dict[str, None] = {}
-    for query_id, doc_id, score in run:
-        if query_id not in judged_queries:
-            unjudged[query_id] = None
-            continue
-        scores = score_of.setdefault(query_id, {})
-        if doc_id in scores:
-            raise UserError(f"the run has document {doc_id!r} twice for query {query_id!r}; keep one of the two")
-        if math.isnan(score):
-            raise UserError(f"the run has the score NaN for query {query_id!r}, document {doc_id!r}; make it again")
-        scores[doc_id] = score
-    return score_of, unjudged
+def _groups(measures: Iterable[ir_measures.Measure]) -> list[list[ir_measures.Measure]]:
+    """Measures that see the same results and gains.
+
+    ir_measures computes nDCG, NumRet and NumQ with the results and gains of any measure that it is asked for with them.
+    """
+    groups: dict[str, list[ir_measures.Measure]] = {}
+    for measure in measures:
+        groups.setdefault(repr([measure.params.get(key) for key in ("judged_only", "gains")]), []).append(measure)
+    return list(groups.values())
+
+
+def _for_engine(judged: dict[str, int]) -> dict[str, int]:
+    """The judgements of a query with a grade that is not negative: without one, trec_eval writes where it must not."""
+    return judged if max(judged.values()) >= 0 else {**judged, _NO_DOCUMENT: 0}
+
+
+class _Lines:
+    """The lines of a run that count; once they are read, what was left out."""
+
+    def __init__(
+        self, run: Iterable[ScoredDoc], relevance_of: Mapping[str, Mapping[str, int]], *, remove_query: bool
+    ) -> None:
+        self._run, self._relevance_of, self._remove_query = run, relevance_of, remove_query
+        self.unjudged: dict[str, None] = {}  # in the order of the run
+        self.judged = self.removed = 0
+
+    def __iter__(self) -> Iterator[ScoredDoc]:
+        for scored in self._run:
+            if scored.query_id not in self._relevance_of:
+                self.unjudged[scored.query_id] = None
+                continue
+            if math.isnan(scored.score):
+                where = f"query {scored.query_id!r}, document {scored.doc_id!r}"
+                raise UserError(f"the run has the score NaN for {where}; make it again")
+            self.judged += 1
+            if self._remove_query and scored.doc_id == scored.query_id:
+                self.removed += 1
+            else:
+                yield scored
+
+
+def _parts(rankings: Iterable[tuple[str, list[str]]]) -> Iterator[dict[str, Ranked]]:
+    """A few queries at once, with their documents.
+
+    Ranks stand in for scores: the engines break ties each in its own way, and trec_eval rounds scores to 32 bits.
+    """
+    part: dict[str, Ranked] = {}
+    results = 0
+    for query_id, doc_ids in rankings:
+        part[query_id] = {doc_id: float(len(doc_ids) - rank) for rank, doc_id in enumerate(doc_ids)}
+        results += len(doc_ids)
+        if results >= _TOGETHER:
+            yield part
+            part, results = {}, 0
+    if part:
+        yield part
 
 
 def _sample(query_ids: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Run files in the six columns of TREC: query_id Q0 doc_id rank score tag.
 
 Ours are separated by tabs, so that an id with a blank survives; those from elsewhere may be separated by any blanks.
+Ids are those of `irexp.types.as_id`.
 
 The order of a run is its scores': score descending, and documents of the same score by document id ascending, whatever
 the file's rank column and the order of its lines say. trec_eval too goes by the score, but breaks ties by document id
@@ -11,16 +12,18 @@ import gzip
 import math
 import re
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO, cast
 
-from irexp.types import ScoredDoc, UserError
+import numpy as np
+
+from irexp.types import BLANKS, ScoredDoc, UserError, as_id
 
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
-# ASCII only, as trec_eval splits: str.split would also cut an id at a no-break space.
-BLANKS = re.compile(r"[ \t\v\f]+")
+_BLANKS = re.compile(f"[{BLANKS}]+")
 
 
 def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
@@ -39,7 +42,7 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
         tag: the name of the run, the last column.
 
     Raises:
-        UserError: if an id or the tag is empty or holds a tab or a line break, or if a score is NaN.
+        UserError: if an id or the tag would not be read back as it is, or if a score is NaN.
     """
     _check_column("tag", tag)
     query_id, rank, previous_score = None, 0, math.inf
@@ -60,47 +63,105 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
             file.write(f"{query_id}\tQ0\t{scored.doc_id}\t{rank}\t{score!r}\t{tag}\n")
 
 
+class Rankings:
+    """The documents of each query of a run, best first; the queries in their order in the run.
+
+    A run of ten million lines is held as numbers, some 20 bytes a line, and ids, each in as many bytes as it has.
+    """
+
+    def __init__(self, run: Iterable[ScoredDoc]) -> None:
+        """Read the run, in whatever order its lines are."""
+        self._numbers: dict[str, int] = {}
+        self._ids, self._ends = bytearray(), array("q", [0])
+        self._scores, numbers = array("d"), array("i")
+        for query_id, doc_id, score in run:
+            numbers.append(self._numbers.setdefault(query_id, len(self._numbers)))
+            self._scores.append(score)
+            self._ids += doc_id.encode()
+            self._ends.append(len(self._ids))
+        number_N = np.frombuffer(numbers, dtype=np.int32)
+        self._line_N = np.argsort(number_N, kind="stable")
+        self._bounds = np.searchsorted(number_N[self._line_N], np.arange(len(self._numbers) + 1))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
+        """Each query with its documents.
+
+        Raises:
+            UserError: if a document is there twice for a query.
+        """
+        for query_id, number in self._numbers.items():
+            lines = self._line_N[self._bounds[number] : self._bounds[number + 1]].tolist()
+            score_of = {self._doc_id(line): self._scores[line] for line in lines}
+            if len(score_of) < len(lines):
+                doc_ids = [self._doc_id(line) for line in lines]
+                twice = next(doc_id for doc_id in doc_ids if doc_ids.count(doc_id) > 1)
+                raise UserError(f"the run has document {twice!r} twice for query {query_id!r}; keep one of the two")
+            yield query_id, in_rank_order(score_of)
+
+    def _doc_id(self, line: int) -> str:
+        return self._ids[self._ends[line] : self._ends[line + 1]].decode()
+
+
 def read_heads(path: Path, depth: int) -> dict[str, list[str]]:
     """The best documents of each query of a run, in the order of their scores; equal ids are one string."""
     ids: dict[str, str] = {}
-    score_of: dict[str, dict[str, float]] = {}
-    for query_id, doc_id, score in read_run(path):
-        score_of.setdefault(query_id, {})[ids.setdefault(doc_id, doc_id)] = score
-    return {query_id: in_rank_order(scores)[:depth] for query_id, scores in score_of.items()}
+    return {
+        query_id: [ids.setdefault(doc_id, doc_id) for doc_id in doc_ids[:depth]]
+        for query_id, doc_ids in Rankings(read_run(path))
+    }
 
 
 def read_run(path: Path) -> Iterator[ScoredDoc]:
     """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
 
-    The first line decides: with five tabs the whole file is separated by single tabs, else by blanks.
+    The first line decides: with five tabs the whole file is separated by single tabs, else by blanks. Eight bytes a
+    line are held, for a document that is listed twice; it is found after the last line.
 
     Raises:
         UserError: if the file cannot be read, a line has not six columns or no number as its score, or a document is
             listed twice for one query.
     """
-    seen: dict[str, set[str]] = {}
+    pairs = array("q")
     for line_number, columns in _columns(path):
         query_id, _, doc_id, _, score_text, _ = columns
         try:
             score = float(score_text)
         except ValueError:
-            raise UserError(f"{path}:{line_number}: the score {score_text!r} (fifth column) is not a number") from None
+            raise UserError(
+                f"{path}:{line_number}: the score {score_text[:80]!r} (fifth column) is not a number"
+            ) from None
         if math.isnan(score):
             raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; make the run again")
-        doc_ids = seen.setdefault(query_id, set())
-        if doc_id in doc_ids:
-            first = next(n for n, c in _columns(path) if (c[0], c[2]) == (query_id, doc_id))
-            raise UserError(
-                f"{path}:{line_number}: query {query_id!r} has document {doc_id!r} a second time, the first is line "
-                f"{first}; keep one of the two"
-            )
-        doc_ids.add(doc_id)
+        pairs.append(hash((query_id, doc_id)))
         yield ScoredDoc(query_id, doc_id, score)
+    pair_N = np.sort(np.frombuffer(pairs, dtype=np.int64))
+    if (pair_N[1:] == pair_N[:-1]).any():
+        _raise_if_repeated(path, set(pair_N[1:][pair_N[1:] == pair_N[:-1]].tolist()))
+
+
+def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
+    """Name the first document that is listed twice; equal hashes may, rarely, be those of different ones."""
+    seen: dict[tuple[str, str], int] = {}
+    for line_number, (query_id, _, doc_id, *_) in _columns(path):
+        if hash((query_id, doc_id)) in pairs:
+            if first := seen.get((query_id, doc_id)):
+                pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
+                raise UserError(
+                    f"{path}:{line_number}: {pair} a second time, the first is line {first}; keep one of the two"
+                )
+            seen[query_id, doc_id] = line_number
 
 
 def _check_column(name: str, value: str) -> None:
-    if not value.strip() or any(character in value for character in "\t\n\r"):
-        raise UserError(f"the {name} {value!r} cannot stand in a run file: it is empty or holds a tab or a line break")
+    try:
+        found = as_id(value)
+    except ValueError as error:
+        raise UserError(f"the {name} {value!r} cannot stand in a run file: {error}") from None
+    if found != value:
+        raise UserError(f"the {name} {value!r} cannot stand in a run file: there are blanks around it")
 
 
 def _open(path: Path, mode: str) -> TextIO:
@@ -118,13 +179,17 @@ def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
             continue
         if is_tabbed is None:
             is_tabbed = line.count("\t") == len(COLUMNS) - 1
-        columns = line.split("\t") if is_tabbed else BLANKS.split(line.strip(" \t\v\f"))
-        if len(columns) != len(COLUMNS) or not (columns[0].strip() and columns[2].strip()):
+        columns = line.split("\t") if is_tabbed else _BLANKS.split(line.strip(BLANKS))
+        if len(columns) != len(COLUMNS):
             separator = "tabs, as on its first line" if is_tabbed else "blanks"
             raise UserError(
                 f"{path}:{line_number}: not a line of a TREC run: expected the six columns {' '.join(COLUMNS)}, "
                 f"separated by {separator}; found {line[:200]!r}"
             )
+        try:
+            columns[0], columns[2] = as_id(columns[0]), as_id(columns[2])
+        except ValueError as error:
+            raise UserError(f"{path}:{line_number}: {error}") from None
         yield line_number, columns
 
 

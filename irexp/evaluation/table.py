@@ -211,6 +211,8 @@ def _footer(rows: Sequence[Row], comparison: _Comparison) -> str:
         parts.append("Bold: the best of a column.")
     queries = len(baseline.measured.query_ids)
     parts.append(f"{queries} {'queries' if queries > 1 else 'query'}, all of the qrels; one without a result counts 0.")
+    if relevance := baseline.measured.relevance:
+        parts.append(f"Measures of relevant documents that name no grade count from grade {relevance} on.")
     for row in rows:
         if row.measured.missing_queries:
             parts.append(f"Without a result in {_one_line(row.label)}: {row.measured.missing_queries}.")
@@ -245,6 +247,11 @@ def _check_rows(rows: Sequence[Row], measures: Sequence[str]) -> None:
             )
     first, *others = rows
     for row in others:
+        if row.measured.relevance != first.measured.relevance:
+            raise UserError(
+                f"rows {first.label!r} and {row.label!r} count from different grades on as relevant: "
+                f"{first.measured.relevance or 1} and {row.measured.relevance or 1}; evaluate both with the same topics"
+            )
         differing = sorted(set(first.measured.query_ids) ^ set(row.measured.query_ids))
         if differing:
             raise UserError(

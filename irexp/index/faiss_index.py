@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from irexp.index.faiss_structure import (
     GPU_MOST,
+    check_structure,
     import_faiss,
     kept_vectors,
     make,
@@ -199,6 +200,7 @@ class Faiss(StreamedIndex):
             raise UserError(f"{path} is not there: this index was not made by faiss")
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._index, self._gpu = _read(path, faiss.IO_FLAG_MMAP_IFC), None
+        check_structure(self._index, self._factory)  # one that was built elsewhere, or before this was checked
 
     def to(self, device: torch.device) -> None:
         """Copy the index to the GPU, if faiss has this structure there; it stays mapped, too.
@@ -235,7 +237,8 @@ class Faiss(StreamedIndex):
         is_for_gpu = self._gpu is not None and max(candidates, self._search.probes or 0) <= GPU_MOST
         self._set_parameters(depth, is_for_gpu=is_for_gpu)
         index = self._gpu if is_for_gpu else self._index
-        with multiplying(from_rows=1 if len(query_BH) >= 4 else 2**30):
+        failure = f"index.factory={self._factory} cannot be searched"
+        with multiplying(from_rows=1 if len(query_BH) >= 4 else 2**30), named(failure):
             score_BK, row_BK = index.search(np.ascontiguousarray(query_BH), candidates if is_for_gpu else depth)
         if is_for_gpu and vector_NH is not None:
             return rescore(query_BH, row_BK, vector_NH, depth)
@@ -251,7 +254,11 @@ class Faiss(StreamedIndex):
         if is_for_gpu:  # by what was moved, not by its class: behind an OPQ an index is none of the GPU's by name
             index, space = self._gpu, faiss.GpuParameterSpace()
         search = self._search
-        wanted = {"nprobe": search.probes, "efSearch": search.ef and max(search.ef, depth)}
+        lists: int = next((part.nlist for part in parts(self._index) if hasattr(part, "nlist")), GPU_MOST)
+        wanted = {
+            "nprobe": search.probes and min(search.probes, lists),  # with more probes, PQ8x4fsr ranks at random
+            "efSearch": search.ef and max(search.ef, depth),
+        }
         if search.candidates is not None and not (is_for_gpu and refined(self._index) is not None):
             wanted["k_factor_rf"] = self._factor(depth)
         for name, value in wanted.items():

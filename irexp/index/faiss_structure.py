@@ -24,8 +24,16 @@ GPU_MOST = 2048
 #: What an index is wrapped around, or stores its vectors in.
 _INNER = ("base_index", "refine_index", "index", "storage", "quantizer")
 
-#: Structures that take no vectors batch by batch.
-_AT_ONCE = ("IndexIDMap", "IndexNSG", "IndexNNDescent")
+#: Structures that take no vectors batch by batch, with what to take instead.
+_AT_ONCE = {
+    "IndexIDMap": "rows need no map of ids",
+    "IndexNSG": "HNSW32,Flat is a graph that does",
+    "IndexNNDescent": "HNSW32,Flat is a graph that does",
+    "IndexRowwiseMinMax": "SQ8 keeps eight bits a value and does",
+}
+
+#: Structures that find the clusters of an IVF and hold no documents.
+_ONLY_CLUSTERS = ("ResidualCoarseQuantizer", "LocalSearchCoarseQuantizer")
 
 
 def import_faiss() -> Any:
@@ -78,32 +86,72 @@ def multiplying(*, from_rows: int) -> Iterator[None]:
 
 
 def make(factory: str, dim: int) -> Any:
-    """An empty index.
+    """An empty index that ranks by inner product.
 
     Raises:
-        UserError: if faiss does not read the string, or what it makes takes no vectors batch by batch.
+        UserError: if faiss does not read the string, or what it makes cannot be used here.
     """
     faiss = import_faiss()
-    with named(f"index.factory={factory}: faiss makes no such index of {dim} dimensions"):
+    with named(f"index.factory={factory}: faiss makes no such index for inner products of {dim} dimensions"):
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    for part in parts(index):
-        if type(part).__name__.startswith(_AT_ONCE):
-            raise UserError(
-                f"index.factory={factory}: a {type(part).__name__} takes no vectors batch by batch; HNSW32,Flat is a "
-                f"graph that does, and rows need no map of ids"
-            )
+    check_structure(index, factory)
     return index
+
+
+def check_structure(index: Any, factory: str) -> None:
+    """Hold every part of an index, down to its quantizers and storage, to what faiss itself does not check.
+
+    faiss builds some parts for L2 distances whatever metric is asked for, and returns their smallest inner products or
+    their largest distances; others rank at random, fail when they are searched, or end the process.
+
+    Raises:
+        UserError: naming the part, what is wrong with it, and what to take instead.
+    """
+    if "RefinePanorama" in factory:  # to Python it is an IndexRefine, and fails when it is searched
+        raise UserError(f"index.factory={factory}: RefinePanorama is not supported; take RFlat or Refine(SQ8)")
+    for part, roles in _indexes(index):
+        if fault := _fault(part, roles):
+            raise UserError(f"index.factory={factory}: its {type(part).__name__} {fault}")
+
+
+def _fault(part: Any, roles: frozenset[str]) -> str | None:
+    """Why a part cannot be used in its place, and what to take instead; None if it can."""
+    faiss, name = import_faiss(), type(part).__name__
+    if instead := next((hint for prefix, hint in _AT_ONCE.items() if name.startswith(prefix)), None):
+        return f"takes no vectors batch by batch; {instead}"
+    has_metric_of_its_own = not isinstance(part, faiss.IndexPreTransform)  # the part inside is named instead
+    if has_metric_of_its_own and part.metric_type != faiss.METRIC_INNER_PRODUCT:
+        return (
+            "compares by distance whatever is asked for, and documents are ranked by inner product here; "
+            "HNSW32,SQ8 and IVF{lists},PQ{codes} are as small and can"
+        )
+    quantizer = faiss.ScalarQuantizer
+    if hasattr(part, "sq") and part.sq.qtype in (quantizer.QT_8bit_direct, quantizer.QT_8bit_direct_signed):
+        return "keeps whole numbers of eight bits, and values of embeddings are fractions; take SQ8"
+    if name in _ONLY_CLUSTERS and "quantizer" not in roles:
+        return "finds clusters and holds no vectors; take it as IVF16(RCQ2x2),Flat does"
+    is_by_row = isinstance(part, faiss.IndexFlatCodes | faiss.IndexHNSW | faiss.IndexPreTransform)
+    if "refine_index" in roles and (not is_by_row or "Panorama" in name):
+        return "cannot score single documents again; take RFlat or Refine(SQ8)"
+    return None
 
 
 def parts(index: Any) -> list[Any]:
     """An index, its product quantizer, and what it is wrapped around."""
+    return [found for part, _ in _indexes(index) for found in (part, *([part.pq] if hasattr(part, "pq") else []))]
+
+
+def _indexes(index: Any, roles: frozenset[str] = frozenset()) -> Iterator[tuple[Any, frozenset[str]]]:
+    """An index and what it is wrapped around, each with the names under which it is reached."""
     faiss = import_faiss()
     if isinstance(index, faiss.IndexBinary):
-        return [index]
+        yield index, roles
+        return
     index = faiss.downcast_index(index)
-    inner = [getattr(index, name) for name in _INNER if getattr(index, name, None) is not None]
-    own = [index, *([index.pq] if hasattr(index, "pq") else [])]
-    return own + [part for wrapped in inner for part in parts(wrapped)]
+    yield index, roles
+    for name in _INNER:
+        if (inner := getattr(index, name, None)) is not None:
+            yield from _indexes(inner, roles | {name})
 
 
 def needed(index: Any) -> tuple[int, str]:

@@ -23,7 +23,9 @@ def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation)
     """
     measures = parse_measures(evaluation.measures)
     file = run_file(run)
-    measured = evaluate_run(read_run(file), topics.qrels(), measures)
+    measured = evaluate_run(
+        read_run(file), topics.qrels(), measures, relevance=topics.relevance, remove_query=topics.remove_query
+    )
     if measured.unjudged_queries:
         log.warning("%d queries of %s have no judgement and do not count", measured.unjudged_queries, file)
     save_measured(folder, measured)

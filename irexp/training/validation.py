@@ -58,6 +58,8 @@ class Validation(Dataset[ValidationBatch], ABC):
         self._query_ids = [query.query_id for query in queries]
         self._doc_ids = [document.doc_id for document in documents]
         self._qrels, self._measure = qrels, measure
+        self.relevance: int | None = None
+        self.remove_query = False
         log.info("validation: %d queries in %d documents", len(queries), len(documents))
 
     @abstractmethod
@@ -74,7 +76,10 @@ class Validation(Dataset[ValidationBatch], ABC):
 
     def measure(self) -> tuple[str, float]:
         """The measure's name and value, over all queries."""
-        ((name, value),) = evaluate(self.run(), self._qrels, [self._measure]).aggregated.items()
+        measured = evaluate(
+            self.run(), self._qrels, [self._measure], relevance=self.relevance, remove_query=self.remove_query
+        )
+        ((name, value),) = measured.aggregated.items()
         return name, value
 
 
@@ -213,11 +218,15 @@ def make_validation(
     (measure,) = parse_measures([training.select_by])
     queries, qrels = _sample_queries(topics, training.validation_queries, seed)
     sampled = _sample_documents(documents, qrels, training.validation_documents, seed)
+    validation: Validation
     if isinstance(model, CrossEncoder):
         depth = training.validation_depth
-        return ReRanking(queries, qrels, sampled, measure, model, depth=depth, token_budget=token_budget)
-    assert isinstance(model, BiEncoder)
-    return Retrieval(queries, qrels, sampled, measure, model, token_budget=token_budget)
+        validation = ReRanking(queries, qrels, sampled, measure, model, depth=depth, token_budget=token_budget)
+    else:
+        assert isinstance(model, BiEncoder)
+        validation = Retrieval(queries, qrels, sampled, measure, model, token_budget=token_budget)
+    validation.relevance, validation.remove_query = topics.relevance, topics.remove_query
+    return validation
 
 
 def _sample_queries(topics: Topics, count: int | None, seed: int) -> tuple[list[Query], list[Qrel]]:

@@ -64,15 +64,49 @@ def test_teacher_scores(tmp_path: Path, topics: LocalTopics, pair: str) -> None:
     assert FileExamples(str(tmp_path / "t.jsonl"), topics=topics)[0].targets == (2.5, -1.0)
 
 
+def test_scores_of_tsv_come_first(tmp_path: Path, topics: LocalTopics) -> None:
+    """As in the files of teachers' scores for MS MARCO, of two documents or of more."""
+    (tmp_path / "t.tsv").write_text("9.25\t-1.5\tq1\td1\td8\n1.0\t2\t-3e-1\tq2\td3\td8\td9\n")
+    examples = FileExamples(str(tmp_path / "t.tsv"), topics=topics)
+    assert examples[0] == Example(Query("q1", "one"), ("d1", "d8"), (9.25, -1.5))
+    assert examples[1].doc_ids == ("d3", "d8", "d9")
+    assert examples[1].targets == pytest.approx((1.0, 2.0, -0.3))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("9.25\tq1\td1\td8", "it has 2 scores and 1 documents"),
+        ("9.25\t1.0", "it has 1 scores and 0 documents"),
+        ("9.25", "it has no document"),
+        ("9.25\tnan\tq1\td1\td8", "a score is not finite"),
+        ("9.25\thigh\tq1\td1\td8", "could not convert"),
+    ],
+)
+def test_faulty_scores_of_tsv(tmp_path: Path, topics: LocalTopics, line: str, message: str) -> None:
+    """Each by its line."""
+    (tmp_path / "t.tsv").write_text(f"9.0\t1.0\tq1\td1\td8\n{line}\n")
+    with pytest.raises(DataError, match=rf"t\.tsv:2: no example \({message}"):
+        len(FileExamples(str(tmp_path / "t.tsv"), topics=topics))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: no example \(it is no list\)"),
+        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: no example \(it is not a list\)"),
         ('["q1"]\n', r"t\.jsonl:1: no example \(it has no document\)"),
         ('["q1", "d1", ["d2", 1]]\n', r"t\.jsonl:1: .*some documents have scores"),
+        ('["q1", ["d1", 1], "d8"]\n', r"t\.jsonl:1: .*some documents have scores"),
+        ('["q1", ["d1", 1], {"d8": 0}]\n', r"t\.jsonl:1: .*some documents have scores"),
+        ('["q1", ["d1", 1, 2]]\n', r"t\.jsonl:1: .*some documents have scores"),
+        ('["q1", ["d1", "x"]]\n', r"t\.jsonl:1: .*a score is a number"),
+        ('["q1", ["d1", NaN]]\n', r"t\.jsonl:1: .*a score is not finite"),
+        ('["q1", ["d1", 1e999]]\n', r"t\.jsonl:1: .*a score is not finite"),
+        ('["q1", ["d1", 1' + "0" * 400 + "]]\n", r"t\.jsonl:1: .*too large"),
+        ("[" * 100_000 + "\n", r"t\.jsonl:1: .*recursion"),
         ('["q1", "d1"]\n["q1", ["d1", 2]]\n', r"t\.jsonl:2: some examples have scores and some have none"),
         ('["q7", "d1"]\n', r"t\.jsonl:1: the query 'q7' is not among the training queries"),
-        ("\n", "there are no training examples"),
+        ("\n", r"t\.jsonl has no training examples"),
     ],
 )
 def test_faulty_examples(tmp_path: Path, topics: LocalTopics, text: str, message: str) -> None:

@@ -152,7 +152,7 @@ def test_judgements_of_beir_and_trec(tmp_path: Path, name: str, text: str) -> No
     ("text", "message"),
     [
         ("q\td\t1\nq\te\n", r":2: 2 columns; a judgement is query-id, corpus-id, score"),
-        ("q\td\t1\nq\te\thigh\n", r":2: the relevance 'high' is no whole number"),
+        ("q\td\t1\nq\te\thigh\n", r":2: the relevance 'high' is not a whole number"),
         ("q\td\t1\nq\td\t0\n", r":2: q and d were judged 1 before, and 0 here"),
         ("query-id\tcorpus-id\tscore\n", "has no judgements"),
     ],
@@ -192,3 +192,177 @@ def test_a_large_file_is_streamed(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<DOC><DOCNO>a</DOCNO>one</DOC><DOC><DOCNO>b</DOCNO>two</DOC>",
+        "<DOC><DOCNO>a</DOCNO>one</DOC> <doc><docno>b</docno>two</doc>\n",
+        "<DOC><DOCNO>a</DOCNO>\none\n</DOC><DOC><DOCNO>b</DOCNO>\ntwo</DOC>\r\n",
+        '<?xml version="1.0"?>\n<!-- a licence\nof two lines -->\n<root>\n<DOC id="1"><DOCNO>a</DOCNO>one</DOC>\n'
+        "<DOC ><DOCNO>b</DOCNO>two</DOC >\n</root>\n",
+        "\ufeff  <DOC><DOCNO>a</DOCNO>one<!-- größer --></DOC><br/><DOC>\n<DOCNO> b </DOCNO><P>two</P></DOC>",
+    ],
+)
+def test_the_layout_of_elements_does_not_matter(tmp_path: Path, text: str) -> None:
+    """Two documents are two, on one line or on many, and each is found again by its place in bytes."""
+    documents = LocalDocuments(write(tmp_path / "c.trec", text))
+    assert list(documents) == [Document("a", "one"), Document("b", "two")]
+    assert documents.get_many(["b", "a"]) == {"a": Document("a", "one"), "b": Document("b", "two")}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("if a < b and c > d, i<3 or x<y", "if a < b and c > d, i<3 or x<y"),
+        ("mail <joe@example.org> &amp; <b>bold</b>", "mail <joe@example.org> & bold"),
+        ("x &lt;b&gt; y <br/> z <F P=105>w</F> <a href='<q>'>v</a>", "x <b> y z w v"),
+        ("1 <!-- <b> not this --> 2", "1 2"),
+        ("a <- b <= c << d <> e", "a <- b <= c << d <> e"),
+    ],
+)
+def test_a_sign_that_is_not_a_tag_is_text(tmp_path: Path, text: str, expected: str) -> None:
+    """Nothing is cut behind a `<` that stands for itself, in documents, in their parts and in topics."""
+    path = write(tmp_path / "c.trec", f"<DOC><DOCNO>a</DOCNO><TEXT>{text}</TEXT></DOC>")
+    for fields in (None, ["TEXT"], ["text"]):
+        assert list(LocalDocuments(path, text_fields=fields)) == [Document("a", expected)]
+    topics = write(tmp_path / "q.trec", f"<top><num>Number: 1 <title>Topic: {text}</title></top>")
+    assert list(LocalTopics(topics).queries()) == [Query("1", expected)]
+
+
+def test_elements_within_and_beside_each_other(tmp_path: Path) -> None:
+    """A part that is named holds all of it, with what is tagged within, and each of those with the name."""
+    text = "<DOC><DOCNO>a</DOCNO><TEXT><P>one</P> two</TEXT><H>no</H><TEXT>three</TEXT></DOC>"
+    path = write(tmp_path / "c.trec", text)
+    assert [d.text for d in LocalDocuments(path, text_fields=["text"])] == ["one two three"]
+    assert [d.text for d in LocalDocuments(path, text_fields=["h", "p"])] == ["no one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<DOC><DOCNO>a</DOCNO>x<DOCNO>b</DOCNO>y</DOC>", r":1: 2 <DOCNO> in one document"),
+        ("<DOC><DOCNO>a</DOCNO>\n<DOC><DOCNO>b</DOCNO></DOC>", r":2: an element begins before the one at .*:1 has"),
+        ("<DOC><DOCNO>a</DOCNO></DOC>\n</DOC>", r":2: an element ends that has not begun"),
+        ("<DOC><DOCNO>a</DOCNO></DOC>\nlost words\n<DOC><DOCNO>b</DOCNO></DOC>", r":3: text outside .* 'lost words'"),
+        ("<DOC><DOCNO>a</DOCNO></DOC>\nDOC>\n", r"at its end: text outside .* 'DOC>'"),
+    ],
+)
+def test_text_that_belongs_to_no_document_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """A tag that is missing or broken does not lose a document or join two in silence."""
+    with pytest.raises(DataError, match=message):
+        LocalDocuments(write(tmp_path / "c.trec", text)).count()
+
+
+def test_topics_on_one_line_and_of_xml(tmp_path: Path) -> None:
+    """Each of two is one, closing tags or none, numbers in an element or in an attribute."""
+    expected = [Query("1", "one"), Query("2 b", "two")]
+    for text in (
+        "<top><num>1<title>one</top><top><num> Number: 2 b\n<title>two\n<desc>no</top>",
+        '<topics task="x"><topic number="1"><query>one</query></topic> '
+        "<topic type='y' number='2 b'><query>two</query></topic></topics>",
+    ):
+        assert list(LocalTopics(write(tmp_path / "q.xml", text)).queries()) == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_header_is_no_document_and_names_the_columns(
+    tmp_path: Path, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In TSV and CSV, of documents and of queries; without one, TSV is an id and a text."""
+    caplog.set_level("INFO")
+    table = f"id\ttext\ttitle{end}a\tof all\tFirst{end}β/2 x\tgrößer\t{end}"
+    assert list(LocalDocuments(write(tmp_path / "c.tsv", table))) == EXPECTED
+    assert "the first line names the columns, and is no document or query" in caplog.text
+    assert [d.text for d in LocalDocuments(str(tmp_path / "c.tsv"), text_fields=["text"])] == ["of all", "größer"]
+    comma = f'\ufeffID,Title,Text{end}a,First,of all{end}{end}"β/2 x",,größer{end}'
+    documents = LocalDocuments(write(tmp_path / "c.csv.gz", comma))
+    assert list(documents) == EXPECTED and documents.count() == 2
+    assert documents.get_many(["β/2 x"]) == {"β/2 x": EXPECTED[1]}
+    for name, text in [("q.tsv", f"qid\tquery{end}1\tone{end}"), ("q.csv", f"query_id,query{end}1,one{end}")]:
+        assert list(LocalTopics(write(tmp_path / name, text)).queries()) == [Query("1", "one")]
+    assert len(list(LocalTopics(write(tmp_path / "q.tsv", f"1\tid\n2\ttext{end}")).queries())) == 2
+
+
+def test_texts_of_csv_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
+    """As the module csv reads them; each document is found again by its place."""
+    path = write(
+        tmp_path / "c.csv", '\n,_id,title,text\n0,a,"x, ""y""","one\r\ntwo\n"\n1,b,,"' + "z " * 100_000 + '"\n'
+    )
+    documents = LocalDocuments(path)
+    expected = [Document("a", 'x, "y" one\r\ntwo'), Document("b", ("z " * 100_000).strip())]
+    assert list(documents) == expected
+    assert documents.get_many(["a", "b"]) == {d.doc_id: d for d in expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.csv", "a,b\nc,d\n", r"c\.csv: a CSV file begins with a header as id,title,text, not 'a,b'"),
+        ("c.csv", "", r"c\.csv: a CSV file begins with a header"),
+        ("c.csv", "id,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
+        ("c.csv", "id,text,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
+        ("c.csv", 'id,text\na,"b\nc,d\n', r"c\.csv:2: this is no CSV \(unexpected end of data\)"),
+        ("c.csv", 'id,text\na,"b"c\n', r"c\.csv:2: this is no CSV"),
+        ("c.tsv", "id\ttext\na\tb\tc\n", r"c\.tsv:2: 3 columns, where the first line names 2"),
+        ("c.tsv", "id\ttext\n", "has no documents"),
+    ],
+)
+def test_faulty_tables(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """Each by its line."""
+    with pytest.raises(DataError, match=message):
+        LocalDocuments(write(tmp_path / name, text)).count()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fields", "message"),
+    [
+        ("c.tsv", "a\tx\n", [], r"text_fields=\[\] names no field"),
+        ("c.jsonl", '{"_id": "a", "text": "x"}\n', [], r"text_fields=\[\] names no field"),
+        ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", [], r"text_fields=\[\] names no field"),
+        ("c.csv", "id,text\na,x\n", [], r"text_fields=\[\] names no field"),
+        ("c.tsv", "a\tx\n", ["text"], "are numbers of columns behind the id, not 'text'"),
+        ("c.tsv", "a\tx\n", ["0"], "are numbers of columns behind the id, not '0'"),
+        ("c.tsv", "a\tx\n", ["-1"], "are numbers of columns behind the id"),
+        ("c.tsv", "a\tx\n", ["9" * 5000], "are numbers of columns behind the id"),
+        ("c.tsv", "a\tx\n", ["2"], "there is no column 2 behind the id, only 1"),
+        ("c.csv", "id,text\na,x\n", ["title"], "there is no title, only id, text"),
+        ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", ["(.*"], r"there is no element \(\.\*"),
+    ],
+)
+def test_text_fields_that_are_not_there(tmp_path: Path, name: str, text: str, fields: list[str], message: str) -> None:
+    """Named at the first document."""
+    with pytest.raises(DataError, match=rf"{name}:[12]: .*{message}"):
+        LocalDocuments(write(tmp_path / name, text), text_fields=fields).count()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("q1 d1 1.0\nq2 d2 0\n", [Qrel("q1", "d1", 1), Qrel("q2", "d2", 0)]),
+        ("\nquery-id\tcorpus-id\tscore\nq1\td1\t+1\n", [Qrel("q1", "d1", 1)]),
+        ("qid Q0 docid rel\nq1 0 d\u00a01 -2\n", [Qrel("q1", "d\u00a01", -2)]),
+        ("query document 1\n", [Qrel("query", "document", 1)]),
+    ],
+)
+def test_only_a_header_is_skipped(tmp_path: Path, text: str, expected: list[Qrel]) -> None:
+    """It names its columns; a judgement that comes first counts, also with the grade that a table program writes."""
+    assert read_qrels(write(tmp_path / "q.qrels", text)) == expected
+
+
+@pytest.mark.parametrize("relevance", ["0.5", "high", "", "1e3", "1_0", "٣", "nan", "1000001", "-1000001", "9" * 5000])
+@pytest.mark.parametrize("before", ["", "q\td\t1\n"])
+def test_a_grade_is_a_whole_number_up_to_a_million(tmp_path: Path, relevance: str, before: str) -> None:
+    """Anything else is refused at its line, the first line too."""
+    with pytest.raises(
+        DataError, match=rf"q\.tsv:{1 + bool(before)}: the relevance .* (whole number|beyond 1,000,000)"
+    ):
+        read_qrels(write(tmp_path / "q.tsv", f"{before}q\te\t{relevance}\n"))
+
+
+def test_a_file_without_queries_is_named(tmp_path: Path) -> None:
+    """As one without documents is."""
+    for name in ("q.tsv", "q.jsonl", "q.trec", "q.csv"):
+        with pytest.raises(DataError, match=r"has no queries|begins with a header"):
+            list(LocalTopics(write(tmp_path / name, "")).queries())

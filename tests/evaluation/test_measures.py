@@ -171,10 +171,80 @@ def test_what_cannot_be_measured_is_refused(
         evaluate([ScoredDoc(*scored) for scored in run], [Qrel(*qrel) for qrel in qrels], parse_measures(names))
 
 
+def test_a_collection_says_from_which_grade_on_a_document_is_relevant(caplog: pytest.LogCaptureFixture) -> None:
+    """Binary measures that name no grade count from it on, under their own names; the others stay what they are."""
+    run, qrels = random_case(3)
+    names = ["RR@10", "R@5", "AP", "P@5", "Success@3", "Rprec", "Bpref", "SetF"]
+    others = ["RR(rel=3)@10", "nDCG@10", "Judged@10", "NumRet"]
+    caplog.set_level("INFO")
+    measured = evaluate(run, qrels, parse_measures([*names, *others]), relevance=2)
+    assert list(measured.per_query) == [*names, *others]
+    assert measured.relevance == 2
+    assert "grades of 2 and more count as relevant in RR@10, R@5, AP, P@5, Success@3, Rprec, Bpref, SetF" in caplog.text
+    graded = {name: name.split("@")[0] + "(rel=2)" + "@" * ("@" in name) + name.partition("@")[2] for name in names}
+    stated = evaluate(run, qrels, parse_measures([*graded.values(), *others]))
+    for name in [*names, *others]:
+        assert measured.per_query[name] == stated.per_query[graded.get(name, name)]
+    assert measured.per_query["RR@10"] != evaluate(run, qrels, parse_measures(["RR@10"])).per_query["RR@10"]
+
+
+@pytest.mark.parametrize(
+    ("name", "relevance", "expected"),
+    [
+        ("RR(rel=1)@10", 2, r"RR@10 is to count from grade 1 on, as its name does not show"),
+        ("NumRel", 2, "NumRel cannot count from grade 2 on"),
+        ("RR@10", 0, r"dataset\.test\.relevance=0: the smallest relevant grade is at least 1"),
+        ("RR@10", 4, r"RR\(rel=4\)@10 counts a relevance of 4 and more, but the qrels go up to 3"),
+    ],
+)
+def test_a_grade_that_would_mislead_is_refused(name: str, relevance: int, expected: str) -> None:
+    """A measure whose name would not say what it counts, or that cannot count it."""
+    run, qrels = random_case(3)
+    with pytest.raises(UserError, match=expected):
+        evaluate(run, qrels, parse_measures([name]), relevance=relevance)
+
+
+def test_a_query_is_not_its_own_result(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the collection says so, a run with the query's own document is measured as one without it."""
+    qrels = [Qrel("q", "a", 1), Qrel("r", "b", 1)]
+    without = [ScoredDoc("q", "a", 2.0), ScoredDoc("q", "r", 1.0), ScoredDoc("r", "b", 1.0)]
+    measures = parse_measures(["nDCG@10", "RR@10", "P@1", "R@1"])
+    caplog.set_level("INFO")
+    own = [ScoredDoc("q", "q", 9.0), ScoredDoc("r", "r", 9.0)]
+    assert evaluate([*own, *without], qrels, measures, remove_query=True) == evaluate(without, qrels, measures)
+    assert "2 results are the query itself" in caplog.text
+    assert set(evaluate(without, qrels, measures).aggregated.values()) == {1.0}
+    assert evaluate([*own, *without], qrels, measures).aggregated["RR@10"] == 0.5
+    assert set(evaluate(own, qrels, measures, remove_query=True).aggregated.values()) == {0.0}
+
+
+def test_a_run_may_be_large(tmp_path: Path) -> None:
+    """A line of a run costs less than a hundred bytes while it is read and measured."""
+    import tracemalloc
+
+    from irexp.evaluation.run_file import read_run
+
+    path = tmp_path / "a.run"
+    with path.open("w") as file:
+        for query in range(100):
+            for rank in range(1000):
+                file.write(f"{query}\tQ0\tdocument-{query * 7919 + rank}\t{rank}\t{-rank}\tt\n")
+    qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(100)]
+    measures = parse_measures(["RR@10"])
+    evaluate(read_run(path), qrels, measures)  # what is imported and cached once is not counted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irexp.evaluation.measures._TOGETHER", 1000)
+        tracemalloc.start()
+        assert evaluate(read_run(path), qrels, measures).aggregated == {"RR@10": 0.5}
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak / 100_000 < 100
+
+
 def test_measures_come_back_as_saved(tmp_path: Path) -> None:
     """Saving and loading gives an equal record, its queries in the same order, ids with blanks included."""
     measured = Measured(
-        {"AP": {"q 2": 1 / 3, "q1": 0.0}, "RR@10": {"q 2": 1.0, "q1": 0.1}}, {"AP": 1 / 6, "RR@10": 0.55}, 1, 2
+        {"AP": {"q 2": 1 / 3, "q1": 0.0}, "RR@10": {"q 2": 1.0, "q1": 0.1}}, {"AP": 1 / 6, "RR@10": 0.55}, 1, 2, 2
     )
     save_measured(tmp_path, measured)
     assert load_measured(tmp_path) == measured

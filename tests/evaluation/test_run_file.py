@@ -14,7 +14,7 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Ids with blanks and scores of any size survive the round trip exactly, compressed or not."""
     generator = random.Random(0)
     scores = sorted((generator.gauss(0, 10.0 ** generator.randint(-12, 12)) for _ in range(50)), reverse=True)
-    ranking = [ScoredDoc(f"query {q}", f" doc\u00a0{q} {i} ", s) for q in range(3) for i, s in enumerate(scores)]
+    ranking = [ScoredDoc(f"query {q}", f"doc\u00a0{q}  {i}", s) for q in range(3) for i, s in enumerate(scores)]
     for name in ("a.run", "a.run.gz"):
         write_run(tmp_path / name, ranking, tag="my run")
         assert list(read_run(tmp_path / name)) == ranking
@@ -95,6 +95,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         (ScoredDoc("1", "a\tb", 1.0), "doc_id"),
         (ScoredDoc("a\nb", "d", 1.0), "query_id"),
         (ScoredDoc("1", "", 1.0), "doc_id"),
+        (ScoredDoc("1", "\u00a0", 1.0), "doc_id"),
+        (ScoredDoc("1", "a\0b", 1.0), "doc_id"),
+        (ScoredDoc(" 1", "a", 1.0), "query_id ' 1' .* blanks around it"),
         (ScoredDoc("1", "d", float("nan")), "NaN"),
     ],
 )

@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_significance_is_marked_against_the_baseline(rows: list[Row]) -> None:
         assert markers(table) == [["", ""], ["†", "†"], ["‡", "‡"], ["", ""]]
         assert [cell.p_value for cell in table.cells[0]] == [None, None]
         assert table.cells[3][0].p_value == 1.0
+
+
+def test_the_grade_that_counts_as_relevant_stands_below_the_table(rows: list[Row]) -> None:
+    """Where the collection has one; rows that count from different grades on are not compared."""
+    assert "count from grade" not in make_table(rows, ["AP"]).footer
+    graded = [replace(row, measured=replace(row.measured, relevance=2)) for row in rows]
+    assert "name no grade count from grade 2 on." in make_table(graded, ["AP"]).footer
+    with pytest.raises(UserError, match="count from different grades on as relevant: 2 and 1"):
+        make_table([graded[0], *rows[1:]], ["AP"])
 
 
 def test_another_baseline_turns_the_markers(rows: list[Row]) -> None:

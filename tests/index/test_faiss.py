@@ -33,7 +33,7 @@ def random(rows: int, dim: int) -> NDArray[np.float32]:
     [
         ("IVF16,Flat", 16),
         ("PQ2x4", 16),
-        ("HNSW8_PQ2x4", 16),
+        ("IVF4_HNSW8,PQ2x4", 16),
         ("SQ8,Refine(PQ2x5)", 32),
         ("RQ2x6", 64),
         ("IVF4,RQ2x6", 64),
@@ -49,11 +49,115 @@ def test_too_few_vectors_are_refused_before_they_are_made(tmp_path: Path, factor
     built(Faiss(factory), encode(tmp_path / "encoding", random(needed, 8)), tmp_path / "index")
 
 
-@pytest.mark.parametrize("factory", ["NSG16,Flat", "IDMap,Flat", "IDMap,IVF4,Flat"])
-def test_what_takes_no_batches_is_refused(factory: str) -> None:
-    """Graphs that are made at once, and maps of ids that nobody gives."""
-    with pytest.raises(UserError, match="takes no vectors batch by batch"):
-        Faiss(factory).check(40, 8)
+#: A string for each way in which faiss structures combine, all of which rank by inner product.
+STRINGS = """
+Flat SQ8 SQ4 SQ6 SQfp16 SQbf16 PQ8x4 PQ8x4np PQ8x4fs PQ4 RQ4x4 RQ4x4_Nqint8 RQ4x4fs LSQ4x4 LSQ4x4fs PRQ2x2x4 PLSQ2x2x4
+PRQ2x2x4fs PLSQ2x2x4fs RaBitQ RaBitQ4 RaBitQfs RaBitQfs4 FlatIPPanorama4 Pad40,Flat L2norm,Flat PCA8,SQ8 PCAR8,Flat
+PCAW8,Flat RR8,Flat HR16,Flat ITQ8,SQ8 OPQ8,PQ8x4 OPQ8_8,PQ8x4fs HNSW HNSW16 HNSW16,Flat HNSW16,SQ8 HNSW16_SQ4
+IVF16,Flat IVF16,FlatDedup IVF16,FlatPanorama4 IVF16,SQ8 IVF16,SQfp16 IVF16,PQ8x4 IVF16,PQ8x4np IVF16,PQ8x4fs
+IVF16,PQ8x4fsr IVF16,PQ8x4fsr_64 IVF16,RQ4x4 IVF16,LSQ4x4 IVF16,PRQ2x2x4 IVF16,PLSQ2x2x4 IVF16,RQ4x4fs IVF16,RQ4x4fsr
+IVF16,LSQ4x4fsr IVF16,PRQ2x2x4fsr IVF16,PLSQ2x2x4fsr IVF16,RaBitQ IVF16,RaBitQ4 IVF16,RaBitQfs IVF16,RaBitQfs4
+IVF16_HNSW,Flat IVF16_HNSW8,PQ8x4fsr IVF16(PQ2x4),Flat IVF16(SQ8),Flat IVF16(RCQ2x2),Flat IVF16(HNSW8),SQ8
+IVF16(HNSW8,SQ8),Flat Flat,RFlat SQ4,Refine(SQ8) SQ4,Refine(PQ8x4) SQ4,Refine(HNSW8,SQ8) SQ4,Refine(PCA8,Flat)
+SQ4,Refine(RaBitQ4) PQ8x4,RFlat HNSW16,SQ4,RFlat IVF16,PQ8x4fs,RFlat IVF16,PQ8x4fsr,Refine(SQ8)
+OPQ8,IVF16_HNSW8,PQ8x4fs,RFlat L2norm,HNSW16,SQ8 PCA8,IVF16,SQ8
+"""
+RANKING = STRINGS.split()
+
+BY_DISTANCE, AT_ONCE, BY_ROW = "compares by distance", "takes no vectors batch by batch", "single documents again"
+
+REFUSED = {
+    "HNSW16,PQ8x4": f"IndexHNSWPQ {BY_DISTANCE}",
+    "HNSW16_PQ8x4np": f"IndexHNSWPQ {BY_DISTANCE}",
+    "PCA8,HNSW16,PQ4x4": f"IndexHNSWPQ {BY_DISTANCE}",
+    "HNSW16,PQ8x4,RFlat": f"metric_type|{BY_DISTANCE}",
+    "HNSW16_2+PQ8": BY_DISTANCE,
+    "HNSW16_2x3+PQ8": BY_DISTANCE,
+    "IVF16(HNSW8,PQ8x4),Flat": f"IndexHNSWPQ {BY_DISTANCE}",
+    "IVF16,ITQ8,SH": f"IndexIVFSpectralHash {BY_DISTANCE}",
+    "IVF16,PCA8,SH2g": f"IndexIVFSpectralHash {BY_DISTANCE}",
+    "ZnLattice2x8_8": f"IndexLattice {BY_DISTANCE}",
+    "LSH": "no such index for inner products",
+    "ITQ8,LSHt": "no such index for inner products",
+    "IVF16(LSH),Flat": "no such index for inner products",
+    "IMI2x3,Flat": "no such index for inner products",
+    "IVF16,PQ8+8": "no such index for inner products",
+    "Residual2x4,PQ8x4": "no such index for inner products",
+    "FlatL2Panorama4": "no such index for inner products",
+    "SQ8_direct": "IndexScalarQuantizer keeps whole numbers",
+    "IVF16,SQ8_direct": "keeps whole numbers",
+    "HNSW16,SQ8_direct_signed": "keeps whole numbers",
+    "NSG16": AT_ONCE,
+    "NSG16,Flat": AT_ONCE,
+    "NSG16,SQ8": AT_ONCE,
+    "NSG16,PQ8x4": AT_ONCE,
+    "IVF16_NSG8,Flat": AT_ONCE,
+    "IDMap,Flat": AT_ONCE,
+    "Flat,IDMap2": AT_ONCE,
+    "IDMap,IVF4,Flat": AT_ONCE,
+    "SQ4,Refine(IDMap,Flat)": AT_ONCE,
+    "MinMax,SQ8": AT_ONCE,
+    "MinMaxFP16,SQ8": AT_ONCE,
+    "RCQ2x3": "finds clusters and holds no vectors",
+    "PCA8,LSCQ2x3": "finds clusters and holds no vectors",
+    "SQ4,Refine(IVF16,SQ8)": f"IndexIVFScalarQuantizer .*{BY_ROW}",
+    "SQ4,Refine(PQ8x4fs)": BY_ROW,
+    "SQ4,Refine(RQ4x4fs)": BY_ROW,
+    "SQ4,Refine(RaBitQfs)": BY_ROW,
+    "SQ4,Refine(SQ8,RFlat)": BY_ROW,
+    "SQ4,Refine(PCA8,IVF16,SQ8)": BY_ROW,
+    "SQ4,Refine(FlatIPPanorama4)": BY_ROW,
+    "SQ4,RefinePanorama(SQ8)": "RefinePanorama",
+    "IVF16(SQ4,Refine(IVF2,SQ8)),Flat": BY_ROW,
+}
+
+
+def whole(factory: str) -> FaissSearch:
+    """The settings with which an index looks at all of 600 documents."""
+    return FaissSearch(
+        probes=64 if "IVF" in factory else None,  # more than there are lists: all of them
+        ef=600 if factory.removeprefix("L2norm,").startswith("HNSW") else None,
+        candidates=600 if "Refine" in factory or "RFlat" in factory else None,
+    )
+
+
+@pytest.mark.parametrize("factory", RANKING)
+def test_a_structure_that_looks_at_everything_finds_near_documents(tmp_path: Path, factory: str) -> None:
+    """Its first ten are near the head of the exact ranking, for vectors of one length and of many, best first.
+
+    A code of a few bits loses some of the ten; what compares by L2, or at random, finds documents from everywhere.
+    """
+    generator = np.random.default_rng(1)
+    length_N1 = generator.uniform(0.3, 3, size=(600, 1)).astype(np.float32)
+    query_BH = generator.standard_normal((20, 16)).astype(np.float32)
+    unit_NH = random(600, 16) / np.linalg.norm(random(600, 16), axis=1, keepdims=True)
+    for name, vector_NH in [("unit", unit_NH), ("any", unit_NH * length_N1)]:
+        encoding = encode(tmp_path / name, vector_NH)
+        score_BK, row_BK = built(Faiss(factory, search=whole(factory)), encoding, tmp_path / f"{name}-index").search(
+            query_BH, 10
+        )
+        assert (np.diff(score_BK, axis=1) <= 1e-6).all()
+        place_BN = np.argsort(np.argsort(-(query_BH @ vector_NH.T), axis=1), axis=1)
+        found_BK = np.take_along_axis(place_BN, row_BK, axis=1)
+        assert found_BK.mean() < 600 / 5  # at random half of 600; the exact ones 4.5
+        assert (found_BK < 60).mean() > 0.3  # at random 0.1
+
+
+@pytest.mark.parametrize(("factory", "message"), REFUSED.items())
+def test_what_cannot_rank_by_inner_product_is_refused(factory: str, message: str) -> None:
+    """By the name of the part, before anything is encoded, at whatever depth it stands."""
+    with pytest.raises(UserError, match=message):
+        Faiss(factory).check(600, 16)
+
+
+def test_an_index_by_distance_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    """One that an earlier version or another program has built is not searched."""
+    faiss = import_faiss()
+    index = faiss.index_factory(16, "HNSW16,PQ4x4")
+    index.train(random(100, 16))
+    faiss.write_index(index, str(tmp_path / "vectors.faiss"))
+    with pytest.raises(UserError, match="HNSW16,PQ4x4: its IndexHNSWPQ compares by distance"):
+        Faiss("HNSW16,PQ4x4").load(tmp_path)
 
 
 def test_what_faiss_refuses_later_has_a_name(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_order_of_lines_changes_nothing() -> None:
     ("run", "qrels", "names", "expected"),
     [
         ([("1", "a", 1.0)], [("1", "a", 0)], ["AP"], "no document is relevant"),
-        ([("1", "a", 1.0)], [], ["AP"], "no document is relevant"),
+        ([("1", "a", 1.0)], [], ["AP"], "has no judgements"),
         ([("x", "a", 1.0)], [("1", "a", 1)], ["AP"], "no query in common.*'x'.*'1'"),
         ([], [("1", "a", 1)], ["AP"], "no query in common.*none"),
         ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*go up to 1"),

@@ -188,7 +188,7 @@ def test_what_cannot_be_measured_is_refused(
     ],
 )
 def test_a_bad_name_is_explained(name: str, expected: str) -> None:
-    """A name that is no measure is refused with the nearest one, the parameters or examples."""
+    """A name that is not a measure is refused with the nearest one, the parameters or examples."""
     with pytest.raises(UserError, match=expected):
         parse_measures(["AP@3", name])
 
@@ -259,10 +259,10 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
 
     path = tmp_path / "a.run"
     with path.open("w") as file:
-        for query in range(100):
+        for query in range(30):
             for rank in range(1000):
                 file.write(f"{query}\tQ0\tdocument-{query * 7919 + rank}\t{rank}\t{-rank}\tt\n")
-    qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(100)]
+    qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(30)]
     measures = parse_measures(["RR@10"])
     evaluate(read_run(path), qrels, measures)  # what is imported and cached once is not counted
     with pytest.MonkeyPatch.context() as patch:
@@ -271,7 +271,7 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
         assert evaluate(read_run(path), qrels, measures).aggregated == {"RR@10": 0.5}
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak / 100_000 < 100
+    assert peak / 30_000 < 100
 
 
 def test_measures_come_back_as_saved(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def as_id(text: str) -> str:
     """The id of a document or query that a file holds as `text`, the same for every format.
 
     Blanks around an id do not belong to it. Blanks within do: the columns of irexp's own run files are separated by
-    tabs. What no run file can hold is no id: nothing at all, control characters, tabs and line breaks among them.
+    tabs. What a run file cannot hold is refused: nothing at all, and control characters such as tabs and line breaks.
 
     Raises:
         ValueError: saying what is wrong, for a message that says where.

@@ -10,7 +10,7 @@ from irexp.types import Document, Example, Qrel, Query, UserError
 
 
 class DataError(UserError):
-    """A collection that cannot be read as it stands: the message names the file, the line and the mend."""
+    """A collection that cannot be read as it stands: the message names the file, the line and what to do."""
 
 
 class Documents(ABC):
@@ -18,7 +18,7 @@ class Documents(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Document]:
-        """Stream the documents in a fixed order, anew at each call.
+        """Stream the documents in a fixed order, from the beginning at each call.
 
         Raises:
             DataError: for a malformed line, a missing or a duplicate id.
@@ -38,7 +38,7 @@ class Topics(ABC):
 
     Attributes:
         relevance: the smallest grade that binary measures count as relevant where they name none; None for 1.
-        remove_query: whether the document whose id is the query's is no result, as where queries are documents, too.
+        remove_query: whether the document whose id is the query's is not a result, as where queries are documents, too.
     """
 
     relevance: int | None = None

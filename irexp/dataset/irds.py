@@ -65,7 +65,7 @@ class IrdsTopics(Topics):
         Args:
             dataset_id: the collection, or a part of it.
             relevance: the smallest grade that binary measures count where they name none; None for 1.
-            remove_query: whether the document with the query's own id is no result; None for no.
+            remove_query: whether the document with the query's own id is not a result; None for no.
         """
         self._dataset_id = dataset_id
         self.relevance, self.remove_query = relevance, bool(remove_query)

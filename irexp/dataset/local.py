@@ -43,10 +43,10 @@ class LocalDocuments(Documents):
         """Nothing is read yet.
 
         Args:
-            path: the file; `.gz` behind may be left out.
+            path: the file; a `.gz` at its end may be left out.
             format: None for what the file's name says.
             text_fields: the fields or SGML tags whose texts, joined by a blank, are the document; None for the title
-                and the text under their usual names. For TSV without a header: the columns behind the id, by number
+                and the text under their usual names. For TSV without a header: the columns after the id, by number
                 from 1.
         """
         self._path, self._format, self._text_fields = path, format, text_fields
@@ -148,7 +148,7 @@ class LocalTopics(Topics):
             judged_only: whether to answer only the queries that have a judgement, as BEIR's files need it, whose
                 queries.jsonl holds those of all splits.
             relevance: the smallest grade that binary measures count where they name none; None for 1.
-            remove_query: whether the document with the query's own id is no result; None for no.
+            remove_query: whether the document with the query's own id is not a result; None for no.
         """
         self._queries_path, self._qrels_path, self._judged_only = queries_path, qrels_path, judged_only
         self.relevance, self.remove_query = relevance, bool(remove_query)

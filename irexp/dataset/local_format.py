@@ -99,7 +99,7 @@ class JsonLines(FileFormat):
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{place}: this is no JSON ({error.msg} at column {error.colno})") from None
+            raise DataError(f"{place}: this is not JSON ({error.msg} at column {error.colno})") from None
         except RecursionError:
             raise DataError(f"{place}: this JSON is nested too deeply") from None
         except ValueError as error:  # a number of thousands of digits
@@ -129,7 +129,7 @@ class Tsv(FileFormat):
         fields = self._chosen(place)
         numbers = range(1, len(columns)) if fields is None else [_column_number(field, place) for field in fields]
         if max(numbers) >= len(columns):
-            raise DataError(f"{place}: there is no column {max(numbers)} behind the id, only {len(columns) - 1}")
+            raise DataError(f"{place}: there is no column {max(numbers)} after the id, only {len(columns) - 1}")
         return read_id(columns[0], place), " ".join(columns[number] for number in numbers)
 
     @cached_property
@@ -137,7 +137,7 @@ class Tsv(FileFormat):
         first = next((line for line in lines_of(self._path) if line.text.strip()), None)
         if first is None or not names_columns(_tabbed(first.text)):
             return None
-        log.info("%s: the first line names the columns, and is no document or query", first.place)
+        log.info("%s: the first line names the columns, and is not a document or query", first.place)
         return [_plain_name(column) for column in _tabbed(first.text)]
 
 
@@ -168,7 +168,7 @@ class Csv(FileFormat):
                 columns = next(rows, None)
             except csv.Error as error:
                 raise DataError(
-                    f"{taken[0].place}: this is no CSV ({error}); within quotes a quote is doubled"
+                    f"{taken[0].place}: this is not CSV ({error}); within quotes a quote is doubled"
                 ) from None
             if columns is None:
                 return
@@ -261,7 +261,7 @@ def _tabbed(text: str) -> list[str]:
 
 def _column_number(field: str, place: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,8}", field):
-        raise DataError(f"{place}: text_fields of a TSV file are numbers of columns behind the id, not {field!r}")
+        raise DataError(f"{place}: text_fields of a TSV file are numbers of columns after the id, not {field!r}")
     return int(field)
 
 

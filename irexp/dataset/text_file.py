@@ -40,7 +40,7 @@ class Record(NamedTuple):
 
 
 def resolve(path: str) -> Path:
-    """The file that is meant: as named, or with `.gz` behind.
+    """The file that is meant: as named, or followed by `.gz`.
 
     Raises:
         DataError: if there is neither; it says how far the path is right.
@@ -52,7 +52,7 @@ def resolve(path: str) -> Path:
     if found is not None:
         raise DataError(f"{wanted} is a folder; a file is needed. It has {_listing(found)}")
     there = next((parent for parent in wanted.parents if parent.is_dir()), wanted.parent)
-    raise DataError(f"{wanted} is not there, nor with .gz behind; {there} has {_listing(there)}")
+    raise DataError(f"{wanted} is not there, nor followed by .gz; {there} has {_listing(there)}")
 
 
 def _listing(folder: Path) -> str:

@@ -189,6 +189,8 @@ def load_measured(folder: Path) -> Measured:
 
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:
     highest = max((relevance for judged in relevance_of.values() for relevance in judged.values()), default=0)
+    if not relevance_of:
+        raise UserError("dataset.test has no judgements, so that nothing can be measured; the run itself is made")
     if highest < 1:
         raise UserError(f"no document is relevant in the qrels ({len(relevance_of)} queries): every measure would be 0")
     for measure in measures:

@@ -2,7 +2,7 @@
 
 What an index is, one string says, in the grammar of faiss's index factory: `Flat` (every vector), `IVF1024,Flat`
 (the nearest of 1024 clusters), `IVF1024,PQ48` (with product-quantized vectors, Jégou et al. 2011), `HNSW32,Flat` (a
-graph, Malkov and Yashunin, arXiv:1603.09320), `SQ8` (8 bits a value); `,RFlat` behind any of them keeps the vectors
+graph, Malkov and Yashunin, arXiv:1603.09320), `SQ8` (8 bits a value); `,RFlat` after any of them keeps the vectors
 and scores the best candidates again, exactly. The vectors that `Flat` and `RFlat` keep also give the scores that are
 returned, pair by pair, so that they depend on no other query of the batch.
 
@@ -104,7 +104,7 @@ class Faiss(StreamedIndex):
         self._waiting_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def check(self, count: int | None, dim: int) -> None:
-        """Refuse what faiss would refuse only behind the encoding: too few documents, a string it does not read."""
+        """Refuse what faiss would refuse only after the encoding: too few documents, a string it does not read."""
         factory = self._filled(count or 2**20, dim)
         index = make(factory, dim)
         if count is not None and not index.is_trained:
@@ -251,7 +251,7 @@ class Faiss(StreamedIndex):
     def _set_parameters(self, depth: int, *, is_for_gpu: bool) -> None:
         faiss = import_faiss()
         index, space = self._index, faiss.ParameterSpace()
-        if is_for_gpu:  # by what was moved, not by its class: behind an OPQ an index is none of the GPU's by name
+        if is_for_gpu:  # by what was moved, not by its class: after an OPQ the index is not one of the GPU's by name
             index, space = self._gpu, faiss.GpuParameterSpace()
         search = self._search
         lists: int = next((part.nlist for part in parts(self._index) if hasattr(part, "nlist")), GPU_MOST)

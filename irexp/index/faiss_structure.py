@@ -65,7 +65,7 @@ def _is_installed(distribution: str) -> bool:
 
 @contextmanager
 def named(failure: str) -> Iterator[None]:
-    """An error of faiss as one of the user's, behind what failed."""
+    """An error of faiss as one of the user's, after what failed."""
     try:
         yield
     except RuntimeError as error:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Identity
 from irexp.artifact.plan import draft_plan
+from irexp.config.schema import Evaluation
+from irexp.dataset.local import LocalTopics
+from irexp.evaluation.measures import load_measured
+from irexp.stage.evaluate import evaluate
 from tests.chains import Compose
 
 
@@ -47,3 +52,23 @@ def test_a_convention_moves_the_measures_and_not_the_run(compose: Compose, setti
     assert plain == unset
     assert plain["run"] == stated["run"]
     assert plain["measures"] != stated["measures"]
+
+
+def test_the_stage_measures_by_the_convention(tmp_path: Path) -> None:
+    """A run from elsewhere, in which a query is its own first result, has the value of one without it."""
+    (tmp_path / "q.tsv").write_text("q\tone\n")
+    (tmp_path / "qrels.tsv").write_text("q\td1\t1\nq\td2\t2\n")
+    (tmp_path / "a.run").write_text("q Q0 q 1 3.0 t\nq Q0 d1 2 2.0 t\nq Q0 d2 3 1.0 t\n")
+    evaluation = Evaluation(["RR@10", "RR(rel=2)@10"], "t", 100, "holm", 0.05)
+    found = {}
+    for relevance, remove_query in [(None, None), (None, True), (2, None), (2, True)]:
+        topics = LocalTopics(
+            str(tmp_path / "q.tsv"),
+            qrels_path=str(tmp_path / "qrels.tsv"),
+            relevance=relevance,
+            remove_query=remove_query,
+        )
+        measures = evaluate(tmp_path, tmp_path / "a.run", topics=topics, evaluation=evaluation)
+        found[relevance, remove_query] = tuple(round(6 * value) for value in measures.values())
+        assert load_measured(tmp_path).relevance == relevance
+    assert found == {(None, None): (3, 2), (None, True): (6, 3), (2, None): (2, 2), (2, True): (3, 3)}

@@ -200,7 +200,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, case: Case) ->
 
 @cases
 @pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 99, b"\xff\xfea\0", b"\x89PNG\r\n\x1a\n\0", b"\xef\xbb\xbf"])
-def test_what_is_no_text_is_refused(tmp_path: Path, case: Case, content: bytes) -> None:
+def test_what_is_not_text_is_refused(tmp_path: Path, case: Case, content: bytes) -> None:
     """Nothing, UTF-16, a picture, zeros; a run without lines is a run."""
     (tmp_path / case.name).write_bytes(content)
     is_empty_run = case.name == "a.run" and not content.strip(b"\n\xef\xbb\xbf")

@@ -64,7 +64,7 @@ def test_text_fields_are_chosen(tmp_path: Path, fields: list[str], text: str) ->
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.jsonl", JSONL + "{broken\n", r"c\.jsonl:3: this is no JSON"),
+        ("c.jsonl", JSONL + "{broken\n", r"c\.jsonl:3: this is not JSON"),
         ("c.jsonl", JSONL + "[1, 2]\n", r"c\.jsonl:3: a line is a JSON object"),
         ("c.jsonl", JSONL + '{"text": "x"}\n', r"c\.jsonl:3: there is no id .* only text"),
         ("c.jsonl", JSONL + '{"_id": "", "text": "x"}\n', r"c\.jsonl:3: there is no id"),
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_text_and_damaged_archives(tmp_path: Path) -> None:
 def test_a_wrong_path_says_how_far_it_is_right(tmp_path: Path) -> None:
     """The last folder that is there, and what it has."""
     write(tmp_path / "corpus.jsonl", JSONL)
-    with pytest.raises(DataError, match=r"is not there, nor with \.gz behind; .* has corpus\.jsonl"):
+    with pytest.raises(DataError, match=r"is not there, nor followed by \.gz; .* has corpus\.jsonl"):
         LocalDocuments(str(tmp_path / "missing" / "corpus.jsonl")).count()
     with pytest.raises(DataError, match="is a folder; a file is needed"):
         LocalDocuments(str(tmp_path)).count()
@@ -223,7 +223,7 @@ def test_the_layout_of_elements_does_not_matter(tmp_path: Path, text: str) -> No
     ],
 )
 def test_a_sign_that_is_not_a_tag_is_text(tmp_path: Path, text: str, expected: str) -> None:
-    """Nothing is cut behind a `<` that stands for itself, in documents, in their parts and in topics."""
+    """Nothing is cut after a `<` that stands for itself, in documents, in their parts and in topics."""
     path = write(tmp_path / "c.trec", f"<DOC><DOCNO>a</DOCNO><TEXT>{text}</TEXT></DOC>")
     for fields in (None, ["TEXT"], ["text"]):
         assert list(LocalDocuments(path, text_fields=fields)) == [Document("a", expected)]
@@ -267,14 +267,14 @@ def test_topics_on_one_line_and_of_xml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_header_is_no_document_and_names_the_columns(
+def test_a_header_names_the_columns_and_is_not_a_document(
     tmp_path: Path, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In TSV and CSV, of documents and of queries; without one, TSV is an id and a text."""
     caplog.set_level("INFO")
     table = f"id\ttext\ttitle{end}a\tof all\tFirst{end}β/2 x\tgrößer\t{end}"
     assert list(LocalDocuments(write(tmp_path / "c.tsv", table))) == EXPECTED
-    assert "the first line names the columns, and is no document or query" in caplog.text
+    assert "the first line names the columns, and is not a document or query" in caplog.text
     assert [d.text for d in LocalDocuments(str(tmp_path / "c.tsv"), text_fields=["text"])] == ["of all", "größer"]
     comma = f'\ufeffID,Title,Text{end}a,First,of all{end}{end}"β/2 x",,größer{end}'
     documents = LocalDocuments(write(tmp_path / "c.csv.gz", comma))
@@ -303,8 +303,8 @@ def test_texts_of_csv_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
         ("c.csv", "", r"c\.csv: a CSV file begins with a header"),
         ("c.csv", "id,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
         ("c.csv", "id,text,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
-        ("c.csv", 'id,text\na,"b\nc,d\n', r"c\.csv:2: this is no CSV \(unexpected end of data\)"),
-        ("c.csv", 'id,text\na,"b"c\n', r"c\.csv:2: this is no CSV"),
+        ("c.csv", 'id,text\na,"b\nc,d\n', r"c\.csv:2: this is not CSV \(unexpected end of data\)"),
+        ("c.csv", 'id,text\na,"b"c\n', r"c\.csv:2: this is not CSV"),
         ("c.tsv", "id\ttext\na\tb\tc\n", r"c\.tsv:2: 3 columns, where the first line names 2"),
         ("c.tsv", "id\ttext\n", "has no documents"),
     ],
@@ -322,11 +322,11 @@ def test_faulty_tables(tmp_path: Path, name: str, text: str, message: str) -> No
         ("c.jsonl", '{"_id": "a", "text": "x"}\n', [], r"text_fields=\[\] names no field"),
         ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", [], r"text_fields=\[\] names no field"),
         ("c.csv", "id,text\na,x\n", [], r"text_fields=\[\] names no field"),
-        ("c.tsv", "a\tx\n", ["text"], "are numbers of columns behind the id, not 'text'"),
-        ("c.tsv", "a\tx\n", ["0"], "are numbers of columns behind the id, not '0'"),
-        ("c.tsv", "a\tx\n", ["-1"], "are numbers of columns behind the id"),
-        ("c.tsv", "a\tx\n", ["9" * 5000], "are numbers of columns behind the id"),
-        ("c.tsv", "a\tx\n", ["2"], "there is no column 2 behind the id, only 1"),
+        ("c.tsv", "a\tx\n", ["text"], "are numbers of columns after the id, not 'text'"),
+        ("c.tsv", "a\tx\n", ["0"], "are numbers of columns after the id, not '0'"),
+        ("c.tsv", "a\tx\n", ["-1"], "are numbers of columns after the id"),
+        ("c.tsv", "a\tx\n", ["9" * 5000], "are numbers of columns after the id"),
+        ("c.tsv", "a\tx\n", ["2"], "there is no column 2 after the id, only 1"),
         ("c.csv", "id,text\na,x\n", ["title"], "there is no title, only id, text"),
         ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", ["(.*"], r"there is no element \(\.\*"),
     ],

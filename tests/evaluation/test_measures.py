@@ -154,7 +154,7 @@ def test_the_order_of_lines_changes_nothing() -> None:
     ("run", "qrels", "names", "expected"),
     [
         ([("1", "a", 1.0)], [("1", "a", 0)], ["AP"], "no document is relevant"),
-        ([("1", "a", 1.0)], [], ["AP"], "no document is relevant"),
+        ([("1", "a", 1.0)], [], ["AP"], "has no judgements"),
         ([("x", "a", 1.0)], [("1", "a", 1)], ["AP"], "no query in common.*'x'.*'1'"),
         ([], [("1", "a", 1)], ["AP"], "no query in common.*none"),
         ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*go up to 1"),
@@ -226,10 +226,10 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
 
     path = tmp_path / "a.run"
     with path.open("w") as file:
-        for query in range(100):
+        for query in range(30):
             for rank in range(1000):
                 file.write(f"{query}\tQ0\tdocument-{query * 7919 + rank}\t{rank}\t{-rank}\tt\n")
-    qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(100)]
+    qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(30)]
     measures = parse_measures(["RR@10"])
     evaluate(read_run(path), qrels, measures)  # what is imported and cached once is not counted
     with pytest.MonkeyPatch.context() as patch:
@@ -238,7 +238,7 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
         assert evaluate(read_run(path), qrels, measures).aggregated == {"RR@10": 0.5}
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak / 100_000 < 100
+    assert peak / 30_000 < 100
 
 
 def test_measures_come_back_as_saved(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_tabbed_file_stays_tabbed(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A file that is missing, cut off or not text is the user's to mend, not a traceback."""
+    """A file that is missing, cut off or not text is the user's to fix, not a traceback."""
     with pytest.raises(UserError, match=r"no such run file.*stage=search"):
         list(read_run(tmp_path / "absent.run"))
     write_run(tmp_path / "a.run.gz", [ScoredDoc("1", str(i), 0.0) for i in range(999)], tag="t")

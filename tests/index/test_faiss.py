@@ -217,7 +217,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_gpu")
 def test_a_gpu_answers_what_it_can(tmp_path: Path) -> None:
-    """Parameters are the GPU's also behind a rotation; more than 2,048 results come from the mapped index."""
+    """Parameters are the GPU's also after a rotation; more than 2,048 results come from the mapped index."""
     documents = random(3000, 8)
     engine = Faiss("PCA8,IVF4,Flat", search=FaissSearch(probes=4))
     built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.schema import Training
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
+from irexp.dataset.local import LocalDocuments, LocalTopics
 from irexp.evaluation.measures import evaluate, parse_measures
 from irexp.evaluation.run_file import read_run
 from irexp.training.validation import Validation, make_validation
@@ -99,3 +100,35 @@ def test_a_cross_encoder_re_ranks_what_bm25_finds(compose: Callable[..., DictCon
     line = run[7]
     (document,) = AwsHowtoDocuments().get_many([line.doc_id]).values()
     assert line.score == pytest.approx(model.score(text_of[line.query_id], [document.text])[0].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("relevance", "remove_query", "expected"),
+    [(None, None, 1 / 2), (None, True, 1.0), (2, None, 1 / 3), (2, True, 1 / 2)],
+)
+def test_development_queries_are_measured_as_their_collection_says(
+    compose: Callable[..., DictConfig],
+    tmp_path: Path,
+    relevance: int | None,
+    remove_query: bool | None,
+    expected: float,
+) -> None:
+    """From the grade on that it counts as relevant, and with or without the query's own document, which comes first."""
+    texts = {"q": "create a bucket", "d1": "create a bucket for files", "d2": "the colour of the moon"}
+    (tmp_path / "c.tsv").write_text("".join(f"{doc_id}\t{text}\n" for doc_id, text in texts.items()))
+    (tmp_path / "q.tsv").write_text("q\tcreate a bucket\n")
+    (tmp_path / "qrels.tsv").write_text("q\td1\t1\nq\td2\t2\n")
+    topics = LocalTopics(
+        str(tmp_path / "q.tsv"),
+        qrels_path=str(tmp_path / "qrels.tsv"),
+        relevance=relevance,
+        remove_query=remove_query,
+    )
+    config = compose("training.select_by=RR@10")
+    model = instantiate(config.model, _convert_="object")().eval()
+    training = cast(Training, OmegaConf.to_object(config.training))
+    made = make_validation(LocalDocuments(str(tmp_path / "c.tsv")), topics, model, training, seed=1, token_budget=8192)
+    with torch.inference_mode():
+        for number in range(len(made)):
+            made.collect(made[number])
+    assert made.measure()[1] == pytest.approx(expected)

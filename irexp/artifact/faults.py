@@ -104,6 +104,11 @@ def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
 def _fit_faults(values: Values) -> Iterator[str]:
     if values["dataset"]["train"] is None:
         yield "there is no dataset.train to learn from; name one, or take the model as it comes: training=none"
+    if values["training"]["validate_every"] is not None and values["dataset"]["dev"] is None:
+        yield (
+            "training.validate_every is set and there is no dataset.dev to validate on; name one, or set "
+            "training.validate_every=null, which keeps the last weights"
+        )
     if values["loss"] is None:
         yield "there is no loss to minimise; name one, or take the model as it comes: training=none"
     negatives = values["negatives"]

@@ -212,7 +212,7 @@ class Backbone(ABC):
         return model, sorted({*map(str, information["missing_keys"]), *drawn})
 
     def _refuse_kernels(self) -> None:
-        """Attention from the hub is code, which the configuration may ask for, and no file of a checkpoint."""
+        """Refuse attention code from the hub, which only the configuration may ask for, not a file of a checkpoint."""
         if self.attn_implementation:  # instead of what a file says
             return
         config = self.load_config()
@@ -237,7 +237,7 @@ class Backbone(ABC):
         """The tokenizer, as it was saved.
 
         Raises:
-            UserError: if there is none, of which transformers would make an empty one.
+            UserError: if the folder has no tokenizer files; transformers would make an empty tokenizer.
         """
         folder = Path(self.location()[0])
         if folder.is_dir() and not any(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern)):
@@ -275,15 +275,15 @@ class Backbone(ABC):
 
 
 def without_cache(model: PreTrainedModel) -> dict[str, bool]:
-    """What keeps a decoder from filling a cache, for which nothing is generated; nothing of a model that has none."""
+    """Arguments that keep a decoder from filling its cache, which only generation needs; none for other models."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Hold a tokenizer to the words that a transformer has vectors for.
+    """Compare the words of a tokenizer with those that a transformer has vectors for.
 
     Raises:
-        UserError: if the tokenizer knows more, or less than half as many, which is no padding of the matrix.
+        UserError: if the tokenizer has more words, or fewer than half as many (a matrix is padded by less).
     """
     from torch import nn  # what a configuration is checked against needs no torch
 
@@ -312,7 +312,7 @@ def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) 
     """The longest sequence that an encoder can read; None if nothing bounds it."""
     limits = []
     positions = getattr(config, "max_position_embeddings", None) or 0
-    if positions > 0 and config.model_type != "t5":  # XLNet's -1 is none
+    if positions > 0 and config.model_type != "t5":  # XLNet's -1 means unbounded
         limits.append(positions - 2 * (config.model_type in _RESERVE_POSITIONS))
     if tokenizer.model_max_length < 10**9:
         limits.append(tokenizer.model_max_length)

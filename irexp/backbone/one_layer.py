@@ -1,4 +1,4 @@
-"""A backbone cut down to one layer of random weights: what is asked of its shape alone need not read all of it."""
+"""A backbone reduced to one layer of random weights, for questions about its architecture alone."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
     {"adapter_of": "ColBERT", "settings": {"dim": 128, …}, "backbones": {"backbone": {"name_or_path": …, …}}}
 
-A file decides nothing but which weights are read: whether their code may be run is for the configuration to say.
+A file only decides which weights are read; whether code that comes with them is run, only the configuration decides.
 """
 
 from __future__ import annotations
@@ -72,22 +72,22 @@ def make_recipe(folder: Path, wanted: Wanted, kind: type[Model] | None) -> Model
 
 
 def _place(said: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What a file says of a transformer, if it is no more than it may.
+    """What a file says of a transformer: only which weights are read.
 
     Raises:
-        UserError: naming what it may not.
+        UserError: naming what a checkpoint must not say.
     """
     if strange := sorted(said.keys() - set(_PLACE)):
         raise UserError(
-            f"{path}: a backbone's {', '.join(strange)} is nothing that a checkpoint may say; {', '.join(_PLACE)} are. "
-            f"Leave to run code that comes with a model is given by backbone.trust_remote_code=true, or by "
+            f"{path}: a backbone's {', '.join(strange)} must not be set by a checkpoint; {', '.join(_PLACE)} may. "
+            f"To run code that comes with a model, set backbone.trust_remote_code=true, or call "
             f"load(…, trust_remote_code=True)"
         )
     if not all(value is None or isinstance(value, str) for value in said.values()) or not said.get("name_or_path"):
-        raise UserError(f"{path}: {said} says of no backbone where it is; the checkpoint is damaged")
+        raise UserError(f"{path}: {said} does not say where the backbone is; the checkpoint is damaged")
     if (kernel := said.get("attn_implementation")) not in (None, *ATTENTIONS):
         raise UserError(
-            f"{path}: attn_implementation={kernel} is none that a checkpoint may name; {', '.join(ATTENTIONS)} are"
+            f"{path}: attn_implementation={kernel} must not be set by a checkpoint; {', '.join(ATTENTIONS)} may"
         )
     return said
 

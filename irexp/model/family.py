@@ -26,7 +26,7 @@ def find_family(name: object, place: Path, kind: type[Model] | None = None) -> t
         kind: the class of the configured model, which may be of any package.
 
     Raises:
-        UserError: if there is no such class, if it is no family, or of a package that a file may not name.
+        UserError: if there is no such class, if it is not a family, or if it is of a package that a file may not name.
     """
     if kind is not None and name == kind.family():
         return kind
@@ -35,7 +35,7 @@ def find_family(name: object, place: Path, kind: type[Model] | None = None) -> t
         return _own(str(name), place)
     if module.partition(".")[0] not in allowed_packages():
         raise UserError(
-            f"{place}: the family {name!r} is of none of the packages whose classes a checkpoint may name "
+            f"{place}: the family {name!r} is not in a package whose classes a checkpoint may name "
             f"({', '.join(allowed_packages())}); to open it, name the class: load(…, like=partial({attribute}))"
         )
     try:
@@ -43,7 +43,7 @@ def find_family(name: object, place: Path, kind: type[Model] | None = None) -> t
     except (ImportError, AttributeError) as error:
         raise UserError(f"{place}: the family {name!r} cannot be found ({error})") from None
     if not (isinstance(family, type) and issubclass(family, Model)) or inspect.isabstract(family):
-        raise UserError(f"{place}: {name!r} is no family of models")
+        raise UserError(f"{place}: {name!r} is not a family of models")
     return family
 
 

@@ -71,8 +71,8 @@ def load(
         like: a configured model, which says what the content leaves open: a masked language model may be a SPLADE or
             the encoder of a dense model, and a T5 a monoT5 or a RankT5. Without it a masked language model is taken
             for dense, and a T5 for a monoT5.
-        trust_remote_code: whether Python code that comes with the checkpoint may be run, as a backbone of `like` says
-            otherwise; no file of the checkpoint can grant it.
+        trust_remote_code: whether Python code that comes with the checkpoint may be run, which a backbone
+            of `like` may say, too; no file of the checkpoint can.
 
     Raises:
         UserError: if there is no such checkpoint, or it is of no kind that is understood.

@@ -31,20 +31,20 @@ def as_texts(texts: Sequence[str], what: str) -> list[str]:
         what: what the caller knows it as.
 
     Raises:
-        UserError: if it is a single text, of which each character would be one, or holds what is no text.
+        UserError: if it is a single text, of which each character would be one, or holds something other than texts.
     """
     if isinstance(texts, str | bytes):
         raise UserError(f"{what} is a single text, where a list of them is needed: [{texts[:20]!r}]")
     found = list(texts)
     for place, text in enumerate(found):
         if not isinstance(text, str):
-            raise UserError(f"{what}[{place}] is no text but of the type {type(text).__name__}")
+            raise UserError(f"{what}[{place}] is not a text but of the type {type(text).__name__}")
     return found
 
 
 @contextmanager
 def naming_faults(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[None]:
-    """Say in words what a tokenizer stumbles over; its errors have no kind, and a panic of its is no Exception.
+    """Turn the errors of a tokenizer into messages; they have no class of their own, and a panic is not an Exception.
 
     Args:
         tokenizer: what is called.
@@ -67,7 +67,7 @@ def naming_faults(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> I
         if type(error) is TypeError:
             raise
         raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path} fails {'and would end the process' if is_panic else ''} "
+            f"the tokenizer of {tokenizer.name_or_path} fails{' and would end the process' if is_panic else ''} "
             f"({error}): it lacks an unknown token, or was put together from parts that do not go together; take "
             f"another backbone, or correct its tokenizer.json"
         ) from error

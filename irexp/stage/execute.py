@@ -43,7 +43,7 @@ class Outcome:
 
     Attributes:
         stage: its name.
-        status: made, made again, already done, done (it makes no artifact), or nothing to do.
+        status: made, already done, or done (it makes no artifact).
         path: where the artifact lies.
         seconds: how long this took now.
         measures: what the stage measured, now or when it was made.

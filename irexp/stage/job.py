@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
-from irexp.stage.execute import Outcome, announce, execute
+from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.machine import is_helper
 from irexp.types import UserError
@@ -79,13 +79,12 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
         states = {step: store.look(step.artifact).state for step in plan.steps}
         log.info("the plan of this command, of which nothing is made now:\n\n%s\n", tree(plan, store, states))
         return
-    for name, reason in plan.skipped.items():
-        job.stages.append(Outcome(name, f"nothing to do: {reason}"))
-        announce(job.stages[-1])
+    if plan.skipped:
+        log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
     tables: dict[str, Any] = {}
     with _tracker(plan, output) as tracker:
         for step, outcome, result in execute(plan, store, output, logger=tracker):
-            if step in plan.own:
+            if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
             if outcome.stage == "report":

@@ -94,7 +94,7 @@ def train_model(
 
 
 def is_resuming(folder: Path) -> bool:
-    """Whether a killed training of this folder will go on where it was."""
+    """Whether a killed training of this folder is resumed."""
     return (folder / ".training" / "last.ckpt").is_file()
 
 

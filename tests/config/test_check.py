@@ -52,7 +52,7 @@ def test_a_plain_value(untyped: DictConfig, key: str, value: Any, fault: str | N
 
 def test_a_key_that_is_not_there_is_named(untyped: DictConfig) -> None:
     """Only what a record has no default for."""
-    del untyped.training["steps"], untyped.artifact["speed"]
+    del untyped.training["steps"], untyped.artifact["index"]
     assert config_faults(untyped) == ["training.steps: Training needs it"]
 
 

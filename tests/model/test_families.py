@@ -258,7 +258,7 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
         ("sbert", "model.matryoshka_dims=[8,17]", r"matryoshka_dims=\[8, 17\]: the vectors have 16 dimensions$"),
         ("sbert", "model={truncate_dim:4,matryoshka_dims:[8]}", "16 dimensions, of which model.truncate_dim keeps 4"),
         ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
-        ("sbert", "model.pooling=[mean,meen]", "there are mean, cls, last, .*, and lists of them"),
+        ("sbert", "model.pooling=[mean,meen]", "is not one of .mean., .cls., .*, a list of them"),
         ("splade", "model.max_active_dims=0", "at least one word keeps its weight"),
     ):
         with pytest.raises(UserError, match=message):

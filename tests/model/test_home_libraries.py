@@ -26,6 +26,7 @@ from irexp.model.token_logit import TokenLogit
 from irexp.model.xtr import XTR
 from tests import tiny
 from tests.families import MAKE, TEMPLATE, scores_of
+from tests.rounding import assert_equal_but_for_rounding
 
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
@@ -54,7 +55,7 @@ def test_splade_opens_in_sentence_transformers(
     theirs = SparseEncoder(str(tmp_path), device="cpu")
     queries, documents = theirs.encode_query(tiny.QUERIES), theirs.encode_document(tiny.DOCUMENTS)
     found = (queries.to_dense() @ documents.to_dense().T).numpy()
-    np.testing.assert_allclose(found, scores_of(model), rtol=1e-6, atol=1e-4)
+    assert_equal_but_for_rounding(found, scores_of(model))
 
 
 @pytest.mark.parametrize("kind", ["plain", "router"])
@@ -75,7 +76,7 @@ def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, archit
     expected = (queries.to_dense() @ documents.to_dense().T).numpy()
     ours = load(tmp_path / "saved")
     assert isinstance(ours, SPLADE)
-    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(ours), expected)
     assert ours.query_encoding == ("static" if kind == "router" else "mlm")
 
 
@@ -118,7 +119,7 @@ def test_colbert_opens_in_sentence_transformers(
     queries = theirs.encode_query(tiny.QUERIES)
     documents = theirs.encode_document(tiny.DOCUMENTS)
     expected = [[float((q @ d.T).amax(dim=1).sum()) for d in documents] for q in queries]
-    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(model), expected)
 
 
 def test_what_sentence_transformers_saves_as_multi_vector_opens_here(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_what_sentence_transformers_saves_as_multi_vector_opens_here(tmp_path: P
     theirs.save(str(tmp_path / "saved"))
     recorded = json.loads((FIXTURES / "pylate" / "scores.json").read_text(encoding="utf8"))
     found = load(tmp_path / "saved").score(recorded["queries"], recorded["documents"]).numpy()
-    np.testing.assert_allclose(found, recorded["scores"], atol=1e-4)
+    assert_equal_but_for_rounding(found, recorded["scores"])
 
 
 def test_googles_xtr_opens(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_googles_xtr_opens(tmp_path: Path) -> None:
         return torch.nn.functional.normalize(states @ weight.T, dim=-1)
 
     expected = [[float((vectors(q) @ vectors(d).T).amax(1).sum()) for d in tiny.DOCUMENTS] for q in tiny.QUERIES]
-    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(model), expected)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +172,10 @@ def test_cross_encoders_of_sentence_transformers_both_ways(architecture: str, ac
     expected = np.asarray(theirs.predict(pairs)).reshape(2, -1)
     ours = load(tmp_path / "theirs")
     assert isinstance(ours, Mono)
-    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(ours), expected)
     save(ours, tmp_path / "ours")
     again = np.asarray(CrossEncoder(str(tmp_path / "ours"), device="cpu").predict(pairs)).reshape(2, -1)
-    np.testing.assert_allclose(again, expected, atol=1e-4)
+    assert_equal_but_for_rounding(again, expected)
 
 
 @pytest.mark.parametrize("key", ["sentence_transformers", "sbert_ce_default_activation_function"])
@@ -207,10 +208,10 @@ def test_decoders_with_logit_score_both_ways(folders: dict[str, Path], tmp_path:
     ours = load(tmp_path / "theirs")
     assert isinstance(ours, TokenLogit)
     assert (ours.template, ours.true_token, ours.activation) == (TEMPLATE, "yes", "Sigmoid")
-    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(ours), expected)
     save(ours, tmp_path / "ours")
     again = np.asarray(CrossEncoder(str(tmp_path / "ours"), device="cpu").predict(pairs)).reshape(2, -1)
-    np.testing.assert_allclose(again, expected, atol=1e-4)
+    assert_equal_but_for_rounding(again, expected)
 
 
 @pytest.mark.parametrize("family", ["mono_t5", "rank_t5"])
@@ -233,7 +234,7 @@ def test_t5_re_rankers_by_the_configuration(family: str, folders: dict[str, Path
             one = logits[tiny.WORDS.index("<extra_id_10>")]
             row.append(float(one if family == "rank_t5" else torch.log_softmax(pair, dim=0)[1]))
         expected.append(row)
-    np.testing.assert_allclose(scores_of(model), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(model), expected)
 
 
 def test_monobert_opens(tmp_path: Path) -> None:
@@ -249,4 +250,4 @@ def test_monobert_opens(tmp_path: Path) -> None:
             ]
             for q in tiny.QUERIES
         ]
-    np.testing.assert_allclose(scores_of(load(folder)), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(load(folder)), expected)

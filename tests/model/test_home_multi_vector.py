@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from sentence_transformers import MultiVectorEncoder
@@ -20,6 +19,7 @@ from irexp.model.colbert import ColBERT
 from irexp.types import UserError
 from tests import tiny
 from tests.families import MAKE, scores_of
+from tests.rounding import assert_equal_but_for_rounding
 
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
@@ -45,10 +45,10 @@ def assert_equal_at_home(folder: Path) -> ColBERT:
     """A folder of theirs opens here with equal scores, every time, and is saved so that they open it so."""
     expected = home_scores(folder)
     ours = load(folder)
-    np.testing.assert_allclose(ours.score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+    assert_equal_but_for_rounding(ours.score(tiny.QUERIES, DOCUMENTS), expected)
     save(ours, folder / "again")
-    np.testing.assert_allclose(home_scores(folder / "again"), expected, atol=1e-4)
-    np.testing.assert_allclose(load(folder / "again").score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+    assert_equal_but_for_rounding(home_scores(folder / "again"), expected)
+    assert_equal_but_for_rounding(load(folder / "again").score(tiny.QUERIES, DOCUMENTS), expected)
     assert isinstance(ours, ColBERT)
     return ours
 
@@ -113,8 +113,8 @@ def test_a_model_without_markers_opens_at_home(backbones: dict[str, HuggingFaceB
     for name, model in (("xtr", MAKE["xtr"](backbones)), ("colbert", colbert)):
         save(model.eval(), tmp_path / name)
         expected = model.score(tiny.QUERIES, DOCUMENTS)
-        np.testing.assert_allclose(home_scores(tmp_path / name), expected, atol=1e-4)
-        np.testing.assert_allclose(load(tmp_path / name).score(tiny.QUERIES, DOCUMENTS), expected, atol=1e-4)
+        assert_equal_but_for_rounding(home_scores(tmp_path / name), expected)
+        assert_equal_but_for_rounding(load(tmp_path / name).score(tiny.QUERIES, DOCUMENTS), expected)
         assert json.loads((tmp_path / name / "config_sentence_transformers.json").read_text())["query_prefix"] == ""
 
 
@@ -126,4 +126,4 @@ def test_stanfords_defaults_hold_without_its_metadata(tmp_path: Path) -> None:
     theirs = MultiVectorEncoder(str(tmp_path / "saved"), device="cpu")
     documents = theirs.encode_document(tiny.DOCUMENTS)
     expected = [[float((q @ d.T).amax(1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]
-    np.testing.assert_allclose(scores_of(ours), expected, atol=1e-4)
+    assert_equal_but_for_rounding(scores_of(ours), expected)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -27,6 +26,7 @@ from irexp.model.splade import SPLADE
 from irexp.model.token_logit import TokenLogit
 from irexp.types import UserError
 from tests import tiny
+from tests.rounding import assert_equal_but_for_rounding
 
 QUERIES = [*tiny.QUERIES, "how do i stop all of an instance list the buckets " * 7]
 DOCUMENTS = [*tiny.DOCUMENTS, "list buckets and delete the queue " * 70 + "stop an instance", "stop all of it " * 19]
@@ -62,10 +62,10 @@ def assert_equal_at_home(folder: Path, kind: Any = SentenceTransformer) -> Model
     """A folder of theirs opens here with equal scores, and is saved so that they open it with equal scores."""
     expected = home_scores(folder, kind)
     ours = load(folder)
-    np.testing.assert_allclose(ours.score(QUERIES, DOCUMENTS).numpy(), expected, rtol=1e-6, atol=1e-4)
+    assert_equal_but_for_rounding(ours.score(QUERIES, DOCUMENTS).numpy(), expected)
     save(ours, folder / "again")
-    np.testing.assert_allclose(home_scores(folder / "again", kind), expected, rtol=1e-6, atol=1e-4)
-    np.testing.assert_allclose(load(folder / "again").score(QUERIES, DOCUMENTS).numpy(), expected, rtol=1e-6, atol=1e-4)
+    assert_equal_but_for_rounding(home_scores(folder / "again", kind), expected)
+    assert_equal_but_for_rounding(load(folder / "again").score(QUERIES, DOCUMENTS).numpy(), expected)
     return ours
 
 
@@ -122,7 +122,7 @@ def test_what_is_trained_here_with_lengths_reads_as_much_at_home(long: Folders, 
         save(model.eval(), folder)
         expected, found = model.score(QUERIES, DOCUMENTS).numpy(), home_scores(folder, kind)
         texts = slice(0, 1) if kind is CrossEncoder else slice(None)  # six tokens, and long documents
-        np.testing.assert_allclose(found[texts], expected[texts], rtol=1e-6, atol=1e-4)
+        assert_equal_but_for_rounding(found[texts], expected[texts])
 
 
 def test_a_length_of_the_tokenizer_beyond_the_positions_is_what_can_be_read(tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ def test_a_chat_template_is_never_cut_and_has_the_prompt_in_it(folders: Folders,
     ours = load(tmp_path / "theirs")
     assert isinstance(ours, TokenLogit)
     assert ours.template.startswith("delete the Query: {query}")
-    np.testing.assert_allclose(ours.score(tiny.QUERIES[0], DOCUMENTS), expected, atol=1e-4)
+    assert_equal_but_for_rounding(ours.score(tiny.QUERIES[0], DOCUMENTS), expected)
     save(ours, tmp_path / "ours")
     again = CrossEncoder(str(tmp_path / "ours"), device="cpu")
     found = again.predict([(tiny.QUERIES[0], document) for document in DOCUMENTS])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert_equal_but_for_rounding(found, expected)
 
 
 def test_texts_are_put_into_lower_case(long: Folders, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_texts_are_put_into_lower_case(long: Folders, tmp_path: Path) -> None:
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode([text], normalize_embeddings=True)
     ours = load(tmp_path)
     assert isinstance(ours, DenseBiEncoder)
-    np.testing.assert_allclose(ours.embed_queries([text]), expected, atol=1e-4)
+    assert_equal_but_for_rounding(ours.embed_queries([text]), expected)
     assert ours.tokenize_queries([text]) == ours.tokenize_queries([text.lower()])
 
 
@@ -240,7 +240,7 @@ def test_an_encoder_for_each_side_is_a_router_both_ways(long: Folders, tmp_path:
     dpr = DenseBiEncoder(backbone, query_backbone=backbone, similarity="dot", query_length=6, document_length=9)
     save(dpr.eval(), tmp_path / "dpr")
     found = home_scores(tmp_path / "dpr")
-    np.testing.assert_allclose(found, dpr.score(QUERIES, DOCUMENTS).numpy(), rtol=1e-6, atol=1e-4)
+    assert_equal_but_for_rounding(found, dpr.score(QUERIES, DOCUMENTS).numpy())
 
 
 def test_the_end_token_of_a_decoder_is_its_tokenizers(folders: Folders, tmp_path: Path) -> None:
@@ -250,8 +250,8 @@ def test_the_end_token_of_a_decoder_is_its_tokenizers(folders: Folders, tmp_path
     assert [ids[-1] for ids in ours.tokenize_queries(QUERIES)] == [ours.query_tower.tokenizer.eos_token_id] * 3
     save(ours, tmp_path)
     expected = ours.score(QUERIES, DOCUMENTS).numpy()
-    np.testing.assert_allclose(home_scores(tmp_path), expected, atol=1e-4)
-    np.testing.assert_allclose(load(tmp_path).score(QUERIES, DOCUMENTS).numpy(), expected, atol=1e-4)
+    assert_equal_but_for_rounding(home_scores(tmp_path), expected)
+    assert_equal_but_for_rounding(load(tmp_path).score(QUERIES, DOCUMENTS).numpy(), expected)
 
 
 @pytest.mark.parametrize("query", ["lexical", "mlm"])
@@ -265,7 +265,7 @@ def test_a_lexical_splade_scores_at_home_as_here(query: Any, document: Any, long
     opened = assert_equal_at_home(tmp_path, SparseEncoder)
     assert isinstance(opened, SPLADE)
     assert (opened.query_encoding, opened.document_encoding) == (query, document)
-    np.testing.assert_allclose(opened.score(QUERIES, DOCUMENTS), model.score(QUERIES, DOCUMENTS), atol=1e-4)
+    assert_equal_but_for_rounding(opened.score(QUERIES, DOCUMENTS), model.score(QUERIES, DOCUMENTS))
 
 
 def test_an_adapter_in_a_list_of_modules_keeps_the_other_modules(long: Folders, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_weights_of_words_behind_an_encoder_are_refused(long: Folders, tmp_path:
 def test_a_cross_encoder_that_names_no_activation_has_that_of_sentence_transformers(tmp_path: Path) -> None:
     """Sigmoid for one logit; of two, none."""
     folder = tiny.long_bert(tmp_path / "one", "BertForSequenceClassification", num_labels=1)
-    np.testing.assert_allclose(load(folder).score(QUERIES, DOCUMENTS), home_scores(folder, CrossEncoder), atol=1e-4)
+    assert_equal_but_for_rounding(load(folder).score(QUERIES, DOCUMENTS), home_scores(folder, CrossEncoder))
     two = load(tiny.bert(tmp_path / "two", "BertForSequenceClassification", num_labels=2))
     assert isinstance(two, Mono)
     assert two.activation == "Identity"

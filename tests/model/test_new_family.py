@@ -182,9 +182,7 @@ def test_a_family_of_another_package_is_opened_where_it_is_configured(
     call: Any = partial(Divided, backbone=backbones["encoder"], query_backbone=backbones["decoder"], by=3.0)
     model = call().eval()
     save(model, tmp_path)
-    with pytest.raises(
-        UserError, match=r"the family 'tests\.model\.test_new_family\.Divided' is of none of the packages"
-    ):
+    with pytest.raises(UserError, match=r"the family 'tests\.model\.test_new_family\.Divided' is not in a package"):
         load(tmp_path)
     opened = load(tmp_path, like=call)
     assert isinstance(opened, Divided)
@@ -226,10 +224,10 @@ def test_the_names_of_old_are_known() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("os.system", "is of none of the packages"),
-        ("builtins.open", "is of none of the packages"),
-        ("irexp.artifact.store.Store", "is no family of models"),
-        ("irexp.model.model.Model", "is no family of models"),
+        ("os.system", "is not in a package"),
+        ("builtins.open", "is not in a package"),
+        ("irexp.artifact.store.Store", "is not a family of models"),
+        ("irexp.model.model.Model", "is not a family of models"),
         ("irexp.model.colbert.nowhere", "cannot be found"),
         ("irexp.nowhere.Nothing", "cannot be found"),
         ("nowhere", "is not known; .*colbert, "),

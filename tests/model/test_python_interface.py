@@ -43,15 +43,15 @@ def methods(model: Model) -> dict[str, Any]:
 
 
 def test_one_text_is_no_list_of_texts(model: Model) -> None:
-    """Its characters would be, three of "how": refused, with the spelling that is meant; so is what is no text."""
+    """Its characters would be, three of "how": refused, with the spelling that is meant; so is anything but a text."""
     found = methods(model)
     assert len(found) == 5 + isinstance(model, BiEncoder)
     for call in found.values():
         with pytest.raises(UserError, match=r"is a single text, where a list of them is needed: \['how'\]"):
             call("how")
-        with pytest.raises(UserError, match=r"\[1\] is no text but of the type NoneType"):
+        with pytest.raises(UserError, match=r"\[1\] is not a text but of the type NoneType"):
             call(["how", None])
-    with pytest.raises(UserError, match=r"query\[1\] is no text but of the type int"):
+    with pytest.raises(UserError, match=r"query\[1\] is not a text but of the type int"):
         model.score(["how", 3], ["how"])  # type: ignore[list-item]
 
 

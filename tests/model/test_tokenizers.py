@@ -72,7 +72,7 @@ def test_a_tokenizer_of_far_fewer_words_than_vectors_is_refused(tmp_path: Path) 
 
 
 def test_a_tokenizer_of_more_words_than_vectors_is_refused(tmp_path: Path) -> None:
-    """It would fail at the first text that has one; a matrix that is filled up is no fault."""
+    """It would fail at the first text that has one; a matrix that is filled up is fine."""
     folder = tiny.bert(tmp_path / "start")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["kubernetes"])

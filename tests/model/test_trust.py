@@ -1,4 +1,4 @@
-"""No file of a checkpoint has code run: leave is the configuration's to give, and `load`'s caller's."""
+"""No file of a checkpoint has code run: only the configuration, or `load`'s caller, can allow it."""
 
 from __future__ import annotations
 
@@ -187,14 +187,14 @@ def _adapters_of_another_kind(folder: Path, harm: Path) -> None:
     ("make", "message"),
     [
         (with_code, "contains custom code which must be executed"),
-        (_adapters, "a backbone's trust_remote_code is nothing that a checkpoint may say"),
-        (_adapters_of_a_target, r"token_dim=.* is no plain value"),
+        (_adapters, "a backbone's trust_remote_code must not be set by a checkpoint"),
+        (_adapters_of_a_target, r"token_dim=.* is not a plain value"),
         (_adapters_elsewhere, "contains custom code which must be executed"),
-        (_attention_of_a_recipe, "attn_implementation=owner/kernel is none that a checkpoint may name"),
+        (_attention_of_a_recipe, "attn_implementation=owner/kernel must not be set by a checkpoint"),
         (_attention_of_a_configuration, "asks for the attention owner/kernel, which is code from the hub"),
         (_transformer_of_a_list, "contains custom code which must be executed"),
         (_module, "the module OwnModel in .* is not understood"),
-        (_kind_of_tokenizer, "'pipeline' is no tokenizer of transformers"),
+        (_kind_of_tokenizer, "'pipeline' is not a tokenizer of transformers"),
         (_chat_template, r"its chat template cannot be filled \(access to attribute"),
         (_activation, "the activation Module is not understood"),
         (_adapters_of_another_kind, "adapters of the kind .*IA3 are not understood"),

@@ -60,7 +60,7 @@ def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None
         first.send_signal(signal.SIGINT)
     text = (tmp_path / "first.txt").read_text()
     assert first.returncode == 1, text
-    assert "stopped; the same command goes on where it was" in text
+    assert "stopped; the same command resumes where it was" in text
     assert "Traceback" not in text
     assert json.loads((tmp_path / "first" / "summary.json").read_text())["outcome"] == "stopped"
     with start(tmp_path, "again", stop_at=-1) as again:

@@ -137,7 +137,8 @@ def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: l
 
 def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> None:
     """Of what is missing, a stage makes what was asked for, and other experiments' runs that need no training."""
-    negatives = [*settings, "model=sbert", 'negatives.candidates=["model=colbert"]', "negatives.depth=3"]
+    colbert = 'negatives.candidates=["model=colbert","training.steps=2","training.validate_every=null"]'
+    negatives = [*settings, "model=sbert", colbert, "negatives.depth=3"]
     for stages in (["search"], ["encode", "index", "search", "evaluate"]):
         with pytest.raises(MissingArtifactError, match=r"there is no checkpoint/sbert.*stage=fit"):
             run(compose, negatives, stages)

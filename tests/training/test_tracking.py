@@ -19,7 +19,8 @@ def table() -> Table:
     return make_table([Row("mine", measured, {"run": "run/mine-1"})], ["RR@10"])
 
 
-OUTCOME = {"configuration": {"seed": 1, "artifact": {"run": "run/mine-1"}}, "measures": {"test/RR@10": 0.75}}
+CONFIGURATION = {"seed": 1, "artifact": {"run": "run/mine-1"}}
+MEASURES = {"test/RR@10": 0.75}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -36,7 +37,8 @@ def test_wandb_needs_no_account_and_never_merges_runs(tmp_path: Path, monkeypatc
         logger = wandb_logger(folder, group="sweep", name="mine.toys")
         assert isinstance(logger, WandbLogger)
         logger.log_metrics({"train/loss": 0.5}, step=1)
-        log_outcome(logger, **OUTCOME, tables={"toys": table()})  # type: ignore[arg-type]
+        logger.log_hyperparams(CONFIGURATION)
+        log_outcome(logger, measures=MEASURES, tables={"toys": table()})
         ids.append(logger.experiment.id)
         assert logger.experiment.group == "sweep"
         assert logger.experiment.config["artifact"] == {"run": "run/mine-1"}
@@ -50,7 +52,8 @@ def test_csv_and_tensorboard_write_into_the_jobs_folder(tmp_path: Path) -> None:
     """Curves, measures and the configuration."""
     logger = csv_logger(tmp_path, group=None, name="mine")
     logger.log_metrics({"train/loss": 0.5}, step=1)
-    log_outcome(logger, **OUTCOME, tables={})  # type: ignore[arg-type]
+    logger.log_hyperparams(CONFIGURATION)
+    log_outcome(logger, measures=MEASURES, tables={})
     finish(logger)
     with (tmp_path / "metrics.csv").open(encoding="utf8") as file:
         rows = list(csv.DictReader(file))

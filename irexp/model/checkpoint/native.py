@@ -38,7 +38,7 @@ _ALWAYS = ("family", "name", "query_length", "document_length")
 
 
 def is_given(key: str) -> bool:
-    """Whether a parameter of a family's constructor is a backbone, the name or a length, and none of its settings."""
+    """Whether a parameter of a family's constructor is a backbone, the name or a length rather than a setting."""
     return key in _ALWAYS or key.endswith("backbone")
 
 
@@ -51,7 +51,7 @@ def save(model: Model, folder: Path) -> None:
     """Write a model.
 
     Raises:
-        UserError: if a setting is not kept, or is no plain value.
+        UserError: if a setting is not kept, or is not a plain value.
     """
     write_settings(folder, model, **model.settings())
     for key, (encoder, tokenizer) in model.encoders().items():
@@ -93,7 +93,7 @@ def make(
         place: the file.
 
     Raises:
-        UserError: if the constructor has no such setting, or a value is no plain one.
+        UserError: if the constructor has no such setting, or a value is not a plain one.
     """
     taken = [key for key in inspect.signature(family).parameters if not is_given(key)]
     if strange := sorted(settings.keys() - set(taken)):
@@ -102,7 +102,7 @@ def make(
         )
     for key, value in settings.items():
         if any(isinstance(item, dict | list) for item in (value if isinstance(value, list) else [value])):
-            raise UserError(f"{place}: {key}={value} is no plain value")
+            raise UserError(f"{place}: {key}={value} is not a plain value")
     model: Model = family(**backbones, **settings, **read)
     return model
 

@@ -42,7 +42,7 @@ _MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize")
 #: Settings that PyLate's files say; irexp.json has those that a family has beside them.
 _SAID = ("dim", "query_expansion", "attend_to_expansion", "mask_punctuation", "query_prompt", "document_prompt")
 
-#: Settings that they say as well, but for a marker that is none.
+#: Settings that they say as well, except that a marker is absent.
 _MARKERS = ("query_marker", "document_marker")
 
 

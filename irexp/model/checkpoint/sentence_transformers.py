@@ -69,7 +69,7 @@ _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules, if it is none of a sparse encoder, a cross-encoder or a multi-vector model."""
+    """A list of modules; those of sparse encoders, cross-encoders and multi-vector models are recognised before."""
     return content.is_listed
 
 

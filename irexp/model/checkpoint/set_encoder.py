@@ -92,5 +92,5 @@ class _LightningIR(HuggingFaceBackbone):
         name = read_json(Path(self.name_or_path) / "tokenizer_config.json")["backbone_tokenizer_class"]
         kind = getattr(transformers, name, None)
         if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)):
-            raise UserError(f"{self.name_or_path}: {name!r} is no tokenizer of transformers")
+            raise UserError(f"{self.name_or_path}: {name!r} is not a tokenizer of transformers")
         return kind.from_pretrained(self.name_or_path)  # type: ignore[no-any-return]

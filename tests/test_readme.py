@@ -130,7 +130,12 @@ def test_a_sweep_records_every_job_and_goes_on_behind_a_failure(store: Path, fir
 def test_a_report_over_all_that_was_measured(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """One table with every row there is."""
     text, _ = run(store, "stage=report")
-    for label in ("bm25", "sbert before fine-tuning", "sbert"):
+    for label in (
+        "bm25",
+        "sbert before fine-tuning",
+        "sbert training.steps=500 seed=42",
+        "sbert training.steps=4 seed=1",
+    ):
         assert re.search(rf"^\| {label} +\|", text, re.MULTILINE)
 
 

@@ -9,6 +9,7 @@ import ast
 import builtins
 import functools
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -154,8 +155,11 @@ def _file(name: str) -> Path | None:
         raise UnreadableError(f"{name} is compiled")
     if not rest and spec.origin:
         return Path(spec.origin)
-    for folder in spec.submodule_search_locations or ():
-        place = Path(folder, *rest)
+    places = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    if rest:  # a package that is imported may have been given further folders
+        parent = sys.modules.get(".".join([top, *rest[:-1]]))
+        places += [Path(folder, rest[-1]) for folder in getattr(parent, "__path__", ())]
+    for place in places:
         if (place / "__init__.py").is_file():
             return place / "__init__.py"
         if rest and place.with_name(f"{place.name}.py").is_file():

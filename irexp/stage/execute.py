@@ -114,7 +114,8 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
             result = outcome.measures
         else:
             continue
-        announce(outcome)
+        if step.artifact is not None:
+            announce(outcome)
         yield step, outcome, result
 
 

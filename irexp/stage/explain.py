@@ -45,16 +45,17 @@ def tree(plan: Plan, store: Store, states: Mapping[Step, str]) -> str:
     lines: list[tuple[str, str]] = []
     shown: set[Step] = set()
 
-    def visit(step: Step, label: str, first: str, rest: str) -> None:
+    def visit(step: Step, label: str, first: str, rest: str, reason: str = "") -> None:
         name = f"{first}{label}{step.name}"
         if step in shown:
             lines.append((name, "see above"))
             return
         shown.add(step)
-        lines.append((name, "  ".join(_words(plan, step, states[step], store))))
+        lines.append((name, "  ".join(_words(plan, step, states[step], store, reason))))
         for number, (inner, before) in enumerate(step.before):
             is_last = number == len(step.before) - 1
-            visit(before, f"{inner}: ", f"{rest}{'└─ ' if is_last else '├─ '}", f"{rest}{'   ' if is_last else '│  '}")
+            first, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
+            visit(before, f"{inner}: ", f"{rest}{first}", f"{rest}{below}", step.reason)
 
     for step in _roots(plan):
         visit(step, "", "", "")
@@ -68,8 +69,8 @@ def _roots(plan: Plan) -> Iterator[Step]:
     yield from (step for step in plan.goals if step not in inner)
 
 
-def _words(plan: Plan, step: Step, state: str, store: Store) -> Iterator[str]:
-    """The state of a step, its stage, why it is there, and what making it may take."""
+def _words(plan: Plan, step: Step, state: str, store: Store, reason: str) -> Iterator[str]:
+    """The state of a step, its stage, why it is there if for another reason, and what making it may take."""
     is_made = state in ("absent", "partial", "damaged")
     if is_made and step not in plan.makes:
         yield f"{'missing' if state == 'absent' else state}, not made by this command"
@@ -77,7 +78,8 @@ def _words(plan: Plan, step: Step, state: str, store: Store) -> Iterator[str]:
         yield {"absent": "to make", "partial": "to resume"}.get(state, state)
     if step.stage is not None:
         yield f"stage={step.stage.name}"
-    yield step.reason
+    if step.reason != reason:
+        yield step.reason
     if is_made and (seconds := estimate(step, store)) is not None:
         yield f"about {seconds:,.0f} s"
 
@@ -96,6 +98,6 @@ def estimate(step: Step, store: Store) -> float | None:
 
 
 def _same_way(made: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
-    """Whether two artifacts were made by the same stage: from the same kinds of inputs."""
-    inputs = {f"artifact.{name}" for stage in STAGES.values() for name in stage.inputs}
-    return inputs & made.keys() == inputs & wanted.keys()
+    """Whether two artifacts were made by the same stage, from the same kinds of inputs, both trained or neither."""
+    telling = {"training", *(f"artifact.{name}" for stage in STAGES.values() for name in stage.inputs)}
+    return telling & made.keys() == telling & wanted.keys()

@@ -112,6 +112,7 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "conf" / "model" / "two_heads.yaml").write_text(OPTION)
     monkeypatch.setattr(irexp.model, "__path__", [*irexp.model.__path__, str(tmp_path / "model")])
     monkeypatch.delitem(sys.modules, "irexp.model.two_heads", raising=False)
+    monkeypatch.delattr(irexp.model, "two_heads", raising=False)  # both hold what the test before has imported
     return tmp_path
 
 

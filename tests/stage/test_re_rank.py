@@ -128,7 +128,8 @@ def test_a_chain_of_re_rankers(compose: Compose, settings: list[str]) -> None:
 def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: list[str]) -> None:
     """A run of a model that must be trained is not made on the way; a file that is not there is named."""
     run(compose, [*settings, "model=mono", "training=none"], ["fit"])
-    overrides = [*settings, "model=mono", "training=none", 're_rank.candidates=["model=sbert","training.steps=2"]']
+    sbert = 're_rank.candidates=["model=sbert","training.validate_every=null","training.steps=2"]'
+    overrides = [*settings, "model=mono", "training=none", sbert]
     with pytest.raises(MissingArtifactError, match=r"make it with .* training.steps=2 stage=\[fit,index"):
         run(compose, overrides, ["re_rank"])
     with pytest.raises(UserError, match=r"re_rank.candidates=nowhere.run: there is nothing at"):
@@ -156,7 +157,8 @@ def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> N
 
 def test_what_another_experiment_is_called_makes_what_is_needed(compose: Compose, settings: list[str]) -> None:
     """The overrides of each experiment of a plan, typed, lead to the artifact that the plan names."""
-    overrides = [*settings, "model=mono", 're_rank.candidates=["model=colbert","re_rank=bm25","seed=3"]']
+    colbert = 're_rank.candidates=["model=colbert","re_rank=bm25","seed=3","training.validate_every=null"]'
+    overrides = [*settings, "model=mono", colbert]
     plan = planned(compose, overrides, NAMES)
     others = [step for step in plan_steps(plan) if step.reason != "this experiment" and step.stage]
     assert {step.stage.name for step in others if step.stage} == {"fit", "index", "search", "re_rank"}

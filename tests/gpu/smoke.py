@@ -191,6 +191,9 @@ def colbert(bench: Bench) -> list[Check]:
     bench.job("colbert_again", "model=colbert", "training.steps=50", "training.precision=bf16-mixed", "stage=search")
     lines = [(folder / "test.run").read_text(encoding="utf8").splitlines() for folder in (first, run)]
     different = sum(one != other for one, other in zip(*lines, strict=True))
+    scores = [{(row.split()[0], row.split()[2]): float(row.split()[4]) for row in rows} for rows in lines]
+    apart = max(abs(scores[0][pair] - scores[1][pair]) for pair in scores[0].keys() & scores[1].keys())
+    checks.append(Check("largest difference of a score between two searches", apart))
     settings = ["model=colbert", "training.steps=50", "training.precision=bf16-mixed", "index=plaid"]
     plaid = bench.job("plaid", *settings, "stage=[index,search,evaluate]")
     exact = bench.record("colbert")["evaluate"]["measures"][_MEASURE]

@@ -36,5 +36,5 @@ def test_no_torch_for_help() -> None:
         "print(sorted({'torch', 'lightning', 'transformers', 'faiss'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "checkpoint: checkpoint/" in done.stdout
+    assert "checkpoint: own" in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"

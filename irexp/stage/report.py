@@ -37,7 +37,7 @@ def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluat
     Returns:
         The tables by the collection's name.
     """
-    folders = list(rows) if rows is not None else _everything(Store(Path(artifacts)))
+    folders = list(dict.fromkeys(rows)) if rows is not None else _everything(Store(Path(artifacts)))
     if not folders:
         raise UserError(f"nothing was measured yet in {Path(artifacts).resolve()}; run stage=all, or stage=evaluate")
     groups = _by_test(folders, evaluation)

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 
 #: Runs `run.py`, prints the number of each batch before it is made, and waits for a signal before the given one.
 WATCHED = """
-import runpy, sys, time
+import runpy, signal, sys, time
 from irexp.training.batch import Batches
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs, and theirs, ignore
 
 make, stop_at = Batches.__getitem__, int(sys.argv[1])
 

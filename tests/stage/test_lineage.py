@@ -13,6 +13,7 @@ from irexp.artifact.lineage import Lineage
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.store import Store
 from irexp.stage.clean import clean
+from irexp.stage.execute import execute
 from irexp.stage.explain import tree
 from irexp.stage.show import show
 from irexp.stage.status import status
@@ -181,3 +182,16 @@ def test_the_tree_says_what_is_there_and_what_is_not(compose: Compose, tmp_path:
     assert re.search(r"checkpoint/\S+ +there  stage=fit", text) and "see above" in text
     given = planned(compose, [*base, f"artifact.checkpoint={made['fit'].path}"], ["encode"])
     assert " given" in tree(given, store, {step: store.look(step.artifact).state for step in given.steps})
+
+
+def test_an_experiment_that_is_its_own_baseline_is_one_row(
+    compose: Compose, tmp_path: Path, collection: Path, root: str
+) -> None:
+    """`model=bm25` beside its baseline `model=bm25` measures one run, and the table shows it once."""
+    overrides = settings(
+        tmp_path, collection, "model=bm25", 'baselines=[["model=bm25"]]', "stage=[index,search,evaluate,report]"
+    )
+    plan = planned(compose, overrides, ["index", "search", "evaluate", "report"])
+    results = {step.name: result for step, _, result in execute(plan, Store(Path(root)), tmp_path)}
+    (table,) = results["report"].values()
+    assert [row.label for row in table.rows] == ["bm25"]

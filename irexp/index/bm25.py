@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,7 +114,17 @@ class BM25Index(Index):
 
 
 def _bm25s() -> Any:
-    """The library, less its own log, which it opens for every message when it is imported."""
+    """The library, less its own log, which it opens for every message when it is imported, and without JAX.
+
+    Where JAX is installed bm25s starts it at once, though it is not used here: it would take three quarters of a GPU's
+    memory, and start threads for which a forked worker waits in vain.
+    """
+    if "bm25s" not in sys.modules and "jax" not in sys.modules:
+        sys.modules["jax"] = None  # type: ignore[assignment] # "import jax" fails, as where it is not installed
+        try:
+            import bm25s
+        finally:
+            del sys.modules["jax"]
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -146,8 +157,8 @@ class _Analysis:
         """The pattern, stemmer and stop words, made at their first use so that a constructor does no work."""
         if self._ready is None:
             import Stemmer
-            from bm25s.stopwords import STOPWORDS_EN
 
+            stop_words_en = _bm25s().stopwords.STOPWORDS_EN
             try:
                 stemmer = Stemmer.Stemmer(self._language) if self._language else None
             except KeyError:
@@ -155,6 +166,6 @@ class _Analysis:
                 raise UserError(
                     f"index.stemmer={self._language}: there is no such stemmer; there are {known}"
                 ) from None
-            stop_words = frozenset(STOPWORDS_EN) if self._stop_words_name == "en" else frozenset[str]()
+            stop_words = frozenset(stop_words_en) if self._stop_words_name == "en" else frozenset[str]()
             self._ready = re.compile(self._pattern), stemmer, stop_words
         return self._ready

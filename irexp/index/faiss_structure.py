@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -176,6 +179,25 @@ def needed(index: Any) -> tuple[int, str]:
     return max(least, key=lambda pair: pair[0])
 
 
+#: A search on a GPU, in a process of its own: faiss ends the process where it has no code for the GPU.
+_TRIAL = """
+import sys, numpy, faiss
+index = faiss.IndexFlatIP(8)
+index.add(numpy.eye(8, dtype=numpy.float32))
+index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(sys.argv[1]), index)
+assert (index.search(numpy.eye(8, dtype=numpy.float32), 1)[1][:, 0] == numpy.arange(8)).all()
+"""
+
+
+@functools.cache
+def _fault_of_gpu(number: int) -> str | None:
+    """Why this faiss cannot search on a GPU; None if it can. Wheels of faiss-gpu-cu12 have no code for an H100."""
+    tried = subprocess.run([sys.executable, "-c", _TRIAL, str(number)], capture_output=True, text=True, check=False)
+    if not tried.returncode:
+        return None
+    return tried.stderr.strip().rpartition("details: ")[2].rpartition("\n")[2] or f"exit status {tried.returncode}"
+
+
 def on_gpu(index: Any, device: torch.device, *, name: str) -> Any:
     """A copy of an index on the GPU; None if faiss was not built for GPUs.
 
@@ -184,12 +206,16 @@ def on_gpu(index: Any, device: torch.device, *, name: str) -> Any:
     faiss = import_faiss()
     if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
         return None
+    number = device.index or 0
+    if fault := _fault_of_gpu(number):
+        log.warning("%s is searched on the processor: faiss cannot use this GPU (%s)", name, fault)
+        return None
     options = faiss.GpuClonerOptions()
     # the tables of 96 codes fit a GPU's shared memory in half precision only; vectors stay in single precision
     options.useFloat16 = any(hasattr(part, "pq") for part in parts(index))
     clone = faiss.index_binary_cpu_to_gpu if isinstance(index, faiss.IndexBinary) else faiss.index_cpu_to_gpu
     try:
-        return clone(faiss.StandardGpuResources(), device.index or 0, index, options)
+        return clone(faiss.StandardGpuResources(), number, index, options)
     except RuntimeError as error:
         log.warning("%s is searched on the processor: %s", name, " ".join(str(error).rpartition("Error: ")[2].split()))
         return None

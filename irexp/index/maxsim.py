@@ -158,7 +158,7 @@ class MaxSim(StreamedIndex):
         if self._compared_TH.dtype == torch.bfloat16:
             lower = torch.bfloat16
         query_QH = torch.from_numpy(np.ascontiguousarray(queries.vectors_TH)).to(device, lower)
-        owner_Q = torch.from_numpy(np.repeat(np.arange(count(queries)), np.diff(queries.starts_N1))).to(device)
+        tokens_B = torch.from_numpy(np.diff(queries.starts_N1)).to(device)
         length_N = np.diff(self._tokens.starts_N1)
         lengths, firsts = np.unique(length_N, return_index=True)
         for length, first, last in zip(lengths.tolist(), firsts, [*firsts[1:], len(length_N)], strict=True):
@@ -171,8 +171,8 @@ class MaxSim(StreamedIndex):
                 inside = slice(int(self._tokens.starts_N1[start]), int(self._tokens.starts_N1[end]))
                 product_TQ = self._compared_TH[inside].to(lower) @ query_QH.T
                 best_nQ = product_TQ.view(end - start, length, -1).amax(dim=1).float()
-                score_nB = torch.zeros(end - start, count(queries), device=device)
-                yield score_nB.index_add_(1, owner_Q, best_nQ)
+                # in the order of the tokens: index_add_ sums in any order on a GPU, and the last bits with it
+                yield torch.segment_reduce(best_nQ.T.contiguous(), "sum", lengths=tokens_B, initial=0.0, unsafe=True).T
 
 
 def _in_small_batches(queries: TokenVectors) -> Iterator[TokenVectors]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from irexp.index.ranking import Ranking, rank
 from irexp.index.sharded import Sharded
 from irexp.index.texts import Texts
 from irexp.types import Document, ScoredDoc, UserError
+
+ROOT = Path(__file__).parents[2]
 
 TEXTS = {
     "d1": "the red fox jumps over the red fence",
@@ -137,6 +141,23 @@ def test_what_cannot_be_indexed(tmp_path: Path) -> None:
         BM25Index(b=2)
     with pytest.raises(UserError, match="none of the 1 documents has a term"):
         search(tmp_path, [Document("d", "?!")], ["?"], 1)
+
+
+def test_jax_is_not_started(tmp_path: Path) -> None:
+    """Where it is installed, bm25s would start it on the GPU; it can be imported afterwards."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("print('imported')\n")
+    (tmp_path / "jax" / "lax.py").write_text("top_k = print\n")
+    script = f"""
+import sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+from irexp.index.bm25 import BM25Index
+list(BM25Index()._analysis.terms("list buckets"))
+print("searched")
+import jax.lax
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["searched", "imported"]
 
 
 VASWANI = Path(__file__).parents[3] / "shared" / "collections" / "vaswani"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from irexp.index import faiss_structure
 from irexp.index.binary import Binary, BinarySearch
 from irexp.index.faiss_index import Faiss, FaissSearch
 from irexp.index.faiss_structure import import_faiss
@@ -210,6 +211,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     faiss = import_faiss()
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "GpuParameterSpace", OnGpuSpace, raising=False)
+    monkeypatch.setattr(faiss_structure, "_fault_of_gpu", lambda number: None)
     monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
     for name in ("index_cpu_to_gpu", "index_binary_cpu_to_gpu"):
         monkeypatch.setattr(faiss, name, lambda resources, device, index, options: OnGpu(index), raising=False)
@@ -273,6 +275,22 @@ def test_what_a_gpu_cannot_hold_is_searched_on_the_processor_and_says_so(
         np.testing.assert_array_equal(one, other)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.message.endswith("is searched on the processor: 'cudaMalloc'")
+
+
+def test_a_faiss_that_ends_the_process_on_this_gpu_is_not_asked_to_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried in a process of its own, here with a faiss without GPU support; the results are the processor's."""
+    engine = built(Faiss("Flat"), encode(tmp_path / "encoding", random(60, 8)), tmp_path / "index")
+    before = engine.search(random(5, 8), 10)
+    monkeypatch.setattr(import_faiss(), "StandardGpuResources", object, raising=False)
+    faiss_structure._fault_of_gpu.cache_clear()
+    engine.to(torch.device("cuda"))
+    for one, other in zip(before, engine.search(random(5, 8), 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.message.startswith("index.factory=Flat is searched on the processor: faiss cannot use this GPU (")
+    assert "index_cpu_to_gpu" in record.message
 
 
 def test_a_search_leaves_the_training_after_it_as_fast_as_before(tmp_path: Path) -> None:

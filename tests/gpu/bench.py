@@ -1,0 +1,112 @@
+"""What the steps of the smoke test share: commands under a time limit, and what is expected of a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Check:
+    """One expectation and what was found; `expected` None is a figure to report, which cannot fail."""
+
+    name: str
+    value: Any
+    expected: str | None = None
+    passed: bool = True
+
+
+class Skipped(Exception):
+    """This machine lacks what a step checks."""
+
+
+@dataclass
+class Bench:
+    """What a step works with.
+
+    Attributes:
+        output: where logs and results go.
+        scratch: where artifacts go.
+        machine: the option of `machine` that most commands take.
+        faiss_gpu: a folder with a faiss that has GPU support, to be imported before the installed one; or None.
+        number: of the step.
+        deadline: by the monotonic clock, when the step must have ended.
+    """
+
+    output: Path
+    scratch: Path
+    machine: str
+    faiss_gpu: Path | None
+    number: int = 0
+    deadline: float = math.inf
+
+    def python(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run Python in the repository; what it printed.
+
+        Raises:
+            RuntimeError: if it failed or took too long, with its last lines.
+        """
+        process = self.start(*arguments, environment=environment)
+        outcome = "stopped at the time limit"
+        try:
+            printed, _ = process.communicate(timeout=max(1.0, self.deadline - time.monotonic()))
+            outcome = f"exit status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+        with (self.output / "smoke.log").open("a", encoding="utf8") as file:
+            file.write(f"\n$ python {' '.join(arguments)}   # step {self.number}, {outcome}\n{printed}")
+        if process.returncode:
+            raise RuntimeError(f"{outcome}: " + "\n".join(printed.splitlines()[-15:]))
+        return printed
+
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start Python in the repository, in a process group of its own."""
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def command(self, name: str, *overrides: str) -> list[str]:
+        """The arguments of a job whose record will be in the scratch folder under `name`."""
+        own = [override.partition("=")[0] for override in overrides]
+        common = {
+            "machine": self.machine,
+            "machine.progress": "false",
+            "machine.threads": "4",
+            "paths.artifacts": str(self.scratch / "artifacts"),
+            "hydra.run.dir": str(self.scratch / name),
+        }
+        return ["run.py", *(f"{key}={value}" for key, value in common.items() if key not in own), *overrides]
+
+    def job(self, name: str, *overrides: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Run a job; its stages by name."""
+        self.python(*self.command(name, *overrides), environment=environment)
+        return self.record(name)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The stages of a job by name."""
+        record = json.loads((self.scratch / name / "summary.json").read_text(encoding="utf8"))
+        return {stage["stage"]: stage for stage in record["stages"]}
+
+
+def near(name: str, value: float, expected: float, tolerance: float) -> Check:
+    """A figure that must be within a tolerance of the expected one."""
+    return Check(name, round(value, 4), f"{expected:.4f} ± {tolerance:g}", abs(value - expected) <= tolerance)

@@ -13,10 +13,12 @@ from irexp.backbone.backbone import Backbone
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.files import SETTINGS, Content, Wanted
 from irexp.model.checkpoint.layout import Reader
+from irexp.model.checkpoint.lightning_ir import refuse_unknown
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.family import find_family
+from irexp.model.linear_mono import LinearMono
 from irexp.model.lora import base_of, is_adapter, load_adapter, merge
 from irexp.model.model import Model
 from irexp.model.mono import Mono
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: The families that folders of other libraries are compared with, in this order; irexp.json names any family itself.
 _FOREIGN: tuple[type[Model], ...] = (
-    *(SetEncoder, COIL, XTR, UniCOIL, ColBERT, SPLADE, TokenLogit, Mono, DenseBiEncoder),
+    *(SetEncoder, LinearMono, COIL, XTR, UniCOIL, ColBERT, SPLADE, TokenLogit, Mono, DenseBiEncoder),
 )
 
 #: What tells a checkpoint, for the message when nothing does.
@@ -163,6 +165,7 @@ def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
 
 def _bare(content: Content, kind: type[Model] | None) -> Found:
     """A transformer with nothing beside it: what is configured, else a monoT5 or a dense model."""
+    refuse_unknown(content)
     if kind is not None:
         if kind.begins_bare:
             return Found(kind, kind.layout, is_made=False)

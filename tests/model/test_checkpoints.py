@@ -29,7 +29,7 @@ from tests.families import MAKE, scores_of
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
 
-@pytest.mark.parametrize("name", ["pylate", "stanford", "set_encoder", "set_encoder_extra_token", "unicoil"])
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in FIXTURES.glob("*/scores.json")))
 def test_what_another_library_saved_scores_as_it_does_there(name: str) -> None:
     """Folders and scores made by tests/data/make_checkpoints.py in that library's own environment."""
     recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))

@@ -79,10 +79,10 @@ def load(
     Raises:
         UserError: if there is no such checkpoint, or it is of no kind that is understood.
     """
-    folder = _folder(str(checkpoint), revision)
     settings = like.keywords if like is not None else {}
     is_trusted = any(value.trust_remote_code for value in settings.values() if isinstance(value, Backbone))
     wanted = Wanted(name, query_length, document_length, settings, trust_remote_code or is_trusted)
+    folder = _folder(str(checkpoint), revision, wanted)
     if is_adapter(folder) and not (folder / "modules.json").is_file():
         return merge(load_adapter(_without_adapters(folder, wanted, like), folder)).eval()
     found = recognise(folder, _kind(like))
@@ -109,7 +109,7 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
     if (folder / SETTINGS).is_file():
         return make_recipe(folder, wanted, _kind(like))
     name = base_of(folder)
-    base = _folder(name, None)
+    base = _folder(name, None, wanted)
     found = recognise(base)
     if like is not None and not found.is_made:
         return make_like(like, folder, base, wanted)
@@ -196,8 +196,8 @@ def save(model: Model, folder: str | Path) -> None:
     model.layout.save(model, Path(folder))
 
 
-def _folder(checkpoint: str, revision: str | None) -> Path:
-    """The folder of a checkpoint, fetched from the hub if it is a name there."""
+def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
+    """The folder of a checkpoint, fetched from the hub if it is a name there; with code only if that may be run."""
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
@@ -209,10 +209,11 @@ def _folder(checkpoint: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     fetch = partial(snapshot_download, checkpoint, revision=revision or hub_revision(checkpoint))
+    patterns = [*_PATTERNS, "*.py"] if wanted.trust_remote_code else _PATTERNS
     try:
-        fetched = Path(fetch(allow_patterns=_PATTERNS))
+        fetched = Path(fetch(allow_patterns=patterns))
         if not any(fetched.rglob("*.safetensors")):
-            fetched = Path(fetch(allow_patterns=[*_PATTERNS, "*.bin"]))
+            fetched = Path(fetch(allow_patterns=[*patterns, "*.bin"]))
         return fetched
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise UserError(

@@ -8,6 +8,7 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
+from irexp.model.linear_mono import LinearMono
 from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.mvr import MVR
@@ -43,6 +44,7 @@ MAKE: dict[str, Callable[[dict[str, HuggingFaceBackbone]], Model]] = {
     "mvr": lambda b: MVR(b["encoder"], viewers=3),
     "mono": lambda b: Mono(b["encoder"], activation="Sigmoid"),
     "mono_two": lambda b: Mono(b["encoder"], labels=2),
+    "linear_mono": lambda b: LinearMono(b["encoder"], labels=2, bias=True),
     "mono_t5": lambda b: TokenLogit(b["t5"]),
     "rank_t5": lambda b: TokenLogit(b["t5"], true_token="<extra_id_10>", false_token=None),
     "decoder": lambda b: TokenLogit(

@@ -186,6 +186,8 @@ class Backbone(ABC):
         self._refuse_kernels()
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
         model, information = self._read(loader, dtype=self.dtype, **options)
+        if self.key_mapping:
+            model._weight_conversions = None  # by which transformers would give them their old names when it saves
         drawn = []
         for key, found, wanted in sorted(information["mismatched_keys"]):
             if not redraws_head or not key.startswith(_HEADS):

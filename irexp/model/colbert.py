@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone
-from irexp.model.checkpoint import pylate, stanford
+from irexp.model.checkpoint import lightning_ir, pylate, stanford
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.projection import Projection
 from irexp.model.shared import SharedBiEncoder
@@ -33,7 +33,7 @@ class ColBERT(SharedBiEncoder):
 
     home: ClassVar[Home | None] = Home("PyLate", "pylate", "models.ColBERT")
     layout: ClassVar[Layout] = pylate
-    reads: ClassVar[tuple[Reader, ...]] = (stanford, pylate)
+    reads: ClassVar[tuple[Reader, ...]] = (stanford, pylate, lightning_ir.COL)
 
     def __init__(
         self,

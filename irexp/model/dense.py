@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions, without_cache
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, Encoded
-from irexp.model.checkpoint import sentence_transformers
+from irexp.model.checkpoint import lightning_ir, sentence_transformers
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.model.projection import Activation, Projection
@@ -93,7 +93,7 @@ class DenseBiEncoder(BiEncoder):
 
     home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SentenceTransformer")
     layout: ClassVar[Layout] = sentence_transformers
-    reads: ClassVar[tuple[Reader, ...]] = (sentence_transformers,)
+    reads: ClassVar[tuple[Reader, ...]] = (lightning_ir.DPR, sentence_transformers)
     begins_bare = True
 
     def __init__(

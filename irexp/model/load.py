@@ -13,10 +13,12 @@ from irexp.backbone.backbone import Backbone
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.files import SETTINGS, Content, Wanted
 from irexp.model.checkpoint.layout import Reader
+from irexp.model.checkpoint.lightning_ir import refuse_unknown
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.family import find_family
+from irexp.model.linear_mono import LinearMono
 from irexp.model.lora import base_of, is_adapter, load_adapter, merge
 from irexp.model.model import Model
 from irexp.model.mono import Mono
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: The families that folders of other libraries are compared with, in this order; irexp.json names any family itself.
 _FOREIGN: tuple[type[Model], ...] = (
-    *(SetEncoder, COIL, XTR, UniCOIL, ColBERT, SPLADE, TokenLogit, Mono, DenseBiEncoder),
+    *(SetEncoder, LinearMono, COIL, XTR, UniCOIL, ColBERT, SPLADE, TokenLogit, Mono, DenseBiEncoder),
 )
 
 #: What tells a checkpoint, for the message when nothing does.
@@ -77,10 +79,10 @@ def load(
     Raises:
         UserError: if there is no such checkpoint, or it is of no kind that is understood.
     """
-    folder = _folder(str(checkpoint), revision)
     settings = like.keywords if like is not None else {}
     is_trusted = any(value.trust_remote_code for value in settings.values() if isinstance(value, Backbone))
     wanted = Wanted(name, query_length, document_length, settings, trust_remote_code or is_trusted)
+    folder = _folder(str(checkpoint), revision, wanted)
     if is_adapter(folder) and not (folder / "modules.json").is_file():
         return merge(load_adapter(_without_adapters(folder, wanted, like), folder)).eval()
     found = recognise(folder, _kind(like))
@@ -107,7 +109,7 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
     if (folder / SETTINGS).is_file():
         return make_recipe(folder, wanted, _kind(like))
     name = base_of(folder)
-    base = _folder(name, None)
+    base = _folder(name, None, wanted)
     found = recognise(base)
     if like is not None and not found.is_made:
         return make_like(like, folder, base, wanted)
@@ -163,6 +165,7 @@ def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
 
 def _bare(content: Content, kind: type[Model] | None) -> Found:
     """A transformer with nothing beside it: what is configured, else a monoT5 or a dense model."""
+    refuse_unknown(content)
     if kind is not None:
         if kind.begins_bare:
             return Found(kind, kind.layout, is_made=False)
@@ -193,8 +196,8 @@ def save(model: Model, folder: str | Path) -> None:
     model.layout.save(model, Path(folder))
 
 
-def _folder(checkpoint: str, revision: str | None) -> Path:
-    """The folder of a checkpoint, fetched from the hub if it is a name there."""
+def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
+    """The folder of a checkpoint, fetched from the hub if it is a name there; with code only if that may be run."""
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
@@ -206,10 +209,11 @@ def _folder(checkpoint: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     fetch = partial(snapshot_download, checkpoint, revision=revision or hub_revision(checkpoint))
+    patterns = [*_PATTERNS, "*.py"] if wanted.trust_remote_code else _PATTERNS
     try:
-        fetched = Path(fetch(allow_patterns=_PATTERNS))
+        fetched = Path(fetch(allow_patterns=patterns))
         if not any(fetched.rglob("*.safetensors")):
-            fetched = Path(fetch(allow_patterns=[*_PATTERNS, "*.bin"]))
+            fetched = Path(fetch(allow_patterns=[*patterns, "*.bin"]))
         return fetched
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise UserError(

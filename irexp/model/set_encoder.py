@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from irexp.backbone.backbone import Backbone
-from irexp.model.checkpoint import set_encoder
+from irexp.model.checkpoint import lightning_ir, set_encoder
 from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import PairIds
 from irexp.model.pair_encoder import PairEncoder
@@ -45,7 +45,7 @@ class SetEncoder(PairEncoder):
     is_listwise = True
 
     layout: ClassVar[Layout] = set_encoder
-    reads: ClassVar[tuple[Reader, ...]] = (set_encoder,)
+    reads: ClassVar[tuple[Reader, ...]] = (lightning_ir.SET_ENCODER,)
 
     def __init__(
         self,

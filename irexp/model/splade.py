@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from irexp.backbone.backbone import Backbone
-from irexp.model.checkpoint import sparse_encoder
+from irexp.model.checkpoint import lightning_ir, sparse_encoder
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.max_logits import max_logits, sum_activations
 from irexp.model.shared import SharedBiEncoder
@@ -44,7 +44,7 @@ class SPLADE(SharedBiEncoder):
 
     home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SparseEncoder")
     layout: ClassVar[Layout] = sparse_encoder
-    reads: ClassVar[tuple[Reader, ...]] = (sparse_encoder,)
+    reads: ClassVar[tuple[Reader, ...]] = (lightning_ir.SPARSE, sparse_encoder)
     begins_bare = True
 
     def __init__(

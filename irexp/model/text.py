@@ -115,17 +115,14 @@ def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _with_end(said: dict[str, Any], end: str, end_id: int) -> dict[str, Any] | None:
-    """A post-processor with the end token in its template; None if it has no template.
+    """Put the end token into a post-processor's template, and return it; None if it has none that adds tokens.
 
-    A second template after one that adds tokens itself, as Gemma's <bos>, would make the tokenizers library panic.
+    A second template after one that does, as Gemma's with <bos>, would make the tokenizers library panic.
     """
     if said["type"] == "Sequence":
-        parts = said["processors"]
-        found = [number for number, part in enumerate(parts) if part["type"] == "TemplateProcessing"]
-        for number in found[-1:]:
-            parts[number] = _with_end(parts[number], end, end_id)
-        return said if found else None
-    if said["type"] != "TemplateProcessing":
+        is_changed = any(_with_end(part, end, end_id) for part in reversed(said["processors"]))  # the last one alone
+        return said if is_changed else None
+    if said["type"] != "TemplateProcessing" or not said["special_tokens"]:
         return None
     for key, kind in (("single", 0), ("pair", 1)):
         last = said[key][-1].get("SpecialToken", {}) if said[key] else {}

@@ -6,6 +6,8 @@ Each library needs another version of transformers, so each is run in an environ
     pip install torch colbert-ai==0.2.22          && python make_checkpoints.py stanford
     pip install torch lightning-ir==0.0.4 transformers==4.51.3 && python make_checkpoints.py set_encoder
     (the same)                                    && python make_checkpoints.py set_encoder_extra_token
+    pip install torch lightning-ir==0.0.6 transformers==4.51.3 && python make_checkpoints.py lir_dpr
+    (the same, also for lir_splade_static, lir_col and lir_mono) && python make_checkpoints.py lir_splade
     pip install torch transformers==4.57.1        && python make_checkpoints.py unicoil pyserini-1.6.0
 
 The last is given the unpacked source of pyserini (`pip download --no-deps --no-binary :all: pyserini==1.6.0`), of which
@@ -136,6 +138,49 @@ def make_set_encoder(*, extra_token: bool = False) -> None:
     write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
 
 
+def make_lightning_ir(kind: str) -> None:
+    """Lightning IR's other models, of its last release; a projection of as many dimensions as the encoder."""
+    from importlib.metadata import version
+
+    import torch
+    from lightning_ir import BiEncoderModule, CrossEncoderModule, models
+
+    lengths = {"query_length": 16, "doc_length": 24}
+    config, model_class = {
+        "dpr": (models.DprConfig(**lengths, add_marker_tokens=True, pooling_strategy="mean"), models.DprModel),
+        "splade": (models.SpladeConfig(**lengths), models.SpladeModel),
+        "splade_static": (
+            models.SpladeConfig(**lengths, query_weighting="static", query_expansion=False),
+            models.SpladeModel,
+        ),
+        "col": (
+            models.ColConfig(
+                **lengths,
+                add_marker_tokens=True,
+                query_expansion=True,
+                normalization_strategy="l2",
+                doc_mask_scoring_tokens="punctuation",
+            ),
+            models.ColModel,
+        ),
+        "mono": (models.MonoConfig(**lengths, scoring_strategy="mono", linear_bias=True), models.MonoModel),
+    }[kind]
+    start = write_bert(FOLDER / "start", "BertForMaskedLM")
+    torch.manual_seed(1)
+    model = model_class.from_pretrained(str(start), config=config)
+    module = (CrossEncoderModule if kind == "mono" else BiEncoderModule)(model=model).eval()
+    model.resize_token_embeddings(len(module.tokenizer))
+    for name, parameter in model.named_parameters():
+        if name.startswith(("projection.bias", "linear.bias", "query_weights.")):
+            torch.nn.init.uniform_(parameter)
+    folder = FOLDER / f"lir_{kind}"
+    model.save_pretrained(folder)
+    module.tokenizer.save_pretrained(folder)
+    with torch.no_grad():
+        scores = [module.score(query, DOCUMENTS).scores.tolist() for query in QUERIES]
+    write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
+
+
 def make_unicoil() -> None:
     """Pyserini's uniCOIL encoders."""
     import importlib.util
@@ -174,6 +219,7 @@ MAKE = {
     "set_encoder": make_set_encoder,
     "set_encoder_extra_token": partial(make_set_encoder, extra_token=True),
     "unicoil": make_unicoil,
+    **{f"lir_{kind}": partial(make_lightning_ir, kind) for kind in ("dpr", "splade", "splade_static", "col", "mono")},
 }
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tests.rounding import assert_equal_but_for_rounding
 FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
 
-@pytest.mark.parametrize("name", ["pylate", "stanford", "set_encoder", "set_encoder_extra_token", "unicoil"])
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in FIXTURES.glob("*/scores.json")))
 def test_what_another_library_saved_scores_as_it_does_there(name: str) -> None:
     """Folders and scores made by tests/data/make_checkpoints.py in that library's own environment."""
     recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))

@@ -17,6 +17,7 @@ from irexp.model.adapter import write_recipe
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
+from irexp.model.linear_mono import LinearMono
 from irexp.model.lora import add_lora, load_adapter, merge, save_adapter
 from irexp.model.model import Model
 from irexp.model.mono import Mono
@@ -42,6 +43,7 @@ RECIPES: dict[str, Recipe] = {
     "xtr": partial(XTR, dim=4, k_train=7),
     "mvr": partial(MVR, viewers=3),
     "mono": partial(Mono, labels=2, activation="Sigmoid"),
+    "linear_mono": partial(LinearMono, labels=2, bias=True),
     "set_encoder": partial(SetEncoder, extra_token=True),
     "t5": partial(TokenLogit, true_token="yes", false_token=None),
     "decoder": partial(TokenLogit, true_token="yes", false_token="no", score="log_odds"),

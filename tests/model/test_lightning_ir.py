@@ -1,0 +1,125 @@
+"""Folders of Lightning IR: settings are followed, or refused by name; test_checkpoints.py compares their scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from irexp import load, save
+from irexp.model.colbert import ColBERT
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.linear_mono import LinearMono
+from irexp.model.set_encoder import SetEncoder
+from irexp.model.splade import SPLADE
+from irexp.types import UserError
+
+FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
+
+FAMILIES: dict[str, type[Any]] = {
+    "lir_dpr": DenseBiEncoder,
+    "lir_splade": SPLADE,
+    "lir_splade_static": SPLADE,
+    "lir_col": ColBERT,
+    "lir_mono": LinearMono,
+    "set_encoder": SetEncoder,
+}
+
+
+def copied(name: str, folder: Path, **changes: Any) -> Path:
+    """A folder with other settings."""
+    shutil.copytree(FIXTURES / name, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | changes), encoding="utf8")
+    return folder
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_folder_is_read_as_its_family_and_saved_as_any_of_it(name: str, tmp_path: Path) -> None:
+    """With its lengths; saved here it scores the same."""
+    model = load(FIXTURES / name)
+    assert type(model) is FAMILIES[name]
+    config = json.loads((FIXTURES / name / "config.json").read_text(encoding="utf8"))
+    special = 2 if name == "lir_splade_static" else 0  # which no query has there
+    assert (model.query_length, model.document_length) == (config["query_length"] + special, config["doc_length"])
+    recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))
+    save(model, tmp_path)
+    found = load(tmp_path).score(recorded["queries"], recorded["documents"]).numpy()
+    np.testing.assert_allclose(found, recorded["scores"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "lir_dpr",
+            {"pooling_strategy": "sum"},
+            "pooling_strategy='sum' of Lightning IR is not understood; 'first', 'me",
+        ),
+        ("lir_dpr", {"similarity_function": "l2"}, "similarity_function='l2' .* not understood; 'dot', 'cosine' are"),
+        ("lir_dpr", {"sparsification_strategy": "relu"}, "sparsification_strategy='relu'"),
+        ("lir_dpr", {"use_adapter": True}, "use_adapter=True"),
+        ("lir_splade", {"query_expansion": False}, "query_expansion=False"),
+        ("lir_splade", {"doc_weighting": None}, "doc_weighting=None"),
+        (
+            "lir_splade",
+            {"backbone_model_type": "distilbert"},
+            "a head of distilbert is not understood; that of bert is",
+        ),
+        ("lir_col", {"normalization_strategy": None}, "token vectors that are not normalised are not understood"),
+        ("lir_col", {"doc_expansion": True}, "doc_expansion=True"),
+        ("lir_mono", {"_bert_pool": True}, "_bert_pool=True"),
+        ("lir_mono", {"backbone_model_type": "future"}, "Unrecognized model identifier: future"),
+        (
+            "lir_mono",
+            {"model_type": "mvr"},
+            "a mvr of Lightning IR is not understood; lir-dpr, splade, col, mono, set-en",
+        ),
+        ("set_encoder", {"linear_bias": True}, "linear_bias=True"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """The setting, its value and those that are understood; no word of versions of other libraries."""
+    with pytest.raises(UserError, match=message):
+        load(copied(name, tmp_path / "folder", **changes))
+
+
+def test_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """Under their old names; poolings that differ are refused."""
+    expected = load(FIXTURES / "lir_dpr").score("stop", ["stop instances", "a queue"])
+    folder = copied("lir_dpr", tmp_path / "old", query_pooling_strategy="mean", doc_pooling_strategy="mean")
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    config.pop("pooling_strategy")
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.testing.assert_close(load(folder).score("stop", ["stop instances", "a queue"]), expected)
+    (folder / "config.json").write_text(json.dumps(config | {"doc_pooling_strategy": "max"}))
+    with pytest.raises(UserError, match="queries and documents differ in their pooling"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["lir_splade", "lir_mono", "lir_col"])
+def test_a_missing_weight_is_named(name: str, tmp_path: Path) -> None:
+    """No layer is drawn at random in its place."""
+    folder = copied(name, tmp_path / "folder")
+    state = load_file(folder / "model.safetensors")
+    lost = next(
+        key for key in state if key.endswith("dense.weight" if name == "lir_splade" else "layer.0.output.dense.bias")
+    )
+    state.pop(lost)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 weights"):
+        load(folder)
+
+
+def test_no_length_is_what_the_encoder_reads(tmp_path: Path) -> None:
+    """Nothing is cut there."""
+    model = load(copied("lir_dpr", tmp_path / "folder", doc_length=None, query_length=512))
+    assert (model.query_length, model.document_length) == (64, 64)

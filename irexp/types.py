@@ -28,7 +28,8 @@ _WORDS: dict[Representation, str] = {
     "text": "texts",
 }
 
-_EXACT: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim", "text": "bm25"}
+#: The exact engine for each kind, an option of conf/index.
+EXACT: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "tokens": "maxsim", "text": "bm25"}
 
 
 def engine_fault(engine: str, takes: Representation, made: Representation) -> str | None:
@@ -43,7 +44,7 @@ def engine_fault(engine: str, takes: Representation, made: Representation) -> st
         return None
     makes = "no vectors" if made == "text" else _WORDS[made]
     return (
-        f"the model makes {makes} and {engine} takes {_WORDS[takes]}; index={_EXACT[made]} is an exact engine for this "
+        f"the model makes {makes} and {engine} takes {_WORDS[takes]}; index={EXACT[made]} is an exact engine for this "
         f"model"
     )
 

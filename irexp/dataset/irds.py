@@ -129,10 +129,21 @@ def _open(dataset_id: str, part: str) -> Any:
     try:
         dataset = ir_datasets.load(dataset_id)
     except KeyError:
-        known = [str(name) for name in ir_datasets.registry]
-        near = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; ir-datasets.com lists them"
+        near = nearest_id(dataset_id)
+        hint = f"; did you mean {near}?" if near else "; ir-datasets.com lists them"
         raise DataError(f"ir_datasets has no collection {dataset_id!r}{hint}") from None
     if not getattr(dataset, f"has_{part}")():
         raise DataError(f"the collection {dataset_id} of ir_datasets has no {part}; ir-datasets.com says which has")
     return dataset
+
+
+def nearest_id(dataset_id: str) -> str | None:
+    """The id of ir_datasets that a text is or nearly is; several in one string, None if none is near."""
+    import ir_datasets
+
+    try:
+        ir_datasets.load(dataset_id)
+    except KeyError:
+        known = [str(name) for name in ir_datasets.registry]
+        return " or ".join(difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)) or None
+    return dataset_id

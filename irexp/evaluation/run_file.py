@@ -106,11 +106,15 @@ class Rankings:
 
 
 def read_heads(path: Path, depth: int) -> dict[str, list[str]]:
-    """The best documents of each query of a run, in the order of their scores; equal ids are one string."""
+    """The best documents of each query of a run file, in the order of their scores."""
+    return run_heads(read_run(path), depth)
+
+
+def run_heads(run: Iterable[ScoredDoc], depth: int | None = None) -> dict[str, list[str]]:
+    """The best documents of each query of a run, or all, in the order of their scores; equal ids are one string."""
     ids: dict[str, str] = {}
     return {
-        query_id: [ids.setdefault(doc_id, doc_id) for doc_id in doc_ids[:depth]]
-        for query_id, doc_ids in Rankings(read_run(path))
+        query_id: [ids.setdefault(doc_id, doc_id) for doc_id in doc_ids[:depth]] for query_id, doc_ids in Rankings(run)
     }
 
 

@@ -95,6 +95,13 @@ class Table:
         lines.insert(1, rule)
         return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_markdown(self.footer)}\n"
 
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.to_markdown()
+
     def to_latex(self) -> str:
         """A table environment for the package booktabs, with the footer as its caption."""
         header = " & ".join(["", *map(_latex, self.measures)]).lstrip()

@@ -136,6 +136,7 @@ class Encoding:
             UserError: if a file is missing or has the wrong size.
         """
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf8"))
+        self.folder = folder
         self.representation: Representation = summary["representation"]
         self.dim: int = summary["dim"]
         self.dtype: np.dtype[Any] = np.dtype(summary["dtype"])

@@ -35,12 +35,12 @@ _QUERY = "how do I list all buckets"
 _DOCUMENTS = ("List buckets: returns a list of all buckets.", "Stop instances.")
 
 
-def check_saving(model: Model, configured: partial[Model], folder: Path, *, largest: int = LARGEST) -> None:
+def check_saving(model: Model, configured: partial[Model] | None, folder: Path, *, largest: int = LARGEST) -> None:
     """Save a model and open it again; random numbers and the model are left as they were.
 
     Args:
         model: as it will be trained, without adapters.
-        configured: what made it.
+        configured: what made it; None if that is not known, and then a larger model is not tried.
         folder: where the trial is made, and removed again.
         largest: bytes of weights of a model that is saved whole.
 
@@ -51,12 +51,15 @@ def check_saving(model: Model, configured: partial[Model], folder: Path, *, larg
     place = folder / ".trial"
     shutil.rmtree(place, ignore_errors=True)  # of a process that was killed in it
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if configured is None and size > largest:
+        return
     try:
         with torch.random.fork_rng(devices=[]):
-            tried = model if size <= largest else _cut_down(configured)
+            tried = model if configured is None or size <= largest else _cut_down(configured)
             with _moved(rest_of(tried)):
                 save(tried, place)
-                write_recipe(place / "adapter", configured)
+                if configured is not None:
+                    write_recipe(place / "adapter", configured)
                 _compare(tried, load(place, like=configured))
     except OSError:
         raise  # a full disk

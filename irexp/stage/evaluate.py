@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from irexp.config.schema import Evaluation
 from irexp.dataset.collection import Topics
-from irexp.evaluation.measures import evaluate as evaluate_run
-from irexp.evaluation.measures import parse_measures, save_measured
-from irexp.evaluation.run_file import read_run
+from irexp.evaluation.measures import save_measured
+from irexp.pipeline.evaluate import evaluate as evaluate_run
 from irexp.stage.run import run_file
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation) -> dict[str, float]:
@@ -21,12 +17,6 @@ def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation)
     Returns:
         The measures by name.
     """
-    measures = parse_measures(evaluation.measures)
-    file = run_file(run)
-    measured = evaluate_run(
-        read_run(file), topics.qrels(), measures, relevance=topics.relevance, remove_query=topics.remove_query
-    )
-    if measured.unjudged_queries:
-        log.warning("%d queries of %s have no judgement and do not count", measured.unjudged_queries, file)
+    measured = evaluate_run(run_file(run), topics, evaluation.measures)
     save_measured(folder, measured)
     return measured.aggregated

@@ -26,9 +26,9 @@ from irexp.artifact.plan import Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.stages import Own, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
+from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
-from irexp.stage.machine import is_helper
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from irexp.index.ciff import write_ciff
 from irexp.index.shards import Encoding
 from irexp.index.sparse import SparseIndex
 from irexp.model.model import Model
-from irexp.stage.encode import open_encoder
-from irexp.stage.machine import prepare
+from irexp.pipeline.machine import prepare
+from irexp.stage.checkpoint import open_encoder
 from irexp.types import Query, UserError
 
 log = logging.getLogger(__name__)

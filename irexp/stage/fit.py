@@ -25,8 +25,8 @@ from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
+from irexp.pipeline.machine import is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
-from irexp.stage.machine import is_helper, prepare
 from irexp.stage.run import run_file
 from irexp.types import UserError
 
@@ -74,7 +74,6 @@ def fit(
         check_saving(encoder, model, folder)
     if adapter is not None:
         add_lora(encoder, adapter)
-    _check_dtypes(encoder)
     measures = train_model(
         encoder,
         loss,
@@ -104,17 +103,6 @@ def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
-
-
-def _check_dtypes(encoder: Model) -> None:
-    """What is trained must be in fp32; what is frozen need not be."""
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            dtype = str(parameter.dtype).removeprefix("torch.")
-            raise UserError(
-                f"backbone.dtype={dtype}: {name} would be trained in it, and most steps rounded away; take float32, or "
-                f"adapter=lora with a model that trains no weights of the backbone beside its adapters"
-            )
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:

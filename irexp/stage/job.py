@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
+from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
-from irexp.stage.machine import is_helper
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)

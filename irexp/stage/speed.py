@@ -24,9 +24,9 @@ from irexp.index.shards import Encoding
 from irexp.index.vectors import Queries, count, take
 from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
-from irexp.stage.encode import query_encoder
-from irexp.stage.machine import prepare
-from irexp.stage.search import check_depth
+from irexp.pipeline.machine import prepare
+from irexp.pipeline.search import check_depth, query_encoder
+from irexp.stage.checkpoint import open_encoder
 
 #: Queries that are timed; the first of the test set.
 QUERIES = 128
@@ -53,10 +53,11 @@ def speed(
         seconds of building; and the part of the exact top 10 and of the exact results that are found.
     """
     device = prepare(machine)
-    check_depth(search)
+    check_depth(search.depth)
     texts = [query.text for query in topics.queries()][:QUERIES]
     with torch.inference_mode():
-        queries = query_encoder(checkpoint, model, index, device, TokenBudget(machine.token_budget))(texts)
+        encoder = None if checkpoint is None else open_encoder(checkpoint, model)
+        queries = query_encoder(encoder, index, device, TokenBudget(machine.token_budget))(texts)
     _open(copy.deepcopy(index), index_folder, device).search(take(queries, slice(1)), search.depth)  # compiles, imports
     before = _memory(device)
     _open(index, index_folder, device)

@@ -59,6 +59,7 @@ def train_model(
     Returns:
         The best validation and the step it was reached at; without validations the steps.
     """
+    _check_dtypes(model)
     if isinstance(model, CrossEncoder) and loss.in_batch:
         raise UserError(
             "a cross-encoder scores a query's own documents only, and the loss compares with those of the whole batch: "
@@ -91,6 +92,17 @@ def train_model(
         processes=machine.devices * machine.num_nodes,
     )
     return _train(module, data, folder, training=training, machine=machine, logger=logger)
+
+
+def _check_dtypes(model: Model) -> None:
+    """What is trained must be in fp32; what is frozen need not be."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise UserError(
+                f"backbone.dtype={dtype}: {name} would be trained in it, and most steps rounded away; take float32, or "
+                f"adapter=lora with a model that trains no weights of the backbone beside its adapters"
+            )
 
 
 def is_resuming(folder: Path) -> bool:

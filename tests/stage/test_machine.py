@@ -10,8 +10,8 @@ import torch
 
 from irexp.config.schema import Machine
 from irexp.model.batching import TokenBudget
-from irexp.stage.machine import prepare
-from irexp.stage.re_rank import _batches
+from irexp.pipeline.machine import prepare
+from irexp.pipeline.re_rank import _batches
 from irexp.types import Query, UserError
 from tests.chains import Compose, run, settings
 

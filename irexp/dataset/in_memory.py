@@ -1,0 +1,209 @@
+"""Collections of a program's own texts: documents, queries with judgements, and training examples in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from irexp.dataset.collection import DataError, Documents, Examples, Topics
+from irexp.types import Document, Example, Qrel, Query, as_id
+
+#: Texts by id; a sequence of texts has its positions as ids: "0", "1", …
+Texts = Mapping[str, str] | Sequence[str]
+
+#: The relevant documents of each query by id; a mapping also gives each judged document's grade.
+Judgements = Mapping[str, Mapping[str, int] | Iterable[str]] | Iterable[Qrel]
+
+
+class TextDocuments(Documents):
+    """Documents in memory."""
+
+    def __init__(self, documents: Texts | Iterable[Document]) -> None:
+        """Check the ids.
+
+        Args:
+            documents: texts by id, a sequence of texts, or documents.
+
+        Raises:
+            DataError: for an id that occurs twice or that a run file cannot hold, and for what is not a text.
+        """
+        self._text_of = _by_id(documents, "document")
+
+    def __iter__(self) -> Iterator[Document]:
+        """Iterate over the documents in their order."""
+        return (Document(doc_id, text) for doc_id, text in self._text_of.items())
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._text_of)
+
+    def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
+        """Look documents up by id."""
+        return {doc_id: Document(doc_id, self._text_of[doc_id]) for doc_id in doc_ids if doc_id in self._text_of}
+
+
+class TextTopics(Topics):
+    """Queries in memory, with their judgements."""
+
+    def __init__(
+        self,
+        queries: Texts | Iterable[Query],
+        qrels: Judgements = (),
+        *,
+        relevance: int | None = None,
+        remove_query: bool = False,
+    ) -> None:
+        """Check the ids.
+
+        Args:
+            queries: texts by id, a sequence of texts, or queries.
+            qrels: the relevant documents of each query, `{"q1": ["d3"]}`, with their grades, `{"q1": {"d3": 2}}`, or
+                judgements one by one; empty without judgements.
+            relevance: the smallest grade that binary measures count where they name none; None for 1.
+            remove_query: whether the document with the query's own id is not a result.
+
+        Raises:
+            DataError: for an id that occurs twice or that a run file cannot hold, and for what is not a text.
+        """
+        self._text_of = _by_id(queries, "query")
+        self._qrels = list(_judgements(qrels))
+        self.relevance, self.remove_query = relevance, remove_query
+
+    def queries(self) -> Iterator[Query]:
+        """Iterate over the queries in their order."""
+        return (Query(query_id, text) for query_id, text in self._text_of.items())
+
+    def qrels(self) -> Iterator[Qrel]:
+        """Iterate over the judgements."""
+        return iter(self._qrels)
+
+
+class TextExamples(Examples):
+    """Training examples that are texts: `(query, positive)` or `(query, positive, negative, …)`."""
+
+    def __init__(self, examples: Sequence[Sequence[str]]) -> None:
+        """Number the texts.
+
+        Args:
+            examples: texts; equal queries are one query, whose positives are never each other's negatives.
+
+        Raises:
+            DataError: if there is no example, or one is not a query with at least one document.
+        """
+        if not examples:
+            raise DataError("there are no training examples")
+        for number, example in enumerate(examples):
+            if isinstance(example, str) or len(example) < 2 or not all(isinstance(text, str) for text in example):
+                raise DataError(
+                    f"training example {number}: {_shown(example)} is not a sequence of texts, (query, positive) or "
+                    f"(query, positive, negative, …)"
+                )
+        number_of: dict[str, str] = {}
+        self._rows = [[_number(text, number_of) for text in example] for example in examples]
+        self._text_of = {identifier: text for text, identifier in number_of.items()}
+        self._relevant: dict[str, set[str]] = {}
+        for query_id, positive, *_ in self._rows:
+            self._relevant.setdefault(query_id, set()).add(positive)
+
+    @property
+    def documents(self) -> TextDocuments:
+        """The texts of the examples as documents."""
+        return TextDocuments({doc_id: self._text_of[doc_id] for row in self._rows for doc_id in row[1:]})
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> Example:
+        query_id, *doc_ids = self._rows[position]
+        return Example(Query(query_id, self._text_of[query_id]), tuple(doc_ids), (1.0,) + (0.0,) * (len(doc_ids) - 1))
+
+    def doc_ids(self) -> set[str]:
+        """Every document of every example."""
+        return {doc_id for row in self._rows for doc_id in row[1:]}
+
+    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
+        """The positives of all examples of a query."""
+        return frozenset(self._relevant.get(query_id, ()))
+
+
+class Joined(Documents):
+    """The documents of a collection, and the texts of training examples, which are only looked up."""
+
+    def __init__(self, collection: Documents, examples: Documents) -> None:
+        """Nothing is read."""
+        self._collection, self._examples = collection, examples
+
+    def __iter__(self) -> Iterator[Document]:
+        """Stream the collection."""
+        return iter(self._collection)
+
+    def count(self) -> int | None:
+        """How many documents the collection has."""
+        return self._collection.count()
+
+    def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
+        """Look texts of examples up, then documents of the collection."""
+        wanted = list(doc_ids)
+        found = self._examples.get_many(wanted)
+        return found | self._collection.get_many(doc_id for doc_id in wanted if doc_id not in found)
+
+
+def _number(text: str, number_of: dict[str, str]) -> str:
+    """The id of a text of an example; the prefix keeps it apart from ids of a collection."""
+    return number_of.setdefault(text, f"example text {len(number_of)}")
+
+
+def _by_id(texts: Texts | Iterable[Document] | Iterable[Query], kind: str) -> dict[str, str]:
+    """Texts by id, all of them checked."""
+    if isinstance(texts, str):
+        raise DataError(f"{_shown(texts)} is one text, where a sequence of texts or texts by id is needed: [text]")
+    pairs: Iterable[tuple[object, object]]
+    if isinstance(texts, Mapping):
+        pairs = texts.items()
+    else:
+        listed = list(texts)
+        pairs = [(str(n), text) if isinstance(text, str) else _pair(text, kind) for n, text in enumerate(listed)]
+    pairs = list(pairs)
+    for identifier, text in pairs:
+        if not isinstance(identifier, str) or not isinstance(text, str):
+            raise DataError(f"the {kind} {_shown(identifier)} has the text {_shown(text)}; both are strings")
+        try:
+            if as_id(identifier) != identifier:
+                raise ValueError("there are spaces around the id")
+        except ValueError as error:
+            raise DataError(f"the {kind} {_shown(identifier)}: {error}") from None
+    found = {str(identifier): str(text) for identifier, text in pairs}
+    if len(found) < len(pairs):
+        twice = next(one for one, times in Counter(identifier for identifier, _ in pairs).items() if times > 1)
+        raise DataError(f"two {'documents' if kind == 'document' else 'queries'} have the id {twice!r}")
+    if not found:
+        raise DataError(f"there are no {'documents' if kind == 'document' else 'queries'}")
+    return found
+
+
+def _pair(record: object, kind: str) -> tuple[object, object]:
+    """The id and the text of a document or query."""
+    if isinstance(record, tuple) and len(record) == 2:
+        return record
+    raise DataError(f"{_shown(record)} is not a {kind}: a text, or an id with a text, is needed")
+
+
+def _judgements(qrels: Judgements) -> Iterator[Qrel]:
+    if not isinstance(qrels, Mapping):
+        for qrel in qrels:
+            if not (isinstance(qrel, tuple) and len(qrel) == 3):
+                raise DataError(f"{_shown(qrel)} is not a judgement: (query_id, doc_id, relevance)")
+            yield Qrel(*qrel)
+        return
+    for query_id, judged in qrels.items():
+        if isinstance(judged, str):
+            raise DataError(f"the judgements of {query_id!r} are one string; name its relevant documents: [{judged!r}]")
+        grades = judged if isinstance(judged, Mapping) else dict.fromkeys(judged, 1)
+        for doc_id, grade in grades.items():
+            yield Qrel(str(query_id), str(doc_id), int(grade))
+
+
+def _shown(value: object) -> str:
+    """A value in an error message, cut to a length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

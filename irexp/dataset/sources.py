@@ -1,0 +1,104 @@
+"""Collections by what a program has of them: texts, files, a folder in BEIR's layout, an id of ir_datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from irexp.dataset.collection import DataError, Documents, Examples, Topics
+from irexp.dataset.examples import QrelExamples
+from irexp.dataset.in_memory import Judgements, TextDocuments, TextExamples, Texts, TextTopics
+from irexp.dataset.irds import IrdsDocuments, IrdsTopics, nearest_id
+from irexp.dataset.local import LocalDocuments, LocalTopics
+from irexp.types import Document, Query
+
+#: What `open_documents` opens.
+DocumentSource = Documents | Texts | Iterable[Document] | str | Path
+
+#: What `open_topics` opens.
+TopicSource = Topics | Texts | Iterable[Query] | str | Path
+
+#: What `open_examples` opens.
+ExampleSource = Examples | Topics | Sequence[Sequence[str]] | str | Path
+
+
+def open_documents(source: DocumentSource) -> Documents:
+    """The documents of a collection.
+
+    Args:
+        source: documents; texts by id, or in a sequence; a folder in BEIR's layout; a file (JSONL, TSV, CSV, TREC); an
+            id of ir_datasets, such as "beir/scifact".
+
+    Raises:
+        DataError: if there is no such collection; a file is read when its documents are.
+    """
+    if isinstance(source, Documents):
+        return source
+    if not isinstance(source, str | Path):
+        return TextDocuments(source)
+    if (path := _path(source)) is None:
+        return IrdsDocuments(str(source))
+    return LocalDocuments(str(path / "corpus.jsonl" if path.is_dir() else path))
+
+
+def open_topics(source: TopicSource, qrels: Judgements | None = None, *, split: str = "test") -> Topics:
+    """The queries of a collection, with their judgements where it has some.
+
+    Args:
+        source: topics; texts by id, or in a sequence; a folder in BEIR's layout; a file of queries; an id of
+            ir_datasets.
+        qrels: of texts: the relevant documents of each query, `{"q1": ["d3"]}`, or with grades, `{"q1": {"d3": 2}}`.
+        split: of a folder, whose judgements are `qrels/<split>.tsv`; an id of ir_datasets names its split itself.
+
+    Raises:
+        DataError: if there is no such collection; a file is read when its queries are.
+    """
+    if isinstance(source, Topics):
+        return source
+    if not isinstance(source, str | Path):
+        return TextTopics(source, () if qrels is None else qrels)
+    if qrels is not None:
+        raise DataError(f"{source} has its own judgements; qrels={type(qrels).__name__} … are for texts")
+    if (path := _path(source)) is None:
+        return IrdsTopics(str(source))
+    if path.is_dir():
+        return LocalTopics(str(path / "queries.jsonl"), qrels_path=str(path / "qrels" / f"{split}.tsv"))
+    return LocalTopics(str(path))
+
+
+def open_examples(source: ExampleSource) -> Examples:
+    """Training examples.
+
+    Args:
+        source: examples; topics, whose relevant documents are the positives; a folder in BEIR's layout or an id of
+            ir_datasets, likewise (of a folder the split "train"); texts, `(query, positive, negative, …)`.
+
+    Raises:
+        DataError: if there are no such examples.
+    """
+    if isinstance(source, Examples):
+        return source
+    if isinstance(source, str | Path):
+        path = _path(source)
+        if path is not None and not path.is_dir():
+            raise DataError(f"{path} is a file; open it with irexp.dataset.examples.FileExamples(path, topics=…)")
+        return QrelExamples(open_topics(source, split="train"))
+    return QrelExamples(source) if isinstance(source, Topics) else TextExamples(source)
+
+
+def _path(source: str | Path) -> Path | None:
+    """The folder or file that is meant; None for an id of ir_datasets.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if isinstance(source, str) and not source.startswith(("/", "~", ".")):
+        nearest = nearest_id(source)
+        if nearest == source:
+            return None
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        raise DataError(f"{source!r} is not a file or folder here, nor a collection of ir_datasets{hint}")
+    raise DataError(f"there is no file or folder {path}")

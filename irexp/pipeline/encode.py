@@ -1,0 +1,183 @@
+"""Encode a collection: every document's vectors, in shards on disk.
+
+Documents are read in windows of one shard, sorted by length within it, and encoded in batches of equal token budget;
+the next window is read and tokenized by a thread meanwhile. Memory holds two windows, whatever the collection's size.
+Several devices encode every n-th window each; the shards are the same as those of one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Encoding as Settings
+from irexp.config.schema import Machine
+from irexp.dataset.collection import Documents
+from irexp.dataset.sources import DocumentSource, open_documents
+from irexp.index.shards import Encoding, ShardWriter, write_shard
+from irexp.index.vectors import Vectors
+from irexp.model.batching import TokenBudget
+from irexp.model.bi_encoder import BiEncoder, in_order
+from irexp.model.model import Model
+from irexp.pipeline.component import component
+from irexp.pipeline.machine import is_helper, prepare, share_work
+from irexp.pipeline.scratch import new_folder, remove_with
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: A window's document ids and token sequences.
+Window = tuple[list[str], list[list[int]]]
+
+
+def encode(
+    model: Model,
+    documents: DocumentSource,
+    folder: str | Path | None = None,
+    *,
+    settings: Settings | None = None,
+    machine: Machine | None = None,
+) -> Encoding:
+    """Encode every document.
+
+    Args:
+        model: a bi-encoder.
+        documents: what `open_documents` opens: texts, a folder in BEIR's layout, a file, an id of ir_datasets.
+        folder: where the vectors are written, a new one; None for a temporary one.
+        settings: how vectors are computed and stored; None for `component("encoding")`.
+        machine: where it runs; None for `component("machine")`.
+
+    Raises:
+        UserError: if the model makes no embeddings, or there are no documents.
+    """
+    encoder, machine = check_bi_encoder(model), machine or component("machine")
+    place = new_folder(folder)
+    write_encoding(
+        encoder, open_documents(documents), place, settings=settings or component("encoding"), machine=machine
+    )
+    encoding = Encoding(place)
+    if folder is None:
+        remove_with(encoding, place)
+    return encoding
+
+
+def check_bi_encoder(model: Model) -> BiEncoder:
+    """Refuse a model that makes no embeddings."""
+    if isinstance(model, BiEncoder):
+        return model
+    raise UserError(
+        f"{model.name} is a {type(model).__name__}, a cross-encoder, which makes no embeddings; it re-ranks"
+    )
+
+
+def write_encoding(
+    encoder: BiEncoder, documents: Documents, folder: Path, *, settings: Settings, machine: Machine
+) -> int:
+    """Encode documents into a folder, after the complete shards that it has.
+
+    Returns:
+        The number of documents; 0 on a node that only helps.
+    """
+    device = prepare(machine)
+    encoder.eval()
+    writer = ShardWriter(folder, dtype=settings.dtype)
+    done = writer.finished
+    if done:
+        log.info("resuming after %s documents that are encoded already", f"{done:,}")
+    share = _Share(folder, encoder, documents, settings, machine, first_shard=writer.shards, skip=done)
+    share_work(share.encode, machine, device)
+    if is_helper(machine):
+        return 0
+    writer = ShardWriter(folder, dtype=settings.dtype)
+    if not writer.finished:
+        raise UserError("the collection has no documents; look at dataset.documents")
+    writer.close()
+    return writer.finished
+
+
+@dataclass
+class _Share:
+    """What a process needs to encode every n-th window of a collection; each window becomes a shard."""
+
+    folder: Path
+    encoder: BiEncoder
+    documents: Documents
+    settings: Settings
+    machine: Machine
+    first_shard: int
+    skip: int
+
+    def encode(self, device: torch.device, rank: int, processes: int) -> None:
+        """Encode the windows of one process; which process has a window does not change its shard."""
+        self.encoder.to(device)
+        budget = TokenBudget(self.machine.token_budget)
+        total = self.documents.count()
+        with tqdm(
+            total=total if total is None or processes == 1 else total // processes,
+            initial=self.skip // processes,
+            unit=" documents",
+            desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
+            disable=not self.machine.progress or rank > 0,
+        ) as progress:
+            windows = _windows(
+                self.encoder, self.documents, skip=self.skip, size=self.machine.shard_size, rank=rank, step=processes
+            )
+            for number, (doc_ids, token_ids) in windows:
+                vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, progress.update)
+                write_shard(self.folder, self.first_shard + number, doc_ids, vectors, dtype=self.settings.dtype)
+
+
+def _windows(
+    encoder: BiEncoder, documents: Documents, *, skip: int, size: int, rank: int, step: int
+) -> Iterator[tuple[int, Window]]:
+    """Every `step`-th tokenized window from `rank` on with its number, each made while the one before it is encoded."""
+    stream = islice(iter(documents), skip, None)
+    numbers = count()
+
+    def read() -> tuple[int, Window]:
+        while window := list(islice(stream, size)):
+            number = next(numbers)
+            if number % step == rank:
+                tokens = encoder.tokenize_documents([document.text for document in window])
+                return number, ([document.doc_id for document in window], tokens)
+        return 0, ([], [])
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read)
+        while (found := coming.result())[1][0]:
+            coming = reader.submit(read)
+            yield found
+
+
+@torch.inference_mode()
+def _encode_window(
+    encoder: BiEncoder,
+    token_ids: list[list[int]],
+    settings: Settings,
+    budget: TokenBudget,
+    device: torch.device,
+    advance: Callable[[int], object],
+) -> Vectors:
+    """Encode a window; vectors in its order."""
+    lower = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
+
+    def encode(batch: list[int]) -> Vectors:
+        tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
+        with lower:
+            embeddings = encoder.encode_documents(tokens.to(device))
+        return encoder.to_vectors(embeddings)
+
+    parts, rows = [], []
+    for batch, vectors in budget.over([len(tokens) for tokens in token_ids], encode):
+        parts.append(vectors)
+        rows += batch
+        advance(len(batch))
+    return in_order(parts, rows)

@@ -1,0 +1,96 @@
+"""Measure runs against judgements, and compare what was measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from irexp.dataset.collection import Topics
+from irexp.dataset.in_memory import Judgements, TextTopics
+from irexp.dataset.sources import open_topics
+from irexp.evaluation.measures import Measured, parse_measures
+from irexp.evaluation.measures import evaluate as evaluate_run
+from irexp.evaluation.table import Row, Table, make_table
+from irexp.pipeline.component import component
+from irexp.pipeline.re_rank import RunSource, lines_of_run
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    run: RunSource, topics: Topics | Judgements | str | Path, measures: Sequence[str] | None = None
+) -> Measured:
+    """Measure a run, over all queries of the judgements; one that the run does not answer counts 0.
+
+    Args:
+        run: what `search` or `re_rank` returned, or a run file.
+        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the relevant documents of each query,
+            `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or judgements one by one.
+        measures: names as in ir_measures, such as "nDCG@10"; None for `component("evaluation").measures`.
+
+    Raises:
+        UserError: if there are no judgements, the run answers none of the queries, or a measure is not known.
+    """
+    opened = _judged(topics)
+    measured = evaluate_run(
+        lines_of_run(run),
+        opened.qrels(),
+        parse_measures(component("evaluation").measures if measures is None else measures),
+        relevance=opened.relevance,
+        remove_query=opened.remove_query,
+    )
+    if measured.unjudged_queries:
+        name = run if isinstance(run, str | Path) else "the run"
+        log.warning("%d queries of %s have no judgement and do not count", measured.unjudged_queries, name)
+    return measured
+
+
+def compare(
+    measured: Mapping[str, Measured],
+    *,
+    measures: Sequence[str] | None = None,
+    baseline: str | None = None,
+    significance: str | None = None,
+    correction: str | None = None,
+    alpha: float | None = None,
+) -> Table:
+    """A table of what `evaluate` found, with significance tests against a baseline.
+
+    Args:
+        measured: by the names of the rows.
+        measures: the columns; None for all that were measured.
+        baseline: the row that the others are compared with; None for the first.
+        significance: "t" or "randomisation"; None, here and below, for what `component("evaluation")` has.
+        correction: for many comparisons: "holm", "bonferroni" or "none".
+        alpha: the corrected p-value below which a difference is marked.
+
+    Returns:
+        The table; a notebook shows it, `print` writes it as Markdown, `to_latex` and `to_csv` for papers and programs.
+
+    Raises:
+        UserError: if there is nothing to compare, or rows are not over the same queries and measures.
+    """
+    if not measured:
+        raise UserError("there is nothing to compare: a table needs at least one row")
+    names = list(measured)
+    if baseline is not None and baseline not in measured:
+        raise UserError(f"baseline={baseline!r} is not a row; the rows are {', '.join(names)}")
+    settings = component("evaluation")
+    return make_table(
+        [Row(name, found) for name, found in measured.items()],
+        list(measured[names[0]].aggregated) if measures is None else measures,
+        baseline=0 if baseline is None else names.index(baseline),
+        test=settings.significance if significance is None else significance,
+        correction=settings.correction if correction is None else correction,
+        alpha=settings.alpha if alpha is None else alpha,
+        permutations=settings.permutations,
+    )
+
+
+def _judged(topics: Topics | Judgements | str | Path) -> Topics:
+    """Topics that have judgements."""
+    if isinstance(topics, Topics | str | Path):
+        return open_topics(topics)
+    return TextTopics({"all": "judgements without their queries"}, topics)

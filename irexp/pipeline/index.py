@@ -1,0 +1,160 @@
+"""Build an index, from an encoding or, for an engine that reads them, from texts; open one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from irexp.config.schema import Machine
+from irexp.dataset.sources import DocumentSource, open_documents
+from irexp.index.ids import IdList
+from irexp.index.index import Index, Source
+from irexp.index.sharded import Sharded
+from irexp.index.shards import Encoding
+from irexp.index.texts import Texts
+from irexp.pipeline.component import component
+from irexp.pipeline.machine import is_helper, prepare, share_work
+from irexp.pipeline.scratch import new_folder, remove_with
+from irexp.types import EXACT, Representation, UserError, engine_fault
+
+if TYPE_CHECKING:
+    import torch
+
+#: The prefix of the files that hold the document ids of an index, in the order of its rows.
+_IDS = "ids"
+
+
+@dataclass(frozen=True)
+class OpenIndex:
+    """An index that is ready to be searched.
+
+    Attributes:
+        engine: loaded.
+        doc_ids: the document id of each row.
+    """
+
+    engine: Index
+    doc_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        """How many documents it holds."""
+        return len(self.doc_ids)
+
+
+def build_index(
+    source: Encoding | DocumentSource,
+    folder: str | Path | None = None,
+    *,
+    engine: Index | None = None,
+    machine: Machine | None = None,
+) -> OpenIndex:
+    """Build an index.
+
+    Args:
+        source: an encoding; for BM25 documents, as `open_documents` opens them.
+        folder: where the index is written, a new one; None for a temporary one.
+        engine: how vectors are stored and searched, such as `component("index", "plaid")`; None for an exact one.
+        machine: where it runs; None for `component("machine")`.
+
+    Raises:
+        UserError: if the engine takes something else than the source holds, or cannot be built for it.
+    """
+    machine = machine or component("machine")
+    opened = source if isinstance(source, Encoding) else Texts(documents := open_documents(source))
+    engine = component("index", _exact(opened)) if engine is None else engine  # an empty one is false
+    check_engine(engine, opened.representation)
+    if isinstance(opened, Encoding):
+        engine.check(len(opened), opened.dim)
+    place = new_folder(folder)
+    write_index(
+        engine, opened, place, machine=machine, total=len(opened) if isinstance(opened, Encoding) else documents.count()
+    )
+    index = open_index(engine, place)
+    if folder is None:
+        remove_with(engine, place)
+    return index
+
+
+def open_index(engine: Index, folder: str | Path) -> OpenIndex:
+    """Open an index that `build_index` or stage=index wrote.
+
+    Args:
+        engine: of the same settings as the one that was built; its `search` settings may differ.
+        folder: of the index.
+    """
+    engine.load(Path(folder))
+    return OpenIndex(engine, IdList([Path(folder) / _IDS]))
+
+
+def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine, total: int | None) -> int:
+    """Build an index in a folder, after what a killed process left there.
+
+    Args:
+        engine: what takes vectors, or texts, of the source's kind.
+        source: an encoding or texts.
+        folder: where.
+        machine: where it runs.
+        total: how many documents there are, for the progress bar; None if that is not known.
+
+    Returns:
+        The number of documents; 0 on a node that only helps.
+    """
+    device = prepare(machine)
+    if is_helper(machine) and not isinstance(engine, Sharded):
+        return 0
+    check_engine(engine, source.representation)
+    if isinstance(engine, Sharded) and isinstance(source, Encoding):
+        work = partial(_build_parts, engine=engine, encoding=source.folder, folder=folder, machine=machine)
+        share_work(work, machine, device)
+        if is_helper(machine):
+            return 0
+    else:
+        engine.build_on(device)
+        _build(engine.build, source, folder, machine, total=total)
+    IdList.write(folder / _IDS, source.ids)
+    return len(source)
+
+
+def _exact(source: Source) -> str:
+    """The option of conf/index that searches a source exactly."""
+    compares_equal_words = isinstance(source, Encoding) and source.has_token_ids
+    return "coil" if compares_equal_words else EXACT[source.representation]
+
+
+def check_engine(engine: Index, representation: Representation) -> None:
+    """Refuse an engine that takes something else than a model makes; without a model there are the texts alone."""
+    if fault := engine_fault(type(engine).__name__, engine.takes, representation):
+        raise UserError(fault)
+
+
+def _build_parts(
+    device: torch.device, rank: int, processes: int, *, engine: Sharded, encoding: Path, folder: Path, machine: Machine
+) -> None:
+    """Build the parts of one process."""
+    engine.build_on(device)
+    build, source = partial(engine.build, rank=rank, processes=processes), Encoding(encoding)
+    _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)
+
+
+def _build(
+    build: Callable[..., None],
+    source: Source,
+    folder: Path,
+    machine: Machine,
+    *,
+    total: int | None,
+    rank: int = 0,
+    processes: int = 1,
+) -> None:
+    with tqdm(
+        total=total,
+        unit=" documents",
+        desc="index" if processes == 1 else f"index (one of {processes} processes)",
+        disable=not machine.progress or rank > 0,
+    ) as progress:
+        build(source, folder, progress.update)

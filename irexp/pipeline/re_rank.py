@@ -1,0 +1,140 @@
+"""Re-rank a run: the head of each ranking, scored by any model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Machine
+from irexp.dataset.collection import Documents
+from irexp.dataset.sources import DocumentSource, TopicSource, open_documents, open_topics
+from irexp.evaluation.run_file import in_rank_order, read_run, run_heads
+from irexp.index.compare import compare
+from irexp.index.vectors import take
+from irexp.model.batching import TokenBudget
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.model import Model
+from irexp.pipeline.component import component
+from irexp.pipeline.machine import prepare
+from irexp.types import Query, ScoredDoc, UserError
+
+log = logging.getLogger(__name__)
+
+#: Tokens of the candidates that are held at once: 2 GiB of vectors of 128 dimensions in fp32, one for each token.
+_TOKENS = 2**22
+
+#: A run: its lines, or its file.
+RunSource = Iterable[ScoredDoc] | str | Path
+
+#: A query with the ids of its candidates.
+Candidates = tuple[Query, list[str]]
+
+
+def re_rank(
+    model: Model,
+    run: RunSource,
+    queries: TopicSource,
+    documents: DocumentSource,
+    *,
+    depth: int | None = None,
+    machine: Machine | None = None,
+) -> list[ScoredDoc]:
+    """Score the best documents of each query of a run with a model, whichever made the run.
+
+    Args:
+        model: a cross-encoder or a bi-encoder.
+        run: what `search` returned, or a run file.
+        queries: what `open_topics` opens.
+        documents: what `open_documents` opens.
+        depth: documents per query that are scored, and kept; None for `component("re_rank").depth`.
+        machine: where it runs; None for `component("machine")`.
+
+    Raises:
+        UserError: if the run answers none of the queries, or names a document that the collection lacks.
+    """
+    machine = machine or component("machine")
+    depth = component("re_rank").depth if depth is None else depth
+    check_depth(depth)
+    scorer, collection = model.to(prepare(machine)), open_documents(documents)
+    rankings = candidates_of(run, list(open_topics(queries).queries()), depth)
+    budget = TokenBudget(machine.token_budget)
+    found: list[ScoredDoc] = []
+    total = sum(len(doc_ids) for _, doc_ids in rankings)
+    with tqdm(total=total, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
+        for batch in _batches(rankings, machine.query_batch, most=max(1, _TOKENS // scorer.document_length)):
+            for (query, doc_ids), scores in zip(batch, _scores(scorer, batch, collection, budget), strict=True):
+                score_of = dict(zip(doc_ids, scores, strict=True))
+                found += [ScoredDoc(query.query_id, d, score_of[d]) for d in in_rank_order(score_of)]
+                progress.update(len(doc_ids))
+    if empty := sum(not doc_ids for _, doc_ids in rankings):
+        log.warning("%d of %d queries have no candidate", empty, len(rankings))
+    return found
+
+
+def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
+    """The lines of a run, read where it is a file."""
+    return read_run(Path(run)) if isinstance(run, str | Path) else run
+
+
+def check_depth(depth: int | None) -> None:
+    """Refuse to re-rank nothing."""
+    if depth is None or depth < 1:
+        raise UserError(f"re_rank.depth={depth}: how many documents per query are scored?")
+
+
+def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[Candidates]:
+    """Every query with the head of its ranking."""
+    heads: Mapping[str, list[str]] = run_heads(lines_of_run(run), depth)
+    rankings = [(query, heads.get(query.query_id, [])) for query in queries]
+    if not any(doc_ids for _, doc_ids in rankings):
+        name = f"{run}" if isinstance(run, str | Path) else "the run"
+        raise UserError(f"{name} answers none of the queries of dataset.test; is it a run of another collection?")
+    return rankings
+
+
+def _batches(rankings: list[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:
+    """So many queries at a time, but no more than have `most` candidates together, unless one alone has more."""
+    batch: list[Candidates] = []
+    held = 0
+    for query, doc_ids in rankings:
+        if batch and (len(batch) == size or held + len(doc_ids) > most):
+            yield batch
+            batch, held = [], 0
+        batch.append((query, doc_ids))
+        held += len(doc_ids)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, budget: TokenBudget) -> list[list[float]]:
+    """The scores of a batch of queries, in the order of their candidates."""
+    wanted = sorted({doc_id for _, doc_ids in batch for doc_id in doc_ids})
+    texts = documents.get_many(wanted)
+    if unknown := [doc_id for doc_id in wanted if doc_id not in texts]:
+        raise UserError(
+            f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; look at "
+            f"dataset.documents and re_rank.candidates"
+        )
+    if isinstance(scorer, CrossEncoder):
+        lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
+        return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget)]
+    assert isinstance(scorer, BiEncoder)
+    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget)
+    query_vectors = scorer.embed_queries([query.text for query, _ in batch], budget=budget)
+    row_of = {doc_id: row for row, doc_id in enumerate(wanted)}
+    return [
+        compare(
+            take(query_vectors, slice(row, row + 1)),
+            take(document_vectors, np.array([row_of[doc_id] for doc_id in doc_ids], dtype=np.int64)),
+        )[0].tolist()
+        if doc_ids
+        else []
+        for row, (_, doc_ids) in enumerate(batch)
+    ]

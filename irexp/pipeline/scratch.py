@@ -1,0 +1,30 @@
+"""The folders that functions write into: a new one that is named, or a temporary one that goes with its object."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from irexp.types import UserError
+
+
+def new_folder(folder: str | Path | None) -> Path:
+    """A folder to write into; a temporary one for None.
+
+    Raises:
+        UserError: if there is something in it.
+    """
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="irexp-"))
+    path = Path(folder).expanduser()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists and is not an empty folder; name another one, or remove it")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def remove_with(owner: object, folder: Path) -> None:
+    """Remove a temporary folder when the object that reads it is gone, at the latest when the program ends."""
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Answer queries from an index."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence, Set
+from functools import partial
+from itertools import islice
+
+import torch
+from tqdm import tqdm
+
+from irexp.config.schema import Machine
+from irexp.dataset.collection import Topics
+from irexp.dataset.sources import TopicSource, open_topics
+from irexp.index.index import Index
+from irexp.index.ranking import rank
+from irexp.index.vectors import Queries
+from irexp.model.batching import TokenBudget
+from irexp.model.model import Model
+from irexp.pipeline.component import component
+from irexp.pipeline.encode import check_bi_encoder
+from irexp.pipeline.index import OpenIndex, check_engine
+from irexp.pipeline.machine import prepare
+from irexp.types import Query, ScoredDoc, UserError
+
+log = logging.getLogger(__name__)
+
+
+def search(
+    index: OpenIndex,
+    queries: TopicSource,
+    *,
+    model: Model | None = None,
+    depth: int | None = None,
+    remove_query: bool = False,
+    excluded: Set[str] = frozenset(),
+    machine: Machine | None = None,
+) -> list[ScoredDoc]:
+    """The best documents of every query, best first; equal scores in the order of their ids.
+
+    Args:
+        index: an opened one.
+        queries: what `open_topics` opens: texts, a folder in BEIR's layout, a file, an id of ir_datasets.
+        model: the bi-encoder that encoded the documents; None for BM25.
+        depth: documents per query; None for `component("search").depth`.
+        remove_query: whether the document with the query's own id is left out.
+        excluded: ids of documents that are left out, as if the index did not hold them.
+        machine: where it runs; None for `component("machine")`.
+
+    Raises:
+        UserError: if there are no queries, or the index holds something else than the model makes.
+    """
+    machine = machine or component("machine")
+    depth = component("search").depth if depth is None else depth
+    check_depth(depth)
+    device = prepare(machine)
+    topics = open_topics(queries)
+    asked = list(topics.queries())
+    if not asked:
+        raise UserError("there are no queries to answer; look at dataset.test")
+    embed = query_encoder(model, index.engine, device, TokenBudget(machine.token_budget))
+    index.engine.to(device)
+    _log_unknown(topics, index.doc_ids)
+    found: list[ScoredDoc] = []
+    with tqdm(total=len(asked), unit=" queries", desc="search", disable=not machine.progress) as progress:
+        for batch in _batches(asked, machine.query_batch):
+            texts = [query.text for query in batch]
+            with torch.inference_mode():
+                rankings = rank(
+                    index.engine, embed(texts), depth + remove_query, doc_ids=index.doc_ids, excluded=excluded
+                )
+            for query, ranking in zip(batch, rankings, strict=True):
+                kept = [(d, s) for d, s in ranking if not (remove_query and d == query.query_id)][:depth]
+                found += [ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept]
+            progress.update(len(batch))
+    if (hits := len({scored.query_id for scored in found})) < len(asked):
+        log.warning("%d of %d queries have no hit", len(asked) - hits, len(asked))
+    return found
+
+
+def query_encoder(
+    model: Model | None, engine: Index, device: torch.device, budget: TokenBudget
+) -> Callable[[list[str]], Queries]:
+    """From queries to what an engine is searched with: their vectors, or without a model the queries themselves."""
+    if model is None:
+        check_engine(engine, "text")
+        return list
+    encoder = check_bi_encoder(model)
+    check_engine(engine, encoder.representation)
+    return partial(encoder.to(device).embed_queries, budget=budget)
+
+
+def check_depth(depth: int) -> None:
+    """Refuse a search for nothing."""
+    if depth < 1:
+        raise UserError(f"search.depth={depth}: a run needs at least one document per query")
+
+
+def _batches(queries: list[Query], size: int) -> Iterator[list[Query]]:
+    stream = iter(queries)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
+    """Say how many relevant documents the index lacks: no search can find them."""
+    relevant = {qrel.doc_id for qrel in topics.qrels() if qrel.relevance > 0}
+    unknown = relevant.difference(doc_ids)
+    if unknown:
+        log.warning(
+            "%d of %d relevant documents are not in the index, such as %r; no search can find them",
+            len(unknown),
+            len(relevant),
+            min(unknown),
+        )

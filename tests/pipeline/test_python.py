@@ -1,0 +1,300 @@
+"""The functions of `from irexp import …`: from texts to a table, with the same results as the stages."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import irexp
+from irexp import (
+    build_index,
+    compare,
+    component,
+    encode,
+    evaluate,
+    fit,
+    load,
+    new_model,
+    open_index,
+    open_topics,
+    re_rank,
+    save,
+    search,
+)
+from irexp.config.schema import Machine
+from irexp.dataset.collection import Topics
+from irexp.evaluation.run_file import read_run, write_run
+from irexp.loss.info_nce import InfoNCE
+from irexp.model.model import Model
+from irexp.types import ScoredDoc, UserError
+from tests import tiny
+from tests.chains import TEXTS, Compose, run, settings
+
+QUERIES = {"q1": "list the cup", "q2": "delete tree"}
+QRELS = {"q1": ["3"], "q2": {"7": 2, "0": 0}}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny BERT."""
+    return str(tiny.bert(tmp_path_factory.mktemp("backbone"), "BertForMaskedLM"))
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    """One thread, without progress bars."""
+    found: Machine = component("machine", "cpu", threads=1, progress=False, resume_every=2)
+    return found
+
+
+@pytest.fixture
+def topics() -> Topics:
+    """Two queries with judgements."""
+    return open_topics(QUERIES, QRELS)
+
+
+@pytest.mark.parametrize("option", ["sbert", "dpr", "splade", "splade_doc", "unicoil", "coil", "colbert", "xtr", "mvr"])
+def test_texts_become_a_run(option: str, backbone: str, machine: Machine, topics: Topics) -> None:
+    """Each bi-encoder is searched exactly without naming an engine: the scores are those of `score`."""
+    model = new_model(option, backbone=backbone, document_length=24, query_length=16)
+    index = build_index(encode(model, TEXTS, machine=machine), machine=machine)
+    found = search(index, topics, model=model, depth=3, machine=machine)
+    assert [line.query_id for line in found] == ["q1"] * 3 + ["q2"] * 3
+    for line in found:
+        (score,) = model.score(QUERIES[line.query_id], [TEXTS[int(line.doc_id)]])
+        assert line.score == pytest.approx(float(score), abs=1e-4)
+
+
+def test_functions_find_what_the_stages_find(
+    compose: Compose, tmp_path: Path, backbone: str, collection: Path, machine: Machine
+) -> None:
+    """A checkpoint that the stages made gives the same run and the same measures, to the last bit."""
+    overrides = settings(tmp_path, collection, "backbone=hugging_face", f"backbone.name_or_path={backbone}")
+    made = run(compose, overrides)
+    model = load(str(made["fit"].path))
+    index = build_index(encode(model, str(collection), machine=machine), machine=machine)
+    found = search(index, str(collection), model=model, machine=machine)
+    assert found == list(read_run(Path(str(made["search"].path)) / "test.run"))
+    assert evaluate(found, str(collection)).aggregated == made["evaluate"].measures
+
+
+def test_an_index_is_written_and_opened(tmp_path: Path, machine: Machine, topics: Topics) -> None:
+    """BM25 over texts by id, in a folder that another program opens."""
+    texts = {f"d{number}": text for number, text in enumerate(TEXTS)}
+    built = build_index(texts, tmp_path / "index", machine=machine)
+    found = search(built, topics, machine=machine)
+    opened = open_index(component("index", "bm25"), tmp_path / "index")
+    assert len(opened) == len(TEXTS)
+    assert search(opened, topics, machine=machine) == found
+    assert found[0] == ScoredDoc("q1", "d3", found[0].score)
+    without = search(built, topics, excluded={"d3"}, machine=machine)
+    assert [line for line in found if line.doc_id != "d3"] == without
+
+
+def test_temporary_folders_go_with_their_objects(backbone: str, machine: Machine) -> None:
+    """Neither an encoding nor an index stays on the disk once nothing reads it."""
+    model = new_model("sbert", backbone=backbone)
+    encoding = encode(model, TEXTS, machine=machine)
+    folder = encoding.folder
+    assert folder.is_dir()
+    del encoding
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_a_cross_encoder_re_ranks(tmp_path: Path, backbone: str, machine: Machine, topics: Topics) -> None:
+    """The head of a run, from the program or from a file, in the order of the model's scores."""
+    model = new_model("mono", backbone=backbone)
+    candidates = search(build_index(TEXTS, machine=machine), topics, depth=4, machine=machine)
+    found = re_rank(model, candidates, topics, TEXTS, depth=2, machine=machine)
+    assert {line.doc_id for line in found} <= {line.doc_id for line in candidates}
+    for query_id in QUERIES:
+        lines = [line for line in found if line.query_id == query_id]
+        expected = model.score(QUERIES[query_id], [TEXTS[int(line.doc_id)] for line in lines]).tolist()
+        assert [line.score for line in lines] == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+        assert len(lines) == 2
+    write_run(tmp_path / "a.run", candidates, tag="t")
+    assert re_rank(model, tmp_path / "a.run", topics, TEXTS, depth=2, machine=machine) == found
+
+
+def test_training_changes_the_model_and_saves_it(tmp_path: Path, backbone: str, machine: Machine) -> None:
+    """Judgements as examples, validation by retrieval, the best weights kept and saved."""
+    train = open_topics(TEXTS, {str(number): [str(number)] for number in range(len(TEXTS))})
+    model = new_model("sbert", backbone=backbone)
+    before = model.score(TEXTS[0], TEXTS)
+    found = fit(
+        model,
+        component("loss", "info_nce"),
+        train,
+        TEXTS,
+        steps=4,
+        learning_rate=1e-3,
+        batch_size=4,
+        dev=train,
+        training={"validate_every": 2},
+        folder=tmp_path / "model",
+        machine=machine,
+    )
+    assert 0 < found["validation/nDCG@10"] <= 1
+    after = model.score(TEXTS[0], TEXTS)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(load(tmp_path / "model").score(TEXTS[0], TEXTS), after)
+    assert not (tmp_path / "model" / ".training").exists()
+
+
+def test_examples_may_be_texts(backbone: str, machine: Machine) -> None:
+    """Texts and the same by id are the same training."""
+    texts = [(TEXTS[n], TEXTS[n + 1], TEXTS[n + 2]) for n in range(8)]
+    models = [new_model("sbert", backbone=backbone) for _ in range(2)]
+    dev = open_topics(QUERIES, QRELS)
+    more: dict[str, Any] = {"steps": 3, "learning_rate": 1e-3, "batch_size": 4, "machine": machine}
+    fit(models[0], InfoNCE(), texts, **more)
+    fit(models[1], InfoNCE(), texts, TEXTS, dev=dev, training={"validate_every": 3, "patience": None}, **more)
+    weights = [model.state_dict() for model in models]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_killed_training_is_resumed_by_the_same_call(tmp_path: Path, backbone: str, machine: Machine) -> None:
+    """It ends with the weights of one that was not killed; other settings are refused."""
+
+    class Killed(InfoNCE):
+        """Stops the program at the fourth step."""
+
+        steps = 0
+
+        def forward(self, *arguments: Any, **more: Any) -> Tensor:
+            Killed.steps += 1
+            if Killed.steps == 4:
+                raise RuntimeError("killed")
+            return super().forward(*arguments, **more)
+
+    examples = [(TEXTS[n], TEXTS[n + 1], TEXTS[n + 2]) for n in range(8)]
+
+    def train(model: Model, folder: Path, learning_rate: float = 1e-3) -> None:
+        fit(
+            model,
+            Killed(),
+            examples,
+            steps=6,
+            learning_rate=learning_rate,
+            batch_size=4,
+            folder=folder,
+            machine=machine,
+        )
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(new_model("sbert", backbone=backbone), tmp_path / "a")
+    with pytest.raises(UserError, match="of other settings"):
+        train(new_model("sbert", backbone=backbone), tmp_path / "a", learning_rate=2e-3)
+    train(new_model("sbert", backbone=backbone), tmp_path / "a")
+    assert Killed.steps == 4 + 4  # the step that was killed after the second checkpoint, and the rest
+    train(new_model("sbert", backbone=backbone), tmp_path / "b")
+    weights = [load(tmp_path / name).state_dict() for name in ("a", "b")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_an_adapter_is_merged_after_training(backbone: str, machine: Machine) -> None:
+    """The model has plain weights again, and other ones."""
+    model = new_model("sbert", backbone=backbone)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    adapter = component("adapter", "lora")
+    examples = [(text, text) for text in TEXTS]
+    fit(model, InfoNCE(), examples, steps=2, learning_rate=1e-2, batch_size=4, adapter=adapter, machine=machine)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(after[key], before[key]) for key in after)
+
+
+def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
+    """A table over what was measured; a notebook shows it as Markdown."""
+    good = evaluate([ScoredDoc("q1", "3", 1.0), ScoredDoc("q2", "7", 1.0)], topics, ["RR@10"])
+    poor = evaluate([ScoredDoc("q1", "1", 1.0), ScoredDoc("q2", "7", 1.0)], QRELS, ["RR@10"])
+    table = compare({"poor": poor, "good": good}, baseline="good")
+    assert [cell.value for (cell,) in table.cells] == [0.5, 1.0]
+    assert "than good" in table.footer
+    assert str(table) == table._repr_markdown_() == table.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: component("los"), "no group 'los'.* did you mean loss"),
+        (lambda model: component("loss", "infonce"), "no option 'infonce'; did you mean info_nce"),
+        (lambda model: component("index", "plaid", bit=2), "index.bit: .* did you mean bits"),
+        (lambda model: component("index", "faiss"), "index.factory: needs a value"),
+        (lambda model: component("machine", devices=0), "machine.devices: 0 is out of range"),
+        (lambda model: new_model("bm25"), "has no weights"),
+        (lambda model: new_model("sbert", poling="cls"), "model.poling: .* did you mean pooling"),
+        (lambda model: encode(new_model("mono", backbone=model), TEXTS), "a cross-encoder, which makes no embeddings"),
+        (lambda model: build_index(TEXTS, engine=component("index", "sparse")), "index=bm25"),
+        (lambda model: search(build_index(TEXTS), {}), "there are no queries"),
+        (lambda model: search(build_index(TEXTS), "one query"), "neither|not a file or folder"),
+        (lambda model: search(build_index(TEXTS), QUERIES, depth=0), "at least one document"),
+        (lambda model: search(build_index(TEXTS), QUERIES, model=new_model(backbone=model)), "faiss_flat"),
+        (lambda model: evaluate([ScoredDoc("q9", "1", 1.0)], QRELS), "no query in common"),
+        (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),
+        (lambda model: compare({}), "nothing to compare"),
+        (lambda model: _fit(model, [("one text",)]), "training example 0"),
+        (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "documents=… says where"),
+        (lambda model: _fit(model, [("a", "b")], dev=open_topics(QUERIES, QRELS)), "dev needs documents"),
+        (lambda model: _fit(model, [("a", "b")], training={"stepz": 3}), "training.stepz: .* did you mean steps"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(call: Callable[[str], object], message: str, backbone: str) -> None:
+    """Each is refused before anything long begins."""
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        call(backbone)
+
+
+def _fit(backbone: str, examples: Any, **more: Any) -> None:
+    fit(new_model(backbone=backbone), InfoNCE(), examples, steps=1, learning_rate=1e-3, **more)
+
+
+def test_a_folder_with_something_in_it_is_not_written_into(tmp_path: Path, backbone: str, machine: Machine) -> None:
+    """Neither an encoding nor a checkpoint replaces what is there."""
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(UserError, match="not an empty folder"):
+        build_index(TEXTS, tmp_path, machine=machine)
+    with pytest.raises(UserError, match="not an empty folder"):
+        fit(new_model(backbone=backbone), InfoNCE(), [("a", "b")], steps=1, learning_rate=1e-3, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (folder.name, file.stem)
+        for folder in sorted((Path(irexp.__file__).parents[1] / "conf").iterdir())
+        if folder.name in ("index", "loss", "regularizer", "optimizer", "schedule", "training", "machine", "search")
+        for file in sorted(folder.glob("*.yaml"))
+        if file.stem not in ("none", "seismic", "faiss")
+    ],
+)
+def test_every_option_is_an_object(group: str, option: str) -> None:
+    """Each file of these groups gives its object, without values from the call."""
+    found = component(group, option)
+    assert found is not None
+    assert not isinstance(found, dict)
+
+
+def test_all_that_is_public_exists() -> None:
+    """Each name can be imported, and a misspelt one is an AttributeError."""
+    assert all(callable(getattr(irexp, name)) for name in irexp.__all__)
+    with pytest.raises(AttributeError, match="irexp"):
+        irexp.serach  # noqa: B018
+
+
+def test_a_saved_model_scores_the_same(tmp_path: Path, backbone: str) -> None:
+    """The seed decides what the backbone does not have; what is saved opens."""
+    first, second = (new_model("colbert", backbone=backbone, seed=seed) for seed in (1, 1))
+    other = new_model("colbert", backbone=backbone, seed=2)
+    assert torch.equal(first.score("list", TEXTS), second.score("list", TEXTS))
+    assert not torch.equal(first.score("list", TEXTS), other.score("list", TEXTS))
+    save(first, tmp_path / "model")
+    torch.testing.assert_close(load(tmp_path / "model").score("list", TEXTS), first.score("list", TEXTS))

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from irexp.stage.check import table
+
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
 COLLECTIONS = ROOT.parent / "shared" / "collections"
@@ -49,16 +51,13 @@ def test_every_recipe_has_its_claim_and_the_reverse() -> None:
         assert f"experiment={name}" in text
 
 
-def test_the_table_says_what_is_expected_and_was_measured() -> None:
-    """experiments/README.md lists every row of every experiment, each measured within its tolerance."""
-    table = (ROOT / "experiments" / "README.md").read_text(encoding="utf8")
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
-    listed = [line[:4] for line in lines if re.fullmatch(r"0\.\d+", line[3])]
-    rows = [(name, row, measures["nDCG@10"]) for name in NAMES for row, measures in expected(name).items()]
-    assert len(listed) == len(rows)
-    for (_, row, value), (_, shown, wanted, measured) in zip(rows, listed, strict=True):
-        assert (shown, float(wanted)) == (row, value["value"])
-        assert float(measured) == pytest.approx(value["value"], abs=value["tolerance"])
+def test_the_table_is_made_from_what_is_expected_and_was_measured() -> None:
+    """experiments/README.md is what stage=check writes: no number in it is typed, and none is a failure."""
+    assert table() in (ROOT / "experiments" / "README.md").read_text(encoding="utf8")
+    assert "FAIL" not in table()
+    measured = [json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "experiments").glob("*/measured.json")]
+    assert len(measured) >= 1
+    assert all(found["commit"] != "unknown" for found in measured)
 
 
 def test_the_readme_shows_what_the_families_measured() -> None:

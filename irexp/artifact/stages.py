@@ -291,6 +291,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("export", inputs={"encoding": Own("encoding"), "checkpoint": Own("checkpoint")}),
         StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_there=True)}),
         StageSpec("report", inputs={"rows": Rows()}),
+        StageSpec("check", inputs={"rows": Rows(), "experiment": This()}),
         StageSpec("verify"),
         StageSpec("status"),
         StageSpec("why"),

@@ -74,10 +74,10 @@ class Wiring:
     _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
 
     def add(self, names: Sequence[str]) -> None:
-        """Add the stages of the experiment, and those of its baselines if it ends with a table of them all."""
+        """Add the stages of the experiment, and those of its baselines if it ends with a stage over them all."""
         stages = [STAGES[name] for name in names if name in STAGES]
         rows: list[Node] = []
-        if {"evaluate", "report"} <= set(names):
+        if "evaluate" in names and any(isinstance(s, Rows) for stage in stages for s in stage.inputs.values()):
             for changes in select(self.experiment.values, "baselines") or []:
                 reason = f"baseline {' '.join(changes)}"
                 baseline = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))

@@ -1,0 +1,168 @@
+"""The stage that holds an experiment to its claim: what was measured against what is expected.
+
+`experiments/<name>/expected.yaml` says what must come out, `measured.json` beside it what last came out here, and
+experiments/README.md is the table of both: no number in it is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from irexp.artifact.experiment import CONF, Experiment
+from irexp.artifact.lineage import Lineage
+from irexp.artifact.store import Store
+from irexp.evaluation.measures import load_measured
+from irexp.stage.label import labels
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: One folder per experiment, in a clone of the repository.
+EXPERIMENTS = CONF.parent / "experiments"
+
+Status = Literal["OK", "near", "FAIL", "not measured"]
+
+_BEGIN, _END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A value that must come out.
+
+    Attributes:
+        row: the label of the table's row.
+        measure: its column.
+        value: what is expected.
+        tolerance: how far a measured value may be from it; at most twice as far is near.
+        source: where the value comes from.
+    """
+
+    row: str
+    measure: str
+    value: float
+    tolerance: float
+    source: str
+
+    def status(self, measured: float | None) -> Status:
+        """Whether a value is what is expected."""
+        if measured is None:
+            return "not measured"
+        distance = abs(measured - self.value)
+        return "OK" if distance <= self.tolerance else "near" if distance <= 2 * self.tolerance else "FAIL"
+
+
+def check(output: Path, rows: Sequence[Path] | None, experiment: Experiment, *, artifacts: str) -> None:
+    """Compare the measures of an experiment with its claim and write measured.json and the table of all experiments.
+
+    Args:
+        output: the job's folder, which nothing is written into.
+        rows: the measures of the experiment and its baselines.
+        experiment: one of conf/experiment.
+        artifacts: the store.
+
+    Raises:
+        UserError: if the experiment has no claim, a value is missing, or one is not what is expected.
+    """
+    name = experiment.options.get("experiment")
+    claims = read_claims(str(name)) if name else []
+    if not claims:
+        known = ", ".join(names()) or "none here; experiments/ comes with a clone of the repository"
+        raise UserError(f"stage=check compares with what an experiment claims: experiment=… is one of {known}")
+    measured = _measured(rows or [], Lineage(Store(Path(artifacts))))
+    found = [(claim, claim.status(measured["rows"].get(claim.row, {}).get(claim.measure))) for claim in claims]
+    lines = [_line(claim, status, measured) for claim, status in found]
+    place = EXPERIMENTS / str(name) / "measured.json"
+    place.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf8")
+    write_table()
+    log.info("check: %s\n%s", name, "\n".join(lines))
+    failed = [line for line, (_, status) in zip(lines, found, strict=True) if status in ("FAIL", "not measured")]
+    if failed:
+        raise UserError(f"experiment={name} is not what it claims:\n" + "\n".join(failed))
+
+
+def names() -> list[str]:
+    """The experiments that claim something."""
+    return sorted(path.parent.name for path in EXPERIMENTS.glob("*/expected.yaml"))
+
+
+def read_claims(name: str) -> list[Claim]:
+    """What an experiment claims; nothing where it has no expected.yaml."""
+    path = EXPERIMENTS / name / "expected.yaml"
+    if not path.is_file():
+        return []
+    rows: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return [
+        Claim(row, measure, float(claim["value"]), float(claim["tolerance"]), claim["source"])
+        for row, measures in rows["rows"].items()
+        for measure, claim in measures.items()
+    ]
+
+
+def write_table() -> None:
+    """Write the table of all experiments into experiments/README.md."""
+    path = EXPERIMENTS / "README.md"
+    before, _, rest = path.read_text(encoding="utf8").partition(_BEGIN)
+    path.write_text(f"{before}{_BEGIN}{table()}{_END}{rest.partition(_END)[2]}", encoding="utf8")
+
+
+def table() -> str:
+    """The table of all experiments, in Markdown: what is expected, and what the last stage=check measured."""
+    lines = [
+        "| experiment | row | measure | expected | measured | | minutes | commit, date, processor |",
+        "| --- | --- | --- | ---: | ---: | --- | ---: | --- |",
+    ]
+    for name in names():
+        path = EXPERIMENTS / name / "measured.json"
+        measured = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {"rows": {}, "minutes": {}}
+        first = f"[{name}]({name}/README.md)"
+        where = ", ".join(measured[key] for key in ("commit", "date", "processor")) if path.is_file() else "not run yet"
+        for claim in read_claims(name):
+            value = measured["rows"].get(claim.row, {}).get(claim.measure)
+            shown = "" if value is None else f"{value:.4f}"
+            status = claim.status(value) if path.is_file() else ""
+            minutes = measured["minutes"].get(claim.row)
+            cells = [first, claim.row, claim.measure, f"{claim.value:.4f}", shown, status]
+            lines.append(f"| {' | '.join(cells)} | {'' if minutes is None else f'{minutes:.1f}'} | {where} |")
+            first = where = ""
+    return "\n".join(lines) + "\n"
+
+
+def _measured(folders: Iterable[Path], lineage: Lineage) -> dict[str, Any]:
+    """What was measured: values, minutes and artifacts by row; and when, with which code, and where."""
+    artifacts = [f"measures/{folder.name}" for folder in dict.fromkeys(folders)]
+    rows = dict(zip(labels(artifacts, lineage), artifacts, strict=True))
+    records = [lineage.manifests[artifact]["provenance"] for artifact in artifacts]
+    last: dict[str, Any] = max(records, key=lambda record: str(record["finished"]), default={})
+    git, hardware = last.get("git", {}), last.get("hardware", {})
+    return {
+        "commit": git.get("commit", "unknown")[:10] + " with changes" * bool(git.get("dirty")),
+        "date": last.get("finished", "")[:10],
+        "processor": ", ".join(hardware.get("gpus") or [f"{hardware.get('cores')} cores, {hardware.get('processor')}"]),
+        "rows": {row: _rounded(load_measured(lineage.folders[name]).aggregated) for row, name in rows.items()},
+        "minutes": {row: _minutes(name, lineage) for row, name in rows.items()},
+        "artifacts": rows,
+    }
+
+
+def _rounded(measures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in measures.items()}
+
+
+def _minutes(name: str, lineage: Lineage) -> float:
+    """The minutes that an artifact took, with all that it is made from."""
+    parts = lineage.behind({name})
+    return round(sum(float(lineage.manifests[part]["provenance"]["seconds"]) for part in parts) / 60, 2)
+
+
+def _line(claim: Claim, status: Status, measured: Mapping[str, Any]) -> str:
+    value = measured["rows"].get(claim.row, {}).get(claim.measure)
+    shown = "–" if value is None else f"{value:.4f}"
+    expected = f"{claim.value:.4f} ± {claim.tolerance:g}, {claim.source}"
+    return f"  {status:12} {claim.row}: {claim.measure} {shown}, expected {expected}"

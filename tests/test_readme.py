@@ -46,7 +46,7 @@ def statuses(summary: dict[str, Any]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(store: Path) -> tuple[str, dict[str, Any]]:
     """The first command: `python run.py`."""
-    assert "pip install -e . && python run.py\n" in README
+    assert 'pip install -c constraints.txt -e ".[embedded]" && python run.py\n' in README
     return run(store)
 
 
@@ -157,18 +157,40 @@ def test_every_command_of_the_readme_composes() -> None:
         check_command_line(arguments, ROOT / "conf")
 
 
-def test_the_python_example_runs() -> None:
-    """Three lines without Hydra, with the same model from an installed package instead of from the hub."""
+def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty lines fine-tune, index, search and compare; the hub's model is replaced by an installed one."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     name = "sentence-transformers/all-MiniLM-L6-v2"
     assert name in code
+    assert len(code.strip().splitlines()) <= 20
     folder = instantiate(OmegaConf.load(ROOT / "conf" / "backbone" / "minilm.yaml")).location()[0]
-    *lines, last = code.replace(name, folder).strip().splitlines()
-    namespace: dict[str, Any] = {}
-    exec("\n".join(lines), namespace)
-    scores = eval(last, namespace)
-    assert scores.shape == (2,)
-    assert scores[0] > scores[1]
+    exec(code.replace(name, folder), {})
+    rows = re.findall(r"^\| (bm25|before|after) +\|(.*)\|$", capsys.readouterr().out, re.MULTILINE)
+    assert [row for row, _ in rows] == ["bm25", "before", "after"]
+    values = {row: float(re.findall(r"0\.\d{4}|1\.\d{4}", cells)[0]) for row, cells in rows}
+    assert values["after"] >= values["before"] > values["bm25"]
+
+
+def test_the_table_of_contents_leads_somewhere() -> None:
+    """Every link of the README is a section of it or a file; what a newcomer asks first is in the table of contents."""
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert len(links) >= 14
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert not path or (ROOT / path).exists(), link
+        assert not anchor or path or anchor in anchors, link
+    contents = README.partition("| I want to … | |")[2].partition("\n\n")[0]
+    assert anchors <= set(re.findall(r"\(#([^)]+)\)", contents)), "a section that the table of contents lacks"
+
+
+def test_the_file_tree_is_the_real_one() -> None:
+    """Each folder of the package is in the README's tree, and no other."""
+    tree = README.partition("irexp/\n")[2].partition("tests/ ")[0]
+    listed = {name for line in tree.splitlines() for name in re.findall(r"(?:^  | )(\w+)/", line)}
+    folders = {path.parent.name for path in (ROOT / "irexp").glob("*/__init__.py")}
+    assert listed == folders
 
 
 def test_every_engine_is_in_the_table() -> None:

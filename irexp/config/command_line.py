@@ -146,7 +146,7 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
         for number, chosen in enumerate(combinations(groups + further)):
             if number or further:
                 config, wrong = _compose(files, chosen, settings)
-            faults += wrong + _job_faults(config, before + settings)
+            faults += wrong + _job_faults(config, before + settings, files)
     except HydraException as error:
         faults.append(" ".join(str(error).split()) or " ".join(str(error.__cause__).split()))
     return faults
@@ -182,7 +182,7 @@ def _option_faults(override: Override, options: list[str]) -> list[str]:
 def _compose(files: _Files, groups: Sequence[str], settings: list[Override]) -> tuple[DictConfig, list[str]]:
     """The configuration with some options and with the settings of Hydra's own node, and what is wrong with these."""
     config = files.compose(groups)
-    return config, [fault for each in settings if each.is_hydra_override() for fault in _set(config, each)]
+    return config, [fault for each in settings if each.is_hydra_override() for fault in _set(config, each, files)]
 
 
 def _swept_by_files(config: DictConfig, typed: list[Override]) -> list[str]:
@@ -192,16 +192,16 @@ def _swept_by_files(config: DictConfig, typed: list[Override]) -> list[str]:
     return [f"{key}={params[key]}" for key in map(str, params) if key.lstrip("+~") not in known]
 
 
-def _job_faults(config: DictConfig, settings: list[Override]) -> list[str]:
+def _job_faults(config: DictConfig, settings: list[Override], files: _Files) -> list[str]:
     """The faults of one job: of its files and of the values that are set."""
-    faults = [fault for each in settings if not each.is_hydra_override() for fault in _set(config, each)]
+    faults = [fault for each in settings if not each.is_hydra_override() for fault in _set(config, each, files)]
     faults += hydra_faults(config)
     with open_dict(config):
         config.pop("hydra")
     return faults + config_faults(config)
 
 
-def _set(config: DictConfig, override: Override) -> list[str]:
+def _set(config: DictConfig, override: Override, files: _Files) -> list[str]:
     """Set the values of an override, one by one, and say what is wrong with each."""
     key = override.key_or_group
     parent, _, leaf = key.rpartition(".")
@@ -216,7 +216,7 @@ def _set(config: DictConfig, override: Override) -> list[str]:
                 del node[leaf]
         return [] if known else [f"~{key}: there is no such key"]
     if not known and not (override.is_add() or override.is_force_add()):
-        return [f"{key}: there is no such key{_near_key(config, parent, leaf)}"]
+        return [f"{key}: there is no such key{_near_key(config, parent, leaf, files)}"]
     if parent and not isinstance(node, DictConfig):
         return [f"{key}: {parent} holds no keys"]
     faults = []
@@ -232,8 +232,8 @@ def _set(config: DictConfig, override: Override) -> list[str]:
     return faults
 
 
-def _near_key(config: DictConfig, parent: str, leaf: str) -> str:
-    """The nearest key of the same node, or the same key of another one (`model.k1` is `index.k1`)."""
+def _near_key(config: DictConfig, parent: str, leaf: str, files: _Files) -> str:
+    """The nearest key of the same node, or the same key of another node (`model.k1` is `index.k1`) or option."""
     node = OmegaConf.select(config, parent) if parent else config
     keys = [str(key) for key in node if not str(key).startswith("_")] if isinstance(node, DictConfig) else []
     if difflib.get_close_matches(leaf, keys, n=1, cutoff=0.6):
@@ -242,7 +242,25 @@ def _near_key(config: DictConfig, parent: str, leaf: str) -> str:
     elsewhere = [f"{name}.{leaf}" for name, inner in groups.items() if isinstance(inner, DictConfig) and leaf in inner]
     if leaf.startswith("_"):
         return ""
-    return f"; did you mean {elsewhere[0]}?" if elsewhere else near(leaf, keys)
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    group, _, inner = f"{parent}.{leaf}".partition(".")
+    options = _options_with(group, inner, files) if group in groups else []
+    return f"; {' and '.join(f'{group}={option}' for option in options)} has it" if options else near(leaf, keys)
+
+
+def _options_with(group: str, key: str, files: _Files) -> list[str]:
+    """The options of a group that have a key: those that need a value for it, else the first one that has some."""
+    found: dict[str, bool] = {}
+    parent, _, leaf = f"{group}.{key}".rpartition(".")
+    for option in files.options(group):
+        try:
+            node = OmegaConf.select(files.compose([f"{group}={option}"]), parent)
+        except (HydraException, OmegaConfBaseException):
+            continue  # a file of the group that does not fit here
+        if isinstance(node, DictConfig) and leaf in list(node):
+            found[option] = OmegaConf.is_missing(node, leaf)
+    return [option for option, is_needed in found.items() if is_needed] or list(found)[:1]
 
 
 def _peek(config: DictConfig, key: str) -> Any:

@@ -23,7 +23,7 @@ from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import KINDS, STAGES
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from tests.conf.test_conf import CONF, NEEDED, OPTIONS
+from tests.conf.test_conf import CONF, OPTIONS, USER_VALUES
 
 GOLDEN = Path(__file__).resolve().with_name("golden.json")
 
@@ -70,7 +70,7 @@ def names(line: str) -> str:
 
 #: Without conf/stage: which stages run changes no name.
 _MOVING = [option for option in OPTIONS if not option.startswith("stage/")]
-_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in _MOVING]
+_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(USER_VALUES.get(option, []))}".strip() for option in _MOVING]
 LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 
 

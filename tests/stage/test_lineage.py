@@ -138,7 +138,7 @@ def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     run(compose, [*base, "force=[search]"], ["search"])
     assert "has another content than before, in test.run" in caplog.text
     before = (folder / "test.run").read_bytes()
-    with pytest.raises(UserError, match="there are no queries"):
+    with pytest.raises(UserError, match="has no queries"):
         (collection / "queries.jsonl").rename(tmp_path / "queries.jsonl")
         (collection / "queries.jsonl").write_text("")
         run(compose, [*base, "force=[search]"], ["search"])

@@ -18,7 +18,7 @@ _CHECKED_BYTES = 2**26
 
 
 class DamagedArtifactError(UserError):
-    """An artifact is not as it was written."""
+    """An artifact has changed since it was written."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
-#: At most so many combinations of a sweep's options are checked; each job checks its own configuration again.
+#: The most combinations of a sweep's options that are checked; each job checks its own configuration again.
 _MOST_COMBINATIONS = 32
 
 

@@ -74,9 +74,7 @@ def colbert(bench: Bench) -> list[Check]:
     settings = ["model=colbert", "training.steps=50", "training.precision=bf16-mixed", "index=plaid"]
     plaid = bench.job("plaid", *settings, "stage=[index,search,evaluate]")
     exact = bench.record("colbert")["evaluate"]["measures"][_MEASURE]
-    checks.append(
-        near(f"plaid {_MEASURE} against maxsim's", plaid["evaluate"]["measures"][_MEASURE], exact, 0.02)
-    )
+    checks.append(near(f"plaid {_MEASURE} against maxsim's", plaid["evaluate"]["measures"][_MEASURE], exact, 0.02))
     checks.append(Check("plaid seconds of index", plaid["index"]["seconds"]))
     return [*checks, Check("lines that a second search ranks or scores differently", different, "0", different == 0)]
 

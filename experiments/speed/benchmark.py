@@ -1,14 +1,14 @@
-"""Every engine beside the others in one run: build seconds, bytes a document, milliseconds a query, recall.
+"""Compare all engines in one run: build seconds, bytes per document, milliseconds per query, recall.
 
     python experiments/speed/benchmark.py dense 10000 100000
     python experiments/speed/benchmark.py sparse 100000 engines=sparse,scipy
     python experiments/speed/benchmark.py rerank 1000
 
 Vectors are synthetic, with the structure that text embeddings have: few intrinsic dimensions and clusters (dense),
-terms by Zipf's law, 120 a document and 25 a query (sparse), tokens around the vectors of a vocabulary (tokens). A query
-is a distorted document, which alone is relevant to it. Times are processor seconds of one thread a query, medians of
-repetitions; recall is that of the exact top 10 in the top 10; the limit of an exact engine is the time that its
-arithmetic or its reading takes at the rates that this machine has for it, measured in the same run.
+terms by Zipf's law, 120 per document and 25 per query (sparse), tokens around the vectors of a vocabulary (tokens). A
+query is a distorted document, its only relevant one. Times are processor time of one thread per query, medians of
+repetitions; recall is the share of the exact top 10 in the top 10; the limit of an exact engine is the time that its
+arithmetic or its reading takes at this machine's rates, measured in the same run.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
 }
 
 
-def others(kind: str, documents: Vectors) -> dict[str, Search]:
-    """What plain code takes, to stand beside."""
+def references(kind: str, documents: Vectors) -> dict[str, Search]:
+    """Searches by plain code, for comparison."""
     if kind == "dense":
         flat = import_faiss().IndexFlatIP(DIM)
         flat.add(documents)
@@ -99,7 +99,7 @@ def others(kind: str, documents: Vectors) -> dict[str, Search]:
 
 
 def milliseconds(search: Search, queries: Vectors, batch: int, repetitions: int) -> float:
-    """Processor time of a query in batches of `batch`; the first round warms up."""
+    """Processor time per query in batches of `batch`; the first round warms up."""
     rounds = []
     parts = [take(queries, slice(start, start + batch)) for start in range(0, count(queries), batch)]
     parts = parts[: max(1, 16 if batch == 1 else len(parts))]
@@ -113,12 +113,12 @@ def milliseconds(search: Search, queries: Vectors, batch: int, repetitions: int)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one thread of this machine does: products of matrices in two precisions, and reading memory.
+    """The rates of one thread of this machine: matrix products in two precisions, and reading memory.
 
     Attributes:
-        fp32: floating-point operations a second.
+        fp32: floating-point operations per second.
         bf16: the same in bfloat16.
-        bytes: read a second.
+        bytes: bytes read per second.
     """
 
     fp32: float
@@ -143,7 +143,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def limit(engine: str, documents: Vectors, queries: Vectors, batch: int, limits: Limits) -> float | None:
-    """Milliseconds a query that arithmetic or reading alone would take an exact engine; None for the others."""
+    """Milliseconds per query that an exact engine needs at least to compute or to read; None for the others."""
     lower = "bfloat16" in engine
     rate, width = (limits.bf16, 2) if lower else (limits.fp32, 4)
     if engine in ("faiss_flat", "torch_dense", "torch_dense bfloat16"):
@@ -177,7 +177,7 @@ def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) ->
             if wanted and exact is not None and engine not in wanted:
                 continue
             index = make()
-            if not built or not engine.startswith(f"{built}: "):  # which is searched otherwise and built the same
+            if not built or not engine.startswith(f"{built}: "):  # else only the search differs
                 built = engine
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
@@ -188,7 +188,7 @@ def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) ->
             shares = [limit(engine, documents, queries, batch, limits) for batch in (1, QUERIES)]
             show(engine, index.search, queries, (exact, relevant), (building, size), shares)
         assert exact is not None
-        for engine, search in others(kind, documents).items():
+        for engine, search in references(kind, documents).items():
             show(engine, search, queries, (exact, relevant), (0, 0), [None, None])
 
 
@@ -230,7 +230,7 @@ def show(
 
 
 def rerank(candidates: int) -> None:
-    """Candidates of one query scored by MaxSim from vectors on disk, beside padded ones in memory."""
+    """Time MaxSim over the candidates of one query: vectors on disk against padded vectors in memory."""
     documents, queries, _ = collection("tokens", 10 * candidates)
     assert isinstance(documents, TokenVectors) and isinstance(queries, TokenVectors)
     rows = np.sort(np.random.default_rng(5).choice(10 * candidates, candidates, replace=False))
@@ -253,7 +253,7 @@ def rerank(candidates: int) -> None:
             "irexp": lambda: rescore(one, rows[None], mapped, candidates),
             "torch, padded": padded,
         }
-        if importlib.util.find_spec("pylate"):  # in an environment of its own, which has other versions of everything
+        if importlib.util.find_spec("pylate"):  # only in a separate environment, as it needs other versions
             from pylate import rank
 
             vectors, starts = documents.vectors_TH, documents.starts_N1
@@ -267,7 +267,7 @@ def rerank(candidates: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """The kind, its sizes, and the engines that are wanted."""
+    """Run the benchmark of a kind for the given sizes and engines."""
     torch.set_num_threads(1)
     import_faiss().omp_set_num_threads(1)
     sizes = [int(argument) for argument in arguments[1:] if argument.isdigit()]

@@ -1,4 +1,4 @@
-"""Vectors with the structure that those of texts have, and queries with a relevant document each."""
+"""Synthetic vectors with the structure of text embeddings, and queries with one relevant document each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sparse(rows: int, terms: int, seed: int) -> scipy.sparse.csr_array:
 
 
 def tokens(rows: int, length: int, seed: int) -> TokenVectors:
-    """Around `length` tokens a text, some many more, near a vocabulary's vectors and shifted by the text's topic."""
+    """About `length` tokens per text, some far more: noisy vectors of a vocabulary, shifted by the text's topic."""
     fixed, generator = np.random.default_rng(0), np.random.default_rng(seed)
     words, topics = fixed.standard_normal((8000, TOKEN_DIM)), fixed.standard_normal((500, TOKEN_DIM))
     lengths = np.clip(generator.lognormal(np.log(0.9 * length), 0.53, rows).astype(int), 4, 5 * length)  # as Vaswani's
@@ -48,7 +48,7 @@ def tokens(rows: int, length: int, seed: int) -> TokenVectors:
 
 
 def collection(kind: str, rows: int) -> tuple[Vectors, Vectors, np.ndarray]:
-    """Documents, queries, and the document that is relevant to each."""
+    """Documents, queries, and the relevant document of each query."""
     generator = np.random.default_rng(3)
     relevant = generator.choice(rows, QUERIES, replace=False)
     if kind == "dense":
@@ -73,7 +73,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def some_terms(matrix: scipy.sparse.csr_array, terms: int, generator: np.random.Generator) -> scipy.sparse.csr_array:
-    """Of each row some terms, and a quarter as many that another row has, with weights of their own."""
+    """Some terms of each row and a quarter as many of another row, with new weights."""
     rows, own_terms = [], 4 * terms // 5
     for row in range(matrix.shape[0]):
         other = int(generator.integers(0, matrix.shape[0]))

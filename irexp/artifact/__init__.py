@@ -1,1 +1,1 @@
-"""What was made and from what: identities, the store, provenance."""
+"""Artifacts: their identities, plans, store and provenance."""

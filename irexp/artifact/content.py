@@ -1,4 +1,4 @@
-"""Digests of what lies outside the configuration: local files and folders, and models of the hub."""
+"""Digests of content outside the configuration: local files, local folders and hub models."""
 
 import functools
 import hashlib
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 over the content of a file, or over the names and contents of a folder's files (hidden ones aside)."""
+    """SHA-256 of a file's content, or of the names and contents of all files in a folder except hidden ones."""
     if path.is_file():
         return _file_digest(path)
     digest = hashlib.sha256()
@@ -23,7 +23,7 @@ def content_digest(path: Path) -> str:
 
 
 def existing_file(path: Path) -> Path | None:
-    """What a path means: the file or folder of that name, else the gzip file beside it, else nothing."""
+    """The file or folder at a path, else the same name with `.gz`; None if neither exists."""
     return next((found for found in (path, path.with_name(f"{path.name}.gz")) if found.exists()), None)
 
 
@@ -39,7 +39,7 @@ def _digest_of_state(path: str, size: int, modified_ns: int) -> str:
 
 
 def hub_revision(name: object) -> str | None:
-    """The commit of a hub model in this machine's cache; None if it is a local path or was never fetched."""
+    """The commit of a hub model in the local cache; None for a local path or a model that was never fetched."""
     if not is_hub_name(name) or Path(name).expanduser().exists():
         return None
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
@@ -49,18 +49,18 @@ def hub_revision(name: object) -> str | None:
 
 
 def is_hub_name(name: object) -> TypeGuard[str]:
-    """Whether something may be the name of a hub model rather than a path: `name` or `owner/name`."""
+    """Whether a value can be the name of a hub model, `name` or `owner/name`, rather than a path."""
     return isinstance(name, str) and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
 
 def fetch_revision(name: object, *, root: Path) -> None:
-    """Note the hub's present commit of a model in the cache, if the cache knows none.
+    """Store the current commit of a hub model in the cache, unless the cache has one.
 
-    Without a network nothing happens here: what then reads the model says what it looked for.
+    Without a network this does nothing: loading the model will report what is missing.
 
     Args:
-        name: a hub name; anything that is a local path or an artifact below `root` is passed over.
-        root: the artifacts' root.
+        name: a hub name; a local path or an artifact below `root` is ignored.
+        root: the root folder of the artifacts.
     """
     if not is_hub_name(name) or Path(name).expanduser().exists() or (root / name).exists():
         return
@@ -71,4 +71,4 @@ def fetch_revision(name: object, *, root: Path) -> None:
         try:
             hf_hub_download(name, "config.json")
         except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            log.debug("the hub's commit of %s is not known here: %s", name, error)
+            log.debug("the hub's commit of %s could not be fetched: %s", name, error)

@@ -1,9 +1,9 @@
 """An experiment: overrides, and the configuration that they compose.
 
-Other experiments are named by overrides: the baselines of a table, and what is re-ranked (`re_rank.candidates`), fused
-(each of `fuse.runs`) or drawn negatives from (`negatives.candidates`). A baseline keeps what was typed as far as it
-still has a meaning; of the others, what the overrides do not decide is taken from the experiment that names them, so
-that `[model=bm25]` is BM25 on its collection.
+An experiment names other experiments by their overrides: the baselines of its table, and those whose runs it re-ranks
+(`re_rank.candidates`), fuses (`fuse.runs`) or draws negatives from (`negatives.candidates`). A baseline keeps the typed
+overrides that still apply to it. The others inherit what their own overrides do not set, so that `[model=bm25]` is BM25
+on the same collection.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, ma
 from irexp.config.check import check
 from irexp.types import UserError
 
-#: What another experiment shares with the one that names it.
+#: Keys that another experiment inherits from the one that names it.
 _SHARED = ("seed", "dataset", "search", "encoding", "evaluation", "machine", "paths")
 
-#: The same where it is one of conf/experiment, which says everything that determines its run.
+#: The same for one of conf/experiment, which itself sets everything that determines its run.
 _SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
 
 #: Groups that a baseline resets when it changes the model.
-_OF_A_MODEL = {
+_RESET_WITH_MODEL = {
     *("backbone", "index", "loss", "regularizer", "negatives", "re_rank", "fuse"),
     *("training", "optimizer", "schedule", "encoding", "artifact"),
 }
@@ -40,15 +40,15 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A composed configuration, and what is typed to compose it.
+    """A composed configuration and the overrides that compose it.
 
     Attributes:
-        overrides: what is typed after `run.py`.
-        config: what that composes, of which components are instantiated.
-        options: the option that each configuration group was composed from; for people.
-        values: the configuration as plain values, resolved, from which everything else is decided.
+        overrides: the overrides typed after `run.py`.
+        config: the composed configuration, from which components are instantiated.
+        options: the chosen option of each configuration group, for display.
+        values: the resolved configuration as plain values, on which every decision is based.
         makers: the stage that makes each kind of artifact.
-        left_out: the stages that make nothing here, and why.
+        skipped: the stages that make nothing in this experiment, and why.
     """
 
     overrides: tuple[str, ...]
@@ -56,10 +56,10 @@ class Experiment:
     options: Mapping[str, str] = field(default_factory=dict)
     values: Values = field(init=False)
     makers: Mapping[str, StageSpec] = field(init=False)
-    left_out: Mapping[str, str] = field(init=False)
+    skipped: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check the configuration, resolve it once, fetch the commit of each hub model that is named without one.
+        """Check and resolve the configuration, and fetch the commit of each hub model that is named without one.
 
         Raises:
             ConfigError: naming every fault.
@@ -69,33 +69,33 @@ class Experiment:
         assert isinstance(values, dict)
         object.__setattr__(self, "values", {str(key): value for key, value in values.items()})
         object.__setattr__(self, "makers", {kind: maker(self.values, kind) for kind in KINDS})
-        reasons = {name: stage.left_out(self.values) for name, stage in STAGES.items() if stage.makes is not None}
-        object.__setattr__(self, "left_out", {name: reason for name, reason in reasons.items() if reason is not None})
+        reasons = {name: stage.skip_reason(self.values) for name, stage in STAGES.items() if stage.makes is not None}
+        object.__setattr__(self, "skipped", {name: reason for name, reason in reasons.items() if reason is not None})
         for path in ("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.checkpoint"):
             if path != "artifact.checkpoint" or is_given(self.values, "checkpoint"):
                 fetch_revision(select(self.values, path), root=self.root)
 
     @cached_property
     def root(self) -> Path:
-        """The artifacts' root."""
+        """The root folder of the artifacts."""
         return Path(self.values["paths"]["artifacts"])
 
     @property
     def stages(self) -> list[str]:
-        """The stages that it runs, in the order in which they were typed."""
+        """The stages to run, in the order typed."""
         return list(self.values.get("stage") or {})
 
     def baseline(self, changes: Sequence[str]) -> Experiment:
-        """The experiment of a row above this one in its table."""
+        """The baseline that changes make of this experiment: a row above it in its table."""
         overrides = tuple(baseline_overrides(self.overrides, changes))
         return composed(overrides)
 
     def other(self, entry: Sequence[str], topics: str | None) -> Experiment:
-        """The experiment that overrides name, on this one's collection.
+        """Another experiment, named by its overrides, on this experiment's collection.
 
         Args:
-            entry: the overrides.
-            topics: where the queries stand that its run answers; None for the test queries.
+            entry: its overrides.
+            topics: the configuration path of the queries that its run answers; None for the test queries.
         """
         own, options = compose_experiment(tuple(entry))
         config = copy.deepcopy(own)
@@ -106,7 +106,7 @@ class Experiment:
             if key not in decided:
                 config[key] = copy.deepcopy(self.config[key])
         for key in decided:
-            if key.partition(".")[0] in _SHARED:  # a value of what is shared otherwise
+            if key.partition(".")[0] in _SHARED:  # one value of a group that is otherwise inherited
                 OmegaConf.update(config, key, OmegaConf.select(own, key), force_add=True)
         if topics is not None:
             config.dataset.test = copy.deepcopy(OmegaConf.select(self.config, topics))
@@ -119,10 +119,10 @@ class Experiment:
 
 
 def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
-    """The overrides of a baseline: the experiment's own, less what the changes replace or make meaningless."""
+    """The overrides of a baseline: the changes, and those of the experiment that the changes do not replace or void."""
     replaced = {_key(change) for change in changes if "." not in _key(change)}
     if "model" in replaced:
-        replaced |= _OF_A_MODEL
+        replaced |= _RESET_WITH_MODEL
     return [override for override in overrides if _group(override) not in replaced] + list(changes)
 
 
@@ -130,7 +130,7 @@ def composed(overrides: Iterable[str]) -> Experiment:
     """The experiment that overrides compose.
 
     Raises:
-        UserError: if they compose none, or one with faults.
+        UserError: if they do not compose, or the configuration has faults.
     """
     config, options = compose_experiment(tuple(overrides))
     return Experiment(tuple(overrides), copy.deepcopy(config), options)
@@ -138,7 +138,7 @@ def composed(overrides: Iterable[str]) -> Experiment:
 
 @functools.cache
 def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    """The composed configuration and the options behind it; it costs a third of a second.
+    """The composed configuration and the chosen option of each group; takes a third of a second.
 
     Raises:
         UserError: if the overrides do not compose.
@@ -155,7 +155,7 @@ def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str
                 config = compose("config", overrides=list(overrides), return_hydra_config=True)
     except HydraException as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the overrides {' '.join(overrides)} compose no experiment: {reason}") from error
+        raise UserError(f"the overrides {' '.join(overrides)} do not compose: {reason}") from error
     options = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]

@@ -1,4 +1,4 @@
-"""What no plan can be made of: the faults of an experiment that its configuration alone does not show."""
+"""The faults of a plan: what is wrong with an experiment beyond its configuration alone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from irexp.types import Representation, engine_fault
 
 log = logging.getLogger(__name__)
 
-#: The files with which a checkpoint says what it is.
-_SAYS_WHAT_IT_IS = ("irexp.json", "modules.json", "artifact.metadata")
+#: Files by which a checkpoint describes its own model.
+_SELF_DESCRIBING = ("irexp.json", "modules.json", "artifact.metadata")
 
 
 def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
-    """Refuse a plan that has faults, and say which settings of it have no effect.
+    """Refuse a plan that has faults; if it has none, warn about settings that are ignored.
 
     Args:
-        plan: as far as it could be wired.
-        stages: what was asked for.
-        faults: why it could not be wired further.
+        plan: the plan, as complete as it could be built.
+        stages: the requested stages.
+        faults: why the rest could not be built.
 
     Raises:
         ConfigError: naming every fault.
@@ -41,23 +41,23 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
             found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
-        found.append(f"nothing is to be made here: {reasons or 'no stage was asked for'}")
+        found.append(f"there is nothing to make: {reasons or 'no stage was requested'}")
     if found:
         raise ConfigError(found)
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
-            log.warning("%s: no effect, the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+            log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
 
 
 def _absent(given: Given, experiment: Experiment) -> Iterator[str]:
-    """That an artifact from elsewhere is nowhere, and where it was looked for."""
-    if given.is_nowhere:
+    """The fault of a given artifact that was not found, with the paths that were searched."""
+    if given.is_missing:
         looked = dict.fromkeys([str(experiment.root / given.name), str(Path(given.name).expanduser().absolute())])
         yield f"{given.typed}={given.name}: there is nothing at {' nor at '.join(looked)}"
 
 
 def _stage_faults(stages: Sequence[str], values: Values) -> Iterator[str]:
-    """What is wrong with the stages that were asked for."""
+    """What is wrong with the requested stages."""
     for name in stages:
         if name not in STAGES:
             yield f"stage={name}: irexp/artifact/stages.py does not list it, so nothing would run{near(name, STAGES)}"
@@ -66,12 +66,12 @@ def _stage_faults(stages: Sequence[str], values: Values) -> Iterator[str]:
             yield f"force={name}: this command does not run stage={name}; add it to stage"
     is_fused, is_re_ranked = values["fuse"]["runs"] is not None, values["re_rank"]["candidates"] is not None
     if is_fused and is_re_ranked:
-        yield "fuse.runs and re_rank.candidates both say what the run is made of; leave out one"
+        yield "fuse.runs and re_rank.candidates are both set, and a run is either fused or re-ranked; set one to null"
     if not is_fused and not is_re_ranked and "search" not in stages:
         if "re_rank" in stages:
             yield (
                 "stage=re_rank needs a run to re-rank: re_rank=bm25, re_rank.candidates=<a run file or identifier>, or "
-                "the overrides of an experiment, as 're_rank.candidates=[\"model=splade\"]'"
+                "an experiment's overrides, such as 're_rank.candidates=[\"model=splade\"]'"
             )
         if "fuse" in stages:
             yield (
@@ -84,7 +84,7 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
     if stage.name == "fit" and is_trained(values):
         yield from _fit_faults(values)
     elif stage.name == "re_rank" and values["re_rank"]["depth"] is None:
-        yield "re_rank.depth: how many documents per query are scored?"
+        yield "re_rank.depth is not set: give the number of documents to score per query"
     elif stage.name in ("encode", "index", "search"):
         yield from _engine_faults(values)
     elif stage.name == "fuse":
@@ -92,32 +92,32 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
 
 
 def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
-    """What was typed of a model whose checkpoint comes from elsewhere and says itself what it is."""
+    """The typed model settings that a given checkpoint overrules, because it describes its own model."""
     if given.kind != "checkpoint" or given.path is None:
         return []
-    if not any((given.path / file).is_file() for file in _SAYS_WHAT_IT_IS):
-        return []  # a bare transformer is what the configuration says
+    if not any((given.path / file).is_file() for file in _SELF_DESCRIBING):
+        return []  # a bare transformer: the configuration decides the model
     used = ("model.query_length", "model.document_length", "model.name")
     return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
 
 
 def _fit_faults(values: Values) -> Iterator[str]:
     if values["dataset"]["train"] is None:
-        yield "there is no dataset.train to learn from; name one, or take the model as it comes: training=none"
+        yield "there is no dataset.train to learn from; set it, or skip fine-tuning with training=none"
     if values["training"]["validate_every"] is not None and values["dataset"]["dev"] is None:
         yield (
-            "training.validate_every is set and there is no dataset.dev to validate on; name one, or set "
+            "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or set "
             "training.validate_every=null, which keeps the last weights"
         )
     if values["loss"] is None:
-        yield "there is no loss to minimise; name one, or take the model as it comes: training=none"
+        yield "there is no loss to minimise; choose one, or skip fine-tuning with training=none"
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
-        yield "negatives.depth: from how many documents of each ranking are negatives drawn?"
+        yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
 
 
 def _engine_faults(values: Values) -> Iterator[str]:
-    """That the engine takes something else than the model makes, as far as their classes say."""
+    """A mismatch of the engine's input and the model's output, as far as their classes declare them."""
     model = str(values["model"].get("_target_", ""))
     if model and is_given(values, "checkpoint"):
         return
@@ -128,7 +128,7 @@ def _engine_faults(values: Values) -> Iterator[str]:
         takes: Representation | None = constant(target, "takes")
         if takes is not None and made is not None and (fault := engine_fault(target.rpartition(".")[2], takes, made)):
             yield f"index: {fault}"
-        engine = engine.get("engine") if takes is None else None  # an engine of engines takes what these take
+        engine = engine.get("engine") if takes is None else None  # an engine over other engines takes what they take
 
 
 def _fuse_faults(values: Values) -> Iterator[str]:
@@ -142,14 +142,14 @@ def _fuse_faults(values: Values) -> Iterator[str]:
         return
     steps = 1 / fuse["step"] if fuse["step"] > 0 else 0.0
     if not steps or abs(steps - round(steps)) > 1e-6:
-        yield f"fuse.step={fuse['step']}: weights add up to 1 in whole steps, such as 0.1 or 0.25"
+        yield f"fuse.step={fuse['step']}: 1 must be a multiple of it, as it is of 0.1 and 0.25"
     if values["dataset"]["dev"] is None:
-        yield "fuse.weights cannot be tuned: the dataset has no development queries; give fuse.weights"
+        yield "fuse.weights cannot be tuned: the dataset has no development queries; set fuse.weights"
     twins = [None] * len(runs) if fuse["dev_runs"] is None else fuse["dev_runs"]
     if len(twins) != len(runs):
         yield f"fuse.dev_runs has {len(twins)} entries for {len(runs)} runs"
     if any(isinstance(entry, str) and twin is None for entry, twin in zip(runs, twins, strict=False)):
         yield (
-            "fuse.weights cannot be tuned for a run that is given as a file, unless fuse.dev_runs names its twin on "
-            "the development queries; or give fuse.weights"
+            "fuse.weights cannot be tuned for a run file without its run on the development queries; name that in "
+            "fuse.dev_runs, or set fuse.weights"
         )

@@ -1,8 +1,7 @@
-"""What an artifact is a digest of.
+"""Identities: an artifact's name ends in a digest of exactly the configuration that determines its content.
 
-An artifact is named after exactly the configuration that determines its content, and later identities contain earlier
-ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one checkpoint. Which settings and
-inputs these are stands in `irexp.artifact.stages`.
+Later identities contain earlier ones: `run/sbert.vaswani-4ac238f2` is the run of one index, of one encoding, of one
+checkpoint. `irexp.artifact.stages` lists the settings and inputs that enter.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
 from irexp.artifact.wiring import Elsewhere, Node
 
-#: Keys that are for people or for Hydra and say nothing about content.
+#: Keys for display or for Hydra, which do not affect content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
 
 _IDENTIFIER = re.compile(rf"({'|'.join(KINDS)})/(.+)-([0-9a-f]{{8}})")
@@ -35,7 +34,7 @@ class Identity:
         kind: one of `KINDS`.
         name: `kind/model.dataset-digest`, the folder below the artifacts' root.
         made_from: the settings and inputs; inputs enter by their digests.
-        lineage: the same with the settings and inputs of the inputs spelled out, as far as they are known.
+        lineage: the same, but with the settings and inputs of every input in full, as far as known.
     """
 
     kind: str
@@ -45,35 +44,35 @@ class Identity:
 
     @cached_property
     def entry(self) -> dict[str, Any]:
-        """What it contributes to the identity of what is made from it."""
+        """Its entry in the identity of an artifact that is made from it."""
         return {"digest": digest_of(self.made_from)}
 
 
 @dataclass(frozen=True)
 class Given:
-    """An artifact from elsewhere.
+    """An artifact that the experiment does not make: an identifier, a path or a hub name was given.
 
     Attributes:
         kind: what it is used as.
         name: what was typed: an identifier, a path, or the name of a hub model.
-        typed: the setting in which it stands.
-        path: where it lies; None if it is not on this machine.
-        is_nowhere: whether nothing on this machine or the hub can be meant; of an identifier that is not known.
-        entry: what it contributes to the identity of what is made from it.
-        lineage: what is known of how it was made.
+        typed: the setting that names it.
+        path: its path; None if it is not on this machine.
+        is_missing: whether it is neither on this machine nor a possible hub model; False for an identifier.
+        entry: its entry in the identity of an artifact that is made from it.
+        lineage: how it was made, as far as known.
     """
 
     kind: str
     name: str
     typed: str
     path: Path | None
-    is_nowhere: bool
+    is_missing: bool
     entry: dict[str, Any]
     lineage: dict[str, Any]
 
 
 def identify(nodes: Sequence[Node]) -> dict[Node, Identity | Given | None]:
-    """What each node makes or is, whether or not it is there yet; None for a stage that makes no artifact.
+    """The identity of each node's artifact, whether or not it exists yet; None for a stage that makes none.
 
     Args:
         nodes: inputs before their users.
@@ -108,23 +107,23 @@ def _identify_made(
         value = _content_of(setting, values) if setting.when(values) else None
         if value not in (None, {}):
             made_from[setting.path] = lineage[setting.path] = value
-    subject = f"{_for_people(values, 'model.name')}.{_for_people(values, 'dataset.name')}"
+    subject = f"{_folder_name(values, 'model.name')}.{_folder_name(values, 'dataset.name')}"
     assert stage.makes is not None
     return Identity(stage.makes, f"{stage.makes}/{subject}-{digest_of(made_from)}", made_from, lineage)
 
 
 def identify_given(origin: Elsewhere, root: Path) -> Given:
-    """What an artifact from elsewhere contributes: its digest, its content, or its revision on the hub.
+    """A given artifact, identified by its digest, its content, or its revision on the hub.
 
     Args:
-        origin: what was typed.
-        root: the artifacts' root, below which identifiers are looked for.
+        origin: its kind, its value, and the setting that names it.
+        root: the root folder of the artifacts, below which identifiers are searched.
     """
     kind, value, typed = origin
     path = locate(value, root)
     if digest := digest_in(value):
         return Given(kind, value, typed, path, False, {"digest": digest}, {"name": value})
-    is_nowhere = path is None and (kind != "checkpoint" or not is_hub_name(value))
+    is_missing = path is None and (kind != "checkpoint" or not is_hub_name(value))
     entry: dict[str, Any]
     if path is None:
         entry = {"hub": value, "revision": hub_revision(value)}
@@ -134,27 +133,27 @@ def identify_given(origin: Elsewhere, root: Path) -> Given:
         return Given(kind, value, typed, path, False, entry, lineage)
     else:
         entry = {"content": content_digest(path)}
-    return Given(kind, value, typed, path, is_nowhere, entry, {"name": value, **entry})
+    return Given(kind, value, typed, path, is_missing, entry, {"name": value, **entry})
 
 
 def digest_of(made_from: dict[str, Any]) -> str:
-    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares what it was made from in full."""
+    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares `made_from` itself in full."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def digest_in(name: str) -> str | None:
-    """The digest at the end of an identifier; None if this is not one."""
+    """The digest at the end of an identifier; None if the name is not an identifier."""
     match = _IDENTIFIER.fullmatch(name)
     return match.group(3) if match else None
 
 
 def locate(value: str, root: Path) -> Path | None:
-    """Where an artifact's value lies: below the artifacts' root, else a path as typed, else nowhere on this machine."""
+    """The path of a given artifact: below the root, else as typed; None if neither exists."""
     return next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
 
 
 def canonical(value: Any, *, key: str = "") -> Any:
-    """What of a configuration value determines content.
+    """The part of a configuration value that determines content.
 
     Nulls are dropped, so that a new option which defaults to null leaves old digests alone; a `_target_` enters by
     class name, so that moving a module keeps artifacts; a local file or folder (a key that is `path` or ends in
@@ -178,7 +177,7 @@ def canonical(value: Any, *, key: str = "") -> Any:
 
 
 def _content_of(setting: Setting, values: Values) -> Any:
-    """What of a setting determines content."""
+    """The part of a setting that determines content."""
     if setting.path == "processor":
         return processor()
     if setting.path in ("index", "index.search"):
@@ -201,6 +200,6 @@ def _of_engine(value: Any, *, is_search: bool) -> Any:
     return found | {"search": value["search"]} if "search" in value else found
 
 
-def _for_people(values: Values, path: str) -> str:
-    """A name as it may stand in a folder's name."""
+def _folder_name(values: Values, path: str) -> str:
+    """A configured name, reduced to the characters that a folder's name may have."""
     return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path))).strip("_") or "any"

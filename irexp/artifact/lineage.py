@@ -1,4 +1,4 @@
-"""What was made from what: the artifacts of a store as a graph, and how two of them differ."""
+"""The artifacts of a store as a graph of what is made from what, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from irexp.artifact.stages import KINDS, STAGES, Own
 from irexp.artifact.store import Store
 from irexp.types import UserError
 
-#: The kind of artifact that each input of a stage is.
+#: The kind of artifact of each stage input, by the input's name.
 KIND_OF_INPUT = {
     name: source.kind if isinstance(source, Own) else "run"
     for stage in STAGES.values()
@@ -36,7 +36,7 @@ class Lineage:
                 self.manifests[f"{kind}/{folder.name}"] = manifest
 
     def inputs(self, name: str) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-        """What an artifact is made from: the input's name, the artifact if it is here, and what it contributed."""
+        """The inputs of an artifact: each one's name, its artifact if it is in the store, and its manifest entry."""
         for key, entries in self.manifests[name]["made_from"].items():
             if key.startswith("artifact."):
                 source = key.removeprefix("artifact.")
@@ -49,7 +49,7 @@ class Lineage:
 
     @cached_property
     def users(self) -> dict[str, list[str]]:
-        """The artifacts that are made from each."""
+        """The artifacts that are made from each artifact."""
         users: dict[str, list[str]] = {name: [] for name in self.manifests}
         for name in self.manifests:
             for _, before, _ in self.inputs(name):
@@ -57,8 +57,8 @@ class Lineage:
                     users[before].append(name)
         return users
 
-    def behind(self, names: Iterator[str] | set[str]) -> set[str]:
-        """Artifacts with all that they are made from."""
+    def with_ancestors(self, names: Iterator[str] | set[str]) -> set[str]:
+        """The named artifacts and everything that they are made from."""
         found: set[str] = set()
         waiting = [name for name in names if name in self.manifests]
         while waiting:
@@ -68,8 +68,8 @@ class Lineage:
                 waiting += [before for _, before, _ in self.inputs(name) if before is not None]
         return found
 
-    def whole(self, name: str) -> dict[str, Any]:
-        """The settings of an artifact and of all that it is made from, as {dotted path: value}."""
+    def all_settings(self, name: str) -> dict[str, Any]:
+        """The settings of an artifact and of everything that it is made from, as {dotted path: value}."""
         return flatten(self._nested(name))
 
     def _nested(self, name: str) -> dict[str, Any]:
@@ -99,18 +99,18 @@ class Lineage:
         if len(found) == 1:
             return found[0]
         if found:
-            raise UserError(f"{text} names {len(found)} artifacts: {', '.join(found)}; type one of them whole")
+            raise UserError(f"{text} names {len(found)} artifacts: {', '.join(found)}; give one of them in full")
         near = difflib.get_close_matches(wanted, self.manifests, n=3, cutoff=0.3)
-        hint = f"; there are {', '.join(near)}, …" if near else ""
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise UserError(f"there is no artifact {text} in {self.store.root.resolve()}{hint} (stage=status lists all)")
 
 
-#: Inputs whose settings are those that people type for the experiment itself.
+#: Inputs of the same experiment, whose settings are typed without a prefix.
 _SAME_EXPERIMENT = {"artifact.checkpoint", "artifact.encoding", "artifact.index", "artifact.run"}
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """A nested lineage as {dotted path: value}; the levels of the experiment's own artifacts are left out."""
+    """A nested lineage as {dotted path: value}; the levels of the same experiment's artifacts are omitted."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict):
@@ -132,10 +132,10 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 
 def nearest(identity: Identity, manifests: Iterable[tuple[Path, dict[str, Any]]]) -> tuple[str, list[str]] | None:
-    """The artifact that differs in the fewest values, of the same collection if there is one, and these values.
+    """The artifact with the fewest differing values, preferably of the same collection, and these values.
 
     Args:
-        identity: what is looked for.
+        identity: the missing artifact's.
         manifests: the artifacts of its kind, each with its manifest.
     """
     wanted = flatten(identity.lineage)

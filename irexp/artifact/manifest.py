@@ -14,11 +14,11 @@ from irexp.types import UserError
 MANIFEST = "manifest.json"
 
 #: The size in bytes up to which a file's checksum is compared whenever its artifact is used; `stage=verify` reads all.
-_READ = 2**26
+_CHECKED_BYTES = 2**26
 
 
 class DamagedArtifactError(UserError):
-    """An artifact is not as it was written."""
+    """An artifact has changed since it was written."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf8"))
         if not isinstance(manifest, dict) or not {"made_from", "lineage", "files", "provenance"} <= manifest.keys():
-            raise ValueError("it is no manifest")
+            raise ValueError("it is not a manifest")
     except (OSError, ValueError) as error:
         raise DamagedArtifactError(
             f"{path} cannot be read ({error}). The artifact is damaged: remove {folder} and run its stage again."
@@ -40,36 +40,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def damage(folder: Path, manifest: dict[str, Any], *, up_to: float = math.inf) -> list[str]:
-    """The files of an artifact that are not as they were written, each with what is wrong.
+    """The damaged files of an artifact: one message for each.
 
     Args:
         folder: the artifact.
         manifest: its manifest.
-        up_to: the size in bytes of the files that are read and compared with their checksum; of others the size is.
+        up_to: files up to this many bytes are compared by checksum, larger ones by size alone.
     """
     found = []
     for name, entry in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is not there")
+            found.append(f"{path} is missing")
         elif (size := path.stat().st_size) != entry["bytes"]:
             found.append(f"{path} has {size:,} bytes; the manifest says {entry['bytes']:,} bytes")
         elif size <= up_to and content_digest(path) != entry["sha256"]:
-            found.append(f"{path} has another content than when it was written: its checksum differs")
+            found.append(f"{path} has changed since it was written: its checksum differs")
     return found
 
 
 def check(folder: Path, manifest: dict[str, Any], made_from: dict[str, Any] | None) -> None:
-    """Compare an artifact with its manifest, and that with what it should be made from, if this is known.
+    """Compare an artifact with its manifest, and the manifest with `made_from`, unless that is None.
 
     Raises:
-        DamagedArtifactError: naming the first file that is not as it was written, or the manifest.
+        DamagedArtifactError: naming the first damaged file, or the manifest.
     """
     wanted = made_from if made_from is not None else manifest["made_from"]
     if manifest["made_from"] != wanted or (made_from is None and digest_of(wanted) != str(manifest.get("name"))[-8:]):
         raise DamagedArtifactError(
-            f"{folder} was made from something else than its name says (its digest is the same by accident, or its "
-            f"manifest was edited). Move that folder away and run the stage again."
+            f"{folder} was not made from what its name says: another artifact has the same digest, or the manifest was "
+            f"edited. Move that folder away and run the stage again."
         )
-    if found := damage(folder, manifest, up_to=_READ):
+    if found := damage(folder, manifest, up_to=_CHECKED_BYTES):
         raise DamagedArtifactError(f"{found[0]}. The artifact is damaged: remove {folder} and run its stage again.")

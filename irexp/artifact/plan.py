@@ -1,7 +1,7 @@
-"""An experiment as a plan: what will be made, of what, and why.
+"""The plan of an experiment: what will be made, from what, and why.
 
-A plan is a value. Making it composes, digests and checks; nothing is opened but small local files, and every fault of
-every experiment that takes part is named in one message, before anything is made.
+Making a plan composes, digests and checks, and opens only small local files. One message names every fault of every
+experiment that takes part, before anything is made.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Step:
     """One artifact, and the stage that makes it.
 
     Attributes:
-        artifact: what it is; None for a stage that makes none.
-        stage: what makes it; None if it comes from elsewhere.
-        experiment: whose settings it is made with.
-        inputs: what the stage takes, by name.
-        before: the same as single steps, each with the input's name.
-        needs: the steps without which it cannot be made: those whose paths its stage is handed.
-        names: the names of the artifacts behind it and its own, as far as they are of the same experiment.
+        artifact: its identity; None for a stage that makes no artifact.
+        stage: the stage that makes it; None for a given artifact.
+        experiment: the experiment whose settings apply.
+        inputs: the inputs of the stage, by name.
+        before: the inputs as single steps, each with the input's name.
+        needs: the inputs that must exist before it can be made: those whose paths its stage receives.
+        names: the names of its inputs, of their inputs in the same experiment, and its own.
         reason: why it is in the plan: "this experiment", "baseline …", "re_rank.candidates of mono" …
     """
 
@@ -42,12 +42,12 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The artifact's name, or the stage's where it makes none."""
+        """The artifact's name, or the stage's if it makes none."""
         return self.artifact.name if self.artifact is not None else self.stage.name if self.stage else ""
 
     @property
     def trains(self) -> bool:
-        """Whether making it is fine-tuning."""
+        """Whether making it fine-tunes a model."""
         return self.stage is STAGES["fit"] and is_trained(self.experiment.values)
 
 
@@ -57,15 +57,15 @@ Steps: TypeAlias = Step | tuple[Step, ...] | None
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job is.
+    """What a job will do.
 
     Attributes:
-        experiment: the job's own.
-        steps: each artifact once, inputs before their users; stages that make none last.
-        goals: the steps that were asked for, of this experiment and its baselines.
-        own: those of this experiment.
-        makes: the steps that this job makes if they are missing; it never trains by surprise.
-        forced: the steps that it makes although they are there.
+        experiment: the job's experiment.
+        steps: each artifact once, after its inputs; stages that make no artifact come last.
+        goals: the requested steps of the experiment and its baselines.
+        own: the requested steps of the experiment alone.
+        makes: the steps that the job makes if they are missing; it never trains unasked.
+        forced: the steps that it makes even if they exist.
         skipped: the stages of this experiment that make nothing, and why.
     """
 
@@ -79,12 +79,12 @@ class Plan:
 
 
 def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
-    """Plan the stages of an experiment, with its baselines and all that they are made from, to any depth.
+    """Plan the stages of an experiment and of its baselines, with all their inputs at any depth.
 
     Raises:
         ConfigError: naming every fault of every experiment that takes part.
     """
-    from irexp.artifact.faults import refuse  # which looks at a whole plan
+    from irexp.artifact.faults import refuse  # which imports this module
 
     plan, faults = draft_plan(experiment, stages)
     refuse(plan, stages, faults)
@@ -92,7 +92,7 @@ def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
 
 
 def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, list[str]]:
-    """A plan as far as it can be wired, and why not further."""
+    """A plan, as complete as it can be built, and the faults that prevent the rest."""
     wiring = Wiring(experiment)
     wiring.add(stages)
     step_of = _merge(wiring.nodes)
@@ -104,24 +104,24 @@ def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, lis
         steps=tuple(dict.fromkeys(step_of.values())),
         goals=goals,
         own=own,
-        makes=_makes(goals, others, is_whole={"fit", "evaluate"} <= set(stages)),
+        makes=_makes(goals, others, is_full_pipeline={"fit", "evaluate"} <= set(stages)),
         forced=frozenset(step for step in own if step.stage and step.stage.name in experiment.values["force"]),
         skipped=wiring.skipped,
     )
     return plan, wiring.faults
 
 
-def _makes(goals: Sequence[Step], others: set[Step], *, is_whole: bool) -> frozenset[Step]:
-    """The steps that a job may make: it never trains by surprise.
+def _makes(goals: Sequence[Step], others: set[Step], *, is_full_pipeline: bool) -> frozenset[Step]:
+    """The steps that a job may make without training unasked.
 
-    What was asked for is made. Of another experiment, whose run this one needs, everything is made on the way, but for
-    its training, which only a whole pipeline runs, from fine-tuning to measures.
+    It makes what was requested. If it needs the run of another experiment, it also makes that and its inputs, except for
+    the checkpoint: only a full pipeline, from fine-tuning to measures, trains other experiments.
     """
-    return frozenset(goals) | {step for step in others if is_whole or not step.trains}
+    return frozenset(goals) | {step for step in others if is_full_pipeline or not step.trains}
 
 
 def _merge(nodes: Sequence[Node]) -> dict[Node, Step]:
-    """The step of each node; nodes that are the same artifact share one."""
+    """The step of each node; nodes of the same artifact share one."""
     step_of: dict[Node, Step] = {}
     steps: dict[object, Step] = {}
     for node, artifact in identify(nodes).items():
@@ -135,7 +135,7 @@ def _merge(nodes: Sequence[Node]) -> dict[Node, Step]:
             node.experiment,
             inputs,
             before,
-            needs=tuple(step for name, step in before if _is_needed(sources[name])),
+            needs=tuple(step for name, step in before if _is_required(sources[name])),
             names=_names(artifact, inputs, sources),
             reason=node.reason,
         )
@@ -154,14 +154,14 @@ def _each(found: Steps) -> Iterator[Step]:
     yield from found if isinstance(found, tuple) else () if found is None else (found,)
 
 
-def _is_needed(source: object) -> bool:
-    return not isinstance(source, Own) or (source.handed and not source.if_there)
+def _is_required(source: object) -> bool:
+    return not isinstance(source, Own) or (source.handed and not source.if_exists)
 
 
 def _names(
     artifact: Identity | Given | None, inputs: Mapping[str, Steps], sources: Mapping[str, object]
 ) -> dict[str, str | list[str]]:
-    """The names of an artifact and those behind it, by input and kind."""
+    """The names of an artifact's inputs, by input, and its own, by kind."""
     names: dict[str, str | list[str]] = {}
     for name, found in inputs.items():
         if isinstance(found, tuple):

@@ -1,4 +1,4 @@
-"""What made an artifact, beside its ingredients: code, versions, hardware, command. None of it enters an identity."""
+"""How an artifact was made: code, versions, hardware, command. None of it enters an identity."""
 
 import importlib.metadata
 import os
@@ -21,11 +21,11 @@ PACKAGES = (
 def provenance(
     *, overrides: list[str], options: dict[str, str], configuration: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """A record of the process as it is now.
+    """A record of the current process.
 
     Args:
-        overrides: what was typed behind `run.py`.
-        options: the option that each configuration group was composed from.
+        overrides: the overrides typed after `run.py`.
+        options: the chosen option of each configuration group.
         configuration: the composed configuration, resolved.
         seconds: how long the stage took.
     """
@@ -65,12 +65,12 @@ def versions() -> dict[str, str]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # an optional engine that is not installed made nothing
+            continue  # an optional package that is not installed was not used
     return found
 
 
 def hardware() -> dict[str, Any]:
-    """Host, processor, memory, and the GPUs if torch is loaded (it is not loaded for this)."""
+    """Host, processor, memory, and the GPUs if torch is already imported."""
     torch = sys.modules.get("torch")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
     return {

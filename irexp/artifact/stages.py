@@ -1,8 +1,8 @@
-"""The only list of stages: what each makes, of what, and when it makes nothing.
+"""The only list of stages: what each makes, from what, and when it is skipped.
 
-An artifact is named by a digest over the settings and inputs that are listed here, and by nothing else; a setting that
-is absent (paths, logger, most of machine) changes no name. A stage that is not in `STAGES` does not exist, whatever
-lies in conf/stage.
+An artifact's name ends in a digest of exactly the settings and inputs that are listed here; a setting that is not
+listed (paths, logger, most of machine) changes no name. A stage that is not in `STAGES` does not exist, even if
+conf/stage has a file for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OWN = "own"
 
 
 def select(values: Values, path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
+    """The value at a dotted path; None if there is none."""
     found: Any = values
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -30,25 +30,25 @@ def select(values: Values, path: str) -> Any:
 
 
 def way_of(values: Values) -> Way:
-    """How an experiment makes its run; the one place that decides it."""
+    """How an experiment makes its run; no other code decides it."""
     if select(values, "fuse.runs") is not None:
         return "fused"
     return "re-ranked" if select(values, "re_rank.candidates") is not None else "searched"
 
 
 def is_given(values: Values, kind: str) -> bool:
-    """Whether an artifact comes from elsewhere: `artifact.<kind>` is an identifier, a path or a hub name."""
+    """Whether an artifact is given: `artifact.<kind>` is an identifier, a path or a hub name."""
     value = select(values, f"artifact.{kind}")
     return value is not None and str(value) != OWN
 
 
 def is_trained(values: Values) -> bool:
-    """Whether fine-tuning changes the weights at all; with training=none it does not."""
+    """Whether fine-tuning changes the weights; with training=none it does not."""
     return bool(select(values, "training.steps") != 0)
 
 
 def is_tuned(values: Values) -> bool:
-    """Whether the weights of a fusion are found on the development queries."""
+    """Whether the weights of a fusion are tuned on the development queries."""
     return select(values, "fuse.method") == "wsum" and select(values, "fuse.weights") is None
 
 
@@ -58,12 +58,12 @@ def _always(values: Values) -> bool:
 
 @dataclass(frozen=True)
 class Setting:
-    """A part of the configuration that decides content.
+    """A part of the configuration that determines content.
 
     Attributes:
-        path: where it stands; `index` is what an engine is built with, `index.search` what it is searched with.
-        without: keys of it that enter otherwise, or not at all.
-        when: whether it decides anything.
+        path: its dotted path; `index` means the settings that build the engine, `index.search` those of its search.
+        without: keys that are excluded, because they enter elsewhere or not at all.
+        when: whether it applies to an experiment.
     """
 
     path: str
@@ -73,33 +73,33 @@ class Setting:
 
 @dataclass(frozen=True)
 class Own:
-    """An artifact of the same experiment.
+    """An input that is an artifact of the same experiment.
 
     Attributes:
-        kind: which.
+        kind: its kind.
         decides: whether it is part of the identity.
-        handed: whether the stage's function gets its path.
-        optional: whether there may be none (BM25 has no checkpoint).
-        if_there: whether it is handed only if it has been made already, and never made for this stage.
+        handed: whether the stage's function receives its path.
+        optional: whether an experiment may lack it (BM25 has no checkpoint).
+        if_exists: whether it is used only if it exists, and never made for this stage.
     """
 
     kind: str
     decides: bool = True
     handed: bool = True
     optional: bool = False
-    if_there: bool = False
+    if_exists: bool = False
 
 
 @dataclass(frozen=True)
 class Other:
-    """The run of another experiment, or of several.
+    """An input that is the run of another experiment, or the runs of several.
 
     Attributes:
-        setting: where its overrides stand, or an identifier or path of a run from elsewhere.
-        topics: where the queries stand that it answers; None for the test queries.
+        setting: the path of the setting that holds the other's overrides, or the identifier or path of a given run.
+        topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
-        twins: where the runs from elsewhere stand that answer `topics`, in the order of the setting.
-        when: whether it is needed.
+        twins: the path of the setting that lists the given runs that answer `topics`, in the same order.
+        when: whether an experiment needs it.
     """
 
     setting: str
@@ -111,7 +111,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Rows:
-    """The measures of this experiment and its baselines, if the job measures them; None for all there are."""
+    """The measures of this experiment and its baselines if the job makes them; None for all measures of the store."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,17 @@ class StageSpec:
     """A stage.
 
     Attributes:
-        name: as it is typed, the file of conf/stage.
+        name: as typed; also the name of its file in conf/stage.
         makes: the kind of artifact; None if it only reads, writes or prints.
-        inputs: by name, in the order in which the stage's function takes them after the folder.
-        settings: what of the configuration decides the content.
-        version: raised by hand when the code changes what it makes, so that nothing stale is used.
+        inputs: by name, in the order of the function's parameters after the folder.
+        settings: the settings that determine the content.
+        version: raised by hand when a change of the code changes the content, so that no stale artifact is used.
         resumes: whether it continues what a killed process left.
-        shared: whether several nodes take part.
-        logged: whether it takes the job's logger.
-        ways: the ways of making a run that it has a part in.
-        unless_given: artifacts that make it needless when they come from elsewhere.
-        skipped: a further reason why it makes nothing here; None if it does.
+        shared: whether several nodes work on it.
+        logged: whether its function takes the job's logger.
+        ways: the ways of making a run that use it.
+        unless_given: the kinds of artifacts that make it unnecessary if they are given.
+        extra_skip_reason: a further reason to skip it in an experiment; None if there is none.
     """
 
     name: str
@@ -150,10 +150,10 @@ class StageSpec:
     logged: bool = False
     ways: tuple[Way, ...] = ("searched", "re-ranked", "fused")
     unless_given: tuple[str, ...] = ()
-    skipped: Callable[[Values], str | None] = lambda values: None
+    extra_skip_reason: Callable[[Values], str | None] = lambda values: None
 
-    def left_out(self, values: Values) -> str | None:
-        """Why this stage makes nothing in an experiment; None if it makes its artifact."""
+    def skip_reason(self, values: Values) -> str | None:
+        """Why an experiment skips this stage; None if it does not."""
         name = select(values, "model.name")
         if self.makes in values["artifact"] and values["artifact"][self.makes] is None:
             return f"{name} has no {self.makes}"
@@ -162,7 +162,7 @@ class StageSpec:
                 return f"artifact.{kind}={values['artifact'][kind]} is given"
         way = way_of(values)
         if way in self.ways:
-            return self.skipped(values)
+            return self.extra_skip_reason(values)
         if way == "searched" or self.ways == ("fused",):
             return "nothing is fused" if self.ways == ("fused",) else "nothing is re-ranked"
         return "other runs are fused" if way == "fused" else "another run is re-ranked"
@@ -185,7 +185,7 @@ _TRAINING = (
     *("training", "optimizer", "schedule"),
 )
 
-#: How results are measured is part of what measures are made from, and not of the run.
+#: The keys about measuring enter the identity of the measures, not that of the run.
 _TEST_QUERIES = Setting("dataset.test", without=("relevance", "remove_query"))
 
 STAGES: dict[str, StageSpec] = {
@@ -271,7 +271,7 @@ STAGES: dict[str, StageSpec] = {
             makes="measures",
             inputs={"run": Own("run")},
             settings=_settings("dataset.test", "evaluation.measures"),
-            skipped=_no_judgements,
+            extra_skip_reason=_no_judgements,
         ),
         StageSpec(
             "speed",
@@ -289,7 +289,7 @@ STAGES: dict[str, StageSpec] = {
         ),
         StageSpec("tune", inputs={"experiment": This()}),
         StageSpec("export", inputs={"encoding": Own("encoding"), "checkpoint": Own("checkpoint")}),
-        StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_there=True)}),
+        StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_exists=True)}),
         StageSpec("report", inputs={"rows": Rows()}),
         StageSpec("check", inputs={"rows": Rows(), "experiment": This()}),
         StageSpec("verify"),
@@ -300,7 +300,7 @@ STAGES: dict[str, StageSpec] = {
     )
 }
 
-#: The kinds of artifacts, each after those that it is made from.
+#: The kinds of artifacts, each after the kinds that it is made from.
 KINDS: tuple[str, ...] = tuple(dict.fromkeys(stage.makes for stage in STAGES.values() if stage.makes is not None))
 
 

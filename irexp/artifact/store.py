@@ -1,8 +1,8 @@
-"""The folder of artifacts: each is complete or absent, and says what made it.
+"""The store: a folder of artifacts, each complete or absent, with a manifest of what made it.
 
-A folder is filled under `.partial-…`, where a later process continues what a killed one left, and renamed when its
-manifest is written. A lock per artifact lets one process make it while others wait and then find it done. What is made
-again is kept as `.replaced-…` until the new one stands in its place.
+An artifact is written to `.partial-…`, where a later process resumes what a killed one left, and renamed once its
+manifest is written. A lock per artifact lets one process make it while others wait and then find it complete. An
+artifact that is being replaced is kept as `.replaced-…` until the new one is in place.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at what another node does, and how long it may take to begin.
+#: Seconds between two looks at another node's progress, and seconds that it may take to begin.
 _POLL = 0.5
 _PATIENCE = 600.0
 
 
-#: Whether an artifact is there: whole, begun by a process that died, changed since it was made, from elsewhere, or not
-#: at all; or that a stage makes none.
-State = Literal["there", "partial", "damaged", "given", "absent", "to do"]
+#: The state of an artifact: complete, begun by a process that died, changed since it was made, given, or absent; or
+#: "to do" for a stage that makes none.
+State = Literal["complete", "partial", "damaged", "given", "absent", "to do"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of an artifact.
+    """What the store knows of an artifact.
 
     Attributes:
-        state: whether it is there.
-        place: where it lies; the name of a model of the hub.
+        state: its state.
+        place: its path, or the name of a hub model.
         measures: what its stage measured.
-        fault: what is damaged.
+        fault: what is damaged, if anything.
     """
 
     state: State
@@ -54,18 +54,18 @@ class Found:
 
 
 class MissingArtifactError(UserError):
-    """An artifact that a stage needs is not there."""
+    """An artifact that a stage needs does not exist."""
 
 
 @dataclass
 class Making:
-    """An artifact on its way.
+    """An artifact that is being made.
 
     Attributes:
         folder: the folder to fill.
-        provenance: what the manifest will say beside what it is made from.
-        found: what another process made while this one waited; then there is nothing to fill.
-        changed: after an artifact was made again, the files in which it differs from the old one; None if it is new.
+        provenance: the provenance that the manifest will record.
+        found: the artifact that another process made while this one waited; then there is nothing to fill.
+        changed: the files that differ from the artifact that this one replaces; None if it replaces none.
     """
 
     folder: Path
@@ -78,15 +78,15 @@ class Store:
     """The artifacts below one root folder."""
 
     def __init__(self, root: Path) -> None:
-        """A store; the folder is made when it is first written to."""
+        """A store; the folder is created when it is first written to."""
         self.root = root
 
     def folder(self, identity: Identity) -> Path:
-        """Where the artifact lies once it is complete."""
+        """The folder of the artifact once it is complete."""
         return self.root / identity.name
 
     def has(self, identity: Identity) -> bool:
-        """Whether the artifact is there, made from exactly these ingredients.
+        """Whether the artifact exists, made from exactly these ingredients.
 
         Raises:
             DamagedArtifactError: if a file of it was changed, truncated or removed, or another artifact has its digest.
@@ -94,10 +94,10 @@ class Store:
         found = self.look(identity)
         if found.fault is not None:
             raise DamagedArtifactError(found.fault)
-        return found.state == "there"
+        return found.state == "complete"
 
     def look(self, artifact: Identity | Given | None) -> Found:
-        """Whether an artifact is there, and where; None is what a stage leaves that makes no artifact."""
+        """The state and place of an artifact; None stands for a stage that makes no artifact."""
         if artifact is None:
             return Found("to do")
         if isinstance(artifact, Given):
@@ -107,7 +107,7 @@ class Store:
         else:
             place = folder = self._find(artifact)
             is_begun = folder is None and self._partial(artifact).exists()
-            state = "there" if folder is not None else "partial" if is_begun else "absent"
+            state = "complete" if folder is not None else "partial" if is_begun else "absent"
         if folder is None:
             return Found(state, place)
         try:
@@ -124,7 +124,7 @@ class Store:
         return folder
 
     def _find(self, identity: Identity) -> Path | None:
-        """By digest: the part of a folder's name that is for people plays no role."""
+        """The artifact's folder, found by the digest alone."""
         kind, _, name = identity.name.partition("/")
         found = next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
         if found is None:  # a process died between the two steps of replacing it
@@ -139,9 +139,9 @@ class Store:
         """Fill an artifact's folder; it appears under its name when the block ends without an error.
 
         Args:
-            identity: what is made.
+            identity: the artifact to make.
             resumes: whether to hand over what a killed process left, rather than an empty folder.
-            again: whether to make it although it is there, and replace it.
+            again: whether to make it even if it exists, and replace it.
 
         Yields:
             The folder to fill, unless another process made the artifact while this one waited.
@@ -172,7 +172,7 @@ class Store:
             self._put(partial, self.folder(identity), old)
 
     def _put(self, partial: Path, final: Path, old: Path | None) -> None:
-        """Let a whole folder take its name; what lies there is removed only after that."""
+        """Move a complete folder to its final name, and only then remove what it replaces."""
         _sync(partial)
         in_the_way = [path for path in {old, final} if path is not None and path.exists()]
         for path in in_the_way:
@@ -183,17 +183,17 @@ class Store:
 
     @contextmanager
     def helping(self, identity: Identity, *, shares: bool) -> Iterator[Making]:
-        """Wait until another node makes an artifact, and at the end of the block until it has made it.
+        """Wait until another node begins an artifact, and at the end of the block until that is complete.
 
         Args:
-            identity: what is made.
-            shares: whether this node takes part.
+            identity: the artifact.
+            shares: whether this node works on it.
 
         Yields:
-            The folder that the other fills, unless it is complete or there is nothing to do here.
+            The folder that the other node fills, unless it is complete or this node has nothing to do.
 
         Raises:
-            MissingArtifactError: if none begins within some minutes.
+            MissingArtifactError: if no node begins it within ten minutes.
         """
         folder = self._started(identity) if shares else None
         making = Making(folder or self.folder(identity), None if folder else Found("absent"))
@@ -203,7 +203,7 @@ class Store:
         making.found = self.look(identity)
 
     def _started(self, identity: Identity) -> Path | None:
-        """Wait until another node makes an artifact: the folder that it fills, or None if it is complete."""
+        """Wait until another node begins an artifact: the folder that it fills, or None if it is complete."""
         partial = self._partial(identity)
         waited = 0.0
         while not self.has(identity):
@@ -211,8 +211,8 @@ class Store:
                 return partial
             if waited > _PATIENCE:
                 raise MissingArtifactError(
-                    f"the first node does not make {identity.name} in {self.root.resolve()}; look at what it printed, "
-                    f"and whether all nodes see the same folder"
+                    f"the first node did not begin {identity.name} in {self.root.resolve()}; read its log, and check "
+                    f"that all nodes see the same folder"
                 )
             time.sleep(_POLL)
             waited += _POLL
@@ -224,7 +224,7 @@ class Store:
         return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if _is_locked(path)]
 
     def remove(self, folder: Path) -> None:
-        """Remove an artifact; its manifest goes first, so that a process that dies meanwhile leaves nothing half."""
+        """Remove an artifact, its manifest first: without that, what a dying process leaves is not an artifact."""
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder)
         folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
@@ -242,7 +242,7 @@ class Store:
         return sorted(path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
 
     def manifests(self, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every complete artifact of a kind with its manifest; one that cannot be read is named and left out."""
+        """Every complete artifact of a kind with its manifest; one that cannot be read is logged and skipped."""
         for folder in self.all(kind):
             try:
                 yield folder, read_manifest(folder)
@@ -277,7 +277,7 @@ def changed_files(old: Path, new: Path) -> list[str]:
 
 
 def _sync(folder: Path) -> None:
-    """Wait until a folder's files are on the disk, so that a power failure leaves none of them empty under its name."""
+    """Wait until a folder's files are on the disk, so that none of them is empty after a power failure."""
     for path in (*folder.rglob("*"), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -300,7 +300,7 @@ def _is_locked(path: Path) -> bool:
 
 @contextmanager
 def _lock(path: Path, name: str) -> Iterator[None]:
-    """Hold a file lock, which ends with the process however that ends."""
+    """Hold a file lock, which is released even if the process is killed."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

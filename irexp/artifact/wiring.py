@@ -1,6 +1,6 @@
-"""Which stages of which experiments take part in a job, and what each is made from; nothing is digested here.
+"""The stages of all experiments that take part in a job, and the inputs of each; nothing is digested here.
 
-Baselines, and the experiments whose runs are re-ranked, fused or drawn negatives from, are composed on the way, to any
+Baselines, and experiments whose runs are re-ranked, fused or used for negatives, are composed as they are found, at any
 depth.
 """
 
@@ -21,7 +21,7 @@ OWN_REASON = "this experiment"
 
 
 class Elsewhere(NamedTuple):
-    """An artifact that comes from elsewhere: what it is used as, what was typed, and the setting in which it stands."""
+    """A given artifact: its kind, its value as typed, and the setting that names it."""
 
     kind: str
     value: str
@@ -30,12 +30,12 @@ class Elsewhere(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A stage of an experiment, or an artifact from elsewhere, and what it is made from.
+    """A stage of an experiment, or a given artifact, and its inputs.
 
     Attributes:
         origin: the stage that makes it, or what was typed.
-        experiment: whose settings it is made with.
-        inputs: by name, in the order of the stage's list.
+        experiment: the experiment whose settings apply.
+        inputs: by name, in the order in which the stage lists them.
         reason: why it takes part: "this experiment", "baseline …", "re_rank.candidates of mono" …
     """
 
@@ -54,13 +54,13 @@ class Wiring:
     """The nodes of a job, as they are found.
 
     Attributes:
-        experiment: the job's own.
-        nodes: inputs before their users.
-        goals: what was asked for, of this experiment and its baselines.
-        own: what was asked for of this experiment.
-        on_the_way: those of other experiments, whose runs this one or its baselines need.
-        skipped: the stages of this experiment that make nothing, and why.
-        faults: what is wrong, a line each.
+        experiment: the job's experiment.
+        nodes: all nodes, inputs before their users.
+        goals: the requested nodes of the experiment and its baselines.
+        own: the requested nodes of the experiment alone.
+        on_the_way: the nodes of other experiments, whose runs the goals need.
+        skipped: the stages of the experiment that make nothing, and why.
+        faults: what is wrong, one line each.
     """
 
     experiment: Experiment
@@ -74,7 +74,7 @@ class Wiring:
     _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
 
     def add(self, names: Sequence[str]) -> None:
-        """Add the stages of the experiment, and those of its baselines if it ends with a stage over them all."""
+        """Add the stages of the experiment, and of its baselines if the job ends with a stage over all of them."""
         stages = [STAGES[name] for name in names if name in STAGES]
         rows: list[Node] = []
         if "evaluate" in names and any(isinstance(s, Rows) for stage in stages for s in stage.inputs.values()):
@@ -95,19 +95,19 @@ class Wiring:
     def _goals(
         self, experiment: Experiment, stages: Sequence[StageSpec], reason: str, skipped: dict[str, str]
     ) -> list[Node]:
-        """The stages that make an artifact in an experiment; why others do not is added to `skipped`."""
+        """The nodes of the stages that make an artifact; the reasons of the others are added to `skipped`."""
         goals = []
         for stage in stages:
             if stage.makes is None:
                 continue
-            if stage.name in experiment.left_out:
-                skipped[stage.name] = experiment.left_out[stage.name]
+            if stage.name in experiment.skipped:
+                skipped[stage.name] = experiment.skipped[stage.name]
             elif (node := self._node(experiment, stage, reason)) is not None:
                 goals.append(node)
         return goals
 
     def _node(self, experiment: Experiment, stage: StageSpec, reason: str, *, is_other: bool = False) -> Node | None:
-        """The node of a stage, after those of its inputs; None if it lacks one."""
+        """The node of a stage, added after its inputs; None if a required input is missing."""
         key = (experiment, stage.name)
         if key not in self._found:
             before = len(self.faults)
@@ -129,12 +129,12 @@ class Wiring:
         rows: tuple[Node, ...] = (),
         is_other: bool = False,
     ) -> dict[str, Nodes]:
-        """What a stage is made from; an input that it cannot do without is a fault if it is absent."""
+        """The inputs of a stage; a required input that is missing is a fault."""
         inputs: dict[str, Nodes] = {}
         for name, source in stage.inputs.items():
             if isinstance(source, Own):
                 inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
-                if inputs[name] is None and not source.optional and not source.if_there:
+                if inputs[name] is None and not source.optional and not source.if_exists:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)
@@ -156,7 +156,7 @@ class Wiring:
         return self.nodes[-1]
 
     def _others(self, experiment: Experiment, source: Other) -> Nodes:
-        """The run of another experiment, or several."""
+        """The runs of other experiments that an input names."""
         entry = select(experiment.values, source.setting)
         if entry is None or not source.when(experiment.values):
             return None
@@ -168,24 +168,24 @@ class Wiring:
         return tuple(node for node in found if node is not None)
 
     def _other(self, experiment: Experiment, entry: str | list[str], source: Other) -> Node | None:
-        """The run of another experiment, or one from elsewhere."""
+        """The run of another experiment, or a given run."""
         reason = f"{source.setting} of {select(experiment.values, 'model.name')}"
         reason += f", for {source.topics}" if source.topics else ""
         if isinstance(entry, str):
             return self._elsewhere(experiment, Elsewhere("run", entry, source.twins or source.setting), reason)
         if source.topics is not None and select(experiment.values, source.topics) is None:
-            self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not name")
+            self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not set")
             return None
         named = f"{source.setting}=[{', '.join(entry)}]" + (f" for {source.topics}" if source.topics else "")
         other = self._compose(experiment, named, partial(experiment.other, entry, source.topics))
         if other is None:
             return None
         if (run := self._artifact(other, "run", reason, is_other=True)) is None:
-            self.faults.append(f"{named}: it makes no run")
+            self.faults.append(f"{named}: this experiment makes no run")
         return run
 
     def _compose(self, experiment: Experiment, named: str, compose: Callable[[], Experiment]) -> Experiment | None:
-        """Another experiment, composed once; None, and its faults, if it has some."""
+        """Another experiment, composed once; None if it has faults, which are recorded."""
         key = (experiment, named)
         if key not in self._composed:
             self._composed[key] = None

@@ -1,4 +1,4 @@
-"""What an annotation says of a value of the configuration, read from source: simple types, words and lists of them."""
+"""The values that an annotation allows in a configuration, read from source: simple types, literals, lists of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TUPLES = {"builtins.tuple", "typing.Tuple"}
 
 @dataclass(frozen=True)
 class Annotation:
-    """An annotation, and the module in which its names mean something."""
+    """An annotation, and the module that defines its names."""
 
     node: ast.AST
     module: Module
@@ -37,17 +37,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of what is allowed; None: of anything."""
+    """A list whose items are of the allowed kinds; None: any items."""
 
     allowed: Allowed | None
 
 
-#: What a value may be: one of several types, words and lists.
+#: The kinds of values that are allowed: types, literals and lists.
 Allowed = tuple["type | Word | Items", ...]
 
 
 def allowed(annotation: Annotation) -> Allowed | None:
-    """What a value may be; None where an annotation says something else, too, and nothing is checked."""
+    """The kinds of values that an annotation allows; None if it allows more than these, and nothing is checked."""
     try:
         return _allowed(annotation.node, annotation.module)
     except UnreadableError:
@@ -92,7 +92,7 @@ def _union(parts: list[ast.expr], module: Module) -> Allowed | None:
 
 
 def classes(annotation: Annotation, packages: Collection[str]) -> list[str]:
-    """The classes of some packages that an annotation names: those of `X | None`, `partial[X]`, `Callable[..., X]`."""
+    """The classes of some packages that an annotation names, as in `X | None`, `partial[X]`, `Callable[..., X]`."""
     node = annotation.node
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = ast.parse(node.value, mode="eval").body
@@ -110,7 +110,7 @@ def _class(path: str) -> str | None:
 
 
 def fits(value: Any, allowed: Allowed) -> bool:
-    """Whether a plain value is allowed; an int is a float, a bool is neither."""
+    """Whether a plain value is allowed; an int counts as a float, a bool as neither."""
     if isinstance(value, list):
         lists = [each for each in allowed if isinstance(each, Items)]
         return any(each.allowed is None or all(fits(item, each.allowed) for item in value) for each in lists)
@@ -142,7 +142,7 @@ def _spell(each: type | Word) -> str:
 
 
 def nearest_word(value: Any, allowed: Allowed) -> str:
-    """The end of a message: the word that was probably meant."""
+    """The end of an error message: the literal that was probably meant."""
     words = [str(each.value) for each in allowed if isinstance(each, Word)]
     matches = difflib.get_close_matches(str(value), words, n=1)
     return f"; did you mean {matches[0]}?" if matches else ""

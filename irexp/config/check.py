@@ -1,6 +1,7 @@
-"""A composed configuration against what it must be: every fault in one message, before anything is loaded.
+"""The check of a composed configuration: every fault in one message, before anything is loaded.
 
-Records are held to their fields, plain values to what they may be, components to their signatures.
+Records are checked against their fields, plain values against their types, choices and ranges, components against their
+signatures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from irexp.config.component import component_faults
 from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
 from irexp.types import UserError
 
-#: What stands at the top of a configuration beside its groups.
+#: The top-level keys of a configuration that hold plain values.
 _TOP = ("seed", "baselines")
 
 
@@ -26,7 +27,7 @@ class ConfigError(UserError):
     """A configuration that cannot be run; the message lists every fault."""
 
     def __init__(self, faults: Iterable[str]) -> None:
-        """An error over faults, each once, in order."""
+        """An error that lists each fault once, in order."""
         self.faults = list(dict.fromkeys(faults))
         super().__init__("this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in self.faults))
 
@@ -46,7 +47,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
 
     Args:
         config: composed.
-        keys: the keys of its top that are looked at; None for all.
+        keys: the top-level keys to check; None for all.
     """
     wanted = [str(key) for key in config] if keys is None else keys
     known = Config.__dataclass_fields__
@@ -61,7 +62,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
 
 
 def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
-    """The end of an error message: the nearest spelling, or what there is to choose from."""
+    """The end of an error message: the nearest spelling, or all choices."""
     names = [str(choice) for choice in choices]
     matches = difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
     if matches:
@@ -71,7 +72,7 @@ def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
 
 def _record_faults(node: Any, name: str, record: type) -> list[str]:
     if not isinstance(node, DictConfig):
-        return [f"{name}: holds {node!r} where {record.__name__} is needed"]
+        return [f"{name}: must hold the keys of {record.__name__}, not {node!r}"]
     fields = {each.name: each for each in dataclasses.fields(record)}
     required = [name for name, each in fields.items() if each.default is each.default_factory is dataclasses.MISSING]
     keys = [str(key) for key in node]
@@ -83,7 +84,7 @@ def _record_faults(node: Any, name: str, record: type) -> list[str]:
 
 
 def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[str]) -> list[str]:
-    """Plain values against the types of a record's fields, and against what there is to choose from."""
+    """What is wrong with plain values: the type, the choice or the range."""
     schema = _schema(record)
     faults = []
     for key in keys:
@@ -97,23 +98,23 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
             continue
         value = schema[key]
         if name in CHOICES and value not in CHOICES[name]:
-            faults.append(f"{name}: {value!r} is no choice{near(str(value), CHOICES[name])}")
+            faults.append(f"{name}: {value!r} is not a choice{near(str(value), CHOICES[name])}")
         least, most = RANGES.get(name, (None, None))
         if least is not None and value is not None and not least <= value <= (value if most is None else most):
             allowed = f"at least {least}" if most is None else f"from {least} to {most}"
-            faults.append(f"{name}: {value} is out of range; it is {allowed}")
+            faults.append(f"{name}: {value} is out of range; it must be {allowed}")
     return faults
 
 
 @functools.cache
 def _schema(record: type) -> DictConfig:
-    """A record to try values in."""
+    """An instance of a record to try values in."""
     return OmegaConf.structured(record)  # type: ignore[no-any-return]
 
 
 def _measure_faults(config: DictConfig, key: str) -> list[str]:
-    """The names of measures, where there are some."""
-    from irexp.config.measure import parse_measure  # ir_measures, for which --help does not wait
+    """What is wrong with the names of measures at a key."""
+    from irexp.config.measure import parse_measure  # imports ir_measures, for which --help need not wait
 
     try:
         value = OmegaConf.select(config, key)

@@ -1,7 +1,7 @@
-"""The command line, taken apart so that every fault is named at once, with its nearest spelling.
+"""The check of the command line: every fault in one message, with the nearest spelling.
 
-Hydra reports the first fault it meets, and accepts a misspelt key in a file without a word. Here the group choices are
-composed without types, each value is looked up by its key, and the result is checked as a whole.
+Hydra reports only the first fault, and silently accepts a misspelt key in a file. Here the group choices are composed
+without types, each value is looked up by its key, and the result is checked as a whole.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from irexp.config.hydra_node import hydra_faults
 from irexp.config.override import choices, combinations, parse, values
 from irexp.config.schema import register_schema
 
-_SEVERAL = "several values are a sweep, which needs -m; a list is [a,b], and a text with commas is quoted twice"
+_SEVERAL = "several values are a sweep, which needs -m; write a list as [a,b], and quote a text with commas twice"
 
 _INTERVAL = (
-    "Hydra's basic sweeper takes no interval; name values, as 1e-5,1e-4,1e-3, or choose a sweeper that draws them, as "
-    "hydra/sweeper=optuna where that plugin is installed"
+    "Hydra's basic sweeper takes no interval; list values, such as 1e-5,1e-4,1e-3, or choose a sweeper that samples, "
+    "such as hydra/sweeper=optuna if that plugin is installed"
 )
 
 #: Flags with which Hydra prints something and runs nothing.
@@ -45,7 +45,7 @@ _PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimen
 
 
 def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
-    """Check what was typed after `run.py`; print what is wrong and exit with 1."""
+    """Check the arguments of `run.py`; if there are faults, print them and exit with status 1."""
     try:
         check_command_line(arguments, config_dir)
     except ConfigError as error:
@@ -53,7 +53,7 @@ def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
 
 
 def check_command_line(arguments: Sequence[str], config_dir: str | Path) -> None:
-    """Check what was typed after `run.py`, each job of a sweep included; nothing where it is only to print.
+    """Check the arguments of `run.py`, including each job of a sweep; with flags that only print, check nothing.
 
     Raises:
         ConfigError: naming every fault of the command line and of the files that it selects.
@@ -76,9 +76,9 @@ class _Files:
     """The files that a configuration is composed from.
 
     Attributes:
-        loader: knows the folders.
-        name: of the first file.
-        search: what was typed to add further folders.
+        loader: Hydra's loader of these files.
+        name: the name of the primary configuration.
+        search: the overrides that add folders.
     """
 
     loader: ConfigLoader
@@ -90,7 +90,7 @@ class _Files:
         return list(self.loader.get_group_options(group, kind, self.name, self.search))
 
     def compose(self, groups: Sequence[str]) -> DictConfig:
-        """The configuration with some options, Hydra's own node included.
+        """The configuration with the chosen options, including Hydra's own node.
 
         Raises:
             HydraException: if the files do not fit together, or one cannot be read.
@@ -153,7 +153,7 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
 
 
 def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], list[Override], list[str]]:
-    """The choices of each group, the settings of values, and the faults of what is neither."""
+    """The choices of each group, the overrides of values, and the faults of the rest."""
     groups, settings, faults = [], [], []
     folders = files.options("", ObjectType.GROUP)
     for override in overrides:
@@ -161,7 +161,7 @@ def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], l
         is_group = name.partition("/")[0] in folders
         wrong = _option_faults(override, files.options(name)) if is_group and not override.is_delete() else []
         faults += wrong
-        if is_group and not wrong:  # the default takes the place of what is wrong, so that the rest is checked
+        if is_group and not wrong:  # the default replaces a wrong option, so that the rest is checked
             groups.append(choices(override))
         elif not is_group and name != "hydra.searchpath":
             settings.append(override)
@@ -180,13 +180,13 @@ def _option_faults(override: Override, options: list[str]) -> list[str]:
 
 
 def _compose(files: _Files, groups: Sequence[str], settings: list[Override]) -> tuple[DictConfig, list[str]]:
-    """The configuration with some options and with the settings of Hydra's own node, and what is wrong with these."""
+    """The configuration with the chosen options and Hydra's own settings, and the faults of these settings."""
     config = files.compose(groups)
     return config, [fault for each in settings if each.is_hydra_override() for fault in _set(config, each, files)]
 
 
 def _swept_by_files(config: DictConfig, typed: list[Override]) -> list[str]:
-    """What files sweep over (`hydra.sweeper.params`), unless it was typed."""
+    """The sweeps of the files (`hydra.sweeper.params`), except for keys that were typed."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     known = {override.key_or_group for override in typed}
     return [f"{key}={params[key]}" for key in map(str, params) if key.lstrip("+~") not in known]
@@ -202,14 +202,14 @@ def _job_faults(config: DictConfig, settings: list[Override], files: _Files) -> 
 
 
 def _set(config: DictConfig, override: Override, files: _Files) -> list[str]:
-    """Set the values of an override, one by one, and say what is wrong with each."""
+    """Set the values of an override one by one; returns what is wrong with each."""
     key = override.key_or_group
     parent, _, leaf = key.rpartition(".")
     try:
         node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
     except OmegaConfBaseException as error:
         return [f"{key}: {str(error).splitlines()[0]}"]
-    known = isinstance(node, DictConfig) and leaf in list(node)  # "in node" is False for what is ???
+    known = isinstance(node, DictConfig) and leaf in list(node)  # "in node" is False for a key that holds ???
     if override.is_delete():
         if known:
             with open_dict(node):
@@ -218,7 +218,7 @@ def _set(config: DictConfig, override: Override, files: _Files) -> list[str]:
     if not known and not (override.is_add() or override.is_force_add()):
         return [f"{key}: there is no such key{_near_key(config, parent, leaf, files)}"]
     if parent and not isinstance(node, DictConfig):
-        return [f"{key}: {parent} holds no keys"]
+        return [f"{key}: {parent} has no keys"]
     faults = []
     for value in values(override):
         try:

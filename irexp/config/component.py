@@ -1,7 +1,7 @@
-"""Components (nodes with `_target_`) against what may stand where they stand, and against its signature.
+"""The check of components, the nodes with `_target_`: whether the target is allowed there, and fits its signature.
 
-A misspelt option is an error, not an argument swallowed in silence; and a file of someone else cannot name a function
-that deletes files where a loss is asked for.
+A misspelt option is an error instead of a silently swallowed argument, and someone else's file cannot name a function
+that deletes files in the place of a loss.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from omegaconf.errors import OmegaConfBaseException
 from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
 from irexp.config.target import NoTargetError, Target, allowed_packages, describe, fills, roles_of, target_of
 
-#: What Hydra takes out of a node before it calls what the node names; `_args_` is refused: values have names.
+#: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 _UNNAMED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 
 
 def component_faults(config: DictConfig, keys: Iterable[str] | None = None) -> list[str]:
-    """The faults of every component of a configuration, each once, though interpolations repeat it.
+    """The faults of every component of a configuration, each once, even if interpolations repeat it.
 
     Args:
         config: composed.
-        keys: the groups that are looked at; None for all.
+        keys: the top-level keys to check; None for all.
     """
     walk = _Walk()
     for key in map(str, config if keys is None else keys):
@@ -41,9 +41,9 @@ class _Walk:
     """A walk over a configuration, node by node.
 
     Attributes:
-        faults: what was found.
-        places: where each node stands, by its `id`.
-        references: what interpolations lead to: their own place, the node, and what may stand there.
+        faults: the faults so far.
+        places: the path of each node, by its `id`.
+        references: the path of each interpolation, the node that it leads to, and the roles that are allowed there.
     """
 
     def __init__(self) -> None:
@@ -52,20 +52,20 @@ class _Walk:
         self.references: list[tuple[str, DictConfig | ListConfig, Sequence[str]]] = []
 
     def visit(self, parent: DictConfig | ListConfig, key: Any, path: str, roles: Sequence[str]) -> None:
-        """Visit what stands at a key, and all that is within it.
+        """Visit the node at a key, and all nodes within it.
 
         Args:
-            parent: what the node is in.
+            parent: the node that contains it.
             key: its key there.
-            path: its place in the whole configuration.
-            roles: what may stand there.
+            path: its path in the whole configuration.
+            roles: the classes or modules that its target must belong to.
         """
         if OmegaConf.is_missing(parent, key) or path.startswith("artifact."):
             return  # an identity needs a configuration without faults
         try:
             node = parent[key]
         except OmegaConfBaseException as error:
-            if "missing" not in str(error).lower():  # a missing value is named once, where it is missing
+            if "missing" not in str(error).lower():  # a missing value is reported once, by its own key
                 self.faults.append(f"{path}: {str(error).splitlines()[0]}")
             return
         if not isinstance(node, DictConfig | ListConfig):
@@ -76,7 +76,7 @@ class _Walk:
             self._visit_node(node, path, roles)
 
     def visit_references(self) -> None:
-        """Visit what interpolations lead to: a node of the configuration for its role alone, a made one in full."""
+        """Check where interpolations lead: a configured node for its role alone, a resolver's result in full."""
         for path, node, roles in self.references:
             place = self.places.get(id(node))
             if place is None:
@@ -113,7 +113,7 @@ class _Walk:
 
 
 def _role_faults(node: DictConfig, path: str, roles: Sequence[str]) -> list[str]:
-    """Why what a node names may not stand there."""
+    """Why a node's target is not allowed at its path."""
     target = str(node["_target_"])
     packages = allowed_packages()
     if target.partition(".")[0] not in packages:
@@ -125,14 +125,14 @@ def _role_faults(node: DictConfig, path: str, roles: Sequence[str]) -> list[str]
     if any(fills(found, role) for role in roles):
         return []
     wanted = " or ".join(map(describe, roles))
-    return [f"{path}._target_: {target} cannot stand here" + (f": it must be {wanted}" if wanted else "")]
+    return [f"{path}._target_: {target} is not allowed here" + (f": it must be {wanted}" if wanted else "")]
 
 
 def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
-    """The keys and simple values of a node against the signature of what it names."""
+    """What is wrong with the keys and plain values of a node, by the signature of its target."""
     parameters = target.signature.parameters
     named = {name: parameter for name, parameter in parameters.items() if parameter.kind not in _UNNAMED}
-    if not target.is_class:  # what comes before is the caller's
+    if not target.is_class:  # the caller passes the positional ones
         named = {name: parameter for name, parameter in named.items() if parameter.kind is Parameter.KEYWORD_ONLY}
     swallows = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
     given = [str(key) for key in node if key not in _HYDRA_KEYS]
@@ -147,13 +147,13 @@ def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
         faults += [f"{path}.{name}: {target.path} needs it" for name in required if name not in given]
     for key in known:
         if not target.is_class and OmegaConf.is_interpolation(node, key):
-            continue  # what a stage is handed is checked where it stands
+            continue  # what a stage receives is checked at its own path
         faults += _value_faults(node, key, path, named[key].annotation)
     return faults
 
 
 def _value_faults(node: DictConfig, key: str, path: str, annotation: Any) -> list[str]:
-    """A plain value against the annotation of its parameter."""
+    """What is wrong with a plain value, by the annotation of its parameter."""
     kinds = allowed(annotation) if isinstance(annotation, Annotation) else None
     if kinds is None or OmegaConf.is_missing(node, key):
         return []

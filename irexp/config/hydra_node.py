@@ -1,4 +1,4 @@
-"""Hydra's own node: what Hydra builds and sets up from it, before a job has begun and could check anything."""
+"""The check of Hydra's own node, from which Hydra builds objects before a job begins and could check anything."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.component import component_faults
 
-#: What `logging.config` makes of the entries of each section.
+#: The class of the objects that `logging.config` builds in each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
 
-#: Modules whose classes may be named there.
+#: Modules whose classes are allowed there.
 _MODULES = ("logging", "logging.handlers", "colorlog")
 
-#: Keys that `logging.config` takes for the name of something to call, at any depth.
+#: Keys whose value `logging.config` imports and calls, at any depth.
 _CALLED = ("()", "class", "queue", "listener")
 
-#: Objects that a value may stand for.
+#: Objects that a value may refer to.
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
 def hydra_faults(config: DictConfig) -> list[str]:
-    """Callbacks, launcher and sweeper against their interfaces, and what logging names against the logging module."""
+    """What is wrong with callbacks, launcher and sweeper, and with the classes that the logging setup names."""
     faults = component_faults(config, ["hydra"])
     for name in ("job_logging", "hydra_logging"):
         node = OmegaConf.select(config, f"hydra.{name}")
@@ -37,7 +37,7 @@ def hydra_faults(config: DictConfig) -> list[str]:
 
 
 def _texts(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text within a node, with its keys."""
+    """Every string within a node, with its keys."""
     if isinstance(node, str):
         yield path, node
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -47,7 +47,7 @@ def _texts(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
 
 def _logging_faults(value: str, path: tuple[str, ...], name: str) -> list[str]:
     if value.startswith("ext://") and value not in _STREAMS:
-        return [f"{name}: {value} is outside of what a configuration may name ({', '.join(_STREAMS)})"]
+        return [f"{name}: {value} is not allowed; there are {', '.join(_STREAMS)}"]
     if path[-1] not in _CALLED:
         return []
     base = _SECTIONS.get(path[0]) if len(path) == 3 else None
@@ -56,7 +56,7 @@ def _logging_faults(value: str, path: tuple[str, ...], name: str) -> list[str]:
     if base and inspect.isclass(found) and issubclass(found, base):
         return []
     wanted = f": it must be a logging.{base.__name__} of {', '.join(_MODULES)}" if base else ""
-    return [f"{name}: {value} cannot stand here{wanted}"]
+    return [f"{name}: {value} is not allowed here{wanted}"]
 
 
 def _class(module: str, name: str) -> Any:

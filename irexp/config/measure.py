@@ -26,16 +26,16 @@ def _is_whole(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most  # Python counts True as an integer, and so does ir_measures
 
 
-#: What the engines compute of each parameter; beyond it they fail, or return something else without a word.
+#: The values of each parameter that the engines can compute; for others they fail, or silently return something else.
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cutoff": (lambda value: _is_whole(value, 1, 2**31 - 1), "a number of at least 1"),
     "rel": (lambda value: _is_whole(value, 1, MOST_RELEVANT), "a grade of at least 1"),
-    "recall": (lambda value: 0 <= value <= 1 and round(value, 2) == value, "from 0 to 1, with two digits at most"),
+    "recall": (lambda value: 0 <= value <= 1 and round(value, 2) == value, "from 0 to 1, with at most two digits"),
     "beta": (lambda value: 0 <= value <= 1000, "from 0 to 1000"),
     "p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "gains": (
         lambda value: all(_is_whole(gain, 0, MOST_RELEVANT) for pair in value.items() for gain in pair),
-        "whole numbers by grade",
+        "a whole number for each grade",
     ),
 }
 
@@ -90,7 +90,7 @@ def parse_measure(name: str) -> ir_measures.Measure:
 
 
 def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.Measure:
-    """The measure, counting grades from `relevance` on if it is binary and names no grade itself.
+    """The measure; if it is binary and names no grade, documents of at least grade `relevance` are relevant for it.
 
     Raises:
         UserError: if the measure names grade 1, which its name does not show, or cannot count from another grade.
@@ -102,12 +102,12 @@ def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.M
         return measure
     if "rel" in measure.params:
         raise UserError(
-            f"{measure} is to count from grade 1 on, as its name does not show, and this collection counts "
-            f"from {relevance} on; for grade 1 set dataset.test.relevance=1, which holds for all measures"
+            f"{measure} counts from grade 1, which its printed name omits, but this collection counts from grade "
+            f"{relevance}; set dataset.test.relevance=1 to count from grade 1 in all measures"
         )
     graded: ir_measures.Measure = measure(rel=relevance)
     if not _is_computed(graded):
-        raise UserError(f"{measure} cannot count from grade {relevance} on, as this collection does")
+        raise UserError(f"{measure} cannot count from grade {relevance}, as this collection does; leave it out")
     return graded
 
 

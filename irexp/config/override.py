@@ -1,4 +1,4 @@
-"""What is typed as key=value, or swept by a file, and the values that jobs get of it."""
+"""Overrides that are typed as key=value or swept by a file, and the values that jobs get from them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
-#: A sweep over more combinations of options than this is checked by some; each job checks its own configuration again.
+#: The most combinations of a sweep's options that are checked; each job checks its own configuration again.
 _MOST_COMBINATIONS = 32
 
 
 def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override], list[str]]:
-    """The overrides among what was typed, and what is wrong with the rest.
+    """The overrides among the arguments, and what is wrong with the rest.
 
     Args:
-        arguments: as they were typed.
+        arguments: the arguments as typed.
         loader: knows the options that `glob` chooses from.
     """
     overrides, faults = [], []
     for argument in arguments:
         try:
-            (override,) = OverridesParser.create(loader).parse_overrides([argument])  # which hands it the loader
+            (override,) = OverridesParser.create(loader).parse_overrides([argument])  # `create` passes the loader on
             if values(override):
                 overrides.append(override)
             else:
-                faults.append(f"{argument}: there is nothing that this chooses")
+                faults.append(f"{argument}: this chooses no value")
         except HydraException as error:
-            faults.append(f"{argument}: {str(error).splitlines()[0]}; quote what has brackets: 'key=\"value(x)\"'")
+            faults.append(f"{argument}: {str(error).splitlines()[0]}; quote a value with brackets: 'key=\"value(x)\"'")
         except ValueError as error:  # range with a step of 0
             faults.append(f"{argument}: {error}")
     return overrides, faults
 
 
 def values(override: Override) -> list[Any]:
-    """The values that jobs get: those of a sweep, the ends where it is one over numbers, or the one there is."""
+    """The values that jobs get: the single value, all values of a sweep, or the two ends of a range or interval."""
     value = override.value()
     if isinstance(value, IntervalSweep):
         return [value.start, value.end]
@@ -55,14 +55,14 @@ def _value(text: str) -> Any:
 
 
 def choices(override: Override) -> list[str]:
-    """The overrides of a group that jobs get: one of each option of a sweep, or the one there is."""
+    """The overrides of a group that jobs get: the single one, or one per option of a sweep."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     return [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
 
 
 def combinations(groups: Sequence[list[str]]) -> list[tuple[str, ...]]:
-    """Combinations of the choices of several groups: all, or so many that each choice is among them.
+    """Combinations of the choices of several groups: all, or enough to contain each choice.
 
     >>> combinations([["a=1", "a=2"], ["b=1"]])
     [('a=1', 'b=1'), ('a=2', 'b=1')]

@@ -11,5 +11,5 @@ def register_resolvers() -> None:
 
 
 def _folder_name(path: str | None) -> str:
-    """The last part of a path; "local" while there is none."""
+    """The last part of a path; "local" if there is no path."""
     return Path(path).expanduser().resolve().name if path else "local"

@@ -1,4 +1,4 @@
-"""The typed records of the configuration: which plain values there are. Their defaults, units and reasons are in conf/.
+"""The typed records of the configuration: its plain values. Their defaults, units and reasons are in conf/.
 
 A component (a node with `_target_`) is `Any` here: its constructor is its schema, see `irexp.config.check`.
 """
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass
 class Dataset:
-    """A collection: documents, what is learned from, what is searched for; conf/dataset."""
+    """A collection: documents, training examples, development and test queries; conf/dataset."""
 
     name: str
     documents: Any
@@ -27,7 +27,7 @@ class Dataset:
 
 @dataclass
 class Training:
-    """How a checkpoint is trained; part of its identity. Units and reasons stand in conf/training."""
+    """How a checkpoint is trained; part of its identity. Units and reasons are in conf/training."""
 
     steps: int | None
     epochs: int | None
@@ -46,7 +46,7 @@ class Training:
 
 @dataclass
 class Negatives:
-    """The documents that a training query is compared with beside its relevant one; conf/negatives."""
+    """The negative documents of the training queries; conf/negatives."""
 
     candidates: Any
     depth: int | None
@@ -55,7 +55,7 @@ class Negatives:
 
 @dataclass
 class ReRank:
-    """What is re-ranked, if anything; conf/re_rank."""
+    """The run that is re-ranked, if any; conf/re_rank."""
 
     candidates: Any
     depth: int | None
@@ -63,7 +63,7 @@ class ReRank:
 
 @dataclass
 class Fuse:
-    """Which runs are fused, if any, and how; conf/fuse."""
+    """The runs that are fused, if any, and how; conf/fuse."""
 
     runs: Any
     dev_runs: Any
@@ -78,7 +78,7 @@ class Fuse:
 
 @dataclass
 class Encoding:
-    """How documents are encoded; part of the encoding's identity. Values stand in conf/encoding."""
+    """How documents are encoded; part of the encoding's identity; conf/encoding."""
 
     dtype: str
     precision: str
@@ -86,7 +86,7 @@ class Encoding:
 
 @dataclass
 class Search:
-    """What a run holds; conf/search."""
+    """The documents that a run holds per query; conf/search."""
 
     depth: int
     remove_query: bool
@@ -95,7 +95,7 @@ class Search:
 
 @dataclass
 class Evaluation:
-    """What is measured and how rows are compared; conf/evaluation."""
+    """The measures, and the significance tests between rows; conf/evaluation."""
 
     measures: list[str]
     significance: str
@@ -106,7 +106,7 @@ class Evaluation:
 
 @dataclass
 class Machine:
-    """Where it runs: part of no identity. Units stand in conf/machine."""
+    """Where a job runs; not part of an identity. Units are in conf/machine."""
 
     accelerator: str
     devices: int
@@ -125,7 +125,7 @@ class Machine:
 class Artifact:
     """Where each artifact comes from.
 
-    `own`: this experiment makes it. null: there is none. Else one from elsewhere: an identifier, a path, a hub name.
+    `own`: this experiment makes it. null: it has none. Otherwise a given one: an identifier, a path or a hub name.
     """
 
     checkpoint: str | None = "own"
@@ -136,7 +136,7 @@ class Artifact:
 
 @dataclass
 class Paths:
-    """Where files go: part of no identity; conf/paths."""
+    """Where files go; not part of an identity; conf/paths."""
 
     artifacts: str
 
@@ -167,12 +167,12 @@ class Config:
     schedule: Any = None
     logger: Any = None
     baselines: list[list[str]] = field(default_factory=list)
-    """Overrides of the experiments that stand above this one in its table; the first is what all are tested against."""
+    """Overrides of the rows above this experiment in its table; all rows are tested against the first."""
     stage: Any = None
     force: list[str] = field(default_factory=list)
-    """Stages whose artifacts are made again though they are there; the old ones are kept until the new are whole."""
+    """Stages whose artifacts are made again even if they exist; the old ones are kept until the new are complete."""
     dry_run: bool = False
-    """Whether the plan is printed and nothing is made."""
+    """Whether to print the plan and make nothing."""
     confirm: bool = False
     """Whether stage=clean removes what it lists."""
 
@@ -192,7 +192,7 @@ RECORDS: dict[str, type] = {
 }
 
 
-#: The words that a plain value takes.
+#: The choices of a plain value.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
@@ -204,7 +204,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),
 }
 
-#: The least and the largest number that a plain value takes; None: no largest. A null is not held to it.
+#: The smallest and the largest number that a plain value may be; None: no largest. Null is always allowed.
 RANGES: dict[str, tuple[float, float | None]] = {
     "seed": (0, 2**32 - 1),
     "dataset.query_length": (1, None),
@@ -239,7 +239,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "machine.resume_every": (1, None),
 }
 
-#: The values that name a measure, or several.
+#: The keys whose value names one or more measures.
 MEASURES = ("evaluation.measures", "training.select_by", "fuse.measure", "stage.tune.measure")
 
 
@@ -257,6 +257,6 @@ def register_schema(*, typed: bool = True) -> None:
 
 
 def _untyped(node: DictConfig) -> DictConfig:
-    plain = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
-    assert isinstance(plain, DictConfig)
-    return plain
+    untyped = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
+    assert isinstance(untyped, DictConfig)
+    return untyped

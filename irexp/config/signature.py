@@ -1,4 +1,4 @@
-"""The signature of a class or function as its source has it: what `inspect.signature` says of the imported one."""
+"""Signatures read from source, equal to what `inspect.signature` returns for the imported class or function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def signature_of(definition: Definition) -> Signature:
     """The signature of a function or a constructor; annotations are `Annotation`, defaults expressions.
 
     Raises:
-        UnreadableError: if it is made at run time.
+        UnreadableError: if it is created at run time.
     """
     if isinstance(definition.node, ast.FunctionDef):
         return Signature(_parameters(definition.node, definition.module))
@@ -29,7 +29,7 @@ def signature_of(definition: Definition) -> Signature:
         options = _dataclass_options(ancestor)
         methods = {node.name: node for node in ancestor.class_node.body if isinstance(node, ast.FunctionDef)}
         if "__new__" in methods or ancestor.class_node.keywords:
-            raise UnreadableError(f"{ancestor.path} makes its instances in a way of its own")
+            raise UnreadableError(f"{ancestor.path} has a constructor other than `__init__`")
         if "__init__" in methods:
             return Signature(_parameters(methods["__init__"], ancestor.module)[1:])
         if options is not None and options.get("init", True):
@@ -40,22 +40,22 @@ def signature_of(definition: Definition) -> Signature:
 def _parameters(function: ast.FunctionDef, module: Module) -> list[Parameter]:
     if any(_path(decorator, module) not in _HARMLESS for decorator in function.decorator_list):
         raise UnreadableError(f"{module.name}.{function.name} is decorated")
-    of = function.args
-    plain = of.posonlyargs + of.args
-    kinds = [Parameter.POSITIONAL_ONLY] * len(of.posonlyargs) + [Parameter.POSITIONAL_OR_KEYWORD] * len(of.args)
-    defaults = [*[None] * (len(plain) - len(of.defaults)), *of.defaults]
-    keywords = [Parameter.KEYWORD_ONLY] * len(of.kwonlyargs)
+    args = function.args
+    positional = args.posonlyargs + args.args
+    kinds = [Parameter.POSITIONAL_ONLY] * len(args.posonlyargs) + [Parameter.POSITIONAL_OR_KEYWORD] * len(args.args)
+    defaults = [*[None] * (len(positional) - len(args.defaults)), *args.defaults]
+    keywords = [Parameter.KEYWORD_ONLY] * len(args.kwonlyargs)
     found = [
-        *zip(plain, kinds, defaults, strict=True),
-        *((argument, Parameter.VAR_POSITIONAL, None) for argument in [of.vararg] if argument),
-        *zip(of.kwonlyargs, keywords, of.kw_defaults, strict=True),
-        *((argument, Parameter.VAR_KEYWORD, None) for argument in [of.kwarg] if argument),
+        *zip(positional, kinds, defaults, strict=True),
+        *((argument, Parameter.VAR_POSITIONAL, None) for argument in [args.vararg] if argument),
+        *zip(args.kwonlyargs, keywords, args.kw_defaults, strict=True),
+        *((argument, Parameter.VAR_KEYWORD, None) for argument in [args.kwarg] if argument),
     ]
     return [_parameter(a.arg, kind, default, a.annotation, module) for a, kind, default in found]
 
 
 def _dataclass_options(definition: Definition) -> dict[str, Any] | None:
-    """The plain arguments of `@dataclass`; None for a class that is not a dataclass."""
+    """The constant arguments of `@dataclass`; None for a class that is not a dataclass."""
     options = None
     for decorator in definition.class_node.decorator_list:
         path = _path(decorator, definition.module)
@@ -67,7 +67,7 @@ def _dataclass_options(definition: Definition) -> dict[str, Any] | None:
 
 
 def _fields(definition: Definition) -> list[Parameter]:
-    """The constructor that a dataclass makes of its fields and those of its bases."""
+    """The constructor's parameters of a dataclass, from its fields and those of its bases."""
     fields: dict[str, Parameter | None] = {}
     for ancestor in reversed(list(ancestry(definition))):
         options = _dataclass_options(ancestor)

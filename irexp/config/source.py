@@ -1,6 +1,6 @@
 """Classes and functions found by reading source, never by importing it: torch and transformers take seconds to import.
 
-A dotted path leads to the file of a module, and the file to the definition, also where that is imported from elsewhere.
+A dotted path leads to a module's file, and from there to the definition, even if that is imported from another module.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 #: Bases that add neither a constructor nor a role.
-_PLAIN = {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol"}
+_NEUTRAL = {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol"}
 
 
 class UnreadableError(Exception):
-    """The source does not tell: a compiled module, or a name that is made at run time."""
+    """The source does not show the definition: a compiled module, or a name that is created at run time."""
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ class Module:
         package: what relative imports are relative to.
         names: what each name is: a class, a function, the expression that is assigned to it, or, if it is imported, the
             dotted path that it stands for.
-        stars: modules of which all names are imported.
+        stars: the modules that are imported with `*`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A class, a function or an assigned expression, where it stands."""
+    """A class, a function or an assigned expression, and the module that defines it."""
 
     module: Module
     name: str
@@ -51,12 +51,12 @@ class Definition:
 
     @property
     def path(self) -> str:
-        """Its dotted path, whatever it is imported as elsewhere."""
+        """Its dotted path in the module that defines it."""
         return f"{self.module.name}.{self.name}"
 
     @property
     def class_node(self) -> ast.ClassDef:
-        """Its statement, where it is known to be a class."""
+        """The statement of a class."""
         assert isinstance(self.node, ast.ClassDef), self.path
         return self.node
 
@@ -66,7 +66,7 @@ def find(path: str) -> Definition | None:
     """The definition that a dotted path leads to; None if there is none.
 
     Raises:
-        UnreadableError: if there may be one all the same.
+        UnreadableError: if there may be one that the source does not show.
     """
     return _find(path, ())
 
@@ -83,7 +83,7 @@ def _find(path: str, seen: tuple[str, ...]) -> Definition | None:
         if definition := _find(source, (*seen, path)):
             return definition
     if found or "__getattr__" in module.names:
-        raise UnreadableError(f"{path} is not followed from {parent}")
+        raise UnreadableError(f"{path} cannot be followed from {parent}")
     return None
 
 
@@ -109,19 +109,19 @@ def ancestry(definition: Definition) -> Iterator[Definition]:
     yield definition
     bases = [base.value if isinstance(base, ast.Subscript) else base for base in definition.class_node.bases]
     paths = [qualify(base, definition.module) for base in bases]
-    found = [_class(path, definition) for path in paths if path not in _PLAIN]
+    found = [_class(path, definition) for path in paths if path not in _NEUTRAL]
     if len(found) == 1:
         yield from ancestry(found[0])
         return
     lines = [ancestor for base in found for ancestor in ancestry(base)]
-    last = {ancestor.path: position for position, ancestor in enumerate(lines)}  # a shared base follows all its users
+    last = {ancestor.path: position for position, ancestor in enumerate(lines)}  # a shared base follows its subclasses
     yield from (ancestor for position, ancestor in enumerate(lines) if last[ancestor.path] == position)
 
 
 def _class(path: str | None, definition: Definition) -> Definition:
     found = find(path) if path else None
     if found is None or not isinstance(found.node, ast.ClassDef):
-        raise UnreadableError(f"{definition.path} has a base, {path}, which is not read as a class")
+        raise UnreadableError(f"{definition.path} has a base, {path}, whose class is not found in source")
     return found
 
 
@@ -146,7 +146,7 @@ def read(name: str) -> Module | None:
 def _file(name: str) -> Path | None:
     top, *rest = name.split(".")
     try:
-        spec = importlib.util.find_spec(top)  # of a first part: this imports nothing
+        spec = importlib.util.find_spec(top)  # for a top-level name this imports nothing
     except ValueError:
         return None
     if spec is None:
@@ -156,7 +156,7 @@ def _file(name: str) -> Path | None:
     if not rest and spec.origin:
         return Path(spec.origin)
     places = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
-    if rest:  # a package that is imported may have been given further folders
+    if rest:  # an imported package may have been given more folders
         parent = sys.modules.get(".".join([top, *rest[:-1]]))
         places += [Path(folder, rest[-1]) for folder in getattr(parent, "__path__", ())]
     for place in places:
@@ -170,7 +170,7 @@ def _file(name: str) -> Path | None:
 
 
 def _statements(body: Sequence[ast.stmt], *, is_alternative: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """Every statement of a module outside of classes and functions, and whether it stands below an else or except."""
+    """Every statement of a module outside of classes and functions, and whether it is in an else or except branch."""
     for statement in body:
         yield statement, is_alternative
         if isinstance(statement, ast.If | ast.Try | ast.With):

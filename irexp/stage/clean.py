@@ -35,7 +35,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     """
     store = Store(Path(artifacts))
     lineage = Lineage(store)
-    needed = lineage.behind({*_recipes(artifacts), *_rows(tables)})
+    needed = lineage.with_ancestors({*_recipes(artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]
     space = sum(bytes_of(lineage.manifests[name]) for name in needless)
     listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in needless) or "  nothing"

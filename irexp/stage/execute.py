@@ -74,7 +74,7 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
         if step in found:
             continue
         found[step] = store.look(step.artifact)
-        if found[step].state in ("there", "given") and step not in plan.forced:
+        if found[step].state in ("complete", "given") and step not in plan.forced:
             continue
         wanted.add(step)
         # of what may not be made, the first of the same experiment is named
@@ -107,7 +107,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
         if step in wanted:
             inputs = [_handed(step, name, found) for name in _taken(step)]
             outcome, result = _run(step, inputs, store, output, logger, is_forced=step in plan.forced)
-            found[step] = Found("there", Path(outcome.path) if outcome.path else None, outcome.measures)
+            found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
             gc.collect()  # models of earlier steps must not crowd the next one's memory
         elif step in plan.goals:
             outcome = _already_done(step, found[step])

@@ -73,7 +73,7 @@ def _command(lineage: Lineage, name: str) -> tuple[str, str]:
     if step.name[-8:] == name[-8:]:
         return command, " (it leads to the same artifact)"
     assert step.artifact is not None
-    changed = differences(flatten(step.artifact.lineage), lineage.whole(name))
+    changed = differences(flatten(step.artifact.lineage), lineage.all_settings(name))
     lines = "\n".join(f"    {line}" for line in changed)
     return command, f" (today it leads to {step.name}, which differs in\n{lines}\n)"
 

@@ -37,7 +37,7 @@ def why(output: Path, *, artifacts: str, of: Sequence[str]) -> list[str]:
     first, second = (lineage.find(text) for text in of)
     if first.partition("/")[0] != second.partition("/")[0]:
         raise UserError(f"{first} and {second} are of different kinds, so that all of their settings differ")
-    settings = _lines(lineage.whole(first), lineage.whole(second))
+    settings = _lines(lineage.all_settings(first), lineage.all_settings(second))
     circumstances = _lines(*(_circumstances(lineage, name) for name in (first, second)))
     text = "\n".join(f"  {line}" for line in settings) or "  nothing: they are made from the same"
     also = "\n".join(f"  {line}" for line in circumstances) or "  nothing"
@@ -62,7 +62,7 @@ def _lines(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 def _circumstances(lineage: Lineage, name: str) -> dict[str, Any]:
     """Commit, hardware and versions of an artifact and of all that it is made from, as far as it is here."""
     found: dict[str, Any] = {}
-    for made in sorted(lineage.behind({name})):
+    for made in sorted(lineage.with_ancestors({name})):
         provenance = lineage.manifests[made]["provenance"]
         for key, value in flatten({part: provenance.get(part, {}) for part in _CIRCUMSTANCES}).items():
             found.setdefault(f"{made.partition('/')[0]}.{key}", value)

@@ -1,4 +1,4 @@
-"""The names of artifacts, frozen: what was made by an earlier version of irexp is found by this one.
+"""The names of artifacts are frozen, so that this version of irexp finds what an earlier one made.
 
 `golden.json` was written before the plan of an experiment was first built. A name in it changes only together with a
 raised content version, and then by hand: `python -m tests.artifact.test_golden` writes the file again.
@@ -23,11 +23,11 @@ from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import KINDS, STAGES
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from tests.conf.test_conf import CONF, NEEDED, OPTIONS
+from tests.conf.test_conf import CONF, OPTIONS, USER_VALUES
 
 GOLDEN = Path(__file__).resolve().with_name("golden.json")
 
-#: Beside the options of conf/: what is made of what others make, to some depth, and what comes from elsewhere.
+#: Beyond the options of conf/: experiments made from other experiments, nested ones too, and given artifacts.
 EXPERIMENTS = [
     "",
     "seed=1",
@@ -60,7 +60,7 @@ EXPERIMENTS = [
 
 
 def names(line: str) -> str:
-    """The names of the artifacts that an experiment makes itself."""
+    """The names of the artifacts that the experiment of these overrides makes itself."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=shlex.split(line))
         plan, _ = draft_plan(Experiment(tuple(shlex.split(line)), config), [s for s in STAGES if STAGES[s].makes])
@@ -68,15 +68,15 @@ def names(line: str) -> str:
         return " ".join(names_of[kind] for kind in KINDS if kind in names_of)
 
 
-#: A stage says what is run, and moves no name.
+#: Without conf/stage: which stages run changes no name.
 _MOVING = [option for option in OPTIONS if not option.startswith("stage/")]
-_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(NEEDED.get(option, []))}".strip() for option in _MOVING]
+_OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(USER_VALUES.get(option, []))}".strip() for option in _MOVING]
 LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No model of the hub, no file that an override names, and no particular processor."""
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No hub model, no file that an override names, and a fixed processor."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(identity, "processor", lambda: "a processor")
@@ -87,13 +87,13 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_experiment_makes_the_artifacts_it_always_made(line: str, nowhere: None) -> None:
-    """A name that moves orphans what users have made; a digest that stays after a change makes it stale."""
+def test_the_names_of_an_experiments_artifacts_are_unchanged(line: str, isolated: None) -> None:
+    """A name that changes makes irexp miss the artifacts that users have."""
     assert names(line) == json.loads(GOLDEN.read_text(encoding="utf8"))[line]
 
 
-def test_every_line_is_frozen() -> None:
-    """The file holds the lines of this test, and no others."""
+def test_golden_json_holds_exactly_the_tested_lines() -> None:
+    """A line without a frozen name would not be tested."""
     assert sorted(json.loads(GOLDEN.read_text(encoding="utf8"))) == sorted(LINES)
 
 

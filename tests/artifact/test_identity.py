@@ -1,4 +1,4 @@
-"""Identities: what moves them, and what does not."""
+"""Identities: which changes of the configuration move them, and which do not."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ _MAKING = [name for name, stage in STAGES.items() if stage.makes is not None]
 
 
 def names_of(config: DictConfig) -> dict[str, str]:
-    """Kind → name of what a configuration makes itself."""
+    """The name of each artifact that a configuration makes, by kind."""
     plan, _ = draft_plan(Experiment((), config), _MAKING)
     return {step.artifact.kind: step.name for step in plan.own if step.artifact is not None}
 
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here a configuration may hold what no component takes: what it is made of does not matter to a digest."""
+    """Configurations are not checked here, so that they may hold invented settings."""
     monkeypatch.setattr(experiment_module, "check", lambda config: None)
 
 
@@ -104,8 +104,10 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_setting_of_an_engine_moves_what_it_changes(compose: Callable[..., DictConfig], option: str) -> None:
-    """What an engine is built with moves the index, what it is searched with the run alone, and none moves nothing."""
+def test_build_settings_move_the_index_and_search_settings_only_the_run(
+    compose: Callable[..., DictConfig], option: str
+) -> None:
+    """A setting that moves too little leads to stale results, one that moves too much builds the index again."""
     config = compose(f"index={option}")
     before = names_of(config)
     for path, value in _leaves(OmegaConf.to_container(config.index)):
@@ -116,8 +118,8 @@ def test_every_setting_of_an_engine_moves_what_it_changes(compose: Callable[...,
         assert moved == (later if "search." in path else {"index", *later}), path
 
 
-def test_the_length_of_queries_encodes_no_document_anew(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
-    """With a checkpoint from elsewhere it moves the run alone."""
+def test_query_length_moves_the_run_but_not_the_index(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """With a given checkpoint, another query length does not encode the documents again."""
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     theirs = [f"artifact.checkpoint={tmp_path}"]
     one, two = compose(*theirs, "model.query_length=8"), compose(*theirs, "model.query_length=16")
@@ -125,15 +127,15 @@ def test_the_length_of_queries_encodes_no_document_anew(compose: Callable[..., D
     assert names_of(one)["run"] != names_of(two)["run"]
 
 
-def test_the_name_is_for_people_and_ends_in_the_digest(config: DictConfig) -> None:
-    """A folder's name says the kind, the model and the collection."""
+def test_a_name_holds_kind_model_and_collection_and_ends_in_the_digest(config: DictConfig) -> None:
+    """People recognise a folder by its name, and irexp by the digest."""
     name = names_of(config)["run"]
     assert name.startswith("run/sbert.toy-")
     assert len(digest_in(name) or "") == 8
 
 
-def test_a_name_without_a_latin_letter_is_found_again(config: DictConfig) -> None:
-    """The part for people is never empty, so that a folder's name never begins with a dot."""
+def test_a_model_name_without_latin_letters_becomes_any(config: DictConfig) -> None:
+    """With an empty model name the folder's name would begin with a dot, and the store would ignore it."""
     config.model.name = "模型"
     assert names_of(config)["run"].startswith("run/any.toy-")
 
@@ -148,8 +150,8 @@ def test_a_local_file_enters_by_its_content(config: DictConfig, tmp_path: Path) 
     assert first["index"] != _names(config, dataset__documents={"path": str(tmp_path / "b.jsonl")})["index"]
 
 
-def test_a_checkpoint_from_elsewhere_enters_by_its_content(config: DictConfig, tmp_path: Path) -> None:
-    """Training settings play no role for a checkpoint that was not trained here."""
+def test_a_given_checkpoint_enters_by_its_content(config: DictConfig, tmp_path: Path) -> None:
+    """Training settings do not move what is made from a checkpoint that was not trained here; its weights do."""
     folder = tmp_path / "theirs"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
@@ -159,34 +161,34 @@ def test_a_checkpoint_from_elsewhere_enters_by_its_content(config: DictConfig, t
     assert theirs["index"] != _names(config, artifact__checkpoint=str(folder))["index"]
 
 
-def test_an_identifier_stands_for_what_it_names(config: DictConfig) -> None:
-    """Naming one's own checkpoint by its identifier leads to the same index."""
+def test_an_identifier_is_equivalent_to_the_artifact_that_it_names(config: DictConfig) -> None:
+    """Naming the experiment's own checkpoint by its identifier leads to the same index."""
     names = _names(config)
     assert _names(config, artifact__checkpoint=names["checkpoint"])["index"] == names["index"]
 
 
-def test_without_a_checkpoint_training_plays_no_role(config: DictConfig) -> None:
-    """The index of BM25 is not named after a learning rate."""
+def test_without_a_checkpoint_training_settings_move_no_run(config: DictConfig) -> None:
+    """A learning rate does not move BM25's run."""
     nothing = {"artifact__checkpoint": None, "artifact__encoding": None}
     assert _names(config, **nothing)["run"] == _names(config, **nothing, training__learning_rate=1.0, seed=7)["run"]
 
 
-def test_a_model_that_is_not_trained_is_the_same_for_every_collection(config: DictConfig) -> None:
-    """Without a step of training, neither data nor loss nor learning rate name the checkpoint."""
+def test_an_untrained_checkpoint_does_not_depend_on_the_collection(config: DictConfig) -> None:
+    """Without training steps, neither the training data nor the learning rate moves the checkpoint; the model does."""
     untrained = {"training__steps": 0}
     before = _names(config, **untrained)["checkpoint"]
     assert _names(config, **untrained, training__learning_rate=1.0, dataset__train={"a": 2})["checkpoint"] == before
     assert _names(config, **untrained, model__pooling="cls")["checkpoint"] != before
 
 
-def test_canonical_values() -> None:
-    """Nulls and names go, 1.0 equals 1, a class enters by its name."""
+def test_canonical_drops_nulls_and_names_and_keeps_the_class_name() -> None:
+    """An integer written as a float, a null or a moved module must not change a digest."""
     value = {"_target_": "a.b.C", "_partial_": True, "name": "x", "k": 1.0, "n": None, "l": [1.0, 0.5]}
     assert canonical(value) == {"_target_": "C", "k": 1, "l": [1, 0.5]}
     assert json.dumps(canonical({"flag": True})) == '{"flag": true}'
 
 
-def test_folder_digests_ignore_hidden_files_and_see_names(tmp_path: Path) -> None:
+def test_folder_digests_ignore_hidden_files_and_include_names(tmp_path: Path) -> None:
     """A renamed file changes a folder's digest, a hidden one does not."""
     (tmp_path / "a").write_text("x")
     before = content_digest(tmp_path)
@@ -197,7 +199,7 @@ def test_folder_digests_ignore_hidden_files_and_see_names(tmp_path: Path) -> Non
 
 
 def test_a_hub_model_enters_by_the_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was fetched earlier keeps its commit in the cache's references."""
+    """A newly fetched commit moves the identity of what is made from the model."""
     references = tmp_path / "models--org--model" / "refs"
     references.mkdir(parents=True)
     (references / "main").write_text("abc123")

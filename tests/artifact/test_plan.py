@@ -1,4 +1,4 @@
-"""The plan of an experiment: what takes part, in which order, and every fault before anything is made."""
+"""The plan of an experiment: its steps, their order, and every fault before anything is made."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def plan_of(compose: Compose, *overrides: str, stages: list[str] = ALL) -> Plan:
 
 
 def names(plan: Plan) -> list[str]:
-    """The subject of each artifact of a plan, in order."""
+    """The kind and model of each artifact of a plan, in order."""
     return [step.name.partition(".")[0] for step in plan.steps if step.artifact is not None]
 
 
 def test_every_stage_has_its_file_and_the_reverse() -> None:
-    """conf/stage holds one file a listed stage, beside the two that run several."""
+    """conf/stage holds one file per listed stage, and the two that run several."""
     files = {path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml")}
     assert files - {"all", "retrieve"} == set(STAGES)
     assert KINDS == ("checkpoint", "encoding", "index", "run", "measures", "speed")
 
 
-def test_a_stage_function_takes_what_the_list_says() -> None:
-    """After the folder come the inputs that are handed over, in the order and under the names of the list."""
+def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
+    """After the folder come the inputs of the stage by the same names in the same order; else they are mixed up."""
     import importlib
     import inspect
 
@@ -100,15 +100,15 @@ def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("overrides", "stages", "message"),
     [
-        (["model=bm25"], ["fit"], r"nothing is to be made here: stage=fit: bm25 has no checkpoint"),
-        (["artifact.checkpoint=irexp"], ["fit"], r"nothing is to be made here: .*artifact\.checkpoint=irexp is given"),
+        (["model=bm25"], ["fit"], r"there is nothing to make: stage=fit: bm25 has no checkpoint"),
+        (["artifact.checkpoint=irexp"], ["fit"], r"there is nothing to make: .*artifact\.checkpoint=irexp is given"),
         ([], ["norms"], r"stage=norms: irexp/artifact/stages\.py does not list it"),
         ([], ["re_rank"], r"stage=re_rank needs a run to re-rank: re_rank=bm25"),
         ([], ["fuse"], r"stage=fuse needs runs to fuse: fuse=bm25_and_sbert"),
         (["model=mono", "re_rank=none"], ["search"], r"stage=search: mono has no index"),
         (["model=bm25", "re_rank=bm25"], ["re_rank"], r"stage=re_rank: bm25 has no checkpoint"),
         (["model=bm25"], ["export"], r"stage=export: bm25 has no encoding"),
-        (["re_rank=bm25", "fuse=bm25_and_sbert"], ["fuse"], r"both say what the run is made of"),
+        (["re_rank=bm25", "fuse=bm25_and_sbert"], ["fuse"], r"a run is either fused or re-ranked"),
         (["model=fusion", "fuse.method=wsum", "dataset.dev=null"], ["fuse"], r"fuse\.runs: needs dataset\.dev"),
         (["model=mono", "dataset.train.topics=null"], ["fit"], r"negatives\.candidates: needs dataset\.train\.topics"),
         (["artifact.run=nowhere.run"], ["evaluate"], r"artifact\.run=nowhere\.run: there is nothing at"),
@@ -126,16 +126,16 @@ def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.Monk
         (["model=colbert", "index=sharded"], ["encode"], r"vectors for each token and \w+ takes dense vectors"),
     ],
 )
-def test_what_no_plan_can_be_made_of_is_said_first(
+def test_a_fault_of_the_plan_is_refused_with_its_fix(
     compose: Compose, overrides: list[str], stages: list[str], message: str
 ) -> None:
-    """With the setting, the reason, and what to type instead."""
+    """A fault that is not found here would only appear after the stages before it have run."""
     with pytest.raises(UserError, match=message):
         plan_of(compose, *overrides, stages=stages)
 
 
-def test_the_faults_of_all_experiments_are_one_message(compose: Compose) -> None:
-    """Those of a baseline, of what is re-ranked, and of the experiment itself, each with whose they are."""
+def test_one_message_lists_the_faults_of_all_experiments(compose: Compose) -> None:
+    """The faults of a baseline, of the re-ranked experiment and of the experiment itself, each with its origin."""
     with pytest.raises(UserError) as error:
         plan_of(
             compose,
@@ -151,16 +151,16 @@ def test_the_faults_of_all_experiments_are_one_message(compose: Compose) -> None
     assert "re_rank.depth: 0" in str(error.value) and "negatives.depth: 0" in str(error.value)
 
 
-def test_a_dataset_without_judgements_is_answered_and_not_evaluated(compose: Compose) -> None:
-    """`stage=retrieve` makes the run, and says why it measures nothing."""
+def test_a_dataset_without_judgements_is_searched_but_not_evaluated(compose: Compose) -> None:
+    """`stage=retrieve` makes the run, and gives the reason for skipping the evaluation."""
     overrides = ["dataset=files", "dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv", "model=bm25"]
     plan = plan_of(compose, *overrides, stages=["index", "search", "evaluate"])
     assert [step.stage.name for step in plan.own if step.stage] == ["index", "search"]
     assert plan.skipped == {"evaluate": "dataset.test.qrels_path=null: there are no judgements"}
 
 
-def test_what_is_given_makes_the_stages_before_it_needless(compose: Compose) -> None:
-    """A run from elsewhere needs no model, an index from elsewhere no encoding; a checkpoint given is not trained."""
+def test_a_given_artifact_makes_the_stages_before_it_unnecessary(compose: Compose) -> None:
+    """A given run needs no model, a given index no encoding, and a given checkpoint is not trained."""
     given = {
         "artifact.run=irexp": ["evaluate"],
         "artifact.index=irexp": ["fit", "search", "evaluate"],
@@ -171,15 +171,15 @@ def test_what_is_given_makes_the_stages_before_it_needless(compose: Compose) -> 
         assert [step.stage.name for step in plan.own if step.stage] == expected
 
 
-def test_nothing_trains_by_surprise(compose: Compose) -> None:
-    """Over all stages and experiments: training is made where it was asked for, or for others in a whole pipeline."""
+def test_no_plan_trains_unasked(compose: Compose) -> None:
+    """A plan trains only where `fit` was requested, and trains for other experiments only in a full pipeline."""
     seen = 0
     for overrides in (["experiment=cascade"], ["model=fusion"], ["model=mono"], ["model=sbert"], ["model=bm25"]):
         for stages in (["search"], ["re_rank"], ["fuse"], ["evaluate"], ["fit"], ["fit", "evaluate"], ALL):
             try:
                 plan = plan_of(compose, *overrides, stages=stages)
             except UserError:
-                continue  # some of these make nothing
+                continue  # some of these combinations have nothing to make
             for step in plan.steps:
                 seen += step.trains
                 if step.trains and step in plan.makes:
@@ -190,8 +190,8 @@ def test_nothing_trains_by_surprise(compose: Compose) -> None:
     assert seen > 10
 
 
-def test_what_makes_a_kind_is_listed_once_per_way() -> None:
-    """A run is searched, re-ranked or fused; each other kind has one stage; inputs of stages are listed kinds."""
+def test_each_kind_has_one_stage_and_a_run_one_per_way() -> None:
+    """With two stages for a kind, it would depend on their order in the list which one makes it."""
     empty = {"fuse": {"runs": None}, "re_rank": {"candidates": None}}
     assert maker(empty, "run").name == "search"
     assert maker({**empty, "re_rank": {"candidates": "x"}}, "run").name == "re_rank"
@@ -210,7 +210,7 @@ def test_what_makes_a_kind_is_listed_once_per_way() -> None:
 
 @pytest.mark.parametrize("command", [["experiment=cascade"], ["model=fusion", "fuse.method=wsum"]])
 def test_a_dry_run_prints_the_plan_without_torch(command: list[str], tmp_path: Path) -> None:
-    """In a process of its own, in which no heavy package is imported and no artifact is made."""
+    """A dry run answers in about a second, since it imports no heavy package, and it makes no artifact."""
     code = (
         "import sys, runpy\n"
         "runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
@@ -233,27 +233,27 @@ def test_a_dry_run_prints_the_plan_without_torch(command: list[str], tmp_path: P
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_an_artifact_from_elsewhere_is_looked_at_whatever_way_it_is_named(
+def test_a_given_artifact_that_is_damaged_is_refused_however_it_is_named(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
-    """By identifier or by path: a damaged one is named, and nothing is made from it."""
+    """Nothing is made from a damaged artifact, given by identifier or by path."""
     base = settings(tmp_path, collection)
     made = run(compose, base)
     for kind, stage, file in (("checkpoint", "fit", "model.safetensors"), ("run", "search", "test.run")):
         folder = Path(str(made[stage].path))
-        whole = (folder / file).read_bytes()
-        (folder / file).write_bytes(whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]]))
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
         for name in (f"{kind}/{folder.name}", str(folder)):
             typed = settings(tmp_path, collection, f"artifact.{kind}={name}", "search.depth=7")
             typed += ["evaluation.measures=[AP]"]
-            with pytest.raises(UserError, match=rf"{file} has another content"):
+            with pytest.raises(UserError, match=rf"{file} has changed since"):
                 run(compose, typed, ["encode", "index", "search", "evaluate"] if kind == "checkpoint" else ["evaluate"])
-        (folder / file).write_bytes(whole)
+        (folder / file).write_bytes(content)
     assert {outcome.status for outcome in run(compose, base).values()} == {"already done"}
 
 
-def test_the_plan_of_what_is_made_needs_nothing(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """With the run there, no index is needed to evaluate it; with the index gone a search says so."""
+def test_an_existing_artifact_does_not_need_its_inputs(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """An existing run is evaluated without its index; only a new search reports the missing index."""
     base = settings(tmp_path, collection)
     made = run(compose, base)
     folder = Path(str(made["index"].path))

@@ -1,4 +1,4 @@
-"""The store: complete or absent, never stale, and helpful about what is missing."""
+"""The store: artifacts are complete or absent and never stale, and the nearest one to a missing one is found."""
 
 import logging
 import multiprocessing
@@ -25,8 +25,8 @@ def _make(store: Store, identity: Identity, content: str = "x") -> None:
         making.provenance = {"seconds": 1}
 
 
-def test_an_artifact_is_there_only_when_its_block_has_ended(tmp_path: Path) -> None:
-    """Inside the block, and after an error in it, the artifact is absent."""
+def test_an_artifact_exists_only_after_its_block_has_ended(tmp_path: Path) -> None:
+    """Inside the block, and after an error in it, nothing may use the unfinished artifact."""
     store, identity = Store(tmp_path), _identity(a=1)
     with pytest.raises(RuntimeError), store.making(identity, resumes=False) as making:
         (making.folder / "file").write_text("half")
@@ -39,10 +39,8 @@ def test_an_artifact_is_there_only_when_its_block_has_ended(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("resumes", "left"), [(True, True), (False, False)])
-def test_what_a_failed_attempt_left_is_handed_on_only_to_a_stage_that_resumes(
-    tmp_path: Path, resumes: bool, left: bool
-) -> None:
-    """Half an index is thrown away, half an encoding is gone on with."""
+def test_only_a_stage_that_resumes_gets_what_a_failed_attempt_left(tmp_path: Path, resumes: bool, left: bool) -> None:
+    """A stage that cannot resume would otherwise mix old files with new ones."""
     store, identity = Store(tmp_path), _identity(a=1)
     with pytest.raises(RuntimeError), store.making(identity, resumes=resumes) as making:
         (making.folder / "file").write_text("half")
@@ -59,26 +57,26 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"file has 5 bytes.*12 bytes"):
         store.has(identity)
     (store.open(identity) / "file").unlink()
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="is missing"):
         store.has(identity)
 
 
 def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file is compared with its checksum whenever it is used; a large one when all of it is asked for."""
+    """A small file is compared with its checksum at each use, a large one only when everything is checked."""
     store, identity = Store(tmp_path), _identity(a=1)
     _make(store, identity, "long content")
     folder = store.open(identity)
     assert store.has(identity) and damage(folder, read_manifest(folder)) == []
     (folder / "file").write_text("long c0ntent")
-    with pytest.raises(UserError, match="file has another content than when it was written"):
+    with pytest.raises(UserError, match="file has changed since it was written"):
         store.has(identity)
-    monkeypatch.setattr("irexp.artifact.manifest._READ", 3)
+    monkeypatch.setattr("irexp.artifact.manifest._CHECKED_BYTES", 3)
     assert store.has(identity)
     assert len(damage(folder, read_manifest(folder))) == 1
 
 
-def test_a_kill_while_the_manifest_is_written_blocks_nothing(tmp_path: Path) -> None:
-    """Neither half a manifest nor a whole one in a folder that was not renamed makes an artifact."""
+def test_an_artifact_is_made_after_a_kill_while_its_manifest_was_written(tmp_path: Path) -> None:
+    """A folder that was not renamed is not an artifact, whether its manifest is cut off or complete."""
     store, identity = Store(tmp_path), _identity(a=1)
     partial = tmp_path / identity.name.replace("index/", "index/.partial-")
     for left in ('{"made_from": {', '{"made_from": {"a": 1}, "files": {}}'):
@@ -91,25 +89,25 @@ def test_a_kill_while_the_manifest_is_written_blocks_nothing(tmp_path: Path) -> 
     assert list(read_manifest(store.open(identity))["files"]) == ["file"]
 
 
-def test_the_same_digest_by_accident_is_an_error(tmp_path: Path) -> None:
-    """The ingredients are compared in full, not their eight digits."""
+def test_two_artifacts_with_the_same_digest_are_an_error(tmp_path: Path) -> None:
+    """The ingredients are compared in full; by the digest alone a wrong artifact would be used."""
     store, identity = Store(tmp_path), _identity(a=1)
     _make(store, identity)
     twin = Identity("index", identity.name, {"a": 2}, {"a": 2})
-    with pytest.raises(UserError, match="made from something else"):
+    with pytest.raises(UserError, match="was not made from what its name says"):
         store.has(twin)
 
 
-def test_another_name_for_people_finds_the_same_artifact(tmp_path: Path) -> None:
-    """Only the digest counts."""
+def test_an_artifact_is_found_under_another_model_name(tmp_path: Path) -> None:
+    """Renaming a model must not make its artifacts again: only the digest counts."""
     store, identity = Store(tmp_path), _identity(a=1)
     _make(store, identity)
     renamed = Identity("index", f"index/other.name-{digest_of({'a': 1})}", {"a": 1}, {"a": 1})
     assert store.has(renamed)
 
 
-def test_the_nearest_artifact_and_its_differences(tmp_path: Path) -> None:
-    """The one that differs in the fewest values is named, with both values."""
+def test_the_nearest_artifact_differs_in_the_fewest_values(tmp_path: Path) -> None:
+    """An error about a missing artifact shows the one difference that matters, with both values."""
     store = Store(tmp_path)
     for rate, seed in ((1, 1), (2, 1), (3, 9)):
         _make(store, _identity(training={"learning_rate": rate}, seed=seed))
@@ -119,14 +117,14 @@ def test_the_nearest_artifact_and_its_differences(tmp_path: Path) -> None:
 
 
 def test_lineages_flatten_to_the_paths_that_people_type() -> None:
-    """The levels of artifacts are left out."""
+    """Differences name the settings as they are typed, without the levels of the artifacts."""
     lineage = {"artifact.run": {"artifact.index": {"index": {"probes": 2}}, "search": {"depth": 5}}, "seed": 1}
     assert flatten(lineage) == {"index.probes": 2, "search.depth": 5, "seed": 1}
     assert differences({"a": 1, "b": 2}, {"a": 1}) == ["b: unset there, 2 here"]
 
 
 class _WhenItWaits(logging.Handler):
-    """Says that the store waits for another process, which is the first thing that it logs in the test below."""
+    """Sets an event when the store logs that it waits for another process."""
 
     def __init__(self, event: Event) -> None:
         """`event` is set when the store waits."""
@@ -160,11 +158,11 @@ def _ask_while_another_makes(root: str, other_has_begun: Event, waits: Event, lo
         with Store(Path(root)).making(_identity(a=1), resumes=True) as making:
             log.put("found" if making.found is not None else "made again")
     finally:
-        waits.set()  # also where the store does not wait, so that the test fails rather than hangs
+        waits.set()  # also if the store does not wait, so that the test fails instead of hanging
 
 
 def test_two_processes_make_an_artifact_once(tmp_path: Path) -> None:
-    """The second asks while the first is making it, waits for it, and then finds it done."""
+    """The second process asks while the first is at work, waits, and then finds the artifact complete."""
     context = multiprocessing.get_context("fork")
     has_begun, waits, log = context.Event(), context.Event(), context.SimpleQueue()
     arguments = (str(tmp_path), has_begun, waits, log)

@@ -1,7 +1,7 @@
-"""How fast documents are encoded, beside sentence-transformers, in one run: `python tests/benchmark/encode.py`.
+"""The speed of encoding, compared with sentence-transformers in one run: `python tests/benchmark/encode.py`.
 
 Both encode the embedded collection with the embedded backbone in fp32, alternately, and their embeddings are compared.
-Medians and ratios are what counts: on a shared machine single timings are noise.
+Only medians and ratios count: on a shared machine single timings are noise.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
     assert all(np.allclose(first, other, atol=1e-5) for other in others)
     for name, values in seconds.items():
         median = statistics.median(values)
-        log.info("%-40s %6.2f s, %6.0f documents a second", name, median, len(texts) / median)
+        log.info("%-40s %6.2f s, %6.0f documents per second", name, median, len(texts) / median)
 
 
 if __name__ == "__main__":

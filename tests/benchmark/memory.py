@@ -1,9 +1,9 @@
-"""Memory and seconds of a training step's two largest parts, beside what they would take in one piece.
+"""Memory and seconds of a training step's two largest parts, compared with straightforward versions.
 
     python tests/benchmark/memory.py
 
 SPLADE's maximum over all tokens, forwards and backwards, against all logits at once; in-batch MaxSim against one pair
-at a time. Each in a process of its own, whose peak less its inputs is what is logged; medians of five.
+at a time. Each runs in its own process; the log shows its peak memory beyond its inputs and its seconds, as medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _ROUNDS = 5
 
-#: Texts, tokens, hidden dimensions, vocabulary: a batch of BERT base, the texts a quarter to wholly full.
+#: Texts, tokens, hidden dimensions, vocabulary: a batch of BERT base whose texts are a quarter full to full.
 _SPLADE = (16, 256, 768, 30_522)
 
 #: Queries, their tokens, documents, their tokens, dimensions.
@@ -36,7 +36,7 @@ _MAXSIM = (32, 32, 128, 256, 128)
 
 
 def splade_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hidden states, weights, a bias that leaves about one word in a hundred active, and the mask."""
+    """Hidden states, weights, a bias that leaves about 1 % of the words active, and the mask."""
     torch.manual_seed(0)
     texts, tokens, hidden, vocabulary = _SPLADE
     lengths = torch.linspace(tokens // 4, tokens, texts).long()
@@ -47,12 +47,12 @@ def splade_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def chunked(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor, mask_BL: Tensor) -> Tensor:
-    """As irexp takes it."""
+    """The maximum in chunks, as irexp computes it."""
     return max_logits(hidden_BLH, weight_VH, bias_V, mask_BL)
 
 
-def at_once(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor, mask_BL: Tensor) -> Tensor:
-    """All logits."""
+def unchunked(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor, mask_BL: Tensor) -> Tensor:
+    """The maximum over a tensor of all logits."""
     logit_BLV = hidden_BLH @ weight_VH.T + bias_V
     return logit_BLV.masked_fill(~mask_BL.bool()[:, :, None], -torch.inf).amax(dim=1)
 
@@ -78,14 +78,14 @@ def pair_by_pair(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
 
 PARTS: dict[str, tuple[Callable[[], tuple[object, ...]], Callable[..., Tensor]]] = {
     "SPLADE maximum, in chunks": (splade_inputs, chunked),
-    "SPLADE maximum, all logits at once": (splade_inputs, at_once),
+    "SPLADE maximum, all logits at once": (splade_inputs, unchunked),
     "MaxSim, one product": (maxsim_inputs, maxsim),
     "MaxSim, pair by pair": (maxsim_inputs, pair_by_pair),
 }
 
 
 def measure(name: str) -> tuple[float, float]:
-    """Mebibytes beyond the inputs, and seconds, of this process."""
+    """The peak memory of this process beyond the inputs, in mebibytes, and its seconds."""
     torch.set_num_threads(1)
     make, score = PARTS[name]
     inputs = make()

@@ -13,8 +13,8 @@ OPTIONS = sorted(
     path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"
 )
 
-#: What a file leaves to the user, with a value for the test.
-NEEDED = {
+#: The values that an option leaves to the user, as the test sets them.
+USER_VALUES = {
     "dataset/local": ["dataset.path=somewhere"],
     "dataset/files": ["dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv"],
     "dataset/triples": [
@@ -33,23 +33,23 @@ NEEDED = {
 }
 
 
-def test_every_file_is_seen() -> None:
-    """The parametrisation below is over all of conf/, not over a glob that silently shrank."""
+def test_every_option_file_is_tested() -> None:
+    """The tests below run over all of conf/, not over a glob that silently shrank."""
     assert len(OPTIONS) == len(list(CONF.rglob("*.yaml"))) - 2  # config.yaml and hydra/default.yaml
     assert len(OPTIONS) >= 100
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_composes_and_binds(option: str, compose: Callable[..., DictConfig]) -> None:
-    """No key is misspelt, no constructor argument missing, in any file."""
+    """A misspelt key or a missing constructor argument in a file would fail only when someone uses it."""
     group, _, name = option.partition("/")
-    config = compose(f"{group}={name}", *NEEDED.get(option, []))
+    config = compose(f"{group}={name}", *USER_VALUES.get(option, []))
     check(config)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
-def test_a_file_opens_with_what_it_is_and_is_short(path: Path) -> None:
-    """One line on top says what the file is; nobody reads a long one."""
+def test_a_file_begins_with_a_comment_and_is_short(path: Path) -> None:
+    """Without a first line that describes it, an option can only be understood from the code."""
     lines = [line for line in path.read_text(encoding="utf8").splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# ")
     assert len(lines) <= (60 if path.parent.name in ("hydra", "conf") else 30)

@@ -1,4 +1,4 @@
-"""Values against what an annotation allows."""
+"""The values that an annotation allows."""
 
 import ast
 from types import NoneType
@@ -25,8 +25,8 @@ Choice = Literal["a", 2]
         ((Items((Items((int,)),)),), [[[1], []]], [[1]]),
     ],
 )
-def test_what_fits_and_what_does_not(kinds: Allowed, good: list[Any], bad: list[Any]) -> None:
-    """An int is a float; a bool is neither, and 1 is not True."""
+def test_fits_accepts_exactly_the_allowed_values(kinds: Allowed, good: list[Any], bad: list[Any]) -> None:
+    """An int counts as a float, but a bool as neither, although Python compares 1 and True as equal."""
     assert [value for value in good if not fits(value, kinds)] == []
     assert [value for value in bad if fits(value, kinds)] == []
 
@@ -48,8 +48,8 @@ def test_what_fits_and_what_does_not(kinds: Allowed, good: list[Any], bad: list[
         ("Unknown", None),
     ],
 )
-def test_an_annotation_is_read(text: str, expected: Allowed | None) -> None:
-    """Aliases are followed; what is more than a plain value is not checked."""
+def test_allowed_reads_the_kinds_of_an_annotation(text: str, expected: Allowed | None) -> None:
+    """Aliases are followed; an annotation that allows more than plain values is None, so that no value is refused."""
     names: dict[str, ast.AST | str] = {
         "Literal": "typing.Literal",
         "Optional": "typing.Optional",
@@ -61,8 +61,8 @@ def test_an_annotation_is_read(text: str, expected: Allowed | None) -> None:
     assert allowed(Annotation(ast.parse(text, mode="eval").body, module)) == expected
 
 
-def test_the_classes_of_an_annotation() -> None:
-    """Those of the packages that are asked for, wherever they stand in it."""
+def test_classes_finds_the_classes_of_the_given_packages() -> None:
+    """A class is found at any depth of an annotation; else a component would be refused in its own place."""
     names: dict[str, ast.AST | str] = {"partial": "functools.partial", "Loss": "irexp.loss.loss.Loss"}
     module = Module("any", "", names)
     for text in ("Loss", "partial[Loss]", "'Loss | None'", "dict[str, list[Loss]]"):
@@ -71,7 +71,7 @@ def test_the_classes_of_an_annotation() -> None:
         assert classes(Annotation(node, module), ["torch"]) == []
 
 
-def test_the_nearest_word() -> None:
-    """A word that is nearly one of those allowed; nothing where there are no words."""
+def test_nearest_word_suggests_the_nearest_literal() -> None:
+    """A misspelt literal gets a suggestion, and a type without literals none."""
     assert nearest_word("lexicl", (Word("lexical"), Word("mlm"))) == "; did you mean lexical?"
     assert nearest_word("x", (int,)) == ""

@@ -1,4 +1,4 @@
-"""A composed configuration against its records."""
+"""The check of a composed configuration against its records."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture
 def untyped(compose: Compose) -> DictConfig:
-    """The default configuration without types, as a fault in a file leaves it."""
+    """The default configuration without types, so that it may hold faults."""
     plain = OmegaConf.create(OmegaConf.to_container(compose(), resolve=False))
     assert isinstance(plain, DictConfig)
     return plain
@@ -24,47 +24,47 @@ def untyped(compose: Compose) -> DictConfig:
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [
-        ("training.steps", -5, "training.steps: -5 is out of range; it is at least 0"),
+        ("training.steps", -5, "training.steps: -5 is out of range; it must be at least 0"),
         ("training.steps", 0, None),
         ("training.steps", "x", "training.steps: Value 'x' of type 'str' could not be converted to Integer"),
         ("training.epochs", None, None),
-        ("machine.threads", 0, "machine.threads: 0 is out of range; it is at least 1"),
-        ("search.depth", 0, "search.depth: 0 is out of range; it is at least 1"),
-        ("evaluation.alpha", 5, "evaluation.alpha: 5.0 is out of range; it is from 0 to 1"),
-        ("seed", -1, "seed: -1 is out of range; it is from 0 to 4294967295"),
-        ("training.precision", "bf16", "training.precision: 'bf16' is no choice; did you mean bf16-mixed?"),
+        ("machine.threads", 0, "machine.threads: 0 is out of range; it must be at least 1"),
+        ("search.depth", 0, "search.depth: 0 is out of range; it must be at least 1"),
+        ("evaluation.alpha", 5, "evaluation.alpha: 5.0 is out of range; it must be from 0 to 1"),
+        ("seed", -1, "seed: -1 is out of range; it must be from 0 to 4294967295"),
+        ("training.precision", "bf16", "training.precision: 'bf16' is not a choice; did you mean bf16-mixed?"),
         ("training.select_by", "nDGC@10", "training.select_by: there is no measure 'nDGC@10' (did you mean nDCG@10?)"),
         ("evaluation.measures", ["AP", "nDCG@0"], "evaluation.measures: the cutoff of 'nDCG@0' must be a number"),
         ("fuse.measure", "MAPP", "fuse.measure: there is no measure 'MAPP' (did you mean MAP?)"),
         ("training.stepps", 3, "training.stepps: Training has no 'stepps'; did you mean steps?"),
         ("trainning", {}, "trainning: there is no such key; did you mean training?"),
-        ("search", None, "search: holds None where Search is needed"),
+        ("search", None, "search: must hold the keys of Search, not None"),
         ("search.depth", "???", "search.depth: needs a value, as search.depth=…"),
         ("baselines", [["a"], 3], "baselines: "),
     ],
 )
-def test_a_plain_value(untyped: DictConfig, key: str, value: Any, fault: str | None) -> None:
-    """A type, a range, a choice, a measure or a key that is wrong is one fault; what fits is none."""
+def test_a_wrong_plain_value_is_one_fault(untyped: DictConfig, key: str, value: Any, fault: str | None) -> None:
+    """A wrong type, range, choice, measure or key is exactly one fault, and a right value none."""
     OmegaConf.update(untyped, key, value, merge=False, force_add=True)
     found = config_faults(untyped)
     assert (found == []) if fault is None else (len(found) == 1 and found[0].startswith(fault)), found
 
 
-def test_a_key_that_is_not_there_is_named(untyped: DictConfig) -> None:
-    """Only what a record has no default for."""
+def test_a_missing_key_without_a_default_is_a_fault(untyped: DictConfig) -> None:
+    """A key that has a default may be missing."""
     del untyped.training["steps"], untyped.artifact["index"]
     assert config_faults(untyped) == ["training.steps: Training needs it"]
 
 
-def test_the_measure_of_a_stage_is_checked_where_it_runs(compose: Compose) -> None:
-    """stage=tune names its own measure."""
+def test_the_measure_of_stage_tune_is_checked(compose: Compose) -> None:
+    """A misspelt measure would otherwise fail only after the searches."""
     with pytest.raises(ConfigError, match=r"stage\.tune\.measure: there is no measure 'MAPP'"):
         check(compose("stage=tune", "stage.tune.measure=MAPP"))
     check(compose("stage=tune"))
 
 
-def test_what_is_checked_is_there() -> None:
-    """Each choice, range and measure belongs to a key of the schema; no number of a record is without a range."""
+def test_choices_ranges_and_measures_are_of_existing_keys() -> None:
+    """A check of a renamed key would never run; and each number of a record has a range."""
     keys = {f"{name}.{each.name}": each.type for name, record in RECORDS.items() for each in dataclasses.fields(record)}
     assert CHOICES.keys() | RANGES.keys() <= keys.keys() | Config.__dataclass_fields__.keys()
     assert set(MEASURES) - keys.keys() == {"stage.tune.measure"}
@@ -74,6 +74,6 @@ def test_what_is_checked_is_there() -> None:
 
 
 def test_the_nearest_spelling_or_the_choices() -> None:
-    """A near miss names its neighbour, a far one what there is."""
+    """A near miss gets the nearest spelling, any other word all choices."""
     assert near("colbrt", ["colbert", "splade"]) == "; did you mean colbert?"
     assert near("xyz", ["colbert", "splade"]) == "; there are colbert, splade"

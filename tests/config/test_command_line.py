@@ -26,8 +26,8 @@ def _faults(*arguments: str) -> list[str]:
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
 
-def test_all_faults_come_at_once() -> None:
-    """A wrong option, group, key and value are four lines of one message."""
+def test_one_message_lists_every_fault() -> None:
+    """With one fault per message, a command with four would have to be typed five times."""
     assert _faults(
         "model=sbrt", "stag=search", "search.depht=4", "training.learning_rate=abc", "model.pooling=maen"
     ) == [
@@ -43,7 +43,7 @@ def test_all_faults_come_at_once() -> None:
         "margin_mse, rank_net",
         "model.querylength: there is no such key; did you mean query_length?",
         "training.stepps: there is no such key; did you mean steps?",
-        "training.steps: -5 is out of range; it is at least 0",
+        "training.steps: -5 is out of range; it must be at least 0",
     ]
 
 
@@ -57,33 +57,33 @@ def test_all_faults_come_at_once() -> None:
         ("model._target_=irexp.model.dense.Dens", "cannot be found"),
         ("+model.nothing=1", "has no 'nothing'"),
         ("dataset=local", "dataset.path: needs a value"),
-        ("evaluation.measures=[RR(rel=2)@10]", "quote what has brackets"),
+        ("evaluation.measures=[RR(rel=2)@10]", "quote a value with brackets"),
         ("~search.deep", "~search.deep: there is no such key"),
         ("~search.depth", "search.depth: Search needs it"),
         ("~model", "model: needs a value"),
         ("loss=null", "loss=null: there is no such option"),
         ("seed=1,2", "seed=1,2: several values are a sweep, which needs -m"),
-        ("loss._target_=torch.load", "cannot stand here: it must be irexp.loss.loss.Loss"),
+        ("loss._target_=torch.load", "is not allowed here: it must be irexp.loss.loss.Loss"),
         ("hydra/launcher=joblb", "hydra/launcher=joblb: there is no such option"),
         ("hydra.jb.name=x", "hydra.jb.name: there is no such key"),
         ("hydra.verbose.x=1", "hydra.verbose.x: "),
         ("hydra.searchpath=3", "hydra.searchpath must be a list of strings"),
         ("hydra.launcher._target_=os.system", "hydra.launcher._target_: os.system is outside"),
         ("+hydra.callbacks.x={_target_:subprocess.call}", "hydra.callbacks.x._target_: subprocess.call is outside"),
-        ("hydra.job_logging.handlers.console.class=os.system", "handlers.console.class: os.system cannot stand here"),
+        ("hydra.job_logging.handlers.console.class=os.system", "handlers.console.class: os.system is not allowed here"),
         ("--config-name=nothing", "Cannot find primary config 'nothing'"),
         ("--config-path=nothing", "Primary config directory not found"),
         ("--config-dir=nothing", "--config-dir=nothing: there is no such folder"),
     ],
 )
-def test_a_single_fault(argument: str, words: str) -> None:
-    """Each kind of fault says what is wrong and what was probably meant."""
+def test_each_kind_of_fault_is_explained(argument: str, words: str) -> None:
+    """The message says what is wrong and, where possible, what was probably meant."""
     with_bm25 = ["model=bm25"] if argument.startswith("model.k1") else []
     assert any(words in fault for fault in _faults(*with_bm25, argument))
 
 
 def test_every_job_of_a_sweep_is_checked_before_the_first_runs() -> None:
-    """The third choice of a sweep does not fail after hours of the first two."""
+    """A fault in the third choice is not found only after hours of the first two."""
     faults = _faults("-m", "model=sbert,bm25,splad", "search.depth=10,x")
     assert any("model=splad" in fault for fault in faults)
     assert any(fault.startswith("search.depth: Value 'x'") for fault in faults)
@@ -92,32 +92,35 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_runs() -> None:
 @pytest.mark.parametrize(
     ("argument", "fault"),
     [
-        ("training.learning_rate=interval(-1,1e-3)", "training.learning_rate: -1.0 is out of range; it is at least 0"),
+        (
+            "training.learning_rate=interval(-1,1e-3)",
+            "training.learning_rate: -1.0 is out of range; it must be at least 0",
+        ),
         ("training.steps=interval(1,1)", "training.steps: Value '1.0' of type 'float' could not be converted"),
-        ("search.depth=range(0,10)", "search.depth: 0 is out of range; it is at least 1"),
-        ("search.depth=tag(a,choice(1,2,0))", "search.depth: 0 is out of range; it is at least 1"),
+        ("search.depth=range(0,10)", "search.depth: 0 is out of range; it must be at least 1"),
+        ("search.depth=tag(a,choice(1,2,0))", "search.depth: 0 is out of range; it must be at least 1"),
         ("seed=shuffle(choice(1,x,2))", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("loss=choice(lce,lc)", "loss=lc: there is no such option in conf/loss; did you mean lce?"),
-        ("loss=glob(zz*)", "loss=glob(zz*): there is nothing that this chooses"),
+        ("loss=glob(zz*)", "loss=glob(zz*): this chooses no value"),
         ("loss=range(1,2)", "loss=1: there is no such option in conf/loss; there are"),
     ],
 )
 def test_each_kind_of_sweep_is_checked(argument: str, fault: str) -> None:
-    """Intervals and ranges by their ends, globs by what they choose; one fault for each."""
+    """Intervals and ranges are checked at their ends, globs by their matches; no kind of sweep escapes the check."""
     found = [line for line in _faults("-m", argument) if "takes no interval" not in line]
     assert len(found) == 1
     assert found[0].startswith(fault)
 
 
-def test_an_interval_needs_a_sweeper_that_draws() -> None:
-    """The basic sweeper would fail later; the message says which one does not."""
+def test_an_interval_needs_a_sweeper_that_samples() -> None:
+    """The basic sweeper would fail later; the message names one that does not."""
     (fault,) = _faults("-m", "training.learning_rate=interval(1e-5,1e-3)")
     assert "hydra/sweeper=optuna" in fault
 
 
 @pytest.fixture
 def further(tmp_path: Path) -> Path:
-    """A folder of configurations beside conf/, with an experiment that is wrong in several ways."""
+    """A folder of option files outside conf/, with an experiment that has several faults."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("_target_: irexp.model.splade.SPLADE\npoling: max\n")
@@ -133,8 +136,8 @@ def further(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("typed", ["--config-dir={}", "-cd={}", "hydra.searchpath=[file://{}]"])
-def test_faults_in_files_of_another_folder_are_named_too(further: Path, typed: str) -> None:
-    """A misspelt key in an experiment, which Hydra accepts, is named with all the others, and so is an option."""
+def test_faults_in_files_of_another_folder_are_listed(further: Path, typed: str) -> None:
+    """Hydra accepts misspelt keys in files; here they are listed with all other faults, and options get suggestions."""
     faults = _faults(typed.format(further), "experiment=mine", "loss=lc")
     assert [fault.partition(":")[0] for fault in faults] == [
         "loss=lc",
@@ -147,8 +150,8 @@ def test_faults_in_files_of_another_folder_are_named_too(further: Path, typed: s
     assert "did you mean mine?" in _faults(typed.format(further), "model=mne")[0]
 
 
-def test_another_first_file_is_checked(tmp_path: Path) -> None:
-    """With --config-path, relative to run.py, and --config-name."""
+def test_another_primary_configuration_is_checked(tmp_path: Path) -> None:
+    """Faults are found in the files of --config-path, relative to run.py, and --config-name."""
     shutil.copytree(CONF, tmp_path / "mine")
     (tmp_path / "mine" / "other.yaml").write_text("defaults: [config, _self_]\nsearch: {depht: 3}\n")
     for path in (str(tmp_path / "mine"), os.path.relpath(tmp_path / "mine", CONF.parent)):
@@ -156,8 +159,8 @@ def test_another_first_file_is_checked(tmp_path: Path) -> None:
     check_command_line([f"--config-path={tmp_path / 'mine'}"], CONF)
 
 
-def test_what_a_file_sweeps_is_checked_like_what_is_typed(further: Path) -> None:
-    """Where it is swept; what is typed takes its place."""
+def test_the_sweep_of_a_file_is_checked_like_a_typed_one(further: Path) -> None:
+    """It is checked only in a sweep, and only for keys that are not typed, since those replace it."""
     folder = f"--config-dir={further}"
     check_command_line([folder, "experiment=sweeping"], CONF)
     for sweep in ("-m", "hydra.mode=MULTIRUN"):
@@ -169,8 +172,8 @@ def test_what_a_file_sweeps_is_checked_like_what_is_typed(further: Path) -> None
     check_command_line([folder, "-m", "experiment=sweeping", "model=dpr,bm25", "seed=3", "search.depth=5"], CONF)
 
 
-def test_a_file_that_cannot_be_read_is_named(further: Path) -> None:
-    """With the line, and without a traceback."""
+def test_an_unreadable_file_is_named_with_its_line(further: Path) -> None:
+    """A syntax error in a YAML file is a fault, not a traceback."""
     (fault,) = _faults(f"--config-dir={further}", "experiment=broken")
     assert "broken.yaml" in fault
     assert "line 3" in fault
@@ -190,8 +193,8 @@ def test_a_file_that_cannot_be_read_is_named(further: Path) -> None:
         ("--run", "index=sharded", "index@index.engine=plaid"),
     ],
 )
-def test_what_is_right_passes(arguments: tuple[str, ...]) -> None:
-    """No false alarm: with one fault added, that fault is all there is."""
+def test_a_right_command_line_has_no_fault(arguments: tuple[str, ...]) -> None:
+    """There is no false alarm, and after adding one fault, it is the only one."""
     check_command_line(arguments, CONF)
     assert _faults(*arguments, "seeed=1") == ["seeed: there is no such key; did you mean seed?"]
 
@@ -200,7 +203,7 @@ def test_what_is_right_passes(arguments: tuple[str, ...]) -> None:
     "flags", [["--help"], ["--cfg", "job"], ["-c", "job", "--resolve"], ["--info=all"], ["--hydra-help"]]
 )
 def test_printing_flags_are_left_to_hydra(flags: list[str]) -> None:
-    """`--help` is not checked, so that it always answers; everything that runs is."""
+    """`--help` is not checked, so that it always answers; a command that runs something is."""
     check_arguments([*flags, "model=nonsense"], CONF)
     with pytest.raises(SystemExit, match="did you mean sbert"):
         check_arguments(["model=sbrt"], CONF)
@@ -211,7 +214,7 @@ def test_printing_flags_are_left_to_hydra(flags: list[str]) -> None:
     [["loss=listnet"], ["adapter=lora", "model=splade", "model.poling=max"], ["loss._target_=torch.func.vmap"]],
 )
 def test_a_wrong_option_is_answered_without_torch(options: list[str]) -> None:
-    """Nothing that takes seconds to import is imported, whatever components the configuration names."""
+    """A misspelling is reported without waiting seconds for imports, whatever components the configuration names."""
     code = (
         f"import sys; sys.argv = ['run.py', *{options}]; import runpy\n"
         "try: runpy.run_path('run.py', run_name='__main__')\n"

@@ -1,4 +1,4 @@
-"""Components against what may stand where they stand, and against their signatures."""
+"""The check of components: which targets are allowed where, and whether they fit their signatures."""
 
 from typing import Any
 
@@ -44,8 +44,8 @@ def faults(**config: Any) -> list[str]:
         ({"loss": {"_target_": None}}, "outside of what a configuration may name"),
     ],
 )
-def test_a_component_is_bound_to_its_constructor(config: dict[str, Any], words: str | None) -> None:
-    """A misspelt key, a missing argument and a value of the wrong type are one fault each; what fits is none."""
+def test_a_component_must_fit_its_constructor(config: dict[str, Any], words: str | None) -> None:
+    """A misspelt key, a missing argument and a value of the wrong type are one fault each, and right values none."""
     found = faults(**config)
     assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
 
@@ -58,7 +58,7 @@ DENSE = {"_target_": "irexp.model.dense.DenseBiEncoder", "_partial_": True}
     [("cls", None), (["cls", "max"], None), (["cls", "maxx"], "is not one of 'mean', 'cls'"), ([1], "is not one of")],
 )
 def test_the_items_of_a_list_are_checked(pooling: Any, words: str | None) -> None:
-    """A list of words is held to the same words."""
+    """A wrong item in a list is found like a wrong single value."""
     found = faults(model={**DENSE, "pooling": pooling})
     assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
 
@@ -100,16 +100,16 @@ def test_the_items_of_a_list_are_checked(pooling: Any, words: str | None) -> Non
         ("hydra.sweeper", "hydra._internal.core_plugins.basic_launcher.BasicLauncher"),
     ],
 )
-def test_nothing_stands_where_another_kind_is_asked_for(place: str, target: str) -> None:
-    """A function that loads a pickle is no loss, though it comes of a package that has optimizers."""
+def test_a_target_of_another_kind_is_refused(place: str, target: str) -> None:
+    """A function that loads a pickle is not a loss, even though it is in a package whose optimizers are allowed."""
     config = OmegaConf.create()
     OmegaConf.update(config, place, {"_target_": target, "_partial_": True})
     (fault,) = component_faults(config)
     assert fault.startswith(f"{place}._target_: {target} ")
 
 
-def test_what_stands_within_a_component_is_held_to_its_annotation() -> None:
-    """An index takes its own search settings, examples take topics, and a plain parameter takes no component."""
+def test_a_nested_component_must_fit_its_parameters_annotation() -> None:
+    """An index takes only its own search settings, examples only topics, and a plain parameter no component."""
     other = {"_target_": "irexp.index.binary.BinarySearch"}
     (fault,) = faults(index={**HNSW, "search": other})
     assert fault.startswith("index.search._target_:")
@@ -119,26 +119,26 @@ def test_what_stands_within_a_component_is_held_to_its_annotation() -> None:
     assert "dataset.train.topics._target_" in fault
     found = faults(index={**HNSW, "factory": LOSS})
     assert any(
-        fault.startswith("index.factory._target_: irexp.loss.info_nce.InfoNCE cannot stand here") for fault in found
+        fault.startswith("index.factory._target_: irexp.loss.info_nce.InfoNCE is not allowed here") for fault in found
     )
 
 
-def test_an_interpolation_is_held_to_the_place_where_it_is_used() -> None:
-    """Once, though several places use it; and what a resolver makes is looked at in full."""
+def test_an_interpolation_is_checked_where_it_is_used() -> None:
+    """A fault is reported once even if several places use the node, and a resolver's result is checked in full."""
     stage = {"fit": {"_target_": "irexp.stage.fit.fit", "_partial_": True, "loss": "${loss}"}}
     assert faults(loss=LOSS, stage=stage) == []
     assert len(faults(loss={**LOSS, "temprature": 1}, stage=stage)) == 1
     assert len(faults(loss=HNSW, stage=stage)) == 1
     assert faults(loss="${index}", index=HNSW) == [
-        f"loss._target_: {HNSW['_target_']} cannot stand here: it must be irexp.loss.loss.Loss or a class below it"
+        f"loss._target_: {HNSW['_target_']} is not allowed here: it must be irexp.loss.loss.Loss or a class below it"
     ]
     (made,) = faults(text="{_target_: os.system}", loss="${oc.create:${text}}")
     assert made.startswith("loss._target_: os.system is outside of what a configuration may name")
     assert faults(loss="${nothing}") == ["loss: Interpolation key 'nothing' not found"]
 
 
-def test_a_stage_offers_what_its_file_sets() -> None:
-    """Neither what the runner hands over nor what has no place in a file is suggested, and nobody can set it."""
+def test_a_stage_suggests_only_the_keys_of_its_file() -> None:
+    """Parameters that the runner passes are neither suggested nor accepted in a configuration."""
     tune = faults(stage={"tune": {**TUNE, "mesure": "AP", "outputt": "x", "output": "y"}})
     assert tune == [
         "stage.tune.mesure: irexp.stage.tune.tune has no 'mesure'; did you mean measure?",

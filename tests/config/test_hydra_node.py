@@ -1,4 +1,4 @@
-"""What Hydra builds and sets up by itself is checked before it does."""
+"""The check of Hydra's own node, before Hydra builds objects from it."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ def config() -> DictConfig:
     return composed
 
 
-def test_our_own_is_right(config: DictConfig) -> None:
-    """The sweep's report, the basic launcher and sweeper, and handlers of logging."""
+def test_the_default_node_has_no_fault(config: DictConfig) -> None:
+    """The sweep's report, the basic launcher and sweeper, and the logging handlers are accepted."""
     assert config.hydra.callbacks.sweep._target_ == "irexp.stage.sweep.SweepReport"
     assert hydra_faults(config) == []
 
@@ -41,8 +41,8 @@ def test_our_own_is_right(config: DictConfig) -> None:
         ("job_logging.handlers.console.stream", "ext://sys.stdout"),
     ],
 )
-def test_logging_classes_pass(config: DictConfig, key: str, value: Any) -> None:
-    """Handlers, formatters and filters of the logging module, each in its place."""
+def test_classes_of_the_logging_module_are_accepted(config: DictConfig, key: str, value: Any) -> None:
+    """A user can choose any handler, formatter and filter of the logging module in its section."""
     OmegaConf.update(config, f"hydra.{key}", value, merge=False, force_add=True)
     assert hydra_faults(config) == []
 
@@ -63,8 +63,8 @@ def test_logging_classes_pass(config: DictConfig, key: str, value: Any) -> None:
         ("job_logging.handlers.console.listener", "os.system"),
     ],
 )
-def test_logging_calls_nothing_else(config: DictConfig, key: str, value: Any) -> None:
-    """Whatever `logging.config` would import and call is held to its place."""
+def test_any_other_callable_in_the_logging_setup_is_refused(config: DictConfig, key: str, value: Any) -> None:
+    """`logging.config` would import and call it, and so run any code that a configuration names."""
     OmegaConf.update(config, f"hydra.{key}", value, merge=False, force_add=True)
     (fault,) = hydra_faults(config)
     assert fault.startswith(f"hydra.{key}")

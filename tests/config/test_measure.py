@@ -28,12 +28,12 @@ from irexp.types import UserError
     ],
 )
 def test_a_bad_name_is_explained(name: str, expected: str) -> None:
-    """A name that is no measure is refused with the nearest one, the parameters or examples."""
+    """An unknown or wrong name is refused with the nearest one, the parameters or examples."""
     with pytest.raises(UserError, match=expected):
         parse_measures(["AP@3", name])
 
 
-def test_names_form_a_list_without_repetition() -> None:
+def test_measures_must_be_a_list_without_repetition() -> None:
     """An empty list, a bare name and two names of one measure are refused."""
     for names in ("", "AP"):
         with pytest.raises(UserError, match="must be a list"):
@@ -47,13 +47,13 @@ def test_names_form_a_list_without_repetition() -> None:
 @pytest.mark.parametrize(
     "name", ["nDCG@10", "RR(rel=2)@10", "AP", "R@100", "Judged@5", "NumRelRet", "P@5", "Success@1"]
 )
-def test_what_an_engine_says_it_computes_it_computes(name: str) -> None:
-    """Each engine is asked without being loaded; all together, loaded, they say the same."""
+def test_an_accepted_measure_is_supported_by_the_loaded_engines(name: str) -> None:
+    """`parse_measure` asks the engines without loading them, and must give their answer."""
     assert ENGINE.supports(parse_measure(name))
 
 
 def test_a_name_is_checked_without_numpy() -> None:
-    """So that a command line is checked at once."""
+    """Importing numpy would delay the check of each command line."""
     code = (
         "import sys; from irexp.config.measure import parse_measure; "
         "parse_measure('nDCG@10'); print('numpy' in sys.modules)"

@@ -1,4 +1,4 @@
-"""The values that jobs get of what is typed."""
+"""The values that jobs get from overrides."""
 
 from typing import Any
 
@@ -38,23 +38,23 @@ def parsed(argument: str) -> tuple[list[Any], list[str]]:
         ("~seed", [None]),
     ],
 )
-def test_each_kind_of_sweep_has_its_values(argument: str, expected: list[Any]) -> None:
-    """All that is chosen from; the ends of what is between two numbers."""
+def test_values_of_each_kind_of_sweep(argument: str, expected: list[Any]) -> None:
+    """A choice gives all its values, a range or interval its two ends; values that are left out are not checked."""
     assert parsed(argument) == (expected, [])
 
 
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("model=glob(zz*)", "nothing that this chooses"),
-        ("training.steps=glob(*)", "nothing that this chooses"),
-        ("seed=range(3,1)", "nothing that this chooses"),
+        ("model=glob(zz*)", "this chooses no value"),
+        ("training.steps=glob(*)", "this chooses no value"),
+        ("seed=range(3,1)", "this chooses no value"),
         ("seed=range(1,3,0)", "must not be zero"),
-        ("a=RR(rel=2)@10", "quote what has brackets"),
+        ("a=RR(rel=2)@10", "quote a value with brackets"),
     ],
 )
-def test_what_has_no_value_is_a_fault(argument: str, words: str) -> None:
-    """Each in one line, with the argument."""
+def test_an_argument_without_a_value_is_a_fault(argument: str, words: str) -> None:
+    """The fault is one line that begins with the argument; a sweep over nothing would silently run nothing."""
     found, (fault,) = parsed(argument)
     assert found == []
     assert fault.startswith(f"{argument}: ")
@@ -62,7 +62,7 @@ def test_what_has_no_value_is_a_fault(argument: str, words: str) -> None:
 
 
 def test_every_choice_is_in_some_combination() -> None:
-    """Of a sweep with many more combinations than are looked at."""
+    """A large sweep is checked by some combinations only, and no choice may be missing from them."""
     groups = [[f"{group}={number}" for number in range(12)] for group in "abcd"]
     found = combinations(groups)
     assert {choice for combination in found for choice in combination} == {c for group in groups for c in group}

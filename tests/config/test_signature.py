@@ -1,4 +1,4 @@
-"""The signatures that are read from source are those of what is imported."""
+"""The signatures that are read from source equal those of the imported classes and functions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TARGETS = sorted(
     }
 )
 
-#: Beyond what stands in conf/: every optimizer of torch, and whatever else has an unusual constructor.
+#: Beyond the targets of conf/: every optimizer of torch, and classes with unusual constructors.
 FURTHER = [
     *(f"torch.optim.{name}" for name, value in vars(torch.optim).items() if inspect.isclass(value)),
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
@@ -76,7 +76,7 @@ class Child(Parent):
 
 
 class Plain(Parent):
-    """A class that inherits a constructor that was made."""
+    """A class that inherits a generated constructor."""
 
 
 def every_kind(a: int, /, b: "str | None" = None, *c: int, d: float, e: tuple[int, int] = (1, 2), **f: int) -> None:  # noqa: UP037
@@ -84,7 +84,7 @@ def every_kind(a: int, /, b: "str | None" = None, *c: int, d: float, e: tuple[in
 
 
 def imported(target: str) -> Any:
-    """What a dotted path names."""
+    """The imported object of a dotted path."""
     module, _, name = target.rpartition(".")
     return getattr(import_module(module), name)
 
@@ -111,8 +111,8 @@ def test_every_component_is_seen() -> None:
 
 
 @pytest.mark.parametrize("target", [*TARGETS, *FURTHER])
-def test_the_parameters_are_those_of_the_import(target: str) -> None:
-    """Names, order, kinds and what is required."""
+def test_parameters_equal_those_of_the_import(target: str) -> None:
+    """With other names, order, kinds or defaults, a right key would be refused or a missing one accepted."""
     found = target_of(target)
     assert isinstance(found.found, Definition), "this had to be imported"
     assert [(p.name, p.kind, p.default is p.empty) for p in found.signature.parameters.values()] == [
@@ -121,8 +121,8 @@ def test_the_parameters_are_those_of_the_import(target: str) -> None:
     assert found.is_class == inspect.isclass(imported(target))
 
 
-def test_the_annotations_are_those_of_the_import() -> None:
-    """What values each parameter takes, over all components; aliases of other modules included."""
+def test_annotations_equal_those_of_the_import() -> None:
+    """With another annotation, right values would be refused; covers all components and aliases of other modules."""
     compared = checked = 0
     for target in [*TARGETS, *FURTHER]:
         component = imported(target)
@@ -139,7 +139,7 @@ def test_the_annotations_are_those_of_the_import() -> None:
 
 
 def test_nothing_heavy_is_imported_to_check_a_component() -> None:
-    """No component of conf/, whatever role it is held to, needs an import of its package."""
+    """Checking the components of conf/ imports none of their packages, which would take seconds."""
     code = (
         "import sys; from irexp.config.target import ROLES, fills, target_of\n"
         "roles = [role for roles in ROLES.values() for role in roles]\n"
@@ -148,14 +148,16 @@ def test_nothing_heavy_is_imported_to_check_a_component() -> None:
         "print(sum(filled), sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, *TARGETS], cwd=ROOT, capture_output=True, text=True, check=True)
-    within = [target for target in TARGETS if target.endswith("Search")]  # held to their index's annotation
+    within = [target for target in TARGETS if target.endswith("Search")]  # checked by their index's annotation
     assert done.stdout == f"{len(TARGETS) - len(within)} []\n"
     assert len(within) >= 9
 
 
 @pytest.mark.parametrize("name", ["decorated", "Made", "Decorated", "value"])
-def test_what_is_made_at_run_time_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A decorator may change a signature, and so may `__new__`: then the import tells."""
+def test_a_signature_that_is_made_at_run_time_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A decorator or `__new__` may change a signature, so that the source alone would give a wrong one."""
     module = f"module_{tmp_path.name}"
     (tmp_path / f"{module}.py").write_text(
         "import functools\n"

@@ -1,4 +1,4 @@
-"""What a dotted path leads to is told from source, as importing would tell it."""
+"""Definitions that are found in source equal those that importing would give."""
 
 import ast
 import sys
@@ -52,7 +52,7 @@ FILES = {
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A package with everything that can stand between a name and its definition."""
+    """A package with every kind of import between a name and its definition."""
     name = f"package_{tmp_path.name}"
     for file, text in FILES.items():
         path = tmp_path / name / file
@@ -77,7 +77,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ],
 )
 def test_a_name_is_followed_to_its_definition(package: str, path: str, place: str) -> None:
-    """Through renamed, relative, conditional and star imports; nothing is imported."""
+    """Renamed, relative, conditional and star imports are followed without importing anything."""
     found = find(f"{package}.{path}")
     assert found is not None
     assert found.path == f"{package}.{place}"
@@ -85,7 +85,7 @@ def test_a_name_is_followed_to_its_definition(package: str, path: str, place: st
 
 
 def test_the_last_definition_counts(package: str) -> None:
-    """As when Python runs the module."""
+    """Python keeps the last definition of a name, and so must the reader."""
     found = find(f"{package}.function")
     assert found is not None
     assert isinstance(found.node, ast.FunctionDef)
@@ -93,21 +93,21 @@ def test_the_last_definition_counts(package: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["Nothing", "one.Nothing", "one.First.Inner", "nowhere.First", "three.abc"])
-def test_what_is_not_there_is_not_found(package: str, path: str) -> None:
-    """Also where modules import all of each other in a circle."""
+def test_a_missing_name_is_not_found(package: str, path: str) -> None:
+    """The search ends even if modules star-import each other in a circle."""
     assert find(f"{package}.{path}") is None
 
 
 @pytest.mark.parametrize("path", ["{}.lazy.anything", "math.sqrt", "torch._C.Generator"])
-def test_what_the_source_does_not_tell_is_said(package: str, path: str) -> None:
-    """A name that is made at run time, and modules without source."""
+def test_a_name_that_the_source_does_not_show_is_an_error(package: str, path: str) -> None:
+    """A name created at run time, or in a module without source, must be imported, not reported as missing."""
     with pytest.raises(UnreadableError):
         find(path.format(package))
 
 
 @pytest.mark.parametrize("path", ["First", "three.Both", "deep.er.Last", "deep.er.Wide"])
 def test_the_bases_come_in_pythons_order(package: str, path: str) -> None:
-    """A base that two classes share comes after both."""
+    """A base that two classes share comes after both; else the wrong constructor would be read."""
     found = find(f"{package}.{path}")
     assert found is not None
     order = [ancestor.path for ancestor in ancestry(found)]
@@ -116,8 +116,8 @@ def test_the_bases_come_in_pythons_order(package: str, path: str) -> None:
     assert order == [f"{c.__module__}.{c.__name__}" for c in imported if c.__module__.startswith(package)]
 
 
-def test_a_package_is_found_without_importing_it(package: str) -> None:
-    """By its folder."""
+def test_a_nested_package_is_found_without_importing_it(package: str) -> None:
+    """Its modules are found by their folder, with the package that relative imports start from."""
     module = read(f"{package}.deep.er")
     assert module is not None
     assert module.package == f"{package}.deep"

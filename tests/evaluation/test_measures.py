@@ -191,8 +191,8 @@ def test_a_collection_says_from_which_grade_on_a_document_is_relevant(caplog: py
 @pytest.mark.parametrize(
     ("name", "relevance", "expected"),
     [
-        ("RR(rel=1)@10", 2, r"RR@10 is to count from grade 1 on, as its name does not show"),
-        ("NumRel", 2, "NumRel cannot count from grade 2 on"),
+        ("RR(rel=1)@10", 2, r"RR@10 counts from grade 1, which its printed name omits"),
+        ("NumRel", 2, "NumRel cannot count from grade 2,"),
         ("RR@10", 0, r"dataset\.test\.relevance=0: the smallest relevant grade is at least 1"),
         ("RR@10", 4, r"RR\(rel=4\)@10 counts a relevance of 4 and more, but the qrels go up to 3"),
     ],

@@ -1,4 +1,4 @@
-"""What the steps of the smoke test share: commands under a time limit, and what is expected of a figure."""
+"""Shared by the steps of the smoke test: commands under a time limit, and checks of figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Check:
-    """One expectation and what was found; `expected` None is a figure to report, which cannot fail."""
+    """A figure and what is expected of it; with `expected` None it is only reported and cannot fail."""
 
     name: str
     value: Any
@@ -28,20 +28,20 @@ class Check:
 
 
 class Skipped(Exception):
-    """This machine lacks what a step checks."""
+    """This machine lacks something that a step needs."""
 
 
 @dataclass
 class Bench:
-    """What a step works with.
+    """The folders and limits of a step.
 
     Attributes:
         output: where logs and results go.
         scratch: where artifacts go.
         machine: the option of `machine` that most commands take.
         faiss_gpu: a folder with a faiss that has GPU support, to be imported before the installed one; or None.
-        number: of the step.
-        deadline: by the monotonic clock, when the step must have ended.
+        number: the step's number.
+        deadline: the end of the step's time, by the monotonic clock.
     """
 
     output: Path
@@ -52,10 +52,10 @@ class Bench:
     deadline: float = math.inf
 
     def python(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run Python in the repository; what it printed.
+        """Run Python in the repository and return its output.
 
         Raises:
-            RuntimeError: if it failed or took too long, with its last lines.
+            RuntimeError: if it fails or takes too long, with its last lines.
         """
         process = self.start(*arguments, environment=environment)
         outcome = "stopped at the time limit"
@@ -72,7 +72,7 @@ class Bench:
         return printed
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start Python in the repository, in a process group of its own."""
+        """Start Python in the repository, in a new process group."""
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -85,7 +85,7 @@ class Bench:
         )
 
     def command(self, name: str, *overrides: str) -> list[str]:
-        """The arguments of a job whose record will be in the scratch folder under `name`."""
+        """The arguments of a job that writes its record to the folder `name` of the scratch folder."""
         own = [override.partition("=")[0] for override in overrides]
         common = {
             "machine": self.machine,
@@ -97,7 +97,7 @@ class Bench:
         return ["run.py", *(f"{key}={value}" for key, value in common.items() if key not in own), *overrides]
 
     def job(self, name: str, *overrides: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Run a job; its stages by name."""
+        """Run a job and return its stages by name."""
         self.python(*self.command(name, *overrides), environment=environment)
         return self.record(name)
 

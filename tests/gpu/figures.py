@@ -1,6 +1,6 @@
-"""What the smoke test measures in its own processes: `figures.py machine`, `encoding CHECKPOINT`, `memory CHECKPOINT`.
+"""Measurements of the smoke test by subprocess: `figures.py machine`, `encoding CHECKPOINT`, `memory CHECKPOINT`.
 
-The last line that is printed is JSON.
+The last printed line is JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from irexp.dataset.aws_howto import AwsHowtoDocuments
 from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.bi_encoder import BiEncoder
 
-#: How often the embedded collection is encoded in one go.
+#: How many copies of the embedded collection are encoded together.
 _COPIES = 8
 
 
@@ -34,24 +34,24 @@ def machine() -> dict[str, Any]:
 
 
 def encoding(checkpoint: str) -> dict[str, float]:
-    """Documents per second of tokenizing, and of encoding by token budget and precision."""
+    """Documents per second: tokenizing, and encoding by token budget and precision."""
     model, device = _opened(checkpoint)
     texts = [document.text for document in AwsHowtoDocuments()] * (_COPIES if device.type == "cuda" else 1)
     start = time.perf_counter()
     token_ids = model.tokenize_documents(texts)
-    found = {"documents a second, tokenizing": len(texts) / (time.perf_counter() - start)}
+    found = {"documents per second, tokenizing": len(texts) / (time.perf_counter() - start)}
     for budget in (8192, 131_072, 1_048_576):
         for precision in ("fp32", "bf16"):
             _encode(model, token_ids[:2000], budget, precision, device)  # warms up
             start = time.perf_counter()
             _encode(model, token_ids, budget, precision, device)
-            name = f"documents a second, encoding in {precision} with a token budget of {budget}"
+            name = f"documents per second, encoding in {precision} with a token budget of {budget}"
             found[name] = len(texts) / (time.perf_counter() - start)
     return {name: round(value) for name, value in found.items()}
 
 
 def memory(checkpoint: str) -> dict[str, float]:
-    """What becomes of a token budget that a hundredth of the GPU's memory does not hold."""
+    """The token budget that fits a hundredth of the GPU's memory, and how far its embeddings differ."""
     model, device = _opened(checkpoint)
     texts = [document.text for document in AwsHowtoDocuments()]
     expected = np.asarray(model.embed_documents(texts))
@@ -81,7 +81,7 @@ def _encode(model: BiEncoder, token_ids: list[list[int]], budget: int, precision
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     name, *checkpoint = sys.argv[1:]
     measured = machine() if name == "machine" else {"encoding": encoding, "memory": memory}[name](checkpoint[0])
     sys.stdout.write(json.dumps(measured) + "\n")

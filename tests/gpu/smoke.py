@@ -1,7 +1,7 @@
 """Ten checks for a machine with a GPU, in less than nine minutes: `python tests/gpu/smoke.py --output FOLDER`.
 
-Each runs what a user would run, in processes of its own and with a time limit, and one that fails stops no other.
-FOLDER gets smoke.json, smoke.md and what the commands printed; artifacts lie in a temporary folder.
+Each runs what a user would run, in its own processes and with a time limit; one that fails does not stop the others.
+FOLDER gets smoke.json, smoke.md and the output of the commands; artifacts are in a temporary folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # it is run as a script, whose own folder Python puts there
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for a script Python adds only its own folder
 
 from tests.gpu import steps
 from tests.gpu.bench import Bench, Check, Skipped
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Result:
-    """What came of a step: PASS, FAIL or SKIPPED."""
+    """The result of a step: PASS, FAIL or SKIPPED, with its checks."""
 
     number: int
     title: str
@@ -38,7 +38,7 @@ class Result:
     error: str | None = None
 
 
-#: Title, function, seconds at most. The first two come first, since others start from what they make.
+#: Title, function, time limit in seconds. The first two run before the others, which use their artifacts.
 STEPS: list[tuple[str, Callable[[Bench], list[Check]], float]] = [
     ("torch sees the GPU", steps.device, 60),
     ("the embedded default, end to end", steps.whole_experiment, 200),
@@ -54,7 +54,7 @@ STEPS: list[tuple[str, Callable[[Bench], list[Check]], float]] = [
 
 
 def run_step(number: int, bench: Bench) -> Result:
-    """Run one step, whatever happens in it."""
+    """Run one step; an error in it becomes its result."""
     title, function, limit = STEPS[number - 1]
     result, start = Result(number, title), time.monotonic()
     bench = Bench(
@@ -73,7 +73,7 @@ def run_step(number: int, bench: Bench) -> Result:
 
 
 def to_markdown(results: list[Result], seconds: float) -> str:
-    """A table of the steps, and under it every figure and every error."""
+    """A table of the steps, followed by every figure and every error."""
     lines = [f"{seconds:.0f} s in all.", "", "| step | outcome | seconds | |", "| ---: | --- | ---: | --- |"]
     lines += [f"| {r.number} | {r.outcome} | {r.seconds} | {r.title} |" for r in results]
     lines += ["", "| step | figure | found | expected | |", "| ---: | --- | --- | --- | --- |"]
@@ -86,13 +86,13 @@ def to_markdown(results: list[Result], seconds: float) -> str:
 
 
 def main() -> None:
-    """Run the steps, and write what came of them after each."""
+    """Run the steps, and write all results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="where the results go")
     parser.add_argument("--steps", default="1-10", help="such as 1-3,7; default: all")
-    parser.add_argument("--jobs", type=int, default=3, help="steps that run at once, from the third on")
-    parser.add_argument("--seconds", type=float, default=530, help="when whatever still runs is stopped")
-    parser.add_argument("--machine", default="gpu", help="the machine option; cpu tries this script itself")
+    parser.add_argument("--jobs", type=int, default=3, help="steps that run in parallel, from the third on")
+    parser.add_argument("--seconds", type=float, default=530, help="time limit of all steps together")
+    parser.add_argument("--machine", default="gpu", help="the machine option; cpu tests this script without a GPU")
     parser.add_argument("--faiss-gpu", type=Path, help="a folder with a faiss that has GPU support, for step 10")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

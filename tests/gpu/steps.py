@@ -1,4 +1,4 @@
-"""The ten steps of the smoke test: each runs what a user would run, and returns what was expected and found."""
+"""The ten steps of the smoke test: each runs what a user would run, and returns the expected and the found figures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def whole_experiment(bench: Bench) -> list[Check]:
 
 
 def lower_precision(bench: Bench) -> list[Check]:
-    """Training in bf16 and in fp16 validates as training in fp32 does."""
+    """Training in bf16 and in fp16 reaches the validation measure of fp32."""
     expected = bench.record("whole")["fit"]["measures"][_VALIDATION]
     checks = []
     for precision in ("bf16-mixed", "16-mixed"):
@@ -61,7 +61,7 @@ def splade(bench: Bench) -> list[Check]:
 
 
 def colbert(bench: Bench) -> list[Check]:
-    """A late-interaction model in bf16; a second search finds the same."""
+    """A late-interaction model in bf16; a second search finds the same results."""
     checks = _fifty_steps(bench, "colbert", "index,search", expected=COLBERT)
     run = Path(bench.record("colbert")["search"]["path"])
     first = run.rename(bench.scratch / "first_run")
@@ -74,7 +74,7 @@ def colbert(bench: Bench) -> list[Check]:
     settings = ["model=colbert", "training.steps=50", "training.precision=bf16-mixed", "index=plaid"]
     plaid = bench.job("plaid", *settings, "stage=[index,search,evaluate]")
     exact = bench.record("colbert")["evaluate"]["measures"][_MEASURE]
-    checks.append(near(f"plaid {_MEASURE}, beside maxsim's", plaid["evaluate"]["measures"][_MEASURE], exact, 0.02))
+    checks.append(near(f"plaid {_MEASURE} against maxsim's", plaid["evaluate"]["measures"][_MEASURE], exact, 0.02))
     checks.append(Check("plaid seconds of index", plaid["index"]["seconds"]))
     return [*checks, Check("lines that a second search ranks or scores differently", different, "0", different == 0)]
 
@@ -84,7 +84,7 @@ def mono(bench: Bench) -> list[Check]:
     return _fifty_steps(bench, "mono", "re_rank", expected=MONO, precision="32-true")
 
 
-#: nDCG@10 after 50 steps in fp32 on a processor, and how far a training in another precision may be from it.
+#: nDCG@10 after 50 steps in fp32 on a processor, and its tolerance for training in another precision.
 SPLADE, COLBERT, MONO = (0.7924, 0.03), (0.7589, 0.03), (0.6511, 0.04)
 
 
@@ -98,7 +98,7 @@ def _fifty_steps(
 
 
 def torch_dense(bench: Bench) -> list[Check]:
-    """Torch's exact search measures what faiss's does, and speed runs."""
+    """Torch's exact search has the measures of faiss's, and stage=speed runs."""
     expected = bench.record("whole")["evaluate"]["measures"]
     stages = bench.job("torch_dense", "index=torch_dense", "stage=[index,search,evaluate,speed]")
     found = stages["evaluate"]["measures"]
@@ -110,7 +110,7 @@ def torch_dense(bench: Bench) -> list[Check]:
 
 
 def stopped_and_resumed(bench: Bench) -> list[Check]:
-    """A training that is stopped after about 100 steps ends at step 500 when it is started again."""
+    """A training that is stopped after about 100 steps resumes and ends at step 500."""
     artifacts = bench.scratch / "stopped"
     overrides = ["machine.resume_every=20", "seed=7", "stage=fit", f"paths.artifacts={artifacts}"]
     process = bench.start(*bench.command("stopped_first", *overrides))
@@ -121,7 +121,7 @@ def stopped_and_resumed(bench: Bench) -> list[Check]:
     with suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=60)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # workers that it left, too
+        os.killpg(process.pid, signal.SIGKILL)  # also the workers that it left
     process.communicate()
     stages = bench.job("stopped_again", *overrides)
     printed = (bench.scratch / "stopped_again" / "irexp.log").read_text(encoding="utf8")
@@ -161,7 +161,7 @@ def two_processes_under_slurm(bench: Bench) -> list[Check]:
 
 
 def faiss_on_the_gpu(bench: Bench) -> list[Check]:
-    """Faiss's engines on the GPU find what they find on the processor."""
+    """Faiss's engines find the same results on the GPU as on the processor."""
     environment = {}
     if bench.faiss_gpu is not None:
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -171,7 +171,7 @@ def faiss_on_the_gpu(bench: Bench) -> list[Check]:
     if bench.python("-c", find, environment=environment).splitlines()[-1] == "0":
         raise Skipped("faiss was built without GPU support here")
     engines = ["faiss_flat", "faiss_ivf", "faiss_ivf_pq"]
-    depth = "search.depth=90"  # else the runs are there already, found on the processor
+    depth = "search.depth=90"  # otherwise the runs exist already, made on the processor
     overrides = [f"index={','.join(engines)}", "stage=[index,search,evaluate]", depth]
     sweep = bench.scratch / "faiss"
     program, *arguments = bench.command("faiss", *overrides, f"hydra.sweep.dir={sweep}")

@@ -77,12 +77,12 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
     file.write_text("q0 Q0 d0 1 1.0 tag\n")
     given = f"fuse.runs=[{file},{file}]"
     assert run(compose, [*settings, given], ["fuse"])["fuse"].status == "made"
-    refused("given as a file", given, "fuse.method=wsum")
+    refused("cannot be tuned for a run file", given, "fuse.method=wsum")
     twins = [given, "fuse.method=wsum", f"fuse.dev_runs=[{file},{file}]"]
     assert run(compose, [*settings, *twins], ["fuse"])["fuse"].status == "made"
     for setting, message in {
         "fuse.depth=0": r"fuse\.depth: 0 is out of range",
-        "fuse.step=0.3": "add up to 1 in whole steps",
+        "fuse.step=0.3": "1 must be a multiple of it",
         "fuse.step=0": r"fuse\.step: 0\.0 is out of range",
         "fuse.measure=ndcg@10": "ndcg@10",
         "fuse.measure=P": "P@10",
@@ -90,5 +90,5 @@ def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_
         "dataset.dev=null": "no development queries",
     }.items():
         refused(message, *twins, setting)
-    refused(r"the overrides model=nosuch compose no experiment", 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
+    refused(r"the overrides model=nosuch do not compose", 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
     refused(r"fuse\.runs=\[model=bm25, index\.k9=1\]", 'fuse.runs=[["model=bm25","index.k9=1"],["model=bm25"]]')

@@ -85,7 +85,7 @@ def test_what_show_says_to_type_makes_the_same_artifact(
     measured = run(compose, overrides, names)["evaluate"]
     lineage = Lineage(Store(Path(root)))
     wanted = f"measures/{Path(str(measured.path)).name}"
-    for name in lineage.behind({wanted}):
+    for name in lineage.with_ancestors({wanted}):
         command = shlex.split(show(tmp_path, artifacts=root, of=name))
         assert command[:2] == ["python", "run.py"]
         assert name != wanted or command[-1] == f"stage={stages}"
@@ -138,7 +138,7 @@ def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     run(compose, [*base, "force=[search]"], ["search"])
     assert "has another content than before, in test.run" in caplog.text
     before = (folder / "test.run").read_bytes()
-    with pytest.raises(UserError, match="there are no queries"):
+    with pytest.raises(UserError, match="has no queries"):
         (collection / "queries.jsonl").rename(tmp_path / "queries.jsonl")
         (collection / "queries.jsonl").write_text("")
         run(compose, [*base, "force=[search]"], ["search"])
@@ -179,7 +179,7 @@ def test_the_tree_says_what_is_there_and_what_is_not(compose: Compose, tmp_path:
     assert re.search(r"measures/\S+ +to make  stage=evaluate  (this experiment  )?about \d+ s", text)
     assert re.search(r"run/\S+ +damaged, not made by this command  stage=search", text)
     assert re.search(r"index/\S+ +to make  stage=index", text)
-    assert re.search(r"checkpoint/\S+ +there  stage=fit", text) and "see above" in text
+    assert re.search(r"checkpoint/\S+ +complete  stage=fit", text) and "see above" in text
     given = planned(compose, [*base, f"artifact.checkpoint={made['fit'].path}"], ["encode"])
     assert " given" in tree(given, store, {step: store.look(step.artifact).state for step in given.steps})
 

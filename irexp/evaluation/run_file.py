@@ -19,11 +19,11 @@ from typing import TextIO, cast
 
 import numpy as np
 
-from irexp.types import BLANKS, ScoredDoc, UserError, as_id
+from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
-_BLANKS = re.compile(f"[{BLANKS}]+")
+_WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
 
 def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
@@ -179,7 +179,7 @@ def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
             continue
         if is_tabbed is None:
             is_tabbed = line.count("\t") == len(COLUMNS) - 1
-        columns = line.split("\t") if is_tabbed else _BLANKS.split(line.strip(BLANKS))
+        columns = line.split("\t") if is_tabbed else _WHITESPACE.split(line.strip(WHITESPACE))
         if len(columns) != len(COLUMNS):
             separator = "tabs, as on its first line" if is_tabbed else "blanks"
             raise UserError(

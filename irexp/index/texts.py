@@ -18,7 +18,7 @@ class Texts:
     representation: Representation = "text"
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        """Nothing is read yet."""
+        """Reads nothing yet."""
         self._documents = documents
         self.ids: list[str] = []
 

@@ -14,7 +14,7 @@ from irexp.dataset.collection import Documents
 from irexp.index.ids import IdList
 from irexp.index.index import Index, Source
 from irexp.index.sharded import Sharded
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.texts import Texts
 from irexp.stage.machine import is_helper, prepare, share_work
 from irexp.types import Representation, UserError, engine_fault
@@ -42,7 +42,7 @@ def index(
     device = prepare(machine)
     if is_helper(machine) and not isinstance(index, Sharded):
         return {}
-    source: Source = Texts(documents) if encoding is None else Encoding(encoding)
+    source: Source = Texts(documents) if encoding is None else EncodedDocuments(encoding)
     check_engine(index, source.representation)
     if isinstance(index, Sharded) and encoding is not None:
         work = partial(_build_parts, index=index, encoding=encoding, folder=folder, machine=machine)
@@ -62,7 +62,7 @@ def _build_parts(
 ) -> None:
     """Build the parts of one process."""
     index.build_on(device)
-    build, source = partial(index.build, rank=rank, processes=processes), Encoding(encoding)
+    build, source = partial(index.build, rank=rank, processes=processes), EncodedDocuments(encoding)
     _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)
 
 

@@ -8,7 +8,7 @@
 The bits of a score do not depend on what else is in the batch, except for MaxSim: matrix products, whose last bits
 depend on their size, are about ten times as fast as sums in a fixed order.
 
-Shapes: B queries, N documents, H dimensions, T tokens of all documents, P of them with one id, Q tokens of
+Shapes: B queries, N documents, H dimensions, T tokens of all documents, P tokens with one id, Q tokens of
 one query.
 """
 

@@ -7,7 +7,7 @@ With bfloat16 it takes about half the time, and the best candidates are then sco
 bits of a score depend on the batch, since sums in a fixed order would take ten times as long.
 Source: Khattab and Zaharia 2020, arXiv:2004.12832.
 
-Shapes: B queries, Q tokens of all queries, N documents, n documents of a block, L tokens of each of them, T tokens of
+Shapes: B queries, Q tokens of all queries, N documents, n documents of a block, L tokens of each, T tokens of
 all documents, H dimensions, K results per query.
 """
 

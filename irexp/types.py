@@ -1,6 +1,6 @@
-"""The records that every floor shares: ids, texts and tensors, next to no behaviour.
+"""The records that all packages share: ids, texts and tensors, with almost no behaviour.
 
-Names of records and fields are those of ir_datasets and ir_measures, so that nothing is renamed on the way.
+Records and fields are named as in ir_datasets and ir_measures, so that nothing has to be renamed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:  # configuration and identity import this module and stay free
 
 
 class UserError(ValueError):
-    """What the user can mend: the message says what is wrong, where, and how to mend it; no traceback is shown."""
+    """An error that the user can fix: its message says what is wrong, where, and how to fix it; without a traceback."""
 
 
-#: What a model makes of a text, and what an engine takes: vectors of a kind, or the text itself.
+#: A model's output for a text and an engine's input: one kind of vectors, or the text itself.
 Representation = Literal["dense", "sparse", "tokens", "text"]
 
 _WORDS: dict[Representation, str] = {
@@ -33,12 +33,12 @@ EXACT: dict[Representation, str] = {"dense": "faiss_flat", "sparse": "sparse", "
 
 
 def engine_fault(engine: str, takes: Representation, made: Representation) -> str | None:
-    """Why an engine cannot search what a model makes, and which one can; None if it can.
+    """Why an engine cannot search a model's output, and which engine can; None if it can.
 
     Args:
         engine: the engine's class.
-        takes: what it takes.
-        made: what the model makes; "text" without a model.
+        takes: the engine's input.
+        made: the model's output; "text" without a model.
     """
     if takes == made:
         return None
@@ -49,26 +49,26 @@ def engine_fault(engine: str, takes: Representation, made: Representation) -> st
     )
 
 
-#: Blanks, as TREC's tools know them: a no-break space is a character like any other.
-BLANKS = " \t\n\r\v\f"
+#: Whitespace as TREC's tools define it: a no-break space does not belong to it.
+WHITESPACE = " \t\n\r\v\f"
 
-#: The largest grade of relevance: trec_eval keeps a counter for each grade up to the largest one of a query.
+#: The largest relevance grade: trec_eval keeps a counter for each grade up to the largest one of a query.
 MOST_RELEVANT = 10**6
 
-#: What ends a line or a column, ends a string in C, or is half of a character.
+#: Control characters, line separators and surrogates: they would break a line or a column, or cannot be encoded.
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def as_id(text: str) -> str:
     """The id of a document or query that a file holds as `text`, the same for every format.
 
-    Blanks around an id do not belong to it. Blanks within do: the columns of irexp's own run files are separated by
-    tabs. What a run file cannot hold is refused: nothing at all, and control characters such as tabs and line breaks.
+    Whitespace around an id is removed. Spaces within it are kept: irexp's own run files separate columns by tabs. An
+    id that a run file cannot hold is an error: an empty one, or one with a control character such as a line break.
 
     Raises:
-        ValueError: saying what is wrong, for a message that says where.
+        ValueError: saying what is wrong; the caller adds where.
     """
-    found = text.strip(BLANKS)
+    found = text.strip(WHITESPACE)
     if not found.strip():
         raise ValueError("the id is empty")
     if broken := _BREAKS.search(found):
@@ -79,7 +79,7 @@ def as_id(text: str) -> str:
 
 
 class Document(NamedTuple):
-    """A document; `text` is what is encoded, with the title in front where the collection has one."""
+    """A document; `text` is the encoded text, which begins with the title if the collection has titles."""
 
     doc_id: str
     text: str
@@ -93,7 +93,7 @@ class Query(NamedTuple):
 
 
 class Qrel(NamedTuple):
-    """A relevance judgement; a `relevance` above zero is relevant."""
+    """A relevance judgement; a `relevance` above zero means relevant."""
 
     query_id: str
     doc_id: str
@@ -101,7 +101,7 @@ class Qrel(NamedTuple):
 
 
 class ScoredDoc(NamedTuple):
-    """A line of a run."""
+    """One line of a run."""
 
     query_id: str
     doc_id: str
@@ -109,7 +109,7 @@ class ScoredDoc(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What one training step sees of one query: document ids, the positive first, and a target for each.
+    """A training example: a query, its document ids (the positive first), and a target for each of them.
 
     A target is a relevance (1 for the positive, 0 for a negative) or a teacher's score.
     """
@@ -123,8 +123,8 @@ class Example(NamedTuple):
 class Tokens:
     """A padded batch of token sequences.
 
-    `pooling_mask_BL` is the attention mask less what takes no part in the embedding: a prompt, where the checkpoint
-    says so; punctuation, where the model says so. `type_ids_BL` tells the document from the query in a pair.
+    `pooling_mask_BL` is the attention mask without the tokens that the embedding ignores: a prompt, if the checkpoint
+    says so; punctuation, if the model says so. `type_ids_BL` separates query and document in a pair.
     """
 
     input_ids_BL: Tensor
@@ -144,16 +144,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """One vector a text, in fp32 unless autocast says otherwise: dense, or with a dimension for each word."""
+    """One vector per text, in fp32 outside of autocast: dense, or with one dimension per vocabulary entry."""
 
     vectors_BH: Tensor
 
 
 @dataclass(frozen=True)
 class TokenEmbeddings:
-    """A vector for some tokens of a text.
+    """One vector per token.
 
-    `mask_BL` says which count; with `token_ids_BL` only vectors of the same token are compared.
+    `mask_BL` selects the tokens that count; with `token_ids_BL` only vectors of the same token are compared.
     """
 
     vectors_BLH: Tensor

@@ -39,7 +39,7 @@ from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
 from irexp.index.rescore import rescore
 from irexp.index.seismic import Seismic
-from irexp.index.shards import Encoding, ShardWriter
+from irexp.index.shards import EncodedDocuments, ShardWriter
 from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.index.torch_dense import TorchDense, TorchDenseSearch
@@ -192,7 +192,7 @@ def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) ->
             show(engine, search, queries, (exact, relevant), (0, 0), [None, None])
 
 
-def encode(folder: Path, documents: Vectors) -> Encoding:
+def encode(folder: Path, documents: Vectors) -> EncodedDocuments:
     """The documents on disk."""
     folder.mkdir()
     writer = ShardWriter(folder, dtype="float32")
@@ -200,7 +200,7 @@ def encode(folder: Path, documents: Vectors) -> Encoding:
         part = take(documents, slice(start, start + 65536))
         writer.write([str(row) for row in range(start, start + count(part))], part)
     writer.close()
-    return Encoding(folder)
+    return EncodedDocuments(folder)
 
 
 def row_of(search: Search, queries: Vectors) -> np.ndarray:

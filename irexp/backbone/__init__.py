@@ -1,1 +1,1 @@
-"""The transformer encoders that models are made of: any of Hugging Face, and those that packages ship."""
+"""Pretrained transformers for the models: any of Hugging Face, or shipped in a Python package."""

@@ -1,4 +1,4 @@
-"""What a backbone is to a model: a cheap description that loads its encoder and tokenizer when they are asked for."""
+"""The interface of backbones: a cheap description that loads the encoder and the tokenizer on request."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Kinds that number positions from behind their padding token's id, 1, as RoBERTa does: two of them are no text's.
+#: Model types whose positions start after the padding token's id, 1, as in RoBERTa: two positions hold no text.
 _RESERVE_POSITIONS = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet", "ibert"),
     *("data2vec-text", "longformer", "luke", "esm"),
 )
 
-#: Parts of an encoder that no embedding is made of; they may be missing from a checkpoint.
+#: Parts of an encoder that embeddings do not use; a checkpoint may lack them.
 _UNUSED = ("pooler.",)
 
-#: Heads that checkpoints of encoders come with, as transformers names them; other weights that are left over are
-#: refused, since what nothing is made of says that the checkpoint is of another kind.
+#: Heads in checkpoints of encoders, as transformers names them; other unused weights are an error, since they mean that
+#: the checkpoint is of another architecture.
 _HEADS = (
     *("pooler.", "cls.", "lm_head.", "head.", "decoder.", "predictions.", "lm_predictions.", "mask_predictions."),
     *("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "sop_classifier.", "logits_proj.", "lm_loss."),
@@ -37,24 +37,24 @@ _HEADS = (
     *("final_logits_bias", "generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
 )
 
-#: The implementations of attention that transformers has itself; any other name is that of code on the hub.
+#: The attention implementations within transformers; any other name refers to code on the hub.
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
-#: Files of tokenizers.
-_OF_TOKENIZERS = (
+#: File names of tokenizers.
+_TOKENIZER_FILES = (
     *("tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt", "bpe.codes", "tekken.json"),
     *("*.model", "*.vocab", "*.spm", "*.tiktoken"),
 )
 
-#: Buffers that older versions of transformers wrote.
+#: Buffers that older versions of transformers saved.
 _BUFFERS = ("position_ids", "inv_freq", "masked_bias")
 
 
 class Backbone(ABC):
     """Any Hugging Face encoder or decoder, or the encoder of an encoder-decoder.
 
-    A subclass says where it lies; constructing it reads nothing. `key_mapping` renames weights while they are read;
-    weights that begin with one of `own_layers` fill a layer beside the encoder, and are no surprise.
+    A subclass gives its location; the constructor reads nothing. `key_mapping` renames weights while they are read;
+    weights whose names begin with one of `own_layers` belong to a layer outside the encoder, and are expected.
     """
 
     trust_remote_code: bool = False
@@ -65,17 +65,21 @@ class Backbone(ABC):
 
     @abstractmethod
     def location(self) -> tuple[str, str | None]:
-        """A folder or hub name, and the revision; what is not there is an error here."""
+        """A folder or hub name, and the revision.
+
+        Raises:
+            UserError: if the backbone is known not to exist.
+        """
 
     def load_config(self) -> PretrainedConfig:
-        """What config.json says of the architecture."""
+        """The architecture according to config.json."""
         return self._read("AutoConfig")  # type: ignore[no-any-return]
 
     def load_encoder(self) -> PreTrainedModel:
-        """The encoder, without a pooler that nothing reads.
+        """The encoder, without its unused pooler.
 
         Raises:
-            UserError: if it cannot be found, lacks a weight, or has one that is of no known head.
+            UserError: if it cannot be found, lacks a weight, or has one that belongs to no known head.
         """
         from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
@@ -86,12 +90,12 @@ class Backbone(ABC):
         encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
         if getattr(encoder, "pooler", None) is not None:
-            setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for
+            setattr(encoder, "pooler", None)  # noqa: B010 - distributed training would wait for unused parameters
         return encoder
 
     def _load_half(self, config: PretrainedConfig) -> PreTrainedModel:
-        """The encoder of an encoder-decoder that transformers has no class of its own for, as BART."""
-        if (config.architectures or [""])[0].endswith("Encoder"):  # saved by itself
+        """The encoder of an encoder-decoder whose encoder has no class in transformers, such as BART."""
+        if (config.architectures or [""])[0].endswith("Encoder"):  # saved without its decoder
             self.key_mapping = {r"^(?!encoder\.)": "encoder."} | (self.key_mapping or {})
         whole, missing = self._load("AutoModel")
         encoder: PreTrainedModel = whole.get_encoder()
@@ -106,12 +110,15 @@ class Backbone(ABC):
         """
         name, _ = self.location()
         if "masked" not in self._heads():
-            raise UserError(f"{name} has no masked-language-model head, which this model needs: its kind has none")
+            raise UserError(
+                f"{name} has no masked-language-model head, which this model needs: its architecture has none; use "
+                f"another backbone"
+            )
         encoder, missing = self._load("AutoModelForMaskedLM")
         if missing:
             raise UserError(
                 f"{name} has no masked-language-model head, which this model needs: its weights lack "
-                f"{', '.join(missing[:4])}; take a checkpoint that was saved with its head"
+                f"{', '.join(missing[:4])}; use a checkpoint that was saved with its head"
             )
         return encoder
 
@@ -119,13 +126,13 @@ class Backbone(ABC):
         """The encoder with a classification head of one or two logits.
 
         Args:
-            labels: the logits.
-            has_head: whether the weights must hold the head; else it is drawn by torch's global generator, also where
-                they hold one of other labels.
+            labels: the number of logits.
+            has_head: whether the weights must include the head; if not, it is initialised by torch's global generator,
+                also when the weights include one with another number of labels.
         """
         if "classifier" not in self._heads():
             name, _ = self.location()
-            raise UserError(f"{name} is of a kind that has no classification head, which this model needs")
+            raise UserError(f"{name} has no classification head, which this model needs: its architecture has none")
         model, missing = self._load("AutoModelForSequenceClassification", redraws_head=not has_head, num_labels=labels)
         prefix = f"{model.base_model_prefix}."
         if not has_head:
@@ -143,13 +150,13 @@ class Backbone(ABC):
         name, _ = self.location()
         is_encoder = "masked" in heads and not self.load_config().is_decoder  # BERT can be made a decoder
         if "seq2seq" not in heads and ("causal" not in heads or is_encoder):
-            raise UserError(f"{name} is neither a decoder nor an encoder-decoder, one of which this model needs")
+            raise UserError(f"{name} is neither a decoder nor an encoder-decoder; this model needs one of them")
         model, missing = self._load("AutoModelForSeq2SeqLM" if "seq2seq" in heads else "AutoModelForCausalLM")
         self._refuse(model, missing)
         return model
 
     def _heads(self) -> set[str]:
-        """The heads that transformers has for this kind of model."""
+        """The heads that transformers implements for this architecture."""
         from transformers.models.auto import modeling_auto as auto
 
         config = self.load_config()
@@ -165,15 +172,15 @@ class Backbone(ABC):
         )
 
     def _load(self, loader: Any, *, redraws_head: bool = False, **options: Any) -> tuple[PreTrainedModel, list[str]]:
-        """A model and the weights it lacks; heads that are not used are logged by name.
+        """A model and its missing weights; unused heads are logged by name.
 
         Args:
             loader: a class of transformers, or its name.
-            redraws_head: whether a head of another shape is drawn anew, rather than refused.
-            options: of `from_pretrained`.
+            redraws_head: whether a head of another shape is initialised again, rather than an error.
+            options: passed to `from_pretrained`.
 
         Raises:
-            UserError: if a weight is of another shape than the configuration says, or left over and of no known head.
+            UserError: if a weight has another shape than in the configuration, or is unused and of no known head.
         """
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
@@ -181,23 +188,23 @@ class Backbone(ABC):
             options["key_mapping"] = self.key_mapping
         name, _ = self.location()
         folder = Path(name)
-        if folder.is_dir():  # other formats than safetensors are read weights only, which runs no code
+        if folder.is_dir():  # formats other than safetensors are read with weights_only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
         self._refuse_kernels()
-        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below, by name
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are an error below
         model, information = self._read(loader, dtype=self.dtype, **options)
         if self.key_mapping:
-            model._weight_conversions = None  # by which transformers would give them their old names when it saves
+            model._weight_conversions = None  # or transformers would restore the old names when it saves
         drawn = []
         for key, found, wanted in sorted(information["mismatched_keys"]):
             if not redraws_head or not key.startswith(_HEADS):
                 raise UserError(
-                    f"{name}: {key} has the shape {tuple(found)}, where {tuple(wanted)} is what its config.json or the "
-                    f"model asks for"
+                    f"{name}: {key} has the shape {tuple(found)}, but its config.json or the model requires "
+                    f"{tuple(wanted)}"
                 )
             drawn.append(key)
         if drawn:
-            log.warning("%s: a head of other labels is drawn anew: %s", name, ", ".join(drawn))
+            log.warning("%s: a head with another number of labels is initialised again: %s", name, ", ".join(drawn))
         prefix = f"{model.base_model_prefix}."
         left_over = sorted(
             key.removeprefix(prefix)
@@ -206,16 +213,16 @@ class Backbone(ABC):
         )
         if strange := [key for key in left_over if not key.startswith(_HEADS)]:
             raise UserError(
-                f"{name}: unexpected weights {', '.join(strange)}: a {type(model).__name__} has none of that name, and "
-                f"no head that is known; the checkpoint is of another kind, or its config.json is another's"
+                f"{name}: unexpected weights {', '.join(strange)}, which belong neither to a {type(model).__name__} "
+                f"nor to a known head; the checkpoint or its config.json is of another architecture"
             )
         if left_over:
-            log.info("%s: heads that are not used: %s", name, ", ".join(left_over))
+            log.info("%s: unused heads: %s", name, ", ".join(left_over))
         return model, sorted({*map(str, information["missing_keys"]), *drawn})
 
     def _refuse_kernels(self) -> None:
-        """Refuse attention code from the hub, which only the configuration may ask for, not a file of a checkpoint."""
-        if self.attn_implementation:  # instead of what a file says
+        """Refuse attention code from the hub that a checkpoint's file asks for; only the configuration may do so."""
+        if self.attn_implementation:  # overrides the checkpoint's
             return
         config = self.load_config()
         parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
@@ -223,8 +230,8 @@ class Backbone(ABC):
         if strange := [name for name in named if name not in (None, *ATTENTIONS)]:
             name, _ = self.location()
             raise UserError(
-                f"{name}: its config.json asks for the attention {strange[0]}, which is code from the hub; a "
-                f"configuration may (backbone.attn_implementation), a checkpoint may not"
+                f"{name}: its config.json asks for the attention {strange[0]}, which is code from the hub; only the "
+                f"configuration may ask for such code, by backbone.attn_implementation"
             )
 
     def _refuse(self, model: PreTrainedModel, missing: list[str]) -> None:
@@ -232,24 +239,24 @@ class Backbone(ABC):
             name, _ = self.location()
             raise UserError(
                 f"{name} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}: "
-                f"it was saved from another architecture, or is damaged"
+                f"it was saved from another architecture or is damaged"
             )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, as it was saved.
+        """The tokenizer with its saved settings.
 
         Raises:
-            UserError: if the folder has no tokenizer files; transformers would make an empty tokenizer.
+            UserError: if the folder has no tokenizer files, of which transformers would make an empty tokenizer.
         """
         folder = Path(self.location()[0])
-        if folder.is_dir() and not any(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern)):
+        if folder.is_dir() and not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
             raise UserError(
-                f"{folder} has no tokenizer, and an empty one would read every text alike. {_where(folder)}"
+                f"{folder} has no tokenizer, and an empty one would map every text to the same tokens. {_where(folder)}"
             )
         return self._read("AutoTokenizer")  # type: ignore[no-any-return]
 
     def _read(self, loader: Any, **options: Any) -> Any:
-        """Call `from_pretrained` with errors that say what was looked for."""
+        """Call `from_pretrained`, with errors that say where it looked."""
         import transformers
 
         name, revision = self.location()
@@ -264,30 +271,30 @@ class Backbone(ABC):
             raise UserError(
                 f"{name} cannot be read as a {loader.__name__} ({reason}). It was looked for as a folder, in the hub's "
                 f"cache and on the hub; give a folder with config.json, a tokenizer and model.safetensors, or the name "
-                f"of a model on the hub while there is a network"
+                f"of a model on the hub if there is a network"
             ) from error
         except ImportError as error:
             reason = " ".join(str(error).split())
-            wish = f"; backbone.attn_implementation={self.attn_implementation} may be what asks for it, sdpa needs none"
+            hint = f"; backbone.attn_implementation={self.attn_implementation} may require it, sdpa needs no package"
             raise UserError(
-                f"{name} needs a package that is not installed: {reason}{wish if self.attn_implementation else ''}"
+                f"{name} needs a package that is not installed: {reason}{hint if self.attn_implementation else ''}"
             ) from error
         finally:
             transformers.logging.set_verbosity(level)
 
 
 def without_cache(model: PreTrainedModel) -> dict[str, bool]:
-    """Arguments that keep a decoder from filling its cache, which only generation needs; none for other models."""
+    """Arguments that turn off a decoder's key-value cache, which only generation needs; none for other models."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Compare the words of a tokenizer with those that a transformer has vectors for.
+    """Compare the size of a tokenizer's vocabulary with the number of a transformer's word embeddings.
 
     Raises:
-        UserError: if the tokenizer has more words, or fewer than half as many (a matrix is padded by less).
+        UserError: if the vocabulary is larger, or less than half as large (embedding matrices are padded by less).
     """
-    from torch import nn  # what a configuration is checked against needs no torch
+    from torch import nn  # checking a configuration imports this module and needs no torch
 
     words = encoder.get_input_embeddings()
     if not isinstance(words, nn.Embedding):
@@ -296,22 +303,22 @@ def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     if rows // 2 <= longest <= rows:
         return
     raise UserError(
-        f"{tokenizer.name_or_path}: its tokenizer knows {longest} words, where the transformer has vectors for {rows}: "
-        f"it is another model's. {_where(Path(tokenizer.name_or_path))}"
+        f"{tokenizer.name_or_path}: its tokenizer has {longest} words and the transformer embeddings for {rows}: "
+        f"it belongs to another model. {_where(Path(tokenizer.name_or_path))}"
     )
 
 
 def _where(folder: Path) -> str:
-    """Where a folder's tokenizer may be had: beside it, where a trainer leaves it, or of the model it was made from."""
+    """How to get a folder's tokenizer: from its parent, where a trainer saves it, or from the model it was made of."""
     places = [place for place in (folder.parent, folder.parent / "tokenizer") if (place / "tokenizer.json").is_file()]
     path = folder / "config.json"
     said = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     source = (*places, said.get("_name_or_path") or "the model that it was trained from")[0]
-    return f"Put it there: AutoTokenizer.from_pretrained('{source}').save_pretrained('{folder}')"
+    return f"Save it there: AutoTokenizer.from_pretrained('{source}').save_pretrained('{folder}')"
 
 
 def max_positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The longest sequence that an encoder can read; None if nothing bounds it."""
+    """The longest sequence that an encoder can read; None if unbounded."""
     limits = []
     positions = getattr(config, "max_position_embeddings", None) or 0
     if positions > 0 and config.model_type != "t5":  # XLNet's -1 means unbounded

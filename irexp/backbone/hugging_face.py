@@ -1,4 +1,4 @@
-"""Backbones by folder or by name on the Hugging Face hub."""
+"""Backbones from a folder or from the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ from irexp.backbone.backbone import Backbone
 
 
 class HuggingFaceBackbone(Backbone):
-    """Any model that `transformers` opens."""
+    """Any model that transformers can load."""
 
     def __init__(
         self,
@@ -19,14 +19,14 @@ class HuggingFaceBackbone(Backbone):
         attn_implementation: str | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
-        """A description; nothing is read.
+        """Reads nothing yet.
 
         Args:
             name_or_path: a folder, or a name on the hub.
-            revision: a commit, branch or tag of the hub; None for the commit that is in the cache, else the newest.
-            trust_remote_code: whether to run Python code that comes with the model.
+            revision: a commit, branch or tag on the hub; None for the cached commit, or the newest if none is cached.
+            trust_remote_code: whether to run the Python code in the model's repository.
             attn_implementation: eager, sdpa or flash_attention_2; None for transformers' choice.
-            dtype: of the weights; what is trained in full needs float32, what only carries adapters does not.
+            dtype: of the weights; full training needs float32, training with adapters does not.
         """
         self.name_or_path = name_or_path
         self.revision = revision
@@ -35,7 +35,7 @@ class HuggingFaceBackbone(Backbone):
         self.dtype = dtype
 
     def location(self) -> tuple[str, str | None]:
-        """The folder, or the hub name with the commit that identities were taken of."""
+        """The folder, or the hub name with the commit that is part of the artifacts' identities."""
         folder = Path(self.name_or_path).expanduser()
         if folder.exists():
             return str(folder), None

@@ -1,4 +1,4 @@
-"""A backbone reduced to one layer of random weights, for questions about its architecture alone."""
+"""A backbone reduced to one layer with random weights, for checks that depend on its architecture only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from irexp.backbone.backbone import Backbone
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-#: How configurations call the number of layers.
+#: The names of the number of layers in configurations.
 _COUNTS = (
     *("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer"),
     *("n_layers",),
@@ -17,24 +17,24 @@ _COUNTS = (
 
 
 class OneLayer(Backbone):
-    """The same architecture, vocabulary and tokenizer as another backbone's, and one layer."""
+    """Another backbone's architecture, vocabulary and tokenizer with a single layer."""
 
     def __init__(self, whole: Backbone) -> None:
-        """A description; nothing is read."""
+        """Reads nothing yet."""
         self.whole = whole
         self.trust_remote_code, self.dtype = whole.trust_remote_code, whole.dtype
         self.attn_implementation = whole.attn_implementation
 
     def location(self) -> tuple[str, str | None]:
-        """That of the whole."""
+        """The whole backbone's location."""
         return self.whole.location()
 
     def load_config(self) -> PretrainedConfig:
-        """That of the whole, but for the layers."""
+        """The whole backbone's configuration with one layer."""
         config = self.whole.load_config()
         layers = config.num_hidden_layers
         for key, value in config.to_dict().items():
-            if isinstance(value, list) and len(value) == layers:  # of each layer its kind, as layer_types
+            if isinstance(value, list) and len(value) == layers:  # one entry per layer, such as layer_types
                 setattr(config, key, value[:1])
         for name in _COUNTS:
             if isinstance(getattr(config, name, None), int):
@@ -42,11 +42,11 @@ class OneLayer(Backbone):
         return config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """That of the whole."""
+        """The whole backbone's tokenizer."""
         return self.whole.load_tokenizer()
 
     def _load(self, loader: Any, *, redraws_head: bool = False, **options: Any) -> tuple[PreTrainedModel, list[str]]:
-        """A model of random weights, which lacks none."""
+        """A model with random weights, so that none is missing."""
         import transformers
 
         loader = getattr(transformers, loader) if isinstance(loader, str) else loader

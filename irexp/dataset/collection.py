@@ -1,6 +1,6 @@
-"""What a collection is to the rest of irexp: documents to stream and look up, topics to answer, examples to learn from.
+"""The interface of collections: documents to stream and look up, topics to search for, training examples.
 
-A dataset yields text and ids, never tokens. Every source streams: 8.8 million passages are never held in memory.
+A dataset yields text and ids, never tokens. Documents are streamed: 8.8 million texts are never held in memory.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from irexp.types import Document, Example, Qrel, Query, UserError
 
 
 class DataError(UserError):
-    """A collection that cannot be read as it stands: the message names the file, the line and what to do."""
+    """A collection cannot be read: the message names the file, the line and how to fix it."""
 
 
 class Documents(ABC):
@@ -21,24 +21,24 @@ class Documents(ABC):
         """Stream the documents in a fixed order, from the beginning at each call.
 
         Raises:
-            DataError: for a malformed line, a missing or a duplicate id.
+            DataError: for a malformed line, a missing id or a duplicate id.
         """
 
     @abstractmethod
     def count(self) -> int | None:
-        """How many there are, if that can be told without reading them as documents; for progress bars."""
+        """The number of documents for progress bars; None if finding it out would mean reading all of them."""
 
     @abstractmethod
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
-        """Look documents up by id; an unknown id is absent from the answer."""
+        """Look documents up by id; an unknown id is missing from the result."""
 
 
 class Topics(ABC):
-    """Queries with their relevance judgements: what is searched for and evaluated.
+    """Queries with their relevance judgements, for search and evaluation.
 
     Attributes:
-        relevance: the smallest grade that binary measures count as relevant where they name none; None for 1.
-        remove_query: whether the document whose id is the query's is not a result, as where queries are documents, too.
+        relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+        remove_query: whether to drop the document with the query's id from results, for queries that are documents.
     """
 
     relevance: int | None = None
@@ -46,7 +46,7 @@ class Topics(ABC):
 
     @abstractmethod
     def queries(self) -> Iterator[Query]:
-        """Stream the queries; those without a judgement too, if the collection has them."""
+        """Stream the queries, including those without a judgement if the collection has any."""
 
     @abstractmethod
     def qrels(self) -> Iterator[Qrel]:
@@ -58,7 +58,7 @@ class Examples(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
 
     @abstractmethod
     def __getitem__(self, position: int) -> Example:
@@ -66,8 +66,8 @@ class Examples(ABC):
 
     @abstractmethod
     def doc_ids(self) -> set[str]:
-        """Every document that an example names."""
+        """The ids of all documents in the examples."""
 
     @abstractmethod
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """Every document known to be relevant to a query, so that none of them is used as its negative."""
+        """The documents known to be relevant to a query, which must not be its negatives."""

@@ -1,4 +1,4 @@
-"""Training examples: made from judgements, or read from a file of triples, of longer lists, or of teacher's scores."""
+"""Training examples: made from judgements, or read from a file of triples or longer lists, with or without scores."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from irexp.types import Example, Query
 
 log = logging.getLogger(__name__)
 
-#: A number that no id looks like.
+#: A number with a decimal point, which ids do not have.
 _SCORE = re.compile(r"[+-]?[0-9]*\.[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 class ListedExamples(Examples):
-    """Examples by id, one after the other: a query with its documents; held as numbers, 4 bytes an id.
+    """A list of examples, each the ids of a query and its documents; held in memory as numbers, 4 bytes per id.
 
-    Without scores the first document's target is 1 and that of the others is 0.
+    Without scores the target of the first document is 1 and of all others 0.
     """
 
     def __init__(self, topics: Topics) -> None:
-        """Nothing is read before the first example is asked for.
+        """Reads nothing before the first example is requested.
 
         Args:
-            topics: the queries' texts; its judgements, if any, tell which documents are never negatives.
+            topics: the queries' texts; documents that its judgements call relevant are never negatives.
         """
         self._topics = topics
 
     @abstractmethod
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
-        """The place, the ids (the query's first) and, where there are any, the scores of each example."""
+        """The place of each example in the source, its ids (the query's first), and its scores or None."""
 
     def __len__(self) -> int:
         return len(self._rows[1]) - 1
@@ -56,7 +56,7 @@ class ListedExamples(Examples):
         return Example(query, doc_ids, (1.0,) + (0.0,) * (len(doc_ids) - 1))
 
     def doc_ids(self) -> set[str]:
-        """Every document of every example."""
+        """The ids of all documents in the examples."""
         numbers, ends, _, ids = self._rows
         is_document = np.ones(len(numbers), dtype=bool)
         is_document[np.frombuffer(ends, dtype=np.int64)[:-1]] = False
@@ -64,7 +64,7 @@ class ListedExamples(Examples):
         return {ids[number] for number in named.tolist()}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents that are judged relevant, and those that come first in an example without scores."""
+        """The documents that are judged relevant, or are the positive of an example without scores."""
         return self._relevant.get(query_id, frozenset())
 
     @cached_property
@@ -84,7 +84,7 @@ class ListedExamples(Examples):
 
     @cached_property
     def _rows(self) -> tuple[array[int], array[int], array[float], list[str]]:
-        """All examples in three flat arrays: numbers of ids, where examples end, targets; and the ids."""
+        """All examples in three flat arrays (id numbers, ends of examples, targets), and the ids by number."""
         number_of: dict[str, int] = {}
         numbers, ends, targets = array("i"), array("q", [0]), array("f")
         scored: bool | None = None
@@ -98,15 +98,15 @@ class ListedExamples(Examples):
             targets.extend([0.0, *scores] if scores is not None else [])
             ends.append(len(numbers))
         if len(ends) == 1:
-            raise DataError("there are no training examples; look at dataset.train")
+            raise DataError("there are no training examples; check dataset.train")
         return numbers, ends, targets, list(number_of)
 
 
 class QrelExamples(ListedExamples):
-    """One example for each relevant document of each query; negatives come from the batch."""
+    """One example per relevant document of each query; the negatives are in-batch negatives."""
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
-        """Queries in the order of the judgements, documents by id."""
+        """One line per example: queries in the order of the judgements, documents sorted by id."""
         relevant = relevant_documents(self._topics)
         without_text = sum(query_id not in self._queries for query_id in relevant)
         if without_text:
@@ -118,20 +118,20 @@ class QrelExamples(ListedExamples):
 
 
 class FileExamples(ListedExamples):
-    """Examples from a file: `query_id positive negative …` a line, as TSV or as a JSON list.
+    """Examples from a file: one `query_id positive negative …` per line, as TSV or as a JSON list.
 
-    With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]`, and a line
-    of TSV begins with the scores, as in the files for MS MARCO: `score score … query_id positive negative …`; they are
-    known by the decimal point of the first. All lines of a file have scores, or none has. Ids are those of
+    With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]`, and a TSV
+    line begins with the scores, as in the files for MS MARCO: `score score … query_id positive negative …`; they are
+    recognised by the decimal point of the first. All lines of a file have scores, or none has. Ids are read by
     `irexp.types.as_id`.
     """
 
     def __init__(self, path: str, *, topics: Topics) -> None:
-        """Nothing is read before the first example is asked for.
+        """Reads nothing before the first example is requested.
 
         Args:
-            path: the file, `.jsonl` or tab-separated, gzip too.
-            topics: the queries' texts; its judgements, if any, tell which documents are never negatives.
+            path: the file, `.jsonl` or tab-separated, optionally gzip-compressed.
+            topics: the queries' texts; documents that its judgements call relevant are never negatives.
         """
         super().__init__(topics)
         self._path = path
@@ -154,9 +154,9 @@ class FileExamples(ListedExamples):
                     raise ValueError("a score is not finite")
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise DataError(
-                    f"{line.place}: no example ({str(error)[:80]}); a line is query_id, positive, negative …, "
-                    f"tab-separated, after as many scores or none, or a JSON list of these, where a document may be "
-                    f"[doc_id, score]"
+                    f"{line.place}: not a training example ({str(error)[:80]}); a line is query_id, positive, negative "
+                    f"…, tab-separated and preceded by one score per document or none, or a JSON list of these, where "
+                    f"a document may be [doc_id, score]"
                 ) from None
             has_lines = True
             yield line.place, [read_id(part, line.place) for part in ids], scores
@@ -174,7 +174,7 @@ def _from_json(fields: object) -> tuple[Sequence[object], list[float] | None]:
         raise ValueError("some documents have scores and some have none")
     pairs = [(second, first) if isinstance(first, float) else (first, second) for first, second in pairs]
     if not all(isinstance(score, int | float) for _, score in pairs):
-        raise ValueError("a score is a number")
+        raise ValueError("a score is not a number")
     return [fields[0], *(doc_id for doc_id, _ in pairs)], [float(score) for _, score in pairs]
 
 
@@ -188,7 +188,7 @@ def _from_columns(columns: list[str]) -> tuple[Sequence[object], list[float] | N
 
 
 def relevant_documents(topics: Topics) -> dict[str, frozenset[str]]:
-    """The documents of each query that are judged relevant."""
+    """The documents judged relevant, per query."""
     relevant: dict[str, set[str]] = defaultdict(set)
     for qrel in topics.qrels():
         if qrel.relevance > 0:

@@ -1,4 +1,4 @@
-"""Collections of ir_datasets (MacAvaney et al. 2021, arXiv:2103.02280) by their id."""
+"""Collections of ir_datasets (MacAvaney et al. 2021, arXiv:2103.02280), by dataset id."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class IrdsDocuments(Documents):
     """The documents of a collection; the first use downloads it."""
 
     def __init__(self, dataset_id: str) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            dataset_id: the collection itself (`msmarco-passage`) rather than a part of it, so that all parts share one
-                encoding.
+            dataset_id: the whole collection (`msmarco-passage`), not a subset, so that all subsets share one encoding.
         """
         self._dataset_id = dataset_id
         self._store: Any = None
@@ -38,19 +37,19 @@ class IrdsDocuments(Documents):
                 yield Document(doc.doc_id, doc.default_text())
 
     def count(self) -> int | None:
-        """How many there are, as ir_datasets says."""
+        """The number of documents according to ir_datasets."""
         with _downloading(self._dataset_id):
             count: int | None = _open(self._dataset_id, "docs").docs_count()
         return count
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
-        """Look documents up in the store that ir_datasets builds at the first call."""
+        """Look documents up by id; ir_datasets builds its document store at the first call."""
         with _downloading(self._dataset_id):
             found = self._own_store().get_many(doc_ids)
         return {doc_id: Document(doc_id, doc.default_text()) for doc_id, doc in found.items()}
 
     def _own_store(self) -> Any:
-        """A store that this process opened: a forked one would share the position in its parent's file."""
+        """A store opened by this process: a forked one would share the file position with its parent."""
         if self._owner != os.getpid():
             self._store, self._owner = _open(self._dataset_id, "docs").docs_store(), os.getpid()
         return self._store
@@ -60,12 +59,12 @@ class IrdsTopics(Topics):
     """The queries and judgements of a collection."""
 
     def __init__(self, dataset_id: str, *, relevance: int | None = None, remove_query: bool | None = None) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            dataset_id: the collection, or a part of it.
-            relevance: the smallest grade that binary measures count where they name none; None for 1.
-            remove_query: whether the document with the query's own id is not a result; None for no.
+            dataset_id: the collection, or a subset of it.
+            relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+            remove_query: whether to drop the document with the query's id from results; None for no.
         """
         self._dataset_id = dataset_id
         self.relevance, self.remove_query = relevance, bool(remove_query)
@@ -77,7 +76,7 @@ class IrdsTopics(Topics):
                 yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
-        """Stream the judgements; none where the collection has none."""
+        """Stream the judgements, if the collection has any."""
         dataset = _open(self._dataset_id, "queries")
         if dataset.has_qrels():
             with _downloading(self._dataset_id):
@@ -89,7 +88,7 @@ class IrdsExamples(ListedExamples):
     """The training triples (`docpairs`) of a collection: query, positive, negative."""
 
     def __init__(self, dataset_id: str) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
             dataset_id: a collection with docpairs, such as `msmarco-passage/train/triples-small`.
@@ -106,7 +105,7 @@ class IrdsExamples(ListedExamples):
 
 @contextmanager
 def _downloading(dataset_id: str) -> Iterator[None]:
-    """What ir_datasets says of a failed download, in one line."""
+    """Turn a failed download of ir_datasets into a one-line DataError."""
     try:
         yield
     except RuntimeError as error:
@@ -114,15 +113,15 @@ def _downloading(dataset_id: str) -> Iterator[None]:
             raise
         raise DataError(
             f"the files of {dataset_id} cannot be downloaded ({type(error).__name__}: {str(error)[:120]} …); try again "
-            f"with a network, or take local files with dataset=local or dataset=files"
+            f"with a network, or use local files with dataset=local or dataset=files"
         ) from error
 
 
 def _open(dataset_id: str, part: str) -> Any:
-    """A collection that has documents, queries or docpairs.
+    """A collection that has the required part: docs, queries or docpairs.
 
     Raises:
-        DataError: if there is no such id, with the nearest, or it lacks the part.
+        DataError: if the id is unknown (naming similar ones), or the collection lacks the part.
     """
     import ir_datasets
 

@@ -1,8 +1,8 @@
-"""Collections from files: documents in JSONL (BEIR), TSV, CSV or TREC's SGML, queries likewise or in TREC's topics.
+"""Collections from files: documents in JSONL (BEIR), TSV, CSV or TREC SGML; queries in the same formats or TREC topics.
 
-The format follows from the file's name (`.jsonl`, `.tsv`, `.csv`, `.trec` …, gzip too) or is given. A file is read once
-from end to end before it is used, which finds every malformed line, missing and duplicate id while nothing is lost yet;
-what stays in memory is 24 bytes a document.
+The format is given or follows from the file's name (`.jsonl`, `.tsv`, `.csv`, `.trec` …, each also as `.gz`). A file is
+checked once from beginning to end before its first use, so that malformed lines, missing ids and duplicate ids are
+found before any work is done; 24 bytes per document stay in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from irexp.types import Document, Qrel, Query
 
 log = logging.getLogger(__name__)
 
-#: Documents between two updates of the bar.
+#: Documents between two updates of the progress bar.
 _TICK = 10_000
 
 
@@ -40,25 +40,25 @@ class LocalDocuments(Documents):
         format: Literal["jsonl", "tsv", "csv", "trec"] | None = None,
         text_fields: list[str] | None = None,
     ) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            path: the file; a `.gz` at its end may be left out.
-            format: None for what the file's name says.
-            text_fields: the fields or SGML tags whose texts, joined by a blank, are the document; None for the title
-                and the text under their usual names. For TSV without a header: the columns after the id, by number
-                from 1.
+            path: the file; a final `.gz` may be omitted.
+            format: the file's format; None to infer it from the name.
+            text_fields: the fields or SGML tags whose texts, joined by a space, are the document; None for the title
+                and the text under their usual names. For TSV without a header: numbers of columns after the id, from
+                1.
         """
         self._path, self._format, self._text_fields = path, format, text_fields
 
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents in the order of the file."""
-        self._index  # noqa: B018 every fault of the file is found before the first document goes out
+        self._index  # noqa: B018 finds every error in the file before the first document is yielded
         for record in self._file.records():
             yield Document(*self._file.read(record.text, record.place))
 
     def count(self) -> int:
-        """How many there are; the first call reads the file."""
+        """The number of documents; the first call reads the file."""
         return len(self._index[0])
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
@@ -86,7 +86,7 @@ class LocalDocuments(Documents):
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """The hash of each id, sorted, and where the document of that hash begins and ends."""
+        """The sorted hashes of the ids, and where the document of each hash begins and ends in the file."""
         hashes, starts, ends = array("Q"), array("q"), array("q")
         empty, first_empty = 0, ""
         with tqdm(unit=" documents", desc=f"check {resolve(self._path).name}", delay=2, disable=None) as progress:
@@ -116,15 +116,17 @@ class LocalDocuments(Documents):
         )
 
     def _raise_if_duplicate(self, hashes: set[int]) -> None:
-        """Equal hashes are equal ids or, once in a blue moon, not."""
+        """Compare the ids of equal hashes, which are almost always, but not necessarily, equal.
+
+        Raises:
+            DataError: if two ids are equal.
+        """
         seen: dict[str, str] = {}
         for record in self._file.records():
             doc_id, _ = self._file.read(record.text, record.place)
             if _hash(doc_id) in hashes:
                 if doc_id in seen:
-                    raise DataError(
-                        f"{record.place}: the document id {doc_id[:80]!r} was there before, at {seen[doc_id]}"
-                    )
+                    raise DataError(f"{record.place}: the document id {doc_id[:80]!r} already occurs at {seen[doc_id]}")
                 seen[doc_id] = record.place
 
 
@@ -140,15 +142,15 @@ class LocalTopics(Topics):
         relevance: int | None = None,
         remove_query: bool | None = None,
     ) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            queries_path: JSONL (BEIR), TSV (`id text`), CSV or TREC topics (`.trec`, `.sgml`, `.xml`), gzip too.
+            queries_path: JSONL (BEIR), TSV (`id text`), CSV or TREC topics (`.trec`, `.sgml`, `.xml`), or any as `.gz`.
             qrels_path: BEIR's TSV (`query-id corpus-id score` with a header) or TREC's four columns; None for none.
-            judged_only: whether to answer only the queries that have a judgement, as BEIR's files need it, whose
-                queries.jsonl holds those of all splits.
-            relevance: the smallest grade that binary measures count where they name none; None for 1.
-            remove_query: whether the document with the query's own id is not a result; None for no.
+            judged_only: whether to use only queries that have a judgement; needed for BEIR, whose queries.jsonl holds
+                the queries of all splits.
+            relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+            remove_query: whether to drop the document with the query's id from results; None for no.
         """
         self._queries_path, self._qrels_path, self._judged_only = queries_path, qrels_path, judged_only
         self.relevance, self.remove_query = relevance, bool(remove_query)
@@ -162,7 +164,7 @@ class LocalTopics(Topics):
         for record in file.records():
             query = Query(*file.read(record.text, record.place))
             if first := seen.get(query.query_id):
-                raise DataError(f"{record.place}: the query id {query.query_id[:80]!r} was there before, at {first}")
+                raise DataError(f"{record.place}: the query id {query.query_id[:80]!r} already occurs at {first}")
             seen[query.query_id] = record.place
             if judged is None or query.query_id in judged:
                 empty += not query.text.strip()
@@ -173,7 +175,7 @@ class LocalTopics(Topics):
             log.warning("%d queries of %s have no text; they are kept", empty, self._queries_path)
         if judged is not None and (without := judged - seen.keys()):
             log.warning(
-                "%d judged queries of %s are not in %s, such as %r; they count as answered by nothing",
+                "%d judged queries of %s are not in %s, such as %r; they count as queries without results",
                 len(without),
                 self._qrels_path,
                 self._queries_path,
@@ -207,10 +209,10 @@ _SUFFIXES: dict[str, Format] = {
 
 
 def _format(path: str) -> Format:
-    """The format that a file's name says."""
+    """The format according to a file's name."""
     file = resolve(path)
     suffix = "." + file.name.removesuffix(".gz").rpartition(".")[2]
     if suffix not in _SUFFIXES:
         known = ", ".join(_SUFFIXES)
-        raise DataError(f"{file}: the format cannot be told from the name; rename it to end in one of {known}")
+        raise DataError(f"{file}: the name does not tell the format; rename it to end in one of {known}")
     return _SUFFIXES[suffix]

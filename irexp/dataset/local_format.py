@@ -1,6 +1,6 @@
-"""The formats of documents and queries in files: where each stands, and its id and text.
+"""File formats of documents and queries: find the records of a file, and read the id and text of each.
 
-For all of them an id is what `irexp.types.as_id` says.
+All formats read ids by `irexp.types.as_id`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.sgml import contents, elements, following, plain, untagged, without
+from irexp.dataset.sgml import contents, elements, plain_text, text_after, untagged, without_elements
 from irexp.dataset.text_file import Line, Record, lines_of, read_id, resolve
 
 log = logging.getLogger(__name__)
@@ -28,43 +28,43 @@ _ID_KEYS = ("_id", "id", "doc_id", "docno", "docid", "pid", "query_id", "qid")
 _TITLE_KEYS = ("title", "headline")
 _TEXT_KEYS = ("text", "contents", "body", "passage", "abstract", "query")
 
-#: What the first line of a table, or of judgements, may call its columns.
+#: Column names by which the header of a table or of a qrels file is recognised.
 _COLUMN_KEYS = {*_ID_KEYS, *_TITLE_KEYS, *_TEXT_KEYS, "topic", "corpus_id", "document"}
 
-_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class FileFormat(ABC):
     """The records of a file in one format."""
 
     def __init__(self, path: str, fields: list[str] | None = None) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
             path: the file.
-            fields: the names of what, joined by a blank, is the text; None for what usually is.
+            fields: the names of the fields that, joined by a space, are the text; None for the usual names.
         """
         self._path, self._fields = path, fields
 
     @abstractmethod
     def records(self) -> Iterator[Record]:
-        """Stream the records without reading them."""
+        """Stream the records without parsing them."""
 
     @abstractmethod
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The id and the text of a record.
 
         Raises:
-            DataError: if it is malformed, or lacks an id or a field.
+            DataError: if the record is malformed, or lacks an id or a field.
         """
 
     def _chosen(self, place: str) -> list[str] | None:
         if self._fields == []:
-            raise DataError(f"{place}: text_fields=[] names no field; leave it out, or name one")
+            raise DataError(f"{place}: text_fields=[] names no field; omit it, or name a field")
         return self._fields
 
-    def _of_mapping(self, record: Mapping[str, Any], place: str) -> tuple[str, str]:
-        """The id and the text of fields by their usual names, or of those that are chosen."""
+    def _from_fields(self, record: Mapping[str, Any], place: str) -> tuple[str, str]:
+        """The id, and the text from the chosen fields or those with the usual names."""
         found = next((record[key] for key in _ID_KEYS if record.get(key) not in (None, "")), None)
         names = ", ".join(record).encode("utf8", "backslashreplace").decode()[:200] or "nothing"
         if found is None:
@@ -82,16 +82,16 @@ class FileFormat(ABC):
         for part in parts:
             if not isinstance(part, str):
                 raise DataError(f"{place}: a text is a string, not {type(part).__name__}")
-            if _HALF_A_CHARACTER.search(part):
-                raise DataError(f"{place}: the text has half of a surrogate pair, as \\ud83d alone; remove it")
+            if _SURROGATE.search(part):
+                raise DataError(f"{place}: the text has half of a surrogate pair, such as a single \\ud83d; remove it")
         return read_id(found, place), " ".join(part.strip() for part in parts if part.strip())
 
 
 class JsonLines(FileFormat):
-    """A JSON object a line, as BEIR has it."""
+    """One JSON object per line, as in BEIR."""
 
     def records(self) -> Iterator[Record]:
-        """Every line that is not blank."""
+        """Every line that is not empty."""
         return (_as_record(line) for line in lines_of(self._path) if line.text.strip())
 
     def read(self, text: str, place: str) -> tuple[str, str]:
@@ -106,24 +106,24 @@ class JsonLines(FileFormat):
             raise DataError(f"{place}: this JSON cannot be read ({error})") from None
         if not isinstance(record, dict):
             raise DataError(f"{place}: a line is a JSON object with an id and a text, not {text.strip()[:40]!r}")
-        return self._of_mapping(record, place)
+        return self._from_fields(record, place)
 
 
 class Tsv(FileFormat):
-    """An id and a text a line, separated by tabs; or columns that the first line names."""
+    """One id and text per line, separated by tabs; or columns named by the first line."""
 
     def records(self) -> Iterator[Record]:
-        """Every line that is neither blank nor the header."""
+        """Every line that is neither empty nor the header."""
         lines = (line for line in lines_of(self._path) if line.text.strip())
         for position, line in enumerate(lines):
             if position or self._header is None:
                 yield _as_record(line)
 
     def read(self, text: str, place: str) -> tuple[str, str]:
-        """The first column and the others, or those that are chosen: by number from 1, or by their names."""
+        """The id is the first column; the text is all others, or those chosen by number (from 1) or by name."""
         columns = _tabbed(text)
         if self._header is not None:
-            return self._of_mapping(_by_name(self._header, columns, place), place)
+            return self._from_fields(_by_name(self._header, columns, place), place)
         if len(columns) < 2:
             raise DataError(f"{place}: a line is an id, a tab and a text, not {text.strip()[:40]!r}")
         fields = self._chosen(place)
@@ -137,24 +137,24 @@ class Tsv(FileFormat):
         first = next((line for line in lines_of(self._path) if line.text.strip()), None)
         if first is None or not names_columns(_tabbed(first.text)):
             return None
-        log.info("%s: the first line names the columns, and is not a document or query", first.place)
+        log.info("%s: the first line is a header, not a document or query", first.place)
         return [_plain_name(column) for column in _tabbed(first.text)]
 
 
 class Csv(FileFormat):
-    """Columns that the first line names, separated by commas; a text with commas or line breaks stands in quotes."""
+    """Comma-separated columns, named by the first line; a text with commas or line breaks is quoted."""
 
     def records(self) -> Iterator[Record]:
         """Every row below the header."""
-        self._header  # noqa: B018 a file without one is refused
+        self._header  # noqa: B018 raises if the file has none
         return (record for record, _ in itertools.islice(self._rows(), 1, None))
 
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The id and the text under their usual names."""
-        return self._of_mapping(_by_name(self._header, next(csv.reader([text]), []), place), place)
+        return self._from_fields(_by_name(self._header, next(csv.reader([text]), []), place), place)
 
     def _rows(self) -> Iterator[tuple[Record, list[str]]]:
-        csv.field_size_limit(sys.maxsize)  # the module's own is 128 KiB
+        csv.field_size_limit(sys.maxsize)  # the default is 128 KiB
         taken: list[Line] = []
 
         def texts() -> Iterator[str]:
@@ -168,7 +168,7 @@ class Csv(FileFormat):
                 columns = next(rows, None)
             except csv.Error as error:
                 raise DataError(
-                    f"{taken[0].place}: this is not CSV ({error}); within quotes a quote is doubled"
+                    f"{taken[0].place}: this is not CSV ({error}); double a quote that is within quotes"
                 ) from None
             if columns is None:
                 return
@@ -183,7 +183,7 @@ class Csv(FileFormat):
         names = [_plain_name(column) for column in columns]
         if not {*names} & {*_ID_KEYS} or not {*names} & {*_TITLE_KEYS, *_TEXT_KEYS}:
             first = ",".join(columns)[:60]
-            raise DataError(f"{resolve(self._path)}: a CSV file begins with a header as id,title,text, not {first!r}")
+            raise DataError(f"{resolve(self._path)}: a CSV file needs a header such as id,title,text, not {first!r}")
         return names
 
 
@@ -195,18 +195,20 @@ class TrecDocuments(FileFormat):
         return elements(self._path, "doc")
 
     def read(self, text: str, place: str) -> tuple[str, str]:
-        """The document's number, and all that stands beside it or in the elements that are chosen."""
+        """The document's number as its id; the text is everything else, or the chosen elements."""
         found = contents(text, "docno")
         if not found:
             raise DataError(f"{place}: there is no id (<DOCNO>)")
         if len(found) > 1:
             raise DataError(f"{place}: {len(found)} <DOCNO> in one document; is a <DOC> missing between them?")
         if (fields := self._chosen(place)) is None:
-            return read_id(untagged(found[0]), place), plain(without(text, "docno"))
+            return read_id(untagged(found[0]), place), plain_text(without_elements(text, "docno"))
         parts = {field: contents(text, re.escape(field)) for field in fields}
         if absent := [field for field, texts in parts.items() if not texts]:
             raise DataError(f"{place}: there is no element {', '.join(absent)}")
-        return read_id(untagged(found[0]), place), plain(" ".join(part for texts in parts.values() for part in texts))
+        return read_id(untagged(found[0]), place), plain_text(
+            " ".join(part for texts in parts.values() for part in texts)
+        )
 
 
 class TrecTopics(FileFormat):
@@ -217,14 +219,14 @@ class TrecTopics(FileFormat):
         return elements(self._path, "top|topic")
 
     def read(self, text: str, place: str) -> tuple[str, str]:
-        """The topic's number and title."""
+        """The topic's number as its id, and its title as its text."""
         attribute = re.match(r"""<topic\s[^>]*?\bnumber\s*=\s*["']?([^"'>]+)""", text, re.IGNORECASE)
-        number = following(text, "num") or (attribute[1] if attribute else None)
-        title = following(text, "title|query")
+        number = text_after(text, "num") or (attribute[1] if attribute else None)
+        title = text_after(text, "title|query")
         if number is None or title is None:
-            raise DataError(f"{place}: a topic has <num> and <title>")
+            raise DataError(f"{place}: a topic needs <num> and <title>")
         number = re.sub(r"^\s*number:", "", untagged(number), flags=re.IGNORECASE)
-        title = re.sub("^topic: *", "", plain(title), flags=re.IGNORECASE)
+        title = re.sub("^topic: *", "", plain_text(title), flags=re.IGNORECASE)
         return read_id(number, place), title
 
 
@@ -240,7 +242,7 @@ def queries_in(path: str, kind: Format) -> FileFormat:
 
 
 def names_columns(columns: list[str]) -> bool:
-    """Whether a first line is a header: usual names of an id and of another id or a text."""
+    """Whether a first line is a header: it has usual column names, first of an id, then of another id or a text."""
     first, *others = map(_plain_name, columns)
     return first in _COLUMN_KEYS and not _COLUMN_KEYS.isdisjoint(others)
 
@@ -251,7 +253,7 @@ def _plain_name(column: str) -> str:
 
 def _by_name(header: list[str], columns: list[str], place: str) -> dict[str, str]:
     if len(columns) != len(header) or len({*header}) < len(header):
-        raise DataError(f"{place}: {len(columns)} columns, where the first line names {len({*header})}")
+        raise DataError(f"{place}: {len(columns)} columns, but the first line names {len({*header})}")
     return dict(zip(header, columns, strict=True))
 
 
@@ -261,7 +263,7 @@ def _tabbed(text: str) -> list[str]:
 
 def _column_number(field: str, place: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,8}", field):
-        raise DataError(f"{place}: text_fields of a TSV file are numbers of columns after the id, not {field!r}")
+        raise DataError(f"{place}: text_fields of a TSV file without a header are column numbers, not {field!r}")
     return int(field)
 
 

@@ -1,4 +1,4 @@
-"""Training examples with negatives from the head of a run: what a first stage finds and no judgement calls relevant."""
+"""Training examples with negatives from a run: documents that a first stage found and no judgement calls relevant."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ log = logging.getLogger(__name__)
 
 
 class RunNegatives(Examples):
-    """Examples, each with all negatives that a run has for its query."""
+    """Examples, each extended by all negatives that a run has for its query."""
 
     def __init__(self, examples: Examples, rankings: Mapping[str, Sequence[str]]) -> None:
-        """Say how many examples get none.
+        """Check the examples, and log how many get no negatives.
 
         Args:
-            examples: what is learned from; their own negatives stay.
-            rankings: the document ids that may be negatives of each training query, by its id.
+            examples: the training examples; they keep their own negatives.
+            rankings: query id → ids of the documents that may be its negatives.
 
         Raises:
-            DataError: if there is a negative for none of the queries, or if examples have a teacher's scores, on whose
-                scale a negative without one has no place.
+            DataError: if no query gets a negative, or if examples have a teacher's scores, which negatives from a run
+                lack.
         """
         self._examples, self._rankings = examples, rankings
         for position in range(len(examples)):
             query, _, targets = examples[position]
             if targets != (1.0,) + (0.0,) * (len(targets) - 1):
                 raise DataError(
-                    f"the training example of {query.query_id} has a teacher's scores ({targets[0]:g} of its first "
-                    f"document), and negatives of a run have none: negatives=none, or examples without scores"
+                    f"the training example of {query.query_id} has a teacher's scores ({targets[0]:g} for its first "
+                    f"document), and negatives from a run have none: use negatives=none, or examples without scores"
                 )
         without = sum(not self._negatives(examples[position]) for position in range(len(examples)))
         if without == len(examples):
@@ -48,11 +48,11 @@ class RunNegatives(Examples):
         return Example(example.query, (*example.doc_ids, *negatives), (*example.targets, *[0.0] * len(negatives)))
 
     def doc_ids(self) -> set[str]:
-        """Every document of every example and ranking."""
+        """The ids of all documents in the examples and rankings."""
         return self._examples.doc_ids() | {doc_id for ranking in self._rankings.values() for doc_id in ranking}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents known to be relevant."""
+        """The documents known to be relevant to a query, according to the examples."""
         return self._examples.relevant_doc_ids(query_id)
 
     def _negatives(self, example: Example) -> list[str]:

@@ -1,4 +1,4 @@
-"""TREC's SGML: elements one after the other without a root, in whose text a `<` may stand for itself."""
+"""TREC SGML: a sequence of elements without a root, whose text may contain an unescaped `<`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterator
 from irexp.dataset.collection import DataError
 from irexp.dataset.text_file import Line, Record, lines_of
 
-#: A tag, with values for its attributes; `a < b`, `<3` and `<joe@example.org>` are text.
+#: A tag, whose attributes all have values; `a < b`, `<3` and `<joe@example.org>` are text.
 _TAG = re.compile(
     r"""<!--.*?-->|<[!?][^<>]*>|</?[a-z][\w.:-]*(?:\s+[\w.:-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?>""",
     re.IGNORECASE | re.DOTALL,
 )
 
-#: Characters before an element that are held until it is known that they are tags.
+#: Characters outside of elements that are collected before they are checked to be only tags.
 _MOST_OUTSIDE = 2**16
 
 
 def elements(path: str, name: str) -> Iterator[Record]:
-    """Stream the elements of a name, each from its first tag to its last, however they are laid out in lines.
+    """Stream the elements with a name, each from its opening to its closing tag, independent of line breaks.
 
     Args:
         path: the file.
         name: a regular expression for the name.
 
     Raises:
-        DataError: for text outside of any element, one that does not end, and one that begins within another.
+        DataError: for text outside of any element, a missing closing tag, or an element within another.
     """
     tag = re.compile(rf"<(/?)(?:{name})(?:\s[^<>]*)?>", re.IGNORECASE)
     inside: list[str] = []
@@ -43,7 +43,7 @@ def elements(path: str, name: str) -> Iterator[Record]:
                 _check_outside(outside + before, line.place)
                 begun, outside = line._replace(offset=line.offset + len(line.text[:end].encode())), ""
             elif not begun:
-                raise DataError(f"{line.place}: an element ends that has not begun")
+                raise DataError(f"{line.place}: a closing tag without an opening tag before it")
             else:
                 text = "".join([*inside, before, match[0]])
                 yield Record(text, begun.place, begun.offset, begun.offset + len(text.encode()))
@@ -56,7 +56,7 @@ def elements(path: str, name: str) -> Iterator[Record]:
                 _check_outside(outside, line.place)
                 outside = ""
     if begun:
-        raise DataError(f"{begun.place}: the element that begins here has no end; is the file cut off?")
+        raise DataError(f"{begun.place}: the element that begins here has no closing tag; is the file truncated?")
     _check_outside(outside, f"{path}, at its end")
 
 
@@ -66,12 +66,12 @@ def _check_outside(text: str, place: str) -> None:
 
 
 def contents(text: str, name: str) -> list[str]:
-    """What stands between the tags of a name, each time it occurs."""
+    """The content of each element with a name."""
     return re.findall(rf"<{name}(?:\s[^<>]*)?>(.*?)</{name}\s*>", text, re.IGNORECASE | re.DOTALL)
 
 
-def following(text: str, name: str) -> str | None:
-    """What follows the first tag of a name, to its closing tag or, where that is missing, to the next tag."""
+def text_after(text: str, name: str) -> str | None:
+    """The text after the first tag with a name, up to its closing tag or, if it has none, to the next tag."""
     begin = re.search(rf"<(?:{name})(?:\s[^<>]*)?>", text, re.IGNORECASE)
     if begin is None:
         return None
@@ -81,15 +81,15 @@ def following(text: str, name: str) -> str | None:
 
 
 def untagged(text: str) -> str:
-    """A text without tags, with entities as characters."""
+    """A text without tags, with entities replaced by their characters."""
     return html.unescape(_TAG.sub(" ", text))
 
 
-def plain(text: str) -> str:
-    """The same with single blanks."""
+def plain_text(text: str) -> str:
+    """A text without tags and entities, with single spaces between words."""
     return " ".join(untagged(text).split())
 
 
-def without(text: str, name: str) -> str:
-    """A text without the elements of a name."""
+def without_elements(text: str, name: str) -> str:
+    """A text without the elements with a name."""
     return re.sub(rf"<{name}(?:\s[^<>]*)?>.*?</{name}\s*>", " ", text, flags=re.IGNORECASE | re.DOTALL)

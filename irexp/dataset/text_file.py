@@ -1,4 +1,4 @@
-"""Text files, gzip or not, read line by line; every line knows its place, for messages and for random access."""
+"""Plain or gzip-compressed text files, read line by line; each line has its place, for messages and random access."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
-    """A line of a file; `place` is `path:number` and `offset` counts bytes of the unpacked file."""
+    """A line of a file; `place` is `path:number` and `offset` counts bytes of the uncompressed file."""
 
     text: str
     place: str
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A document or query as it stands in its file; `start` and `end` count bytes of the unpacked file."""
+    """The unparsed text of a document or query; `start` and `end` count bytes of the uncompressed file."""
 
     text: str
     place: str
@@ -40,10 +40,10 @@ class Record(NamedTuple):
 
 
 def resolve(path: str) -> Path:
-    """The file that is meant: as named, or followed by `.gz`.
+    """The file with a name, or with the name and `.gz`.
 
     Raises:
-        DataError: if there is neither; it says how far the path is right.
+        DataError: if neither exists, naming the nearest folder that does and its content.
     """
     found = existing_file(Path(path).expanduser())
     if found is not None and found.is_file():
@@ -51,8 +51,8 @@ def resolve(path: str) -> Path:
     wanted = Path(path).expanduser().absolute()
     if found is not None:
         raise DataError(f"{wanted} is a folder; a file is needed. It has {_listing(found)}")
-    there = next((parent for parent in wanted.parents if parent.is_dir()), wanted.parent)
-    raise DataError(f"{wanted} is not there, nor followed by .gz; {there} has {_listing(there)}")
+    nearest = next((parent for parent in wanted.parents if parent.is_dir()), wanted.parent)
+    raise DataError(f"{wanted} does not exist, with or without .gz; {nearest} has {_listing(nearest)}")
 
 
 def _listing(folder: Path) -> str:
@@ -65,35 +65,37 @@ def lines_of(path: str) -> Iterator[Line]:
     """Stream the lines of a file.
 
     Raises:
-        DataError: if the file is not there, cannot be read, is not UTF-8 text, or is damaged gzip.
+        DataError: if the file does not exist, cannot be read, is not UTF-8 text, or is damaged gzip.
     """
     file = resolve(path)
     offset = 0
     number = 0
-    with _named(file), _open(file) as lines:
+    with _as_data_error(file), _open(file) as lines:
         try:
             for number, raw in enumerate(lines, 1):
                 mark = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
                 text = raw[mark:].decode("utf8")
                 if "\0" in text:
-                    raise DataError(f"{file}:{number}: this is not text, it holds the byte 0; is it UTF-16, or packed?")
+                    raise DataError(
+                        f"{file}:{number}: this is not text, it holds the byte 0; is it UTF-16 or compressed?"
+                    )
                 yield Line(text, f"{file}:{number}", offset + mark)
                 offset += len(raw)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start}); convert it with iconv, or "
-                f"name a packed file .gz"
+                f"give a compressed file the suffix .gz"
             ) from None
 
 
 def read_id(text: object, place: str) -> str:
-    """The id that a file holds at a place: a string, or in JSON also a whole number.
+    """The id at a place in a file: a string, or in JSON also a whole number.
 
     Raises:
-        DataError: if `irexp.types.as_id` does not take it.
+        DataError: if `irexp.types.as_id` does not accept it.
     """
     if not isinstance(text, str | int) or isinstance(text, bool):
-        raise DataError(f"{place}: an id is a string or a whole number, not {type(text).__name__}")
+        raise DataError(f"{place}: an id must be a string or a whole number, not {type(text).__name__}")
     try:
         return as_id(str(text))
     except ValueError as error:
@@ -105,35 +107,35 @@ def _open(file: Path) -> IO[bytes]:
 
 
 @contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """What the system and gzip say of a file that cannot be read, in one line."""
+def _as_data_error(file: Path) -> Iterator[None]:
+    """Turn errors of the system or of gzip into a one-line DataError."""
     try:
         yield
     except (EOFError, zlib.error, OSError) as error:
         damage = " is damaged" if file.suffix == ".gz" else " cannot be read"
-        raise DataError(f"{file}{damage} ({error}); fetch or make it again") from None
+        raise DataError(f"{file}{damage} ({error}); download or create it again") from None
 
 
 class RandomAccess:
-    """Pieces of a file by offset; a gzip file is unpacked once, into a temporary file that ends with the process."""
+    """Parts of a file by offset; a gzip file is unpacked once, into a temporary file that ends with the process."""
 
     def __init__(self, path: str) -> None:
-        """Open the file, or unpack it."""
+        """Open the file, unpacking it if it is compressed."""
         self._path = path
         file = resolve(path)
         if file.suffix == ".gz":
-            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 it stays open, too
+            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by the finalizer
             with gzip.open(file) as packed:
                 shutil.copyfileobj(packed, self._file)
             self._file.flush()
             log.info("%s: unpacked %.1f MB, to look documents up", file, self._file.tell() / 1e6)
         else:
-            self._file = open(file, "rb")  # noqa: SIM115 it stays open as long as the object lives
+            self._file = open(file, "rb")  # noqa: SIM115 closed by the finalizer
 
         weakref.finalize(self, self._file.close)
 
     def read(self, start: int, end: int) -> str:
-        """The text between two offsets; several processes may read at once."""
+        """The text between two offsets; several processes may read at the same time."""
         return os.pread(self._file.fileno(), end - start, start).decode("utf8")
 
     def __reduce__(self) -> tuple[type[RandomAccess], tuple[str]]:

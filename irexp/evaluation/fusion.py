@@ -1,14 +1,14 @@
-"""Several runs as one.
+"""Fusion of several runs into one.
 
     rrf     s(d) = sum over runs of 1 / (k + rank of d)                  Cormack, Clarke and Buettcher 2009
     sum     s(d) = sum over runs of the normalised score                 CombSUM, Fox and Shaw 1994
-    mnz     the same times the number of runs that found d               CombMNZ, likewise
+    mnz     the same times the number of runs that found d               CombMNZ, Fox and Shaw 1994
     wsum    s(d) = sum over runs of weight times normalised score
 
-A run that lacks a document adds nothing to its score, and a run that lacks a query adds nothing to its ranking. Scores
-are normalised per query: `min-max` to 0 to 1, `zmuv` to mean 0 and variance 1, or not at all (`none`).
+A run without a document adds nothing to the document's score, and a run without a query nothing to its ranking. Scores
+are normalised per query: to the range 0 to 1 (`min-max`), to mean 0 and variance 1 (`zmuv`), or not at all (`none`).
 
-Shapes: R runs, D documents that any of them found for a query, N documents of one run, T weights that are tried.
+Shapes: R runs, D documents found by any run for a query, N documents of one run, T candidate weights.
 """
 
 # mypy: untyped_calls_exclude=ir_measures
@@ -27,34 +27,36 @@ from irexp.evaluation.run_file import in_rank_order
 from irexp.types import Qrel, ScoredDoc
 
 #: Query → document → score.
-Scores = dict[str, dict[str, float]]
+ScoresByQuery = dict[str, dict[str, float]]
 
 Array = NDArray[np.float64]
 
 METHODS = ("rrf", "sum", "mnz", "wsum")
 NORMS = ("min-max", "zmuv", "none")
 
-#: The least range or deviation that scores are divided by.
+#: Lower bound of the range or deviation that scores are divided by.
 _LEAST = 1e-9
 
 
-def by_query(run: Iterable[ScoredDoc]) -> Scores:
+def by_query(run: Iterable[ScoredDoc]) -> ScoresByQuery:
     """A run's scores by query, best first."""
-    found: Scores = {}
+    found: ScoresByQuery = {}
     for query_id, doc_id, score in run:
         found.setdefault(query_id, {})[doc_id] = score
     return {query: {doc_id: scores[doc_id] for doc_id in in_rank_order(scores)} for query, scores in found.items()}
 
 
-def fuse(runs: Sequence[Scores], *, method: str, norm: str, k: int, weights: Sequence[float] | None) -> Scores:
-    """The scores of all documents that a run found.
+def fuse(
+    runs: Sequence[ScoresByQuery], *, method: str, norm: str, k: int, weights: Sequence[float] | None
+) -> ScoresByQuery:
+    """The fused scores of all documents found by any run.
 
     Args:
-        runs: each in the order of its ranks.
+        runs: each query's documents in rank order.
         method: one of `METHODS`.
-        norm: one of `NORMS`; rrf looks at ranks alone.
-        k: of rrf.
-        weights: of wsum, one per run.
+        norm: one of `NORMS`; ignored by rrf, which uses ranks only.
+        k: the constant of rrf.
+        weights: for wsum, one per run.
     """
     factor_R = np.array(weights if method == "wsum" else [1.0] * len(runs))
     fused = {}
@@ -65,28 +67,28 @@ def fuse(runs: Sequence[Scores], *, method: str, norm: str, k: int, weights: Seq
 
 
 def best_weights(
-    runs: Sequence[Scores], qrels: Iterable[Qrel], *, norm: str, measure: ir_measures.Measure, step: float
+    runs: Sequence[ScoresByQuery], qrels: Iterable[Qrel], *, norm: str, measure: ir_measures.Measure, step: float
 ) -> list[float]:
-    """The weights, in steps that add up to one, with which the fused run is best on queries that all runs answer.
+    """The weights with which the fused run is best, from a grid of weights that sum to one.
 
     Args:
-        runs: on the development queries.
-        qrels: their judgements.
-        norm: how scores are normalised.
-        measure: what is to be as large as possible; of equal weights those that favour the first runs are taken.
-        step: between the weights that are tried.
+        runs: of the development queries; only queries with results in all runs are used.
+        qrels: the judgements of the development queries.
+        norm: one of `NORMS`.
+        measure: is maximised; ties go to the weights that favour the first runs.
+        step: the distance between weights of the grid.
 
     Raises:
-        ValueError: if no query with a relevant document is answered by all runs.
+        ValueError: if no query with a relevant document has results in all runs.
     """
     judged = relevance_by_query(qrels)
     least = measure["rel"] if "rel" in measure.SUPPORTED_PARAMS else 1
     shared = [query for query in judged if max(judged[query].values()) >= least and all(run.get(query) for run in runs)]
     if not shared:
-        raise ValueError(f"no query with a document of relevance {least} or more is answered by all runs")
+        raise ValueError(f"no query with a document of relevance {least} or more has results in all runs")
     engine = ENGINE.evaluator([measure], {query: judged[query] for query in shared})
     matched = list(_matched([{query: run[query] for query in shared} for run in runs], norm=norm, k=None))
-    # Documents below the cutoff change nothing, and the engine reads the others in a tenth of the time.
+    # Documents below the cutoff do not change the measure; without them the engine takes a tenth of the time.
     depth = None if measure.params.get("judged_only") else measure.params.get("cutoff")
 
     def value(weight_R: Array) -> float:
@@ -102,11 +104,11 @@ def best_weights(
 
 
 def _matched(
-    runs: Sequence[Scores], *, norm: str, k: int | None
+    runs: Sequence[ScoresByQuery], *, norm: str, k: int | None
 ) -> Iterator[tuple[str, list[str], Array, NDArray[np.bool_]]]:
-    """Each query, the documents found for it, and what each run says of them: a score, which is 0 if it lacks them.
+    """Each query with its documents, each run's scores of them (0 if not found), and whether the run found them.
 
-    The score is the normalised one or, with `k`, the reciprocal rank.
+    Scores are normalised or, with `k`, reciprocal ranks.
     """
     for query in sorted(set(itertools.chain.from_iterable(runs))):
         rankings = [run.get(query, {}) for run in runs]
@@ -122,7 +124,7 @@ def _matched(
 
 
 def _normalised(score_N: Array, norm: str) -> Array:
-    """One run's scores of one query; NaN where an infinite one leaves nothing to divide by."""
+    """One run's normalised scores for one query; an infinite score may make them NaN."""
     if norm == "none" or not len(score_N):
         return score_N
     with np.errstate(invalid="ignore"):
@@ -135,14 +137,14 @@ def _normalised(score_N: Array, norm: str) -> Array:
 
 
 def _weighted(score_RD: Array, weight_R: Array) -> Array:
-    """The weighted sum, run by run: a product of matrices may round the same sum in two ways, and ties would differ."""
+    """The weighted sum of scores; a matrix product may round equal sums differently, which would break ties."""
     with np.errstate(invalid="ignore"):
         score_D: Array = (score_RD * weight_R[:, None]).sum(axis=0)
     return score_D
 
 
 def _grid(runs: int, step: float) -> Array:
-    """All weights in whole steps that add up to one, in ascending order, one row each.
+    """All weights that are multiples of the step and sum to one, in ascending order, one row each.
 
     >>> _grid(2, 0.5).tolist()
     [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
@@ -150,6 +152,6 @@ def _grid(runs: int, step: float) -> Array:
     steps = round(1 / step)
     parts = [part for part in itertools.product(range(steps + 1), repeat=runs) if sum(part) == steps]
     weight_TR = np.array(parts) / steps
-    # ranx's grid, whose weights earlier runs have: without those that rounding sums to less, as 0.7 + 0.2 + 0.1
+    # as in ranx, with which earlier runs were made: without those whose rounded sum is below 1, such as 0.7 + 0.2 + 0.1
     exact_TR: Array = weight_TR[weight_TR.sum(axis=1) == 1]
     return exact_TR

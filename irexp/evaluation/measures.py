@@ -1,7 +1,7 @@
-"""Measures of a run per query and aggregated, computed by ir_measures over all queries of the qrels.
+"""Measures of a run, per query and aggregated, computed by ir_measures over all queries of the qrels.
 
-A measure is named as in ir_measures (https://ir-measur.es): nDCG@10, RR(rel=2)@10, AP, R@100. A query of the qrels that
-the run does not answer counts 0 for every measure, as with `trec_eval -c`; a query without judgements is left out.
+Measures are named as in ir_measures (https://ir-measur.es): nDCG@10, RR(rel=2)@10, AP, R@100. A query of the qrels
+without results counts 0 for every measure, as with `trec_eval -c`; a query without judgements is left out.
 """
 
 # mypy: untyped_calls_exclude=ir_measures
@@ -24,26 +24,26 @@ from irexp.types import MOST_RELEVANT, Qrel, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
 
-#: Results that the engines are handed at once.
+#: Results that are passed to the engines together.
 _TOGETHER = 2**16
 
-#: An id that no document has.
+#: An id that cannot be a document's.
 _NO_DOCUMENT = ""
 
-#: The best documents of a query, each with a number that stands for its rank.
+#: The best documents of a query, each with a score that decreases with its rank.
 Ranked = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `evaluate` found.
+    """The values of measures for one run.
 
     Attributes:
-        per_query: measure → query_id → value; every measure has the same queries, those of the qrels.
-        aggregated: measure → the mean over all queries of the qrels (for NumRet, NumRel and NumQ the sum).
-        missing_queries: how many queries of the qrels have no result in the run; they count 0.
-        unjudged_queries: how many queries of the run have no judgement; they are left out.
-        relevance: the smallest grade that measures which name none count as relevant; None for 1.
+        per_query: measure → query_id → value; every measure has all queries of the qrels.
+        aggregated: measure → mean over all queries of the qrels (sum for NumRet, NumRel and NumQ).
+        missing_queries: the number of queries of the qrels without results in the run; they count 0.
+        unjudged_queries: the number of queries of the run without judgements; they are left out.
+        relevance: the smallest relevant grade for measures that do not name one; None for 1.
     """
 
     per_query: dict[str, dict[str, float]]
@@ -62,7 +62,7 @@ def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
     """The judgements as query → document → relevance.
 
     Raises:
-        UserError: if two judgements contradict each other, or a grade is too large to be counted.
+        UserError: if two judgements contradict each other, or a grade is too large.
     """
     relevance_of: dict[str, dict[str, int]] = {}
     for query_id, doc_id, relevance in qrels:
@@ -70,12 +70,12 @@ def relevance_by_query(qrels: Iterable[Qrel]) -> dict[str, dict[str, int]]:
         if judged.setdefault(doc_id, relevance) != relevance:
             raise UserError(
                 f"the qrels contradict themselves: query {query_id!r}, document {doc_id!r} has the relevance "
-                f"{judged[doc_id]} and {relevance}; keep one of the two"
+                f"{judged[doc_id]} and {relevance}; keep one of them"
             )
         if abs(relevance) > MOST_RELEVANT:
             raise UserError(
-                f"the qrels give document {doc_id!r} of query {query_id!r} the relevance {relevance}, and measures "
-                f"count grades one by one, up to {MOST_RELEVANT:,}; take smaller ones"
+                f"the qrels give document {doc_id!r} of query {query_id!r} the relevance {relevance}, which is above "
+                f"{MOST_RELEVANT:,}, the largest that measures can count; use smaller grades"
             )
     return relevance_of
 
@@ -88,20 +88,20 @@ def evaluate(
     relevance: int | None = None,
     remove_query: bool = False,
 ) -> Measured:
-    """Measure a run, ranked by score descending and then document id, whatever the order of its lines.
+    """Measure a run, ranked by score descending, then document id; the order of its lines does not matter.
 
     Args:
-        run: some 30 bytes a line are held, and the ids.
-        qrels: a negative grade is as trec_eval takes it: not relevant, and unjudged for Bpref and infAP.
-        measures: what is measured.
-        relevance: the smallest grade that a binary measure which names none counts as relevant, as the collection's
-            makers have decided; None for 1.
-        remove_query: whether the document whose id is the query's is left out, wherever the run comes from.
+        run: about 30 bytes per line are held in memory, and the ids.
+        qrels: negative grades have trec_eval's meaning: not relevant, and unjudged for Bpref and infAP.
+        measures: the measures to compute.
+        relevance: the smallest relevant grade for binary measures that do not name one, as the collection's authors
+            define it; None for 1.
+        remove_query: whether to drop the document with the query's id from every ranking.
 
     Raises:
-        UserError: if the run and the qrels have no query in common, nothing is relevant (or not as relevant as a
-            measure asks), the run has a document twice for a query or the score NaN, or two judgements contradict
-            each other.
+        UserError: if the run and the qrels have no query in common, no document is relevant (at the grade of a
+            measure), the run has a duplicate document for a query or the score NaN, or judgements contradict each
+            other.
     """
     names: dict[ir_measures.Measure, list[str]] = {}
     for measure in measures:
@@ -125,13 +125,13 @@ def evaluate(
                 per_query[name][metric.query_id] = float(metric.value)
     missing = len(relevance_of) - len(rankings)
     if missing:
-        log.warning("%d of the %d judged queries have no result in the run and count 0", missing, len(relevance_of))
+        log.warning("%d of the %d judged queries have no results in the run and count 0", missing, len(relevance_of))
     if lines.unjudged:
-        log.info("%d queries of the run have no judgement and are left out", len(lines.unjudged))
+        log.info("%d queries of the run have no judgements and are left out", len(lines.unjudged))
     if lines.removed:
-        log.info("%d results are the query itself, by its id, and are left out", lines.removed)
+        log.info("%d results have the query's own id and are left out", lines.removed)
     if relevance is not None and (graded := [name for m, of in names.items() for name in of if str(m) != name]):
-        log.info("grades of %d and more count as relevant in %s", relevance, ", ".join(graded))
+        log.info("grades from %d count as relevant in %s", relevance, ", ".join(graded))
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}
     return Measured(per_query, aggregated, missing, len(lines.unjudged), relevance)
 
@@ -140,7 +140,7 @@ def save_measured(folder: Path, measured: Measured) -> None:
     """Write `per_query.tsv` (query_id, measure, value) and `measures.json` (the rest) into an existing folder."""
     for query_id in measured.query_ids:
         if any(character in query_id for character in "\t\n\r"):
-            raise UserError(f"the query_id {query_id!r} holds a tab or a line break and cannot stand in per_query.tsv")
+            raise UserError(f"per_query.tsv cannot hold the query_id {query_id!r}, which has a tab or a line break")
     with (folder / "per_query.tsv").open("w", encoding="utf-8", newline="\n") as file:
         for query_id in measured.query_ids:
             for measure, value_of in measured.per_query.items():
@@ -159,7 +159,7 @@ def load_measured(folder: Path) -> Measured:
     """Read what `save_measured` wrote.
 
     Raises:
-        UserError: if a file is missing, malformed or does not hold what the other says.
+        UserError: if a file is missing or malformed, or the two contradict each other.
     """
     try:
         rest = json.loads((folder / "measures.json").read_text(encoding="utf-8"))
@@ -172,16 +172,14 @@ def load_measured(folder: Path) -> Measured:
         measured = Measured(per_query, rest["aggregated"], *counts, rest.get("relevance"))
         queries = rest["queries"]
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: there are no measures here; make them with stage=evaluate") from None
+        raise UserError(f"{error.filename}: there are no measures here; run stage=evaluate") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder}: the measures cannot be read ({error!r}); make them again with stage=evaluate"
-        ) from error
+        raise UserError(f"{folder}: the measures cannot be read ({error!r}); run stage=evaluate again") from error
     if not per_query or any(value_of.keys() != set(measured.query_ids) for value_of in per_query.values()):
         raise UserError(f"{folder / 'per_query.tsv'}: not every query has every measure; run stage=evaluate again")
     if len(measured.query_ids) != queries:
         raise UserError(
-            f"{folder / 'per_query.tsv'}: {len(measured.query_ids)} queries where measures.json says {queries}; "
+            f"{folder / 'per_query.tsv'}: {len(measured.query_ids)} queries, but measures.json says {queries}; "
             "run stage=evaluate again"
         )
     return measured
@@ -190,22 +188,22 @@ def load_measured(folder: Path) -> Measured:
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:
     highest = max((relevance for judged in relevance_of.values() for relevance in judged.values()), default=0)
     if not relevance_of:
-        raise UserError("dataset.test has no judgements, so that nothing can be measured; the run itself is made")
+        raise UserError("dataset.test has no judgements, so the run cannot be evaluated; the run itself is complete")
     if highest < 1:
         raise UserError(f"no document is relevant in the qrels ({len(relevance_of)} queries): every measure would be 0")
     for measure in measures:
         threshold = measure.params.get("rel", 1)
         if threshold > highest:
             raise UserError(
-                f"{measure} counts a relevance of {threshold} and more, but the qrels go up to {highest}: it would be "
-                "0 for every query; choose measures for this collection (evaluation.measures)"
+                f"{measure} counts grades from {threshold}, but the largest in the qrels is {highest}: it would be 0 "
+                "for every query; choose measures for this collection (evaluation.measures)"
             )
 
 
 def _groups(measures: Iterable[ir_measures.Measure]) -> list[list[ir_measures.Measure]]:
-    """Measures that see the same results and gains.
+    """Groups of measures with the same results and gains.
 
-    ir_measures computes nDCG, NumRet and NumQ with the results and gains of any measure that it is asked for with them.
+    Computed together, ir_measures would give nDCG, NumRet and NumQ the results and gains of another measure.
     """
     groups: dict[str, list[ir_measures.Measure]] = {}
     for measure in measures:
@@ -214,12 +212,12 @@ def _groups(measures: Iterable[ir_measures.Measure]) -> list[list[ir_measures.Me
 
 
 def _for_engine(judged: dict[str, int]) -> dict[str, int]:
-    """The judgements of a query with a grade that is not negative: without one, trec_eval writes where it must not."""
+    """The judgements of a query, with at least one that is not negative, or trec_eval writes beyond its memory."""
     return judged if max(judged.values()) >= 0 else {**judged, _NO_DOCUMENT: 0}
 
 
 class _Lines:
-    """The lines of a run that count; once they are read, what was left out."""
+    """The lines of a run that count; after iteration, also the numbers of those left out."""
 
     def __init__(
         self, run: Iterable[ScoredDoc], relevance_of: Mapping[str, Mapping[str, int]], *, remove_query: bool
@@ -235,7 +233,7 @@ class _Lines:
                 continue
             if math.isnan(scored.score):
                 where = f"query {scored.query_id!r}, document {scored.doc_id!r}"
-                raise UserError(f"the run has the score NaN for {where}; make it again")
+                raise UserError(f"the run has the score NaN for {where}; create the run again")
             self.judged += 1
             if self._remove_query and scored.doc_id == scored.query_id:
                 self.removed += 1
@@ -244,9 +242,9 @@ class _Lines:
 
 
 def _parts(rankings: Iterable[tuple[str, list[str]]]) -> Iterator[dict[str, Ranked]]:
-    """A few queries at once, with their documents.
+    """Groups of queries with their documents.
 
-    Ranks stand in for scores: the engines break ties each in its own way, and trec_eval rounds scores to 32 bits.
+    Scores are replaced by ranks: engines break ties differently, and trec_eval rounds scores to 32 bits.
     """
     part: dict[str, Ranked] = {}
     results = 0

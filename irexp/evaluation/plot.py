@@ -1,4 +1,4 @@
-"""Effectiveness against what it costs, as a picture."""
+"""A plot of effectiveness against cost."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Point:
-    """A run in the picture.
+    """A run in the plot.
 
     Attributes:
-        label: its row in the table.
-        effectiveness: the first measure.
-        milliseconds: of a query.
-        bytes_per_document: of its index.
+        label: the label of its row in the table.
+        effectiveness: the value of the first measure.
+        milliseconds: per query.
+        bytes_per_document: the size of the index per document.
     """
 
     label: str
@@ -25,7 +25,7 @@ class Point:
 
 
 def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
-    """Two panels, time and space, both logarithmic; whatever is best on both axes stands on the dashed line."""
+    """Two panels, time and space, with logarithmic cost axes; the dashed line is the Pareto front."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -33,8 +33,12 @@ def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     panels = (
-        (figure.add_subplot(1, 2, 1), "milliseconds a query, one by one", [point.milliseconds for point in points]),
-        (figure.add_subplot(1, 2, 2), "bytes a document", [point.bytes_per_document for point in points]),
+        (
+            figure.add_subplot(1, 2, 1),
+            "milliseconds per query, one at a time",
+            [point.milliseconds for point in points],
+        ),
+        (figure.add_subplot(1, 2, 2), "bytes per document", [point.bytes_per_document for point in points]),
     )
     for panel, name, values in panels:
         for number, (point, value) in enumerate(zip(points, values, strict=True)):
@@ -54,7 +58,7 @@ def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points than which none is both cheaper and better.
+    """The Pareto front: points that no other beats on both cost and effectiveness.
 
     >>> _front([(3.0, 0.5), (1.0, 0.4), (2.0, 0.3)])
     [(1.0, 0.4), (3.0, 0.5)]

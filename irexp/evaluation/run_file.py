@@ -1,11 +1,11 @@
-"""Run files in the six columns of TREC: query_id Q0 doc_id rank score tag.
+"""Run files with TREC's six columns: query_id Q0 doc_id rank score tag.
 
-Ours are separated by tabs, so that an id with a blank survives; those from elsewhere may be separated by any blanks.
-Ids are those of `irexp.types.as_id`.
+irexp separates columns by tabs, so that ids may contain spaces; other run files may use any whitespace. Ids are read
+by `irexp.types.as_id`.
 
-The order of a run is its scores': score descending, and documents of the same score by document id ascending, whatever
-the file's rank column and the order of its lines say. trec_eval too goes by the score, but breaks ties by document id
-descending; `irexp.evaluation.measures` makes it follow our order.
+A run is ordered by score descending, then document id ascending; the rank column and the order of the lines are
+ignored. trec_eval also orders by score, but breaks ties by document id descending; `irexp.evaluation.measures` makes it
+use irexp's order.
 """
 
 import gzip
@@ -19,11 +19,11 @@ from typing import TextIO, cast
 
 import numpy as np
 
-from irexp.types import BLANKS, ScoredDoc, UserError, as_id
+from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
-_BLANKS = re.compile(f"[{BLANKS}]+")
+_WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
 
 def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
@@ -32,17 +32,17 @@ def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
 
 
 def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
-    """Stream a ranking into a run file; one whose name ends in `.gz` is compressed.
+    """Stream a ranking into a run file, compressed if its name ends in `.gz`.
 
-    Scores are written with as many digits as give the same float back, so that the order survives.
+    Scores are written with all digits that are needed to read the same float back, which keeps their order.
 
     Args:
-        path: the file; its folder exists.
-        ranking: the documents of one query after the other, best first.
-        tag: the name of the run, the last column.
+        path: the file, in an existing folder.
+        ranking: the documents query by query, best first.
+        tag: the name of the run, for the last column.
 
     Raises:
-        UserError: if an id or the tag would not be read back as it is, or if a score is NaN.
+        UserError: if an id or the tag could not be read back unchanged, or a score is NaN.
     """
     _check_column("tag", tag)
     query_id, rank, previous_score = None, 0, math.inf
@@ -64,13 +64,13 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
 
 
 class Rankings:
-    """The documents of each query of a run, best first; the queries in their order in the run.
+    """The documents of each query of a run, best first; queries in the order of the run.
 
-    A run of ten million lines is held as numbers, some 20 bytes a line, and ids, each in as many bytes as it has.
+    In memory a run takes about 20 bytes per line, and the bytes of its ids.
     """
 
     def __init__(self, run: Iterable[ScoredDoc]) -> None:
-        """Read the run, in whatever order its lines are."""
+        """Read the run; the order of its lines does not matter."""
         self._numbers: dict[str, int] = {}
         self._ids, self._ends = bytearray(), array("q", [0])
         self._scores, numbers = array("d"), array("i")
@@ -90,7 +90,7 @@ class Rankings:
         """Each query with its documents.
 
         Raises:
-            UserError: if a document is there twice for a query.
+            UserError: if a query has a document twice.
         """
         for query_id, number in self._numbers.items():
             lines = self._line_N[self._bounds[number] : self._bounds[number + 1]].tolist()
@@ -98,7 +98,7 @@ class Rankings:
             if len(score_of) < len(lines):
                 doc_ids = [self._doc_id(line) for line in lines]
                 twice = next(doc_id for doc_id in doc_ids if doc_ids.count(doc_id) > 1)
-                raise UserError(f"the run has document {twice!r} twice for query {query_id!r}; keep one of the two")
+                raise UserError(f"the run has document {twice!r} twice for query {query_id!r}; keep one of them")
             yield query_id, in_rank_order(score_of)
 
     def _doc_id(self, line: int) -> str:
@@ -106,12 +106,12 @@ class Rankings:
 
 
 def read_heads(path: Path, depth: int) -> dict[str, list[str]]:
-    """The best documents of each query of a run file, in the order of their scores."""
+    """The `depth` best documents of each query of a run file, best first."""
     return run_heads(read_run(path), depth)
 
 
 def run_heads(run: Iterable[ScoredDoc], depth: int | None = None) -> dict[str, list[str]]:
-    """The best documents of each query of a run, or all, in the order of their scores; equal ids are one string."""
+    """The `depth` best documents of each query of a run, None for all, best first; equal ids share one string."""
     ids: dict[str, str] = {}
     return {
         query_id: [ids.setdefault(doc_id, doc_id) for doc_id in doc_ids[:depth]] for query_id, doc_ids in Rankings(run)
@@ -121,12 +121,12 @@ def run_heads(run: Iterable[ScoredDoc], depth: int | None = None) -> dict[str, l
 def read_run(path: Path) -> Iterator[ScoredDoc]:
     """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
 
-    The first line decides: with five tabs the whole file is separated by single tabs, else by blanks. Eight bytes a
-    line are held, for a document that is listed twice; it is found after the last line.
+    If the first line has five tabs, the whole file is separated by single tabs, else by whitespace. Duplicate documents
+    are detected after the last line, from eight bytes held per line.
 
     Raises:
-        UserError: if the file cannot be read, a line has not six columns or no number as its score, or a document is
-            listed twice for one query.
+        UserError: if the file cannot be read, a line does not have six columns with a number as its score, or a
+            document is listed twice for a query.
     """
     pairs = array("q")
     for line_number, columns in _columns(path):
@@ -138,7 +138,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
                 f"{path}:{line_number}: the score {score_text[:80]!r} (fifth column) is not a number"
             ) from None
         if math.isnan(score):
-            raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; make the run again")
+            raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; create the run again")
         pairs.append(hash((query_id, doc_id)))
         yield ScoredDoc(query_id, doc_id, score)
     pair_N = np.sort(np.frombuffer(pairs, dtype=np.int64))
@@ -147,15 +147,13 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
 
 
 def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
-    """Name the first document that is listed twice; equal hashes may, rarely, be those of different ones."""
+    """Name the first document that is listed twice; equal hashes may, rarely, belong to different documents."""
     seen: dict[tuple[str, str], int] = {}
     for line_number, (query_id, _, doc_id, *_) in _columns(path):
         if hash((query_id, doc_id)) in pairs:
             if first := seen.get((query_id, doc_id)):
                 pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
-                raise UserError(
-                    f"{path}:{line_number}: {pair} a second time, the first is line {first}; keep one of the two"
-                )
+                raise UserError(f"{path}:{line_number}: {pair} a second time, first on line {first}; keep one of them")
             seen[query_id, doc_id] = line_number
 
 
@@ -163,29 +161,29 @@ def _check_column(name: str, value: str) -> None:
     try:
         found = as_id(value)
     except ValueError as error:
-        raise UserError(f"the {name} {value!r} cannot stand in a run file: {error}") from None
+        raise UserError(f"a run file cannot hold the {name} {value!r}: {error}") from None
     if found != value:
-        raise UserError(f"the {name} {value!r} cannot stand in a run file: there are blanks around it")
+        raise UserError(f"a run file cannot hold the {name} {value!r}: there is whitespace around it; remove it")
 
 
 def _open(path: Path, mode: str) -> TextIO:
     opener = gzip.open if path.suffix == ".gz" else open
-    if mode == "rt":  # a file from elsewhere may begin with a byte order mark
+    if mode == "rt":  # files of other programs may begin with a byte order mark
         return cast(TextIO, opener(path, mode, encoding="utf-8-sig"))
     return cast(TextIO, opener(path, mode, encoding="utf-8", newline="\n"))
 
 
 def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number, from 1, and the six columns of each line that is not blank."""
+    """The number (from 1) and the six columns of each line that is not empty."""
     is_tabbed: bool | None = None
     for line_number, line in _lines(path):
         if not line.strip():
             continue
         if is_tabbed is None:
             is_tabbed = line.count("\t") == len(COLUMNS) - 1
-        columns = line.split("\t") if is_tabbed else _BLANKS.split(line.strip(BLANKS))
+        columns = line.split("\t") if is_tabbed else _WHITESPACE.split(line.strip(WHITESPACE))
         if len(columns) != len(COLUMNS):
-            separator = "tabs, as on its first line" if is_tabbed else "blanks"
+            separator = "tabs, as on its first line" if is_tabbed else "whitespace"
             raise UserError(
                 f"{path}:{line_number}: not a line of a TREC run: expected the six columns {' '.join(COLUMNS)}, "
                 f"separated by {separator}; found {line[:200]!r}"
@@ -204,8 +202,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             for line_number, line in enumerate(file, start=1):
                 yield line_number, line.rstrip("\n")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such run file; check the path, or make it with stage=search") from None
+        raise UserError(f"{path}: there is no such run file; check the path, or run stage=search") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{line_number + 1}: not UTF-8 text ({error}); convert the file") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}:{line_number + 1}: cannot be read: {error}; fetch or make the file again") from error
+        raise UserError(
+            f"{path}:{line_number + 1}: cannot be read: {error}; download or create the file again"
+        ) from error

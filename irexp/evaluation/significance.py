@@ -1,6 +1,6 @@
-"""Is the difference of two runs more than chance? Paired two-sided tests over queries, and corrections for many tests.
+"""Paired two-sided significance tests of two runs, and corrections for multiple tests.
 
-Both tests take the values of one measure, query by query in the same order. Source: Smucker, Allan and Carterette 2007,
+Both tests take one measure's values per query, in the same order. Source: Smucker, Allan and Carterette 2007,
 "A comparison of statistical significance tests for information retrieval evaluation", CIKM.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-# A difference this small is rounding: the measures are between 0 and 1 or count documents.
+# Smaller differences are rounding errors: measures are between 0 and 1 or count documents.
 ROUNDING = 1e-12
 
-# Sign flips held at once: 2^22 doubles are 32 MiB.
+# Sign flips held in memory: 2^22 doubles are 32 MiB.
 FLIPS_AT_ONCE = 2**22
 
 
@@ -22,11 +22,11 @@ def paired_t_test(a: Sequence[float], b: Sequence[float]) -> float:
 
         d_i = a_i - b_i,   t = mean(d) / (s(d) / sqrt(n)),   p = 2 P(T_{n-1} <= -|t|)
 
-    with s the standard deviation with n - 1 in the denominator. Identical values have p = 1, and so have fewer than two
-    queries, which prove nothing; a difference that is the same for every query has p = 0.
+    where s is the standard deviation with n - 1 in the denominator. p = 1 for identical values and for fewer than two
+    queries; p = 0 for a difference that is the same for every query.
 
     Raises:
-        ValueError: if the two are not of one length, or a value is not finite.
+        ValueError: if the lengths differ, or a value is not finite.
     """
     difference = _differences(a, b)
     n = len(difference)
@@ -45,16 +45,16 @@ def randomisation_test(a: Sequence[float], b: Sequence[float], *, permutations: 
         p = (1 + #{flips: |sum_i f_i d_i| >= |sum_i d_i|}) / (1 + permutations),   f_i = -1 or 1 with equal chance
 
     The observed difference counts as one of the flips, so that p is never 0 and the test keeps its level
-    (Phipson and Smyth 2010). Identical values and fewer than two queries have p = 1.
+    (Phipson and Smyth 2010). p = 1 for identical values and for fewer than two queries.
 
     Args:
         a: the values of one run.
-        b: the values of the other, in the same order of queries.
-        permutations: how many flips are drawn; the smallest p is 1 / (1 + permutations).
+        b: the values of the other run, for the same queries in the same order.
+        permutations: the number of sampled flips; the smallest p is 1 / (1 + permutations).
         seed: of the flips.
 
     Raises:
-        ValueError: if the two are not of one length, a value is not finite, or permutations is below 1.
+        ValueError: if the lengths differ, a value is not finite, or permutations is below 1.
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1; got {permutations}")
@@ -69,9 +69,9 @@ def randomisation_test(a: Sequence[float], b: Sequence[float], *, permutations: 
     for start in range(0, permutations, at_once):
         size = (min(at_once, permutations - start), len(difference))
         is_flipped = generator.integers(0, 2, size=size, dtype=np.int8)
-        # The sum with the signs flipped is the sum less twice what is flipped.
+        # The sum with flipped signs is the sum minus twice the flipped part.
         flipped_sum = difference.sum() - 2 * (is_flipped @ difference)
-        # A flip of equal magnitude may differ in the last bit and still counts.
+        # A sum of equal magnitude may differ by rounding and still counts.
         as_extreme += int(np.count_nonzero(np.abs(flipped_sum) >= observed - ROUNDING * len(difference)))
     return (as_extreme + 1) / (permutations + 1)
 

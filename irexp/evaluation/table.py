@@ -1,6 +1,6 @@
-"""The table of a paper: one row a run, one column a measure, with significance against a baseline row.
+"""A table of results: one row per run, one column per measure, with significance against a baseline row.
 
-`make_table` decides every cell; the three formats only write it down.
+`make_table` computes every cell; the methods of `Table` only format them.
 """
 
 import csv
@@ -46,9 +46,9 @@ class Row:
     """A run in the table.
 
     Attributes:
-        label: what the first column says.
-        measured: what `evaluate` found.
-        artifacts: kind → identity of what the row was made from, for the CSV.
+        label: the text of the first column.
+        measured: the result of `evaluate`.
+        artifacts: kind → identity of each artifact that the row was made from, for the CSV.
     """
 
     label: str
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value; `p_value` is corrected, and None in the baseline row; `marker` is BETTER, WORSE or empty."""
+    """A measured value; `p_value` is corrected, and None in the baseline row; `marker` is BETTER, WORSE or empty."""
 
     value: float
     p_value: float | None
@@ -67,13 +67,13 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The value in four digits."""
+        """The value with four decimals."""
         return f"{self.value:.4f}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """The decided table: `cells[row][column]`, and the line below it that says how it was made."""
+    """The computed table: `cells[row][column]`, and a footer that explains it."""
 
     rows: tuple[Row, ...]
     measures: tuple[str, ...]
@@ -81,7 +81,7 @@ class Table:
     footer: str
 
     def to_markdown(self) -> str:
-        """A Markdown table whose columns are also aligned as plain text; the best of a column is bold."""
+        """A Markdown table, aligned as plain text too; the best value of each column is bold."""
         labels = ["", *(_markdown(row.label) for row in self.rows)]
         width = max(3, *map(len, labels))
         lines = [[label.ljust(width)] for label in labels]
@@ -103,7 +103,7 @@ class Table:
         return self.to_markdown()
 
     def to_latex(self) -> str:
-        """A table environment for the package booktabs, with the footer as its caption."""
+        """A LaTeX table for the package booktabs, with the footer as its caption."""
         header = " & ".join(["", *map(_latex, self.measures)]).lstrip()
         lines = [
             r"\begin{table}",
@@ -121,7 +121,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """For programs: values, corrected p-values against the baseline, artifacts; no bold, no footer."""
+        """For programs: values, corrected p-values against the baseline, and artifacts, without markup and footer."""
         kinds = list(dict.fromkeys(kind for row in self.rows for kind in row.artifacts))
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
@@ -144,19 +144,19 @@ def make_table(
 ) -> Table:
     """Compare every row with the baseline, measure by measure.
 
-    The rows must have been evaluated with the same qrels: only that their queries are the same can be seen here.
+    The rows must have been evaluated with the same qrels, of which only the query ids can be checked here.
 
     Args:
-        rows: the runs, in the order of the table, with different labels.
-        measures: names as in ir_measures, each among those that every row was evaluated with.
-        baseline: the position of the row that the others are compared with.
+        rows: the runs in the order of the table, each with its own label.
+        measures: names as in ir_measures; every row must have been evaluated with them.
+        baseline: the position of the row with which the others are compared.
         test: "t" or "randomisation", see `irexp.evaluation.significance`.
         alpha: the corrected p-value below which a difference is marked.
         correction: "holm", "bonferroni" or "none", over all comparisons of one measure.
-        permutations: sign flips of the randomisation test.
+        permutations: the number of sign flips of the randomisation test.
 
     Raises:
-        UserError: if a setting is wrong, a row lacks a measure, or the rows are not over the same queries.
+        UserError: if a setting is wrong, a row lacks a measure, or the rows have different queries.
     """
     comparison = _Comparison(baseline, test, alpha, correction, permutations)
     _check_settings(rows, comparison)
@@ -199,7 +199,7 @@ def _column(rows: Sequence[Row], measure: str, comparison: _Comparison) -> list[
         p_value = p_value_of.get(position)
         is_significant = p_value is not None and p_value < comparison.alpha
         marker = (BETTER if value > aggregated[comparison.baseline] else WORSE) if is_significant else ""
-        # What looks the same in four digits is equally bold; a single row beats nothing.
+        # Values that are equal with four decimals are all bold; a single row is not.
         cells.append(Cell(value, p_value, marker, is_best=len(rows) > 1 and f"{value:.4f}" == best))
     return cells
 
@@ -217,12 +217,12 @@ def _footer(rows: Sequence[Row], comparison: _Comparison) -> str:
         )
         parts.append("Bold: the best of a column.")
     queries = len(baseline.measured.query_ids)
-    parts.append(f"{queries} {'queries' if queries > 1 else 'query'}, all of the qrels; one without a result counts 0.")
+    parts.append(f"{queries} {'queries' if queries > 1 else 'query'}, all of the qrels; one without results counts 0.")
     if relevance := baseline.measured.relevance:
-        parts.append(f"Measures of relevant documents that name no grade count from grade {relevance} on.")
+        parts.append(f"Measures of relevant documents that do not name a grade count grades from {relevance}.")
     for row in rows:
         if row.measured.missing_queries:
-            parts.append(f"Without a result in {_one_line(row.label)}: {row.measured.missing_queries}.")
+            parts.append(f"Without results in {_one_line(row.label)}: {row.measured.missing_queries}.")
     parts.append("Ties: score descending, then document id.")
     return " ".join(parts)
 
@@ -235,13 +235,13 @@ def _check_settings(rows: Sequence[Row], comparison: _Comparison) -> None:
     _check_choice("significance", comparison.test, list(TESTS))
     _check_choice("correction", comparison.correction, list(CORRECTIONS))
     if not 0 < comparison.alpha < 1:
-        raise UserError(f"alpha: {comparison.alpha} is not between 0 and 1; the usual level is 0.05")
+        raise UserError(f"alpha: {comparison.alpha} must be between 0 and 1; the usual level is 0.05")
     if comparison.permutations < 1:
-        raise UserError(f"permutations: {comparison.permutations} is not at least 1; the usual number is 10000")
+        raise UserError(f"permutations: {comparison.permutations} must be at least 1; the usual number is 10000")
     labels = [row.label for row in rows]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise UserError(f"two rows are called {twice[0]!r}; give each its own label")
+        raise UserError(f"two rows have the label {twice[0]!r}; give each its own")
 
 
 def _check_rows(rows: Sequence[Row], measures: Sequence[str]) -> None:
@@ -249,21 +249,21 @@ def _check_rows(rows: Sequence[Row], measures: Sequence[str]) -> None:
         lacking = [measure for measure in measures if measure not in row.measured.per_query]
         if lacking:
             raise UserError(
-                f"row {row.label!r} was not evaluated with {', '.join(lacking)}; it has "
+                f"row {row.label!r} was not evaluated with {', '.join(lacking)}, only with "
                 f"{', '.join(row.measured.per_query)}: run stage=evaluate with the same evaluation.measures for all"
             )
     first, *others = rows
     for row in others:
         if row.measured.relevance != first.measured.relevance:
             raise UserError(
-                f"rows {first.label!r} and {row.label!r} count from different grades on as relevant: "
+                f"rows {first.label!r} and {row.label!r} differ in the smallest relevant grade: "
                 f"{first.measured.relevance or 1} and {row.measured.relevance or 1}; evaluate both with the same topics"
             )
         differing = sorted(set(first.measured.query_ids) ^ set(row.measured.query_ids))
         if differing:
             raise UserError(
-                f"rows {first.label!r} and {row.label!r} are not over the same queries: {len(differing)} are in one of "
-                f"them only, such as {differing[0]!r}; evaluate both with the same topics"
+                f"rows {first.label!r} and {row.label!r} have different queries: {len(differing)} are in only one of "
+                f"them, such as {differing[0]!r}; evaluate both with the same topics"
             )
 
 
@@ -271,7 +271,7 @@ def _check_choice(name: str, value: str, choices: list[str]) -> None:
     if value not in choices:
         nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise UserError(f"{name}: {value!r} is none of {', '.join(choices)}{hint}")
+        raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}{hint}")
 
 
 def _p_text(p_value: float | None) -> str:
@@ -287,7 +287,7 @@ def _markdown(text: str) -> str:
 
 
 def _markdown_cell(cell: Cell, column: Sequence[Cell]) -> str:
-    """The cell, padded so that the digits of the column stand below each other also where only some are bold."""
+    """The cell, padded so that the column's digits are aligned even if only some values are bold."""
     has_bold, has_marker = any(c.is_best for c in column), any(c.marker for c in column)
     stars = "**" if cell.is_best else "  " if has_bold else ""
     return f"{stars}{cell.text}{stars}{cell.marker or (' ' if has_marker else '')}"

@@ -1,1 +1,1 @@
-"""The engines that search, and the encodings they are made from."""
+"""Search engines, and the encoded documents that they are built from."""

@@ -1,9 +1,9 @@
-"""Dense search over the signs of the values, one bit each, with exact scores for the best candidates.
+"""Dense search over the signs of the values, one bit per dimension, with exact scores for the best candidates.
 
     agreement(q, d) = number of dimensions in which q and d have the same sign
 
-The bits are compared by faiss, thirty-two times less to read than fp32; the candidates' scores are q . d of the
-vectors themselves, which stay on disk. Source of the two steps: Yamada et al. 2021, arXiv:2106.00882; faiss.
+faiss compares the bits with 1/32 of fp32's memory traffic; candidates are then scored by q . d of the vectors
+themselves, which stay on disk. Source of the two steps: Yamada et al. 2021, arXiv:2106.00882; faiss.
 
 Shapes: B queries, N documents, H dimensions, C candidates per query, K results per query.
 """
@@ -18,27 +18,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_structure import GPU_MOST, import_faiss, on_gpu
+from irexp.index.faiss_structure import GPU_MOST, copy_to_gpu, import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
 
 
 @dataclass(frozen=True)
 class BinarySearch:
-    """How much is looked at.
+    """Search settings.
 
     Attributes:
-        candidates: the documents that are scored exactly.
+        candidates: the number of documents that are scored exactly.
     """
 
     candidates: int = 1000
 
 
 class Binary(StreamedIndex):
-    """Signs for the first look, vectors for the second."""
+    """Signs find candidates, vectors score them."""
 
     takes = "dense"
 
@@ -46,7 +46,7 @@ class Binary(StreamedIndex):
         """An empty index.
 
         Args:
-            search: how it is searched.
+            search: the search settings.
         """
         self._search = search or BinarySearch()
         self._writer: GrowingArrays | None = None
@@ -55,8 +55,8 @@ class Binary(StreamedIndex):
         self._index: Any = None
         self._gpu: Any = None
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Vectors are kept as the encoding has them."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open or resume a folder; vectors keep the precision of the encoding."""
         self._writer, self._dtype = GrowingArrays(folder), encoding.dtype
         return self._writer.finished
 
@@ -67,10 +67,10 @@ class Binary(StreamedIndex):
         self._writer.append(arrays, documents=len(vectors))
 
     def finish(self) -> None:
-        """Everything is written."""
+        """Do nothing; `add` has written everything."""
 
     def load(self, folder: Path) -> None:
-        """Read the signs, map the vectors."""
+        """Read the signs into memory, and map the vectors."""
         faiss = import_faiss()
         faiss.omp_set_num_threads(torch.get_num_threads())
         arrays = read_arrays(folder, "index=binary")
@@ -80,8 +80,8 @@ class Binary(StreamedIndex):
         self._gpu = None
 
     def to(self, device: torch.device) -> None:
-        """Copy the signs to the GPU, if faiss was built for it."""
-        self._gpu = on_gpu(self._index, device, name="index=binary")
+        """Copy the signs to the GPU, if faiss supports it."""
+        self._gpu = copy_to_gpu(self._index, device, name="index=binary")
 
     def __len__(self) -> int:
         return len(self._vector_NH)

@@ -1,10 +1,10 @@
-"""BM25 through bm25s (Lù 2024, arXiv:2407.03618), with the parameters and the text processing in the open.
+"""BM25 by bm25s (Lù 2024, arXiv:2407.03618), with all parameters and the text analysis in the configuration.
 
     score(q, d) = sum over terms t of q of  idf(t) * tf / (tf + k1 * (1 - b + b * |d| / avgdl))
     idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))                                  (method lucene)
 
-bm25s computes the score of each (term, document) when the index is built, so that a query is a sum of columns. A term
-that a query repeats counts as often. Source of the formula: Robertson and Zaragoza 2009; of the idf: Lucene.
+bm25s computes the score of each (term, document) when the index is built, so that a query is a sum of columns. A
+repeated query term counts repeatedly. Source of the formula: Robertson and Zaragoza 2009; of the idf: Lucene.
 
 Shapes: B queries, N documents, K results per query.
 """
@@ -32,7 +32,7 @@ _VOCABULARY = "vocabulary.json"
 
 
 class BM25Index(Index):
-    """An inverted index of BM25 scores; unlike the other engines it reads texts."""
+    """An inverted index of BM25 scores; unlike other engines it takes texts."""
 
     takes = "text"
 
@@ -49,15 +49,15 @@ class BM25Index(Index):
         """An empty index.
 
         Args:
-            k1: how fast a repeated term saturates, at least 0.
-            b: how much a document's length counts, from 0 to 1.
-            method: the variant of idf and tf, as bm25s names them.
-            stemmer: a Snowball stemmer's language; None for no stemming.
-            stop_words: the list of words that are left out.
-            token_pattern: the regular expression of a token, of the lower-cased text.
+            k1: the saturation of repeated terms, at least 0.
+            b: the strength of length normalisation, from 0 to 1.
+            method: the variant of idf and tf, as named by bm25s.
+            stemmer: the language of a Snowball stemmer; None for no stemming.
+            stop_words: the list of words that are removed.
+            token_pattern: the regular expression of a token in lower-cased text.
 
         Raises:
-            UserError: if a parameter is out of its range.
+            UserError: if k1 or b is out of range.
         """
         if k1 < 0 or not 0 <= b <= 1:
             raise UserError(f"index.k1={k1} must be at least 0 and index.b={b} from 0 to 1")
@@ -67,7 +67,7 @@ class BM25Index(Index):
         self._term_of: dict[str, int] = {}
 
     def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
-        """Index texts; of each only the numbers of its terms are kept in memory.
+        """Index texts; only the term numbers of each are kept in memory.
 
         Raises:
             UserError: if no document has a term.
@@ -79,16 +79,16 @@ class BM25Index(Index):
             terms_of.append(array("i", (term_of.setdefault(t, len(term_of)) for t in self._analysis.terms(text))))
             advance(1)
         if not term_of:
-            raise UserError(f"none of the {len(source)} documents has a term to index; look at dataset.documents")
+            raise UserError(f"none of the {len(source)} documents has a term to index; check dataset.documents")
         scores = _bm25s().BM25(**self._parameters)
         scores.index((terms_of, dict(term_of)), create_empty_token=False, show_progress=False)
         scores.save(str(folder), show_progress=False)
         (folder / _VOCABULARY).write_text(json.dumps(list(term_of)), encoding="utf8")
 
     def load(self, folder: Path) -> None:
-        """Map the scores into memory."""
+        """Memory-map the scores."""
         if not (folder / _VOCABULARY).is_file():
-            raise UserError(f"{folder / _VOCABULARY} is not there: this index was not made by bm25")
+            raise UserError(f"{folder / _VOCABULARY} does not exist: this index was not built by index=bm25")
         self._scores = _bm25s().BM25.load(str(folder), mmap=True, load_vocab=False, show_progress=False)
         terms: list[str] = json.loads((folder / _VOCABULARY).read_text(encoding="utf8"))
         self._term_of = {term: number for number, term in enumerate(terms)}
@@ -114,13 +114,13 @@ class BM25Index(Index):
 
 
 def _bm25s() -> Any:
-    """The library, less its own log, which it opens for every message when it is imported, and without JAX.
+    """The library without its debug log and without JAX.
 
-    Where JAX is installed bm25s starts it at once, though it is not used here: it would take three quarters of a GPU's
-    memory, and start threads for which a forked worker waits in vain.
+    bm25s starts an installed JAX on import, though it is not used here: JAX would take three quarters of a GPU's
+    memory, and start threads that make forked workers hang.
     """
     if "bm25s" not in sys.modules and "jax" not in sys.modules:
-        sys.modules["jax"] = None  # type: ignore[assignment] # "import jax" fails, as where it is not installed
+        sys.modules["jax"] = None  # type: ignore[assignment] # makes "import jax" fail, as if it were not installed
         try:
             import bm25s
         finally:
@@ -132,7 +132,7 @@ def _bm25s() -> Any:
 
 
 class _Analysis:
-    """From a text to its terms: lower case, tokens, stop words out, stems."""
+    """From a text to its terms: lower-casing, tokenization, stop-word removal, stemming."""
 
     def __init__(self, stemmer: str | None, stop_words: str, token_pattern: str) -> None:
         self._language, self._stop_words_name = stemmer, stop_words
@@ -154,7 +154,7 @@ class _Analysis:
             yield stem
 
     def _tools(self) -> tuple[Any, Any, frozenset[str]]:
-        """The pattern, stemmer and stop words, made at their first use so that a constructor does no work."""
+        """The pattern, stemmer and stop words, created at their first use so that the constructor does no work."""
         if self._ready is None:
             import Stemmer
 
@@ -164,7 +164,7 @@ class _Analysis:
             except KeyError:
                 known = ", ".join(Stemmer.algorithms())
                 raise UserError(
-                    f"index.stemmer={self._language}: there is no such stemmer; there are {known}"
+                    f"index.stemmer={self._language}: there is no such stemmer; choose one of {known}"
                 ) from None
             stop_words = frozenset(stop_words_en) if self._stop_words_name == "en" else frozenset[str]()
             self._ready = re.compile(self._pattern), stemmer, stop_words

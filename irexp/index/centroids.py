@@ -1,4 +1,4 @@
-"""Centroids on any device: the nearest of each vector, and k-means by Lloyd's iterations (1982).
+"""Nearest centroids, and k-means by Lloyd's algorithm (1982), on any device.
 
 Shapes: T vectors, C centroids, H dimensions.
 """
@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Products of vectors and centroids that are held at once: 256 MiB, and 2 GiB on a GPU.
+#: Products of vectors and centroids held in memory: 256 MiB, and 2 GiB on a GPU.
 _VALUES, _VALUES_ON_GPU = 2**26, 2**29
 
 
 def nearest(
     vector_TH: NDArray[np.float32], centroid_CH: NDArray[np.float32], device: torch.device
 ) -> NDArray[np.int32]:
-    """The centroid at the smallest distance; of equal ones the first."""
+    """The nearest centroid of each vector; the first one of ties."""
     half_C = torch.from_numpy((centroid_CH**2).sum(axis=1) / 2).to(device)
     codes = _nearest(
         torch.from_numpy(np.ascontiguousarray(vector_TH)), torch.from_numpy(centroid_CH).to(device), half_C
@@ -28,10 +28,10 @@ def nearest(
 def k_means(
     vector_TH: NDArray[np.float32], count: int, *, iterations: int, seed: int, device: torch.device
 ) -> NDArray[np.float32]:
-    """centroid_CH: as many means of vectors that are nearer to them than to any other.
+    """centroid_CH: the means of `count` clusters.
 
-    Begins with vectors that are drawn by the seed; a centroid that is nearest to none takes the place of another such
-    vector. Sums are taken in the vectors' order, so that a GPU gives the same centroids each time.
+    Starts from random vectors, drawn by the seed; an empty cluster's centroid is replaced by another random vector.
+    Sums are taken in the order of the vectors, so that a GPU gives the same centroids each time.
     """
     drawn = torch.from_numpy(np.random.default_rng(seed).permutation(len(vector_TH))).to(device)
     vectors = torch.from_numpy(np.ascontiguousarray(vector_TH)).to(device)
@@ -47,7 +47,7 @@ def k_means(
 
 
 def _nearest(vectors: Tensor, centroids: Tensor, half_C: Tensor) -> Tensor:
-    """The codes of vectors on any device, on that of the centroids."""
+    """The number of each vector's nearest centroid, on the centroids' device; vectors may be on another."""
     values = _VALUES_ON_GPU if centroids.device.type == "cuda" else _VALUES
     step = max(1, values // max(1, len(centroids)))
     codes = [

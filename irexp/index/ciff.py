@@ -1,7 +1,7 @@
 """The Common Index File Format, for exchanging inverted indexes (Lin et al. 2020, arXiv:2003.08276).
 
-A header, the posting lists by term with document numbers as gaps, and the documents, each a protocol buffer behind its
-length.
+A header, the posting lists by term with document numbers as gaps, and the documents; each is a protocol buffer preceded
+by its length.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def write_ciff(
 
     Args:
         path: the file.
-        postings: terms in order, each with its document numbers, ascending, and their impacts.
-        documents: ids in the order of their numbers, with the sum of their impacts.
-        lists: how many terms there are.
-        count: how many documents there are.
+        postings: sorted terms, each with ascending document numbers and their impacts.
+        documents: ids in the order of the document numbers, each with the sum of its impacts.
+        lists: the number of terms.
+        count: the number of documents.
         total: the sum of all impacts.
-        description: what it is.
+        description: free text for the header.
     """
     from google.protobuf.internal.encoder import _VarintBytes
 
@@ -74,7 +74,7 @@ def write_ciff(
 
 
 def _messages() -> dict[str, Any]:
-    """The message classes, from their fields."""
+    """The message classes, made from `_MESSAGES`."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="irexp_ciff.proto", package="irexp.ciff", syntax="proto3")

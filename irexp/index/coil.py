@@ -1,13 +1,13 @@
-"""Exact search over token vectors that are compared only with those of the same token: an inverted index of vectors.
+"""Exact search over token vectors that match only those of the same token: an inverted index of vectors.
 
     s(q, d) = sum over query tokens i of max over document tokens j with the same id as i of q_i . d_j
 
-A maximum over nothing is zero, and it is not below zero unless the id is (the [CLS] vector, which every document has).
-A document without any token of the query's is no result.
-The vectors of a token stand end to end in the order of documents. Building holds a part of them in memory. Source:
-Gao, Dai and Callan 2021, arXiv:2104.07186.
+The maximum over no tokens is zero, and it is at least zero unless the id is negative (the [CLS] vector, which every
+document has). A document without any of the query's tokens is not a result. The vectors of a token are contiguous, in
+the order of documents; building keeps only a part of them in memory. Source: Gao, Dai and Callan 2021,
+arXiv:2104.07186.
 
-Shapes: B queries, N documents, T tokens of all documents, t of a part of them, P of them with one id, I different ids,
+Shapes: B queries, N documents, T tokens of all documents, t tokens of a part, P tokens with one id, I different ids,
 H dimensions, K results per query.
 """
 
@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from irexp.index.compare import products
 from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.top import top
 from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim
 from irexp.types import UserError
 
-#: Vectors that are put in order at once.
+#: Vectors that are sorted together.
 _COPIED = 2**18
 
 
 class CoilIndex(StreamedIndex):
-    """Every document that has a token in common with the query."""
+    """Scores every document that shares a token with the query."""
 
     takes = "tokens"
 
@@ -44,10 +44,14 @@ class CoilIndex(StreamedIndex):
         self._arrays: dict[str, NDArray[np.generic]] = {}
         self._count = 0
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Vectors are first kept in the order in which they come."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open or resume a folder of unsorted vectors.
+
+        Raises:
+            UserError: if the vectors have no token ids.
+        """
         if not encoding.has_token_ids:
-            raise UserError("index=coil is for vectors that say which token they are; for others take index=maxsim")
+            raise UserError("index=coil needs vectors with token ids, which this model does not make; use index=maxsim")
         self._folder, self._dtype = folder, encoding.dtype
         (folder / "unsorted").mkdir(exist_ok=True)
         self._writer = GrowingArrays(folder / "unsorted")
@@ -66,11 +70,11 @@ class CoilIndex(StreamedIndex):
         self._writer.append(arrays, documents=count(vectors))
 
     def finish(self) -> None:
-        """Put vectors in the order of their tokens."""
+        """Sort the vectors by token."""
         assert self._writer is not None and self._folder is not None
         documents = self._writer.finished
         unsorted = read_arrays(self._folder / "unsorted")
-        clear_arrays(self._folder)  # of a kill while they were written, or of fewer documents
+        clear_arrays(self._folder)  # left by a killed process, or of fewer documents
         token_I, count_I = _counted(unsorted["ids"])
         sorted_arrays = GrowingArrays(self._folder)
         names = ("vectors", "documents")
@@ -91,7 +95,7 @@ class CoilIndex(StreamedIndex):
         remove_arrays(self._folder / "unsorted")
 
     def load(self, folder: Path) -> None:
-        """Map the vectors into memory."""
+        """Memory-map the vectors."""
         self._arrays = read_arrays(folder, "index=coil")
         self._count = int(self._arrays["size"][0])
 
@@ -99,7 +103,7 @@ class CoilIndex(StreamedIndex):
         return self._count
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query; one without a common token is none."""
+        """The best documents of each query that share a token with it."""
         assert isinstance(queries, TokenVectors) and queries.token_ids_T is not None
         check_dim(dim(queries), self._arrays["vectors"].shape[1])
         depth = min(depth, len(self))
@@ -130,7 +134,7 @@ class CoilIndex(StreamedIndex):
 
 
 def _counted(id_T: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The different ids in order, and how often each is there."""
+    """The distinct ids in order, and their counts."""
     token_I, count_I = np.empty(0, np.int32), np.empty(0, np.int64)
     for start in range(0, len(id_T), _COPIED):
         tokens, counts = np.unique(id_T[start : start + _COPIED], return_counts=True)

@@ -1,14 +1,14 @@
-"""The exact score of every query with every document: what engines are measured against, and what re-ranking uses.
+"""Exact scores of every query with every document: the reference for engines, also used for re-ranking.
 
     dense, sparse:    s(q, d) = q . d
     tokens:           s(q, d) = sum over query tokens i of max over document tokens j of q_i . d_j
-    tokens with ids:  the max goes over the document tokens j with the same id as i; it is zero if there is none, and
-                      not below zero unless that id is (COIL, Gao, Dai and Callan 2021, arXiv:2104.07186)
+    tokens with ids:  the max is over the document tokens j with the same id as i; it is zero if there are none, and at
+                      least zero unless that id is negative (COIL, Gao, Dai and Callan 2021, arXiv:2104.07186)
 
-Scores are the same bits whatever they are computed beside, but for MaxSim's: those are products of matrices, whose last
-bits depend on their size, and which would take some ten times as long in a fixed order.
+The bits of a score do not depend on what else is in the batch, except for MaxSim: matrix products, whose last bits
+depend on their size, are about ten times as fast as sums in a fixed order.
 
-Shapes: B queries, N documents, H dimensions, T tokens of all documents, P of them with one id, Q tokens of
+Shapes: B queries, N documents, H dimensions, T tokens of all documents, P tokens with one id, Q tokens of
 one query.
 """
 
@@ -19,16 +19,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from irexp.index.index import Scores
 from irexp.index.vectors import TokenVectors, Vectors, count
 
-Scores = NDArray[np.float32]
-
-#: Values of a vector that einsum sums up in one go; longer vectors it would cut by how many there are.
+#: Dimensions per einsum, which would split longer vectors depending on their number.
 _SUMMED = 8192
 
 
 def compare(query: Vectors, document: Vectors) -> Scores:
-    """score_BN."""
+    """score_BN: the exact score of every query with every document."""
     if isinstance(query, TokenVectors):
         assert isinstance(document, TokenVectors)
         score_BN = np.zeros((count(query), count(document)), dtype=np.float32)
@@ -50,7 +49,7 @@ def compare(query: Vectors, document: Vectors) -> Scores:
 
 
 def is_comparable(query: Vectors, document: Vectors) -> NDArray[np.bool_]:
-    """Whether a pair has a term in common, or a token of the same id where only such are compared."""
+    """is_comparable_BN: whether a pair shares a term, or a token id if the vectors have any; else always true."""
     pairs = count(query), count(document)
     if isinstance(query, np.ndarray) or (isinstance(query, TokenVectors) and query.token_ids_T is None):
         return np.ones(pairs, np.bool_)
@@ -68,7 +67,7 @@ def is_comparable(query: Vectors, document: Vectors) -> NDArray[np.bool_]:
 
 
 def products(query_H: NDArray[np.float32], vector_NH: NDArray[np.float32]) -> Scores:
-    """score_N, each summed in one order, whatever stands beside it: einsum's own loop rather than BLAS."""
+    """score_N, each summed in the same order for any N: by einsum's own loop rather than BLAS."""
     query_H, vector_NH = np.ascontiguousarray(query_H), np.ascontiguousarray(vector_NH)
     score_N = np.zeros(len(vector_NH), np.float32)
     for start in range(0, len(query_H), _SUMMED):
@@ -78,7 +77,7 @@ def products(query_H: NDArray[np.float32], vector_NH: NDArray[np.float32]) -> Sc
 
 
 def _maxsim(query_QH: NDArray[np.float32], document: TokenVectors) -> Scores:
-    """score_N; a document without a vector has -inf."""
+    """score_N; -inf for a document without vectors."""
     similarity_TQ = np.asarray(document.vectors_TH, dtype=np.float32) @ query_QH.T
     score_N = np.full(count(document), -np.inf, dtype=np.float32)
     present_N = np.diff(document.starts_N1) > 0
@@ -89,7 +88,7 @@ def _maxsim(query_QH: NDArray[np.float32], document: TokenVectors) -> Scores:
 
 
 def _matching_maxsim(query_QH: NDArray[np.float32], ids_Q: NDArray[np.int32], document: TokenVectors) -> Scores:
-    """score_N over equal tokens."""
+    """score_N, with maxima over equal tokens only."""
     assert document.token_ids_T is not None
     score_N = np.zeros(count(document), dtype=np.float32)
     owner_T = np.repeat(np.arange(count(document)), np.diff(document.starts_N1))

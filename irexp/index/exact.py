@@ -1,4 +1,4 @@
-"""The naive engine: every document compared with every query, in memory. What the others are measured against.
+"""The naive engine: every query is compared with every document, in memory. The reference for other engines.
 
 Shapes: B queries, N documents, K results per query.
 """
@@ -12,21 +12,21 @@ import numpy as np
 from irexp.index.compare import compare, is_comparable
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, merge, rescore
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.top import top
 from irexp.index.vectors import Queries, Representation, Vectors, count, dim, join
 
 
 class Exact(StreamedIndex):
-    """Vectors of any kind; validation and tests search with it."""
+    """Exact search over vectors of any kind, for validation and tests."""
 
     def __init__(self, takes: Representation) -> None:
         """An empty index."""
         self.takes = takes
         self._parts: list[Vectors] = []
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Nothing has to be known."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Nothing is learned or resumed."""
         return 0
 
     def add(self, vectors: Vectors) -> None:
@@ -37,14 +37,14 @@ class Exact(StreamedIndex):
         """Nothing is written."""
 
     def load(self, folder: Path) -> None:
-        """Take the vectors of an encoding."""
-        self._parts = list(Encoding(folder).batches())
+        """Use the vectors of an encoding's folder."""
+        self._parts = list(EncodedDocuments(folder).batches())
 
     def __len__(self) -> int:
         return sum(count(part) for part in self._parts)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query; one without a term or a token that could be compared is none."""
+        """The best documents of each query among those that are comparable with it."""
         assert not isinstance(queries, list)
         document = self._whole()
         check_dim(dim(queries), dim(document))
@@ -62,8 +62,8 @@ class Exact(StreamedIndex):
         return self._parts[0]
 
 
-def best_of_all(encoding: Encoding, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
-    """The exact results over an encoding of any size, part by part."""
+def best_of_all(encoding: EncodedDocuments, queries: Vectors, depth: int) -> tuple[Scores, Rows]:
+    """Exact results over an encoding of any size, computed batch by batch."""
     best = np.empty((count(queries), 0), np.float32), np.empty((count(queries), 0), np.int64)
     first = 0
     for documents in encoding.batches():

@@ -1,4 +1,4 @@
-"""What an index of faiss is made of, by its factory string: its parts, what they learn from, the vectors it keeps."""
+"""The structure of a faiss index: its parts, the training vectors they need, and the vectors it keeps."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Results and clusters of a query that a GPU looks for at most.
+#: The most results or clusters per query that faiss supports on a GPU.
 GPU_MOST = 2048
 
-#: What an index is wrapped around, or stores its vectors in.
+#: Attributes that hold an index's inner index, storage or quantizer.
 _INNER = ("base_index", "refine_index", "index", "storage", "quantizer")
 
-#: Structures that take no vectors batch by batch, with what to take instead.
-_AT_ONCE = {
+#: Structures to which vectors cannot be added batch by batch, with alternatives.
+_NOT_INCREMENTAL = {
     "IndexIDMap": "rows need no map of ids",
-    "IndexNSG": "HNSW32,Flat is a graph that does",
-    "IndexNNDescent": "HNSW32,Flat is a graph that does",
-    "IndexRowwiseMinMax": "SQ8 keeps eight bits a value and does",
+    "IndexNSG": "the graph HNSW32,Flat does",
+    "IndexNNDescent": "the graph HNSW32,Flat does",
+    "IndexRowwiseMinMax": "SQ8, with eight bits per value, does",
 }
 
-#: Structures that find the clusters of an IVF and hold no documents.
+#: Structures that find the clusters of an IVF and cannot hold documents.
 _ONLY_CLUSTERS = ("ResidualCoarseQuantizer", "LocalSearchCoarseQuantizer")
 
 
@@ -43,7 +43,7 @@ def import_faiss() -> Any:
     """The faiss module, if exactly one of its distributions is installed.
 
     Raises:
-        UserError: if there is none, or both fill the same folder and neither works.
+        UserError: if there is none, or both are installed, which breaks both.
     """
     found = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
     if len(found) == 2:
@@ -67,8 +67,8 @@ def _is_installed(distribution: str) -> bool:
 
 
 @contextmanager
-def named(failure: str) -> Iterator[None]:
-    """An error of faiss as one of the user's, after what failed."""
+def as_user_error(failure: str) -> Iterator[None]:
+    """Turn an error of faiss into a UserError that begins with what failed."""
     try:
         yield
     except RuntimeError as error:
@@ -77,75 +77,75 @@ def named(failure: str) -> Iterator[None]:
 
 
 @contextmanager
-def multiplying(*, from_rows: int) -> Iterator[None]:
-    """Have faiss compare by products of matrices from some rows on; afterwards, as when it trains, as it comes."""
+def blas_threshold(rows: int) -> Iterator[None]:
+    """Make faiss use matrix products from a number of rows; its own threshold is restored afterwards."""
     settings = import_faiss().cvar
     before = settings.distance_compute_blas_threshold
-    settings.distance_compute_blas_threshold = from_rows
+    settings.distance_compute_blas_threshold = rows
     try:
         yield
     finally:
         settings.distance_compute_blas_threshold = before
 
 
-def make(factory: str, dim: int) -> Any:
+def make_index(factory: str, dim: int) -> Any:
     """An empty index that ranks by inner product.
 
     Raises:
-        UserError: if faiss does not read the string, or what it makes cannot be used here.
+        UserError: if faiss cannot parse the string, or the index cannot be used here.
     """
     faiss = import_faiss()
-    with named(f"index.factory={factory}: faiss makes no such index for inner products of {dim} dimensions"):
+    with as_user_error(f"index.factory={factory}: faiss makes no such index for inner products of {dim} dimensions"):
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     check_structure(index, factory)
     return index
 
 
 def check_structure(index: Any, factory: str) -> None:
-    """Hold every part of an index, down to its quantizers and storage, to what faiss itself does not check.
+    """Check every part of an index, down to quantizers and storage, for faults that faiss does not check.
 
-    faiss builds some parts for L2 distances whatever metric is asked for, and returns their smallest inner products or
-    their largest distances; others rank at random, fail when they are searched, or end the process.
+    faiss builds some parts for L2 distances whatever the metric, and returns the smallest inner products or largest
+    distances; others return random results, fail in search, or crash the process.
 
     Raises:
-        UserError: naming the part, what is wrong with it, and what to take instead.
+        UserError: naming the part, its fault, and an alternative.
     """
-    if "RefinePanorama" in factory:  # to Python it is an IndexRefine, and fails when it is searched
-        raise UserError(f"index.factory={factory}: RefinePanorama is not supported; take RFlat or Refine(SQ8)")
+    if "RefinePanorama" in factory:  # appears as an IndexRefine in Python, and fails in search
+        raise UserError(f"index.factory={factory}: RefinePanorama is not supported; use RFlat or Refine(SQ8)")
     for part, roles in _indexes(index):
         if fault := _fault(part, roles):
             raise UserError(f"index.factory={factory}: its {type(part).__name__} {fault}")
 
 
 def _fault(part: Any, roles: frozenset[str]) -> str | None:
-    """Why a part cannot be used in its place, and what to take instead; None if it can."""
+    """Why a part cannot be used in its role, and an alternative; None if it can."""
     faiss, name = import_faiss(), type(part).__name__
-    if instead := next((hint for prefix, hint in _AT_ONCE.items() if name.startswith(prefix)), None):
-        return f"takes no vectors batch by batch; {instead}"
-    has_metric_of_its_own = not isinstance(part, faiss.IndexPreTransform)  # the part inside is named instead
-    if has_metric_of_its_own and part.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if instead := next((hint for prefix, hint in _NOT_INCREMENTAL.items() if name.startswith(prefix)), None):
+        return f"does not accept vectors batch by batch; {instead}"
+    has_own_metric = not isinstance(part, faiss.IndexPreTransform)  # the inner part is named instead
+    if has_own_metric and part.metric_type != faiss.METRIC_INNER_PRODUCT:
         return (
-            "compares by distance whatever is asked for, and documents are ranked by inner product here; "
-            "HNSW32,SQ8 and IVF{lists},PQ{codes} are as small and can"
+            "always compares by distance, and documents are ranked by inner product here; use HNSW32,SQ8 or "
+            "IVF{lists},PQ{codes}, which are as small"
         )
     quantizer = faiss.ScalarQuantizer
     if hasattr(part, "sq") and part.sq.qtype in (quantizer.QT_8bit_direct, quantizer.QT_8bit_direct_signed):
-        return "keeps whole numbers of eight bits, and values of embeddings are fractions; take SQ8"
+        return "stores integers of eight bits, and values of embeddings are fractions; use SQ8"
     if name in _ONLY_CLUSTERS and "quantizer" not in roles:
-        return "finds clusters and holds no vectors; take it as IVF16(RCQ2x2),Flat does"
+        return "finds clusters and stores no vectors; use it as in IVF16(RCQ2x2),Flat"
     is_by_row = isinstance(part, faiss.IndexFlatCodes | faiss.IndexHNSW | faiss.IndexPreTransform)
     if "refine_index" in roles and (not is_by_row or "Panorama" in name):
-        return "cannot score single documents again; take RFlat or Refine(SQ8)"
+        return "cannot score single documents again; use RFlat or Refine(SQ8)"
     return None
 
 
 def parts(index: Any) -> list[Any]:
-    """An index, its product quantizer, and what it is wrapped around."""
+    """An index, its inner indexes, and their product quantizers."""
     return [found for part, _ in _indexes(index) for found in (part, *([part.pq] if hasattr(part, "pq") else []))]
 
 
 def _indexes(index: Any, roles: frozenset[str] = frozenset()) -> Iterator[tuple[Any, frozenset[str]]]:
-    """An index and what it is wrapped around, each with the names under which it is reached."""
+    """An index and its inner indexes, each with the attributes that lead to it."""
     faiss = import_faiss()
     if isinstance(index, faiss.IndexBinary):
         yield index, roles
@@ -157,8 +157,8 @@ def _indexes(index: Any, roles: frozenset[str] = frozenset()) -> Iterator[tuple[
             yield from _indexes(inner, roles | {name})
 
 
-def needed(index: Any) -> tuple[int, str]:
-    """The fewest vectors that a structure is learned from, and what is learned."""
+def fewest_training_vectors(index: Any) -> tuple[int, str]:
+    """The smallest number of vectors that a structure can be trained on, and what it learns from them."""
     faiss = import_faiss()
     least = [(1, "nothing")]
     for part in parts(index):
@@ -174,12 +174,12 @@ def needed(index: Any) -> tuple[int, str]:
                 step = faiss.downcast_VectorTransform(part.chain.at(place))
                 if isinstance(step, faiss.PCAMatrix):
                     least.append((step.d_out, f"{step.d_out} directions"))
-                if isinstance(step, faiss.OPQMatrix):  # by way of a product quantizer of eight bits
+                if isinstance(step, faiss.OPQMatrix):  # trained by a product quantizer of eight bits
                     least.append((256, "a rotation by codes of 256 values"))
     return max(least, key=lambda pair: pair[0])
 
 
-#: A search on a GPU, in a process of its own: faiss ends the process where it has no code for the GPU.
+#: A search on a GPU, in a separate process: faiss crashes the process if it has no code for the GPU.
 _TRIAL = """
 import sys, numpy, faiss
 index = faiss.IndexFlatIP(8)
@@ -198,43 +198,43 @@ def _fault_of_gpu(number: int) -> str | None:
     return tried.stderr.strip().rpartition("details: ")[2].rpartition("\n")[2] or f"exit status {tried.returncode}"
 
 
-def on_gpu(index: Any, device: torch.device, *, name: str) -> Any:
-    """A copy of an index on the GPU; None if faiss was not built for GPUs.
+def copy_to_gpu(index: Any, device: torch.device, *, name: str) -> Any:
+    """A copy of an index on the GPU; None if the device is not a GPU, or faiss was built without GPU support.
 
-    None also, with a line that says why, where faiss has no such structure there, or the GPU has no room.
+    Also None, with a warning, if faiss does not support the structure on a GPU, or the GPU has too little memory.
     """
     faiss = import_faiss()
     if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
         return None
     number = device.index or 0
     if fault := _fault_of_gpu(number):
-        log.warning("%s is searched on the processor: faiss cannot use this GPU (%s)", name, fault)
+        log.warning("%s is searched on the CPU: faiss cannot use this GPU (%s)", name, fault)
         return None
     options = faiss.GpuClonerOptions()
-    # the tables of 96 codes fit a GPU's shared memory in half precision only; vectors stay in single precision
+    # look-up tables of 96 codes fit into a GPU's shared memory only in fp16; vectors stay in fp32
     options.useFloat16 = any(hasattr(part, "pq") for part in parts(index))
     clone = faiss.index_binary_cpu_to_gpu if isinstance(index, faiss.IndexBinary) else faiss.index_cpu_to_gpu
     try:
         return clone(faiss.StandardGpuResources(), number, index, options)
     except RuntimeError as error:
-        log.warning("%s is searched on the processor: %s", name, " ".join(str(error).rpartition("Error: ")[2].split()))
+        log.warning("%s is searched on the CPU: %s", name, " ".join(str(error).rpartition("Error: ")[2].split()))
         return None
 
 
-def refined(index: Any) -> Any:
-    """What finds the candidates of an index that ends in RFlat; None of any other structure."""
+def candidate_index(index: Any) -> Any:
+    """The part of an RFlat index that finds candidates; None for any other structure."""
     faiss = import_faiss()
     index = faiss.downcast_index(index)
     return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefineFlat) else None
 
 
 def kept_vectors(index: Any) -> NDArray[np.float32] | None:
-    """The vectors themselves, over the index's own memory, of `Flat` or `…,RFlat`; None of any other structure."""
+    """The vectors of a `Flat` or `…,RFlat` index, as a view of its memory; None for any other structure."""
     faiss = import_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexRefineFlat):
         index = faiss.downcast_index(index.refine_index)
-    if type(index) not in (faiss.IndexFlat, faiss.IndexFlatIP) or not index.ntotal:  # others have their own order
+    if type(index) not in (faiss.IndexFlat, faiss.IndexFlatIP) or not index.ntotal:  # others reorder vectors
         return None
     vector_NH: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return vector_NH.reshape(index.ntotal, index.d)

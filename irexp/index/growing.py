@@ -1,6 +1,6 @@
-"""Arrays that grow on disk row by row, and are cut back to the last whole batch after a kill.
+"""Arrays that grow on disk row by row, and are truncated to the last complete batch after a kill.
 
-Each is a raw file, so that an engine's memory does not grow with the collection while its index is built.
+Each is a raw file, so that building an index takes the same memory for a collection of any size.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SUMMARY = "arrays.json"
 
 
 class GrowingArrays:
-    """Some arrays of one folder, written together.
+    """The arrays of one folder, written together.
 
     Attributes:
-        finished: the documents that are in them.
+        finished: the number of documents in complete batches.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take up a folder; what was half-written in it is cut off."""
+        """Open or resume a folder; an incomplete batch in it is removed."""
         self._folder = folder
         self._summary: dict[str, Any] = {"documents": 0, "arrays": {}}
         if (folder / _SUMMARY).is_file():
@@ -41,14 +41,14 @@ class GrowingArrays:
 
     @property
     def finished(self) -> int:
-        """The documents that are written."""
+        """The number of documents in complete batches."""
         return int(self._summary["documents"])
 
     def reserve(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        """An array of known size, memory-mapped, to be filled in any order; it counts from the next `append` on.
+        """A memory-mapped array of known size, to be filled in any order; recorded by the next `append`.
 
         Raises:
-            OSError: if the disk has no room; to find out in a memory map would end the process.
+            OSError: if the disk is full; in a memory map that would crash the process.
         """
         self._summary["arrays"][name] = array = {"dtype": dtype.str, "shape": list(shape)}
         with _path(self._folder, name).open("wb") as file:
@@ -60,7 +60,7 @@ class GrowingArrays:
         return np.asarray(np.memmap(_path(self._folder, name), dtype, "r+", shape=shape))
 
     def append(self, arrays: Mapping[str, NDArray[Any]], *, documents: int) -> None:
-        """Add rows to each array; all of a batch of documents count, or none."""
+        """Add rows to each array; after a kill, all arrays have the batch or none has."""
         for name, array in arrays.items():
             known = self._summary["arrays"].setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
             assert known["dtype"] == array.dtype.str and known["shape"][1:] == list(array.shape[1:]), name
@@ -74,27 +74,27 @@ class GrowingArrays:
 
 
 def clear_arrays(folder: Path) -> None:
-    """Remove the arrays of a folder, and nothing else in it."""
+    """Remove the arrays of a folder, and no other files."""
     (folder / _SUMMARY).unlink(missing_ok=True)
     for path in folder.glob("*.bin"):
         path.unlink()
 
 
 def remove_arrays(folder: Path) -> None:
-    """Remove a folder of arrays; what a kill leaves of it is empty rather than damaged."""
+    """Remove a folder of arrays; after a kill it is empty rather than damaged."""
     if folder.is_dir():
         (folder / _SUMMARY).unlink(missing_ok=True)
         shutil.rmtree(folder)
 
 
 def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray[Any]]:
-    """What a `GrowingArrays` wrote, memory-mapped.
+    """The arrays of a folder, memory-mapped.
 
     Raises:
-        UserError: if there is none, or a file has another size than it must have.
+        UserError: if there are none, or a file has the wrong size.
     """
     if not (folder / _SUMMARY).is_file():
-        raise UserError(f"{folder / _SUMMARY} is not there: this index was not made by {made_by}")
+        raise UserError(f"{folder / _SUMMARY} does not exist: this index was not built by {made_by}")
     arrays: dict[str, NDArray[Any]] = {}
     for name, array in json.loads((folder / _SUMMARY).read_text(encoding="utf8"))["arrays"].items():
         path = _path(folder, name)
@@ -102,7 +102,7 @@ def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray
             raise UserError(f"{path} is missing or damaged; remove {folder} and run stage=index again")
         shape, dtype = tuple(array["shape"]), np.dtype(array["dtype"])
         mapped = np.memmap(path, dtype, "r", shape=shape) if _bytes(array) else np.empty(shape, dtype)
-        arrays[name] = np.asarray(mapped)  # a plain array over the map: slices of it cost a tenth
+        arrays[name] = np.asarray(mapped)  # slicing a plain array over the map takes a tenth of the time
     return arrays
 
 

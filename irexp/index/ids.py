@@ -1,4 +1,4 @@
-"""Document ids of any characters, memory-mapped: 8.8 million of them are not Python strings all at once."""
+"""Memory-mapped document ids: 8.8 million of them would take too much memory as Python strings."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class IdList(Sequence[str]):
-    """Ids in two files per part: their UTF-8 bytes end to end, and where each ends."""
+    """Ids in two files per part: their concatenated UTF-8 bytes, and the end of each."""
 
     def __init__(self, prefixes: Sequence[Path]) -> None:
-        """The ids of one or more parts, in order.
+        """Map the ids of one or more parts.
 
         Args:
-            prefixes: paths without `.ids` and `.ends`, as given to `write`.
+            prefixes: paths without `.ids` and `.ends`, as passed to `write`, in order.
         """
         self._bytes = [_map(_bytes_path(prefix), np.uint8) for prefix in prefixes]
         self._ends = [_map(_ends_path(prefix), np.int64) for prefix in prefixes]
@@ -63,5 +63,5 @@ def _ends_path(prefix: Path) -> Path:
 
 
 def _map(path: Path, dtype: type[np.generic]) -> np.ndarray:
-    """A memory map; an empty file cannot be mapped and is an empty array."""
+    """A memory map; an empty array for an empty file, which cannot be mapped."""
     return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)

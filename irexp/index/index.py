@@ -1,9 +1,9 @@
-"""The interface of every search engine: build in batches, load memory-mapped, search in batches.
+"""The interface of search engines: build in batches, load memory-mapped, search in batches.
 
-An index sees vectors, or texts, and row numbers, never a model and never a document id; `irexp.index.ranking` turns
-rows into ids. The similarity of vectors is always the inner product, or sums and maxima of it, the larger the better:
-a model whose similarity is the cosine normalises. What an engine is built with are its constructor's arguments; what
-it is searched with is its `search` argument, which moves no index's identity: a sweep over it builds nothing again.
+An index sees vectors, or texts, and row numbers, never a model or a document id; `irexp.index.ranking` turns rows into
+ids. The similarity of vectors is the inner product, or sums and maxima of it, the larger the better; a model whose
+similarity is the cosine normalises its vectors. The constructor's arguments are build settings, except `search`, which
+is not part of the index's identity: a sweep over search settings does not rebuild the index.
 
 Shapes: B queries, N documents, H embedding dimensions, K results per query.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.texts import Texts
 from irexp.index.vectors import Queries, Representation, Vectors, count
 from irexp.types import UserError
@@ -29,98 +29,101 @@ log = logging.getLogger(__name__)
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-#: What an index is built from: vectors, or texts where an engine takes them.
-Source = Encoding | Texts
+#: The input of `build`: vectors, or texts for an engine that takes them.
+Source = EncodedDocuments | Texts
 
 
 class Index(ABC):
-    """A searchable set of vectors or texts; rows are numbered in the order in which they were added.
+    """A searchable set of vectors or texts; rows are numbered in the order in which documents were added.
 
     Attributes:
-        takes: the kind of vectors, or text; the stages hand it no other.
+        takes: the input, one kind of vectors or text.
     """
 
     takes: Representation
 
-    def check(self, count: int | None, dim: int) -> None:  # noqa: B027 - most engines can be built for anything
-        """Refuse a collection that this engine cannot be built for; called before anything is encoded.
+    def check(self, count: int | None, dim: int) -> None:  # noqa: B027 - most engines accept any collection
+        """Check that this engine can be built for a collection; called before anything is encoded.
 
         Args:
-            count: documents, None if that is not known.
-            dim: dimensions of a vector.
+            count: the number of documents, None if unknown.
+            dim: the dimensions of a vector.
 
         Raises:
-            UserError: saying what is missing.
+            UserError: if it cannot, saying why.
         """
 
-    def build_on(self, device: torch.device) -> None:  # noqa: B027 - most engines are built on the processor
-        """Use a device for what is built next, where the engine can."""
+    def build_on(self, device: torch.device) -> None:  # noqa: B027 - most engines are built on the CPU
+        """Use a device for the next `build`, if the engine can."""
 
     @abstractmethod
     def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
-        """Build from an encoding or from texts, in a folder, after what a killed process left there.
+        """Build in a folder from encoded documents or texts; resumes what a killed process left there.
 
-        A finished folder that holds the first documents of the encoding gets the rest; clusters and codes stay what
-        was learned. Engines whose order is not that of the documents (maxsim, coil, seismic, sharded), and bm25, whose
-        weights depend on all documents, begin again.
+        If the folder holds a finished index of the first documents, the rest is added, with the same clusters and
+        codes. Engines that reorder documents (maxsim, coil, seismic, sharded), and bm25, whose weights depend on all
+        documents, start again.
 
         Args:
-            source: what it is built from.
-            folder: where.
-            advance: told how many documents were added.
+            source: the documents.
+            folder: an existing folder for the index.
+            advance: called with the number of documents added.
         """
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Take a finished folder, memory-mapped where the engine can."""
+        """Load a finished index from its folder, memory-mapped if the engine can."""
 
     def to(self, device: torch.device) -> None:
-        """Move what is loaded to a device, where the engine can."""
+        """Move the loaded index to a device, if the engine can."""
         if device.type != "cpu":
-            log.info("%s is searched on the processor", type(self).__name__)
+            log.info("%s is searched on the CPU", type(self).__name__)
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many documents it holds."""
+        """The number of documents."""
 
     @abstractmethod
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query.
 
         Returns:
-            Scores and rows, both (B, K) with K = min(depth, N), best first; a row of -1 is no result.
+            Scores and rows, both (B, K) with K = min(depth, N), best first; a row of -1 means no result.
         """
 
 
 class StreamedIndex(Index):
-    """An engine that is handed the vectors of a collection batch by batch."""
+    """An engine that is built from vectors batch by batch."""
 
     @abstractmethod
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Take up a folder to build in, and learn from the vectors what has to be known before they are added.
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open or resume a folder, and learn clusters or codes from the vectors before any are added.
 
         Returns:
-            The documents that are in it: what a killed process left, or all of a finished index.
+            The number of documents already in the folder, from a killed process or a finished index.
         """
 
     @abstractmethod
     def add(self, vectors: Vectors) -> None:
-        """Add a batch of document vectors, in fp32."""
+        """Add a batch of document vectors in fp32."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Complete what `load` needs."""
+        """Complete the files that `load` reads."""
 
     def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
-        """Add what is not in the folder yet.
+        """Add the documents that are not in the folder yet.
 
         Raises:
-            UserError: if more is.
+            UserError: if the folder has more documents than the source.
         """
-        assert isinstance(source, Encoding)
+        assert isinstance(source, EncodedDocuments)
         done = self.begin(source, folder)
         if done > len(source):
-            raise UserError(f"{folder} holds {done:,} documents and the encoding {len(source):,}; remove the folder")
+            raise UserError(
+                f"{folder} has {done:,} documents and the encoding only {len(source):,}; remove the folder and run "
+                f"stage=index again"
+            )
         advance(done)
         for vectors in source.batches(start=done):
             self.add(vectors)
@@ -129,9 +132,13 @@ class StreamedIndex(Index):
 
 
 def check_dim(queries: int, documents: int) -> None:
-    """Refuse queries of another size than the documents have."""
+    """Check that queries and documents have the same number of dimensions.
+
+    Raises:
+        UserError: if they differ.
+    """
     if queries != documents:
         raise UserError(
-            f"the queries have {queries} dimensions and the index {documents}: the checkpoint is not the one that "
-            f"encoded the documents"
+            f"the queries have {queries} dimensions and the index {documents}: use the checkpoint that encoded the "
+            f"documents"
         )

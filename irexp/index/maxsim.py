@@ -1,13 +1,13 @@
-"""Exact search over token vectors: MaxSim with every document, in torch, on the processor or a GPU.
+"""Exact search over token vectors: MaxSim with every document, in torch, on the CPU or a GPU.
 
     s(q, d) = sum over query tokens i of max over document tokens j of q_i . d_j
 
-Documents lie on disk by their number of tokens, so that a block is one product and one maximum, with nothing padded.
-In bfloat16 the comparison takes about half the time; its best candidates are then scored exactly in fp32. Either way
-the last bits of a score depend on what else is in the product, which a fixed order would make ten times as slow.
+Documents are sorted by their number of tokens, so that a block is one matrix product and one maximum without padding.
+With bfloat16 it takes about half the time, and the best candidates are then scored exactly in fp32. Either way the last
+bits of a score depend on the batch, since sums in a fixed order would take ten times as long.
 Source: Khattab and Zaharia 2020, arXiv:2004.12832.
 
-Shapes: B queries, Q tokens of all queries, N documents, n documents of a block, L tokens of each of them, T tokens of
+Shapes: B queries, Q tokens of all queries, N documents, n documents of a block, L tokens of each, T tokens of
 all documents, H dimensions, K results per query.
 """
 
@@ -25,33 +25,33 @@ from torch import Tensor
 from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, rescore
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.torch_dense import as_tensor
 from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim, empty, take
 
-#: Token vectors of a block, and the tokens of queries that are compared with it at once: 16 MB of scores.
+#: Token vectors of a block, and query tokens that are compared with it together: 16 MB of scores.
 _BLOCK_TOKENS = 8192
 _QUERY_TOKENS = 512
 
-#: Documents whose scores are held before the best are kept, and vectors that are put in order at once.
+#: Documents whose scores are collected before the best are selected, and vectors that are sorted together.
 _HELD = 2**16
 _COPIED = 2**18
 
 
 @dataclass(frozen=True)
 class MaxSimSearch:
-    """How much is looked at.
+    """Search settings.
 
     Attributes:
-        candidates: the documents that are scored again in fp32 where the comparison is in bfloat16.
+        candidates: the number of documents that are scored again in fp32, if precision is bfloat16.
     """
 
     candidates: int = 100
 
 
 class MaxSim(StreamedIndex):
-    """Every document's tokens compared with every query's."""
+    """Compares every query token with every document token."""
 
     takes = "tokens"
 
@@ -65,9 +65,9 @@ class MaxSim(StreamedIndex):
         """An empty index.
 
         Args:
-            precision: of the comparison; with bfloat16 the vectors are kept in both.
+            precision: of the comparison; with bfloat16 the vectors are stored in both precisions.
             pool_factor: how many vectors of a document are replaced by one, on average.
-            search: how it is searched.
+            search: the search settings.
         """
         self._precision, self._factor, self._search = precision, pool_factor, search or MaxSimSearch()
         self._folder: Path | None = None
@@ -76,8 +76,8 @@ class MaxSim(StreamedIndex):
         self._compared_TH = torch.empty(0)
         self._row_N = np.empty(0, dtype=np.int64)
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Vectors are first kept in the order in which they come."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open or resume a folder of unsorted vectors."""
         self._folder = folder
         (folder / "unsorted").mkdir(exist_ok=True)
         self._store = TokenStore(folder / "unsorted", encoding, factor=self._factor)
@@ -89,12 +89,12 @@ class MaxSim(StreamedIndex):
         self._store.append(self._store.pooled(vectors))
 
     def finish(self) -> None:
-        """Put documents in the order of their lengths."""
+        """Sort the documents by their lengths."""
         assert self._store is not None and self._folder is not None
         unsorted = read_tokens(self._folder / "unsorted", "index=maxsim")
         length_N = np.diff(unsorted.starts_N1)
         row_N = np.argsort(length_N, kind="stable")
-        clear_arrays(self._folder)  # of a kill while they were written, or of fewer documents
+        clear_arrays(self._folder)  # left by a killed process, or of fewer documents
         writer = GrowingArrays(self._folder)
         step = max(1, _COPIED * len(row_N) // max(1, int(length_N.sum())))
         for start in range(0, len(row_N), step):
@@ -108,7 +108,7 @@ class MaxSim(StreamedIndex):
         remove_arrays(self._folder / "unsorted")
 
     def load(self, folder: Path) -> None:
-        """Map the vectors into memory."""
+        """Memory-map the vectors."""
         arrays = read_arrays(folder, "index=maxsim")
         self._tokens = read_tokens(folder, "index=maxsim")
         self._row_N = np.asarray(arrays["rows"])
@@ -116,7 +116,7 @@ class MaxSim(StreamedIndex):
         self._compared_TH = as_tensor(arrays["vectors"]) if coarse is None else coarse
 
     def to(self, device: torch.device) -> None:
-        """Copy what is compared to a GPU; without one it stays mapped."""
+        """Copy the compared vectors to a GPU; without one they stay memory-mapped."""
         if device.type != "cpu":
             self._compared_TH = self._compared_TH.to(device)
 
@@ -124,7 +124,7 @@ class MaxSim(StreamedIndex):
         return len(self._row_N)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query; one without any vector is none."""
+        """The best documents of each query among those with a vector."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
@@ -138,7 +138,7 @@ class MaxSim(StreamedIndex):
         return score_BK, as_rows(place_BK, self._row_N)
 
     def _search_few(self, queries: TokenVectors, depth: int) -> tuple[Scores, Rows]:
-        """The best places, in the order of lengths."""
+        """Scores and positions of the best documents, in the index's order of lengths."""
         best = np.empty((count(queries), 0), np.float32), np.empty((count(queries), 0), np.int64)
         held: list[Tensor] = []
         start = size = 0
@@ -153,7 +153,7 @@ class MaxSim(StreamedIndex):
         return best[0], np.where(np.isneginf(best[0]), -1, best[1])
 
     def _blocks(self, queries: TokenVectors) -> Iterator[Tensor]:
-        """The scores of all documents, block by block, score_nB."""
+        """score_nB of all documents, block by block."""
         device, lower = self._compared_TH.device, torch.float32
         if self._compared_TH.dtype == torch.bfloat16:
             lower = torch.bfloat16
@@ -171,12 +171,12 @@ class MaxSim(StreamedIndex):
                 inside = slice(int(self._tokens.starts_N1[start]), int(self._tokens.starts_N1[end]))
                 product_TQ = self._compared_TH[inside].to(lower) @ query_QH.T
                 best_nQ = product_TQ.view(end - start, length, -1).amax(dim=1).float()
-                # in the order of the tokens: index_add_ sums in any order on a GPU, and the last bits with it
+                # sums in the order of the tokens; index_add_ on a GPU has no fixed order, nor fixed last bits
                 yield torch.segment_reduce(best_nQ.T.contiguous(), "sum", lengths=tokens_B, initial=0.0, unsafe=True).T
 
 
 def _in_small_batches(queries: TokenVectors) -> Iterator[TokenVectors]:
-    """Queries in batches of bounded size: more tokens at once only leave the processor's cache."""
+    """Queries in batches of bounded size: with more tokens, scores would not fit into the CPU's cache."""
     first = 0
     for last in range(1, count(queries) + 1):
         tokens = int(queries.starts_N1[min(last + 1, count(queries))] - queries.starts_N1[first])

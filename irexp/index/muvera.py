@@ -1,14 +1,14 @@
-"""MUVERA: one long vector for a text's many, whose inner product is close to MaxSim, so that any dense engine finds it.
+"""MUVERA: one fixed-size vector that approximates a text's token vectors under MaxSim, for search by a dense engine.
 
-    bucket(v) = the signs of v's products with k random vectors, 2^k buckets, drawn anew in each of R repetitions
+    bucket(v) = the signs of v's products with k random vectors: 2^k buckets, drawn separately for each of R repetitions
     query block b = sum of the query's vectors in b
-    document block b = mean of the document's vectors in b; of an empty one the vector whose signs are nearest to b
+    document block b = mean of the document's vectors in b; if there are none, the vector whose signs are closest to b
     F = all blocks, each projected to P dimensions by random signs / sqrt(P);  F(q) . F(d) / R ~ MaxSim(q, d)
 
-The best of the dense search are scored by MaxSim itself. Source: Dhulipala et al. 2024, arXiv:2405.19504.
+The best documents of the dense search are scored by MaxSim. Source: Dhulipala et al. 2024, arXiv:2405.19504.
 
-Shapes: N documents, n of them with a vector, T tokens of a batch, H dimensions, R repetitions, A buckets, P dimensions
-of a block, F = R A P.
+Shapes: N documents, n documents with a vector, T tokens of a batch, H dimensions, R repetitions, A buckets,
+P dimensions of a block, F = R A P.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import as_rows, count_candidates, merge, nothing, rescore
-from irexp.index.shards import Encoding
+from irexp.index.rescore import as_rows, count_candidates, merge, no_results, rescore
+from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim, take
 from irexp.types import UserError
 
-#: Values of long vectors that are made at once.
+#: Values of fixed-size vectors that are computed together.
 _VALUES = 2**25
 
 
 @dataclass(frozen=True)
 class MuveraSearch:
-    """How much is looked at; how the long vectors are searched, the dense engine says.
+    """Search settings, in addition to those of the dense engine.
 
     Attributes:
-        rescored: the documents that are scored by MaxSim; at least as many as are asked for, 0 for none.
+        rescored: the number of documents that are scored by MaxSim, at least the search depth; 0 for none.
     """
 
     rescored: int = 1000
 
 
 class Muvera(StreamedIndex):
-    """A dense index of one long vector a document, and the token vectors."""
+    """A dense index of one fixed-size vector per document, and the token vectors."""
 
     takes = "tokens"
 
@@ -62,13 +62,13 @@ class Muvera(StreamedIndex):
         """An empty index.
 
         Args:
-            engine: the index of the long vectors, of repetitions * 2^signs * block_dim dimensions.
+            engine: the index of the fixed-size vectors, which have repetitions * 2^signs * block_dim dimensions.
             repetitions: R.
-            signs: k, the random vectors whose signs make a bucket.
-            block_dim: P; as many as the vectors have dimensions, or more, for no projection.
+            signs: k, the number of random vectors whose signs define a bucket.
+            block_dim: P; at least the dimensions of the token vectors for no projection.
             pool_factor: how many vectors of a document are replaced by one, on average.
-            seed: of the random vectors and of the sample that the dense index learns from.
-            search: how it is searched.
+            seed: of the random vectors and of the dense index's training sample.
+            search: the search settings.
         """
         if repetitions < 1 or not 0 <= signs <= 12 or block_dim < 1:
             raise UserError(
@@ -82,14 +82,14 @@ class Muvera(StreamedIndex):
         self._row_n = np.empty(0, np.int64)
 
     def check(self, count: int | None, dim: int) -> None:
-        """What the dense index needs."""
+        """Check the dense index."""
         self._engine.check(count, self._long_dim(dim))
 
     def _long_dim(self, dim: int) -> int:
         return int(self._repetitions * 2**self._signs * min(dim, self._block_dim))
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Prepare the dense index, and add to it what a killed process had stored."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Prepare the dense index, and add the documents that a killed process had stored."""
         self._store = TokenStore(folder, encoding, factor=self._factor)
         store = self._store
 
@@ -109,7 +109,7 @@ class Muvera(StreamedIndex):
         self._add(tokens)
 
     def _add(self, tokens: TokenVectors, held: int = 0) -> None:
-        """Add the long vectors of the documents that have a vector, but for the first `held`."""
+        """Add the fixed-size vectors of the documents that have a vector, except the first `held`."""
         row_N = np.flatnonzero(np.diff(tokens.starts_N1))[held:]
         step = max(1, _VALUES // self._long_dim(dim(tokens)))
         for start in range(0, len(row_N), step):
@@ -122,20 +122,20 @@ class Muvera(StreamedIndex):
         self._engine.finish()
 
     def load(self, folder: Path) -> None:
-        """Map both into memory."""
+        """Memory-map the dense index and the token vectors."""
         self._engine.load(folder)
         self._tokens = read_tokens(folder, "index=muvera")
         self._row_n = np.flatnonzero(np.diff(self._tokens.starts_N1))
 
     def to(self, device: torch.device) -> None:
-        """Move the dense index, where faiss can."""
+        """Move the dense index to a device, if faiss can."""
         self._engine.to(device)
 
     def __len__(self) -> int:
         return count(self._tokens)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query; one without any vector is none."""
+        """The best documents of each query among those with a vector."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
@@ -144,10 +144,10 @@ class Muvera(StreamedIndex):
         row_BK = as_rows(place_BK, self._row_n)
         if self._search.rescored:
             return rescore(queries, row_BK, self._tokens, depth)
-        return merge([(score_BK, row_BK), nothing(count(queries), depth)], depth)
+        return merge([(score_BK, row_BK), no_results(count(queries), depth)], depth)
 
     def _long(self, tokens: TokenVectors, *, is_query: bool) -> NDArray[np.float32]:
-        """F of each text."""
+        """F, the fixed-size vector of each text."""
         from irexp.index.muvera_kernels import fill_empty, sum_blocks
 
         generator = np.random.default_rng(self._seed)
@@ -173,7 +173,7 @@ class Muvera(StreamedIndex):
 
 
 def _with_vectors(tokens: TokenVectors) -> TokenVectors:
-    """The texts that have any."""
+    """The texts that have a vector."""
     present = take(tokens, np.flatnonzero(np.diff(tokens.starts_N1)))
     assert isinstance(present, TokenVectors)
     return present

@@ -1,6 +1,6 @@
 """The inner loops of MUVERA, compiled by numba.
 
-Shapes: N texts, T tokens of all of them, A buckets, P dimensions of a block.
+Shapes: N texts, T tokens of all texts, A buckets, P dimensions of a block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ def sum_blocks(
     bucket_T: NDArray[np.int64],
     start_N1: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Add each token to the block of its bucket; how many there are in each."""
+    """Add each token to the block of its bucket.
+
+    Returns:
+        count_NA: the number of tokens in each block.
+    """
     count_NA = np.zeros(block_NAP.shape[:2], np.float32)
     for text in range(len(block_NAP)):
         for token in range(start_N1[text], start_N1[text + 1]):
@@ -36,7 +40,7 @@ def fill_empty(
     start_N1: NDArray[np.int64],
     count_NA: NDArray[np.float32],
 ) -> None:
-    """Give each empty block the first token whose bucket differs from it in the fewest signs."""
+    """Fill each empty block with the first token whose bucket differs in the fewest signs."""
     for text in range(len(block_NAP)):
         if start_N1[text] == start_N1[text + 1]:
             continue

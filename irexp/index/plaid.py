@@ -1,19 +1,19 @@
-"""PLAID: late interaction over centroids and compressed residuals, with exact scores for what is left.
+"""PLAID: late interaction over centroids and compressed residuals, with exact scores for the remaining candidates.
 
-    v ~ normalise(centroid[code] + bucket value of each dimension of the residual)   (if v have length 1)
+    v ~ normalise(centroid[code] + bucket value of each dimension of the residual)   (if vectors have length 1)
 
-1. Centroids are learned by k-means from the vectors of random documents, about 8 sqrt(T) of them.
-2. A query's tokens look up their nearest `probes` centroids; the documents with a token there are the candidates.
-3. Candidates are scored with each token replaced by its centroid, once with the centroids that no query token is near
-   to left out (`threshold`), which keeps `candidates`, then with all, which keeps a quarter.
-4. These are decompressed and scored by MaxSim; the best `rescored` are scored by MaxSim of the vectors themselves.
+1. About 8 sqrt(T) centroids are learned by k-means from the vectors of random documents.
+2. For each query token the `probes` nearest centroids are looked up; all documents with a token there are candidates.
+3. Candidates are scored with each token replaced by its centroid: first without the centroids that are far from every
+   query token (`threshold`), which keeps `candidates`, then with all centroids, which keeps a quarter of these.
+4. These are decompressed and scored by MaxSim; the best `rescored` are scored by MaxSim of the original vectors.
 
-Source: Santhanam et al. 2022, arXiv:2205.09707, whose defaults for 100 results these are (but for half as many
-centroids and no threshold, which on two collections saved no time), and ColBERTv2, arXiv:2112.01488, for the residuals.
-Step 4's last part is ours: vectors stay on disk, uncompressed.
+Source: Santhanam et al. 2022, arXiv:2205.09707, whose settings for 100 results are the defaults here (except half as
+many centroids, and no threshold, which saved no time on two collections), and ColBERTv2, arXiv:2112.01488, for the
+residuals. The last part of step 4 is our addition: original vectors stay on disk.
 
-Shapes: N documents, T their tokens, C centroids, H dimensions, R bytes of a residual, Q tokens of a query, M
-candidates, K results per query.
+Shapes: N documents, T tokens of all documents, C centroids, H dimensions, R bytes of a residual, Q tokens of a query,
+M candidates, K results per query.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from irexp.index.faiss_structure import import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, rescore
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.threads import in_threads
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.top import top
@@ -45,19 +45,19 @@ log = logging.getLogger(__name__)
 _LEARNED = "centroids.npz"
 _POSTINGS = "postings"
 
-#: Training vectors for each centroid.
+#: Training vectors per centroid.
 _PER_CENTROID = 32
 
 
 @dataclass(frozen=True)
 class PlaidSearch:
-    """How much is looked at.
+    """Search settings.
 
     Attributes:
-        probes: the centroids that are looked up for each query token.
-        threshold: a centroid whose score is below it for every query token is left out at first; None leaves out none.
-        candidates: the documents that are left after the first look; a quarter of them is decompressed.
-        rescored: the documents that are scored exactly; at least as many as are asked for, 0 for none.
+        probes: the number of centroids that are looked up per query token.
+        threshold: centroids with a lower score for every query token are left out at first; None uses all.
+        candidates: the number of documents after the first scoring; a quarter of them is decompressed.
+        rescored: the number of documents that are scored exactly, at least the search depth; 0 for none.
     """
 
     probes: int = 2
@@ -67,7 +67,7 @@ class PlaidSearch:
 
 
 class Plaid(StreamedIndex):
-    """Centroids, residuals, and the vectors they stand for."""
+    """Centroids, residuals, and the original token vectors."""
 
     takes = "tokens"
 
@@ -84,12 +84,12 @@ class Plaid(StreamedIndex):
         """An empty index.
 
         Args:
-            bits: of each dimension of a residual: 1, 2, 4 or 8.
-            centroids: how many; None for the power of two below 8 sqrt(T).
+            bits: per dimension of a residual: 1, 2, 4 or 8.
+            centroids: the number of centroids; None for the largest power of two up to 8 sqrt(T).
             iterations: of k-means.
             pool_factor: how many vectors of a document are replaced by one, on average.
             seed: of the sample and of k-means.
-            search: how it is searched.
+            search: the search settings.
         """
         if bits not in (1, 2, 4, 8):
             raise UserError(f"index.bits={bits}: residuals have 1, 2, 4 or 8 bits")
@@ -105,15 +105,17 @@ class Plaid(StreamedIndex):
         self._residuals_TR = np.empty((0, 0), np.uint8)
 
     def build_on(self, device: torch.device) -> None:
-        """Learn centroids, and look for the nearest, on a device."""
+        """Learn and look up centroids on a device."""
         self._device = device
 
     def check(self, count: int | None, dim: int) -> None:
-        """Codes fill whole bytes."""
+        """Check that the codes of a residual fill whole bytes."""
         if dim * self._bits % 8:
-            raise UserError(f"index.bits={self._bits} of {dim} dimensions fill no whole byte; take 2, 4 or 8 bits")
+            raise UserError(
+                f"index.bits={self._bits}: residuals of {dim} dimensions do not fill whole bytes; use 2, 4 or 8 bits"
+            )
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Learn centroids and buckets from a sample, unless a killed process has."""
         self.check(len(encoding), encoding.dim)
         self._folder = folder
@@ -128,12 +130,12 @@ class Plaid(StreamedIndex):
                 self._learned = dict(learned)
         return self._store.finished
 
-    def _learn(self, encoding: Encoding) -> dict[str, NDArray[np.float32]]:
+    def _learn(self, encoding: EncodedDocuments) -> dict[str, NDArray[np.float32]]:
         assert self._store is not None
-        tokens = self._store.tokens_a_document(encoding, seed=self._seed) * len(encoding)
+        tokens = self._store.tokens_per_document(encoding, seed=self._seed) * len(encoding)
         centroids = self._centroids or 2 ** max(0, math.floor(math.log2(max(1.0, 8 * math.sqrt(tokens)))))
         sample_TH = self._store.sample(encoding, centroids * _PER_CENTROID, seed=self._seed)
-        if not len(sample_TH):  # no document has a vector: an index without results
+        if not len(sample_TH):  # no document has a vector: nothing will be found
             sample_TH = np.zeros((1, encoding.dim), np.float32)
         centroids = min(centroids, len(sample_TH))
         log.info("plaid learns %s centroids from %s vectors", f"{centroids:,}", f"{len(sample_TH):,}")
@@ -169,7 +171,7 @@ class Plaid(StreamedIndex):
         self._store.append(tokens, codes=code_T, residuals=_pack(bucket_TH, self._bits))
 
     def finish(self) -> None:
-        """Write which documents have a token at each centroid."""
+        """Write the list of documents with a token at each centroid."""
         assert self._store is not None and self._folder is not None
         from irexp.index.plaid_kernels import list_documents
 
@@ -186,7 +188,7 @@ class Plaid(StreamedIndex):
         writer.append({"starts": start_C1}, documents=len(starts_N1) - 1)
 
     def load(self, folder: Path) -> None:
-        """Map codes and vectors into memory, and read the centroids."""
+        """Memory-map codes and vectors, and read the centroids."""
         arrays = read_arrays(folder, "index=plaid")
         self._postings = read_arrays(folder / _POSTINGS, "index=plaid")
         self._tokens = read_tokens(folder, "index=plaid")
@@ -198,7 +200,7 @@ class Plaid(StreamedIndex):
         return count(self._tokens)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query that its centroids lead to."""
+        """The best documents of each query among those with a token at its nearest centroids."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
@@ -243,7 +245,7 @@ class Plaid(StreamedIndex):
         return np.flatnonzero(is_candidate_N)
 
     def _decompressed(self, query_QH: NDArray[np.float32], row_M: Rows) -> Scores:
-        """MaxSim with what the codes stand for."""
+        """MaxSim of the candidates' decompressed vectors."""
         from irexp.index.plaid_kernels import decompress
 
         if not len(row_M):
@@ -261,7 +263,7 @@ class Plaid(StreamedIndex):
 
 
 def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Several codes to a byte, the first in the highest bits.
+    """Several codes per byte, the first in the highest bits.
 
     >>> _pack(np.array([[1, 0, 0, 1, 1, 1, 1, 1]], np.uint8), 1).tolist()
     [[159]]
@@ -275,7 +277,7 @@ def _pack(bucket_TH: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def _unpacking_table(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """The values that each byte stands for."""
+    """The values of the codes in each byte."""
     byte = np.arange(256)[:, None]
     shifts = bits * np.arange(8 // bits - 1, -1, -1)
     table: NDArray[np.float32] = values[(byte >> shifts) & (2**bits - 1)]

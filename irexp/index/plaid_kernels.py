@@ -1,7 +1,7 @@
 """The inner loops of PLAID, compiled by numba and run without Python's lock.
 
-Shapes: N documents, C centroids, P documents at any of them, Q tokens of the query, T tokens of all documents, M
-candidates, H dimensions, R bytes each.
+Shapes: N documents, C centroids, P postings of all centroids, Q tokens of the query, T tokens of all documents,
+M candidates, H dimensions, R bytes of a residual.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def interact(
     start_N1: NDArray[np.int64],
     row_M: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """MaxSim of each candidate with every token replaced by its centroid; unused centroids are passed over."""
+    """MaxSim of each candidate with every token replaced by its centroid; tokens of unused centroids are ignored."""
     result_M = np.empty(len(row_M), np.float32)
     best_Q = np.empty(score_CQ.shape[1], np.float32)
     for place in range(len(row_M)):
@@ -50,7 +50,7 @@ def decompress(
     is_unit: bool,
     out_TH: NDArray[np.float32],
 ) -> None:
-    """The vectors of candidates, end to end: centroid plus the value of each packed code."""
+    """Write the candidates' concatenated vectors to `out_TH`: centroid plus the value of each packed code."""
     per_byte = value_256xV.shape[1]
     place = 0
     for row in row_M:
@@ -75,7 +75,7 @@ def decompress(
 def list_documents(
     code_T: NDArray[np.int32], start_N1: NDArray[np.int64], next_C: NDArray[np.int64], row_P: NDArray[np.int32]
 ) -> None:
-    """Write each document once at each of its centroids, from `next_C` on; into no `row_P`, only count them."""
+    """Write each document once per centroid to `row_P`, from `next_C`; if `row_P` is empty, only count in `next_C`."""
     last_C = np.full(len(next_C), -1, np.int64)
     for row in range(len(start_N1) - 1):
         for token in range(start_N1[row], start_N1[row + 1]):

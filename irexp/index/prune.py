@@ -1,11 +1,11 @@
-"""Fewer terms of a sparse vector: the heaviest, or those above a weight."""
+"""Pruning of sparse vectors by the number of terms or by weight."""
 
 import numpy as np
 import scipy.sparse
 
 
 def prune(vectors: scipy.sparse.csr_array, terms: int | None, threshold: float) -> scipy.sparse.csr_array:
-    """Keep of each vector its `terms` largest absolute weights of at least `threshold`; of equal ones the first.
+    """Keep each vector's `terms` largest absolute weights of at least `threshold`; the first ones of ties.
 
     >>> prune(scipy.sparse.csr_array([[3.0, 1.0, 2.0]]), 2, 0.0).toarray().tolist()
     [[3.0, 0.0, 2.0]]

@@ -1,7 +1,7 @@
-"""From rows and scores of an engine to a ranking of document ids, with ties broken the same way everywhere.
+"""Rankings of document ids from an engine's rows and scores: score descending, then document id.
 
-Score descending, then document id. An engine may cut a group of equal scores anywhere; where the cut at `depth` falls
-into such a group, more is asked for until the group is whole.
+An engine may cut a group of equal scores anywhere. If the cut at `depth` is within such a group, more results are
+requested until the group is complete, so that ties are broken in the same way for every engine.
 
 Shapes: B queries, K results per query.
 """
@@ -26,20 +26,20 @@ def rank(
     doc_ids: Sequence[str],
     excluded: Set[str] = frozenset(),
 ) -> list[Ranking]:
-    """The best `depth` documents of each query; a query without a vector or a term has none.
+    """The best `depth` documents of each query; none for a query without a vector or a term.
 
     Args:
         index: any engine.
-        queries: the queries' vectors, or the queries where the engine takes texts.
-        depth: documents per query; fewer where the engine finds fewer.
+        queries: the queries' vectors, or their texts if the engine takes texts.
+        depth: documents per query; fewer if the engine finds fewer.
         doc_ids: the id of each row.
-        excluded: documents that are no results, as if the index did not hold them.
+        excluded: documents that are left out of results, as if the index did not contain them.
 
     Raises:
         UserError: if a query's vector is not finite.
     """
-    if first_faulty(queries) is not None:  # engines drop such scores without a word
-        raise UserError("the embedding of a query is not a number; look at the checkpoint")
+    if first_faulty(queries) is not None:  # engines drop such scores silently
+        raise UserError("the embedding of a query is not a finite number; check the checkpoint")
     rankings: list[Ranking] = [[] for _ in range(count(queries))]
     open_queries, asked = _filled(queries), min(depth + 1, len(index))
     while len(open_queries):

@@ -1,7 +1,7 @@
-"""Candidates of a coarse search, scored again with what the encoding holds.
+"""Exact scores for the candidates of a coarse search.
 
-An exact engine finds dense vectors by a product of matrices, too, and scores what it returns here once more: equal
-documents then have equal scores, whatever the batch.
+Exact dense engines use this too: they find documents by matrix products and score the results again, so that equal
+documents have equal scores whatever the batch.
 
 Shapes: B queries, C candidates per query, N documents, H dimensions, T tokens of all documents, K results per query.
 """
@@ -16,22 +16,22 @@ from irexp.index.index import Rows, Scores
 from irexp.index.top import top
 from irexp.index.vectors import TokenVectors, Vectors, count, take
 
-#: Results beyond those that are asked for, among which rounding may have hidden one that belongs to them.
+#: Additional candidates, so that the rounding of matrix products does not lose a result.
 MARGIN = 16
 
 
 def rescore(queries: Vectors, row_BC: Rows, documents: Vectors, depth: int) -> tuple[Scores, Rows]:
-    """The best `depth` of the candidates of each query by their exact scores.
+    """The best `depth` candidates of each query by their exact scores.
 
     Args:
-        queries: dense vectors or those of tokens.
-        row_BC: the candidates; -1 is none.
-        documents: all of them, in any precision, usually memory-mapped.
+        queries: dense or token vectors.
+        row_BC: the candidates' rows; -1 means none.
+        documents: the vectors of all documents, in any precision, usually memory-mapped.
         depth: K.
     """
-    score_BK, row_BK = nothing(len(row_BC), depth)
+    score_BK, row_BK = no_results(len(row_BC), depth)
     for number, candidate_C in enumerate(row_BC):
-        rows = np.sort(candidate_C[candidate_C >= 0])  # in the order in which they lie on disk
+        rows = np.sort(candidate_C[candidate_C >= 0])  # in the order on disk
         if not len(rows):
             continue
         query = take(queries, slice(number, number + 1))
@@ -49,22 +49,22 @@ def _floats(vectors: Vectors) -> Vectors:
 
 
 def merge(parts: list[tuple[Scores, Rows]], depth: int) -> tuple[Scores, Rows]:
-    """The best of several engines' results, whose rows are already those of the whole collection."""
+    """The best results of several engines; rows must be those of the whole collection."""
     score_BM, row_BM = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
     place_BK = np.argsort(np.where(row_BM < 0, np.inf, -score_BM), axis=1, kind="stable")[:, :depth]
     return np.take_along_axis(score_BM, place_BK, axis=1), np.take_along_axis(row_BM, place_BK, axis=1)
 
 
-def nothing(queries: int, depth: int) -> tuple[Scores, Rows]:
-    """No result for any query, to be merged into what may be fewer than `depth`."""
+def no_results(queries: int, depth: int) -> tuple[Scores, Rows]:
+    """Scores and rows without results, to be filled or merged."""
     return np.full((queries, depth), -np.inf, np.float32), np.full((queries, depth), -1, np.int64)
 
 
 def count_candidates(wanted: int | None, depth: int, documents: Vectors) -> int:
-    """How many candidates are kept for exact scores: at least as many as are asked for, at most all."""
+    """The number of candidates for exact scores: at least `depth`, at most all documents."""
     return min(max(wanted or 0, depth), count(documents))
 
 
 def as_rows(place_BK: NDArray[np.int64], order_N: NDArray[np.int64]) -> Rows:
-    """From places in an engine's own order of documents to their rows."""
+    """Rows from positions in an engine's own order of documents."""
     return np.where(place_BK < 0, -1, order_N[place_BK]) if len(order_N) else np.full_like(place_BK, -1)

@@ -1,8 +1,8 @@
-"""Approximate sparse search through Seismic: posting lists of bounded length, in blocks with summaries.
+"""Approximate sparse search by Seismic: posting lists of bounded length, in blocks with summaries.
 
-Of each term only the documents with its largest weights are kept, clustered into blocks; a block is opened only if the
+Each term keeps only the documents with its largest weights, clustered into blocks; a block is scored only if the
 query's product with its summary, divided by `heap_factor`, exceeds the worst result so far. Weights have 16 bits.
-The package draws its clusters anew each time: the same encoding makes another index, about as good.
+Clusters are random and have no seed: building again makes a different index of about the same quality.
 Source: Bruch et al. 2024, arXiv:2404.18812; the engine is the authors' (`pip install -e ".[seismic]"`).
 
 Shapes: B queries, N documents, V vocabulary entries, K results per query.
@@ -21,25 +21,25 @@ import torch
 
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
-from irexp.index.rescore import nothing
-from irexp.index.shards import Encoding
+from irexp.index.rescore import no_results
+from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
 from irexp.types import UserError
 
 _FILE = "postings"
 _SIZE = "size.npy"
 
-#: Vocabularies up to here have component numbers of 16 bits.
+#: Smaller vocabularies have term numbers of 16 bits.
 _SMALL = 2**16
 
 
 @dataclass(frozen=True)
 class SeismicSearch:
-    """How much is looked at.
+    """Search settings.
 
     Attributes:
-        terms: the query's heaviest terms that are looked up.
-        heap_factor: the smaller, the more blocks are opened; 0 opens all.
+        terms: the number of the query's heaviest terms that are looked up.
+        heap_factor: the smaller, the more blocks are scored; 0 for all.
     """
 
     terms: int = 10
@@ -47,7 +47,7 @@ class SeismicSearch:
 
 
 class Seismic(StreamedIndex):
-    """The authors' index, with documents by their row."""
+    """The authors' index, with row numbers as document names."""
 
     takes = "sparse"
 
@@ -65,13 +65,13 @@ class Seismic(StreamedIndex):
         """An empty index.
 
         Args:
-            postings: of a term, on average.
-            centroid_fraction: the blocks of a posting list, as a part of its length.
-            min_cluster_size: the fewest documents of a block.
-            summary_energy: how much of a block's weight its summary keeps.
-            terms: a document's heaviest terms that are kept; None for all.
+            postings: per term, on average.
+            centroid_fraction: the number of blocks of a posting list, as a fraction of its length.
+            min_cluster_size: the smallest number of documents in a block.
+            summary_energy: the fraction of a block's weight that its summary keeps.
+            terms: the number of a document's heaviest terms that are kept; None for all.
             threshold: the smallest weight that is kept.
-            search: how it is searched.
+            search: the search settings.
         """
         self._options = {
             "n_postings": postings,
@@ -87,11 +87,11 @@ class Seismic(StreamedIndex):
         self._shape = (0, 0)
 
     def check(self, count: int | None, dim: int) -> None:
-        """The package is there before anything is encoded."""
+        """Check that the package is installed."""
         _package()
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """The package takes the whole collection in memory, and builds at the end."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Start again: the package needs the whole collection in memory, and builds in `finish`."""
         self._folder, self._dataset = folder, _package().SeismicDataset()
         self._added, self._is_empty = 0, True
         self._shape = (len(encoding), encoding.dim)
@@ -103,10 +103,10 @@ class Seismic(StreamedIndex):
         """Add a batch of document vectors."""
         assert isinstance(vectors, scipy.sparse.csr_array)
         if (vectors.data < 0).any():
-            raise UserError("index=seismic takes no negative weight, which this model makes; use index=sparse")
+            raise UserError("index=seismic does not accept negative weights, which this model makes; use index=sparse")
         part = prune(vectors, self._terms, self._threshold)
         part.sort_indices()
-        present = np.flatnonzero(np.diff(part.indptr))  # the package takes no empty document
+        present = np.flatnonzero(np.diff(part.indptr))  # the package does not accept empty documents
         rows = [str(row) for row in self._added + present]
         ends = np.concatenate([[0], part.indptr[1:][present]]).astype(np.int64)
         if len(rows):
@@ -115,7 +115,7 @@ class Seismic(StreamedIndex):
         self._added += part.shape[0]
 
     def finish(self) -> None:
-        """Build and write."""
+        """Build the index and write it."""
         assert self._folder is not None
         kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
         if not self._is_empty:
@@ -127,21 +127,21 @@ class Seismic(StreamedIndex):
     def load(self, folder: Path) -> None:
         """Read the index into memory."""
         if not (folder / _SIZE).is_file():
-            raise UserError(f"{folder / _SIZE} is not there: this index was not made by index=seismic")
+            raise UserError(f"{folder / _SIZE} does not exist: this index was not built by index=seismic")
         self._shape = tuple(np.load(folder / _SIZE).tolist())
         kind = _package().SeismicIndexLV if self._shape[1] >= _SMALL else _package().SeismicIndex
-        found = sorted(folder.glob(f"{_FILE}*"))  # none of a collection without a term
+        found = sorted(folder.glob(f"{_FILE}*"))  # none for a collection without terms
         self._index = kind.load(str(found[0])) if found else None
 
     def __len__(self) -> int:
         return int(self._shape[0])
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query that are found."""
+        """The best documents of each query in the blocks that are scored."""
         assert isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._shape[1])
         depth = min(depth, len(self))
-        score_BK, row_BK = nothing(queries.shape[0], depth)
+        score_BK, row_BK = no_results(queries.shape[0], depth)
         if self._index is None:
             return score_BK, row_BK
         string = _package().get_seismic_string()
@@ -166,4 +166,4 @@ def _package() -> Any:
     try:
         return importlib.import_module("seismic")
     except ImportError as error:
-        raise UserError(f'index=seismic needs its package ({error}); pip install -e ".[seismic]"') from error
+        raise UserError(f'index=seismic needs the package seismic ({error}); pip install -e ".[seismic]"') from error

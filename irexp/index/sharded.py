@@ -1,9 +1,9 @@
-"""Parts of a collection, each with an index of its own, searched as one: built side by side by several processes.
+"""One index per part of a collection, built by several processes in parallel, and searched together.
 
     the best K of all = the best K of the parts' best K
 
-The parts are runs of consecutive documents, as many of them whatever builds them, so that two processes make the
-index of one; on several GPUs they are spread. The merged results of an exact engine are exact.
+Parts are ranges of consecutive documents that do not depend on the number of processes, so that any number builds the
+same index. In search they are spread over the GPUs. The merged results of an exact engine are exact.
 
 Shapes: N documents, K results per query.
 """
@@ -25,34 +25,34 @@ from irexp.index.texts import Texts
 from irexp.index.vectors import Queries
 from irexp.types import UserError
 
-#: The rows of a part.
+#: The file with the rows of a part.
 _ROWS = "rows.json"
 
 
 class Sharded(Index):
-    """Several indexes of one engine, over consecutive documents."""
+    """Several indexes of the same engine, over consecutive documents."""
 
     def __init__(self, engine: Index, *, parts: int = 4) -> None:
         """An empty index.
 
         Args:
-            engine: what each part is.
-            parts: how many there are.
+            engine: the index of each part.
+            parts: the number of parts.
         """
         if parts < 1:
-            raise UserError(f"index.parts={parts}: there is at least one")
+            raise UserError(f"index.parts={parts}: it must be at least 1")
         self.takes = engine.takes
         self._engines = [copy.deepcopy(engine) for _ in range(parts)]
 
     def check(self, count: int | None, dim: int) -> None:
-        """What the engine needs, for the smallest part."""
+        """Check the engine for the smallest part."""
         parts = len(self._engines)
         if count is not None and count < parts:
-            raise UserError(f"index.parts={parts}: the collection has {count} documents; take fewer parts")
+            raise UserError(f"index.parts={parts}: the collection has only {count} documents; use fewer parts")
         self._engines[0].check(None if count is None else count // parts, dim)
 
     def build_on(self, device: torch.device) -> None:
-        """Each part on the device of its process."""
+        """Use the device of this process for its parts."""
         for engine in self._engines:
             engine.build_on(device)
 
@@ -68,15 +68,15 @@ class Sharded(Index):
         """Build the parts that a killed process has not finished.
 
         Args:
-            source: what they are built from.
-            folder: where.
-            advance: told how many documents were added.
+            source: the encoded documents.
+            folder: an existing folder for the index.
+            advance: called with the number of documents added.
             rank: of this process.
-            processes: how many share the work; each builds every `processes`-th part, starting at `rank`.
+            processes: the number of processes; each builds every `processes`-th part, starting at `rank`.
         """
         if isinstance(source, Texts):
             raise UserError(
-                "index=sharded: in BM25 a word's weight depends on all documents, not on a part; use index=bm25"
+                "index=sharded does not support BM25, whose weights depend on all documents; use index=bm25"
             )
         self.check(len(source), source.dim)
         ends = [len(source) * (number + 1) // len(self._engines) for number in range(len(self._engines))]
@@ -97,10 +97,10 @@ class Sharded(Index):
             partial.rename(_part(folder, number))
 
     def load(self, folder: Path) -> None:
-        """Take all parts."""
+        """Load all parts."""
         for number, engine in enumerate(self._engines):
             if not _part(folder, number).is_dir():
-                raise UserError(f"{_part(folder, number)} is not there: this index was not made by index=sharded")
+                raise UserError(f"{_part(folder, number)} does not exist: this index was not built by index=sharded")
             engine.load(_part(folder, number))
 
     def to(self, device: torch.device) -> None:
@@ -113,7 +113,7 @@ class Sharded(Index):
         return sum(len(engine) for engine in self._engines)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query among those that the parts find."""
+        """The best documents of each query among the results of all parts."""
         parts, first = [], 0
         for engine in self._engines:
             score_BK, row_BK = engine.search(queries, depth)
@@ -127,6 +127,6 @@ def _part(folder: Path, number: int) -> Path:
 
 
 def _rows_of(part: Path) -> object:
-    """The first row of a part and the one behind its last; None if a kill left none."""
+    """The first row of a part and the row after its last; None if a killed process did not write them."""
     path = part / _ROWS
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None

@@ -1,7 +1,7 @@
 """An encoding on disk: document vectors with their ids, in memory-mapped shards.
 
-A shard is a few arrays (`shard-00000.vectors.npy`, …) and its ids. It exists when its ids do: arrays are written
-first, and ids last, so that a killed process loses at most the shard on its way.
+A shard is a few arrays (`shard-00000.vectors.npy`, …) and ids. Ids are written last and mark the shard as complete, so
+that a killed process loses at most one shard.
 
 Shapes: N documents, H embedding dimensions, T tokens of all documents.
 """
@@ -35,21 +35,21 @@ from irexp.types import UserError
 
 SUMMARY = "encoding.json"
 
-#: Values that `Encoding.batches` reads at once.
+#: Values per batch of `EncodedDocuments.batches`.
 _BATCH_VALUES = 2**25
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class ShardWriter:
-    """Writes an encoding shard by shard, behind the complete shards that are there.
+    """Writes an encoding shard by shard, after the complete shards in the folder.
 
     Attributes:
-        finished: the documents in complete shards.
+        finished: the number of documents in complete shards.
     """
 
     def __init__(self, folder: Path, *, dtype: str) -> None:
-        """Take up a folder; whatever was half-written in it is removed."""
+        """Open or resume a folder; incomplete shards in it are removed."""
         self._folder, self._dtype = folder, np.dtype(dtype)
         self._counts: list[int] = []
         self._first: Vectors | None = None
@@ -58,12 +58,12 @@ class ShardWriter:
             self._first = self._first if self._first is not None else take(shard, slice(0, 1))
         for path in folder.iterdir():
             if not any(path.name.startswith(_name(number)) for number in range(len(self._counts))):
-                path.unlink(missing_ok=True)  # another node may be at it
+                path.unlink(missing_ok=True)  # another node may remove it too
         self.finished = sum(self._counts)
 
     @property
     def shards(self) -> int:
-        """The complete shards."""
+        """The number of complete shards."""
         return len(self._counts)
 
     def write(self, doc_ids: Sequence[str], vectors: Vectors) -> None:
@@ -74,7 +74,7 @@ class ShardWriter:
         self.finished += count(vectors)
 
     def close(self) -> None:
-        """Write the summary, which makes the shards an encoding."""
+        """Write the summary, which marks the encoding as complete."""
         assert self._first is not None
         summary = {
             "representation": representation(self._first),
@@ -86,7 +86,7 @@ class ShardWriter:
         (self._folder / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf8")
 
     def _complete_shard(self, number: int) -> Vectors | None:
-        """A shard, if all its files are there and agree."""
+        """A shard, if all its files exist and agree."""
         prefix = self._folder / _name(number)
         ends = prefix.with_name(prefix.name + ".ends")
         if not ends.is_file() or not prefix.with_name(prefix.name + ".ids").is_file():
@@ -101,7 +101,7 @@ class ShardWriter:
 def write_shard(
     folder: Path, number: int, doc_ids: Sequence[str], vectors: Vectors, *, dtype: np.dtype[Any] | str
 ) -> None:
-    """Write one shard, in whatever order; several processes may write different ones.
+    """Write one shard; shards may be written in any order and by several processes.
 
     Raises:
         UserError: if a vector has a value that `dtype` cannot hold.
@@ -115,22 +115,29 @@ def write_shard(
         largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
         raise UserError(
             f"the embedding of document {doc_ids[row]!r} has a value of {largest} that {dtype} cannot hold; "
-            f"use encoding.dtype=float32, and if it is nan, look at the checkpoint"
+            f"use encoding.dtype=float32, and if it is nan, check the checkpoint"
         )
     prefix, partial = folder / _name(number), folder / f"partial-{number}"
     for name, array in arrays.items():
         np.save(prefix.with_name(f"{prefix.name}.{name}.npy"), array)
     IdList.write(partial, doc_ids)
-    for suffix in (".ends", ".ids"):  # the ids last
+    for suffix in (".ends", ".ids"):  # ids last, since they mark the shard as complete
         os.replace(partial.with_name(partial.name + suffix), prefix.with_name(prefix.name + suffix))
     (folder / SUMMARY).unlink(missing_ok=True)
 
 
-class Encoding:
-    """Reads an encoding; vectors stay on disk until they are asked for."""
+class EncodedDocuments:
+    """The document vectors of an encoding, memory-mapped.
+
+    Attributes:
+        representation: the kind of vectors.
+        dim: the dimensions of a vector.
+        dtype: the precision on disk.
+        ids: the document ids, in the order of the vectors.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """An encoding that a `ShardWriter` closed.
+        """Open an encoding that a `ShardWriter` closed.
 
         Raises:
             UserError: if a file is missing or has the wrong size.
@@ -146,27 +153,30 @@ class Encoding:
         prefixes = [folder / _name(number) for number in range(len(self._counts))]
         self._shards = [_open_shard(prefix) for prefix in prefixes]
         if [count(shard) for shard in self._shards] != self._counts:
-            raise UserError(f"{folder} is damaged: its shards hold other documents than {SUMMARY} says; encode again")
+            raise UserError(
+                f"{folder} is damaged: its shards and {SUMMARY} have different numbers of documents; remove the folder "
+                f"and run stage=encode again"
+            )
         self.ids = IdList(prefixes)
 
-    def part(self, first: int, last: int) -> Encoding:
-        """The documents `first` to `last`, the latter not among them, as an encoding; `ids` stay those of all."""
+    def part(self, first: int, last: int) -> EncodedDocuments:
+        """The documents from `first` up to, but not including, `last`; `ids` are still those of all documents."""
         part = copy.copy(self)
         part._first, part._last = self._first + first, self._first + last
         return part
 
     @property
     def has_token_ids(self) -> bool:
-        """Whether vectors of different tokens are not compared."""
+        """Whether token vectors have ids, so that only vectors of the same token are compared."""
         return isinstance(self._shards[0], TokenVectors) and self._shards[0].token_ids_T is not None
 
     def __len__(self) -> int:
         return self._last - self._first
 
     def batches(self, size: int | None = None, *, start: int = 0) -> Iterator[Vectors]:
-        """The vectors in order from document `start` on, in fp32, at most `size` documents at once.
+        """The vectors in fp32, in order from document `start`, in batches of `size` documents.
 
-        Without a size some hundred megabytes.
+        Without a size, a batch has about a hundred megabytes.
         """
         before = 0
         for shard in self._shards:
@@ -178,7 +188,7 @@ class Encoding:
             before += count(shard)
 
     def sample(self, size: int, *, seed: int) -> Vectors:
-        """The vectors of `size` random documents, in order, in fp32; of all if there are no more."""
+        """The vectors of `size` random documents (or all, if there are fewer) in fp32, in order."""
         row_N = np.arange(len(self))
         if size < len(self):
             row_N = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
@@ -193,7 +203,7 @@ class Encoding:
 
 
 def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
-    """The arrays that a shard is made of; values in `dtype`, None for as they are."""
+    """The arrays of a shard, with values in `dtype`; None keeps their precision."""
     if isinstance(vectors, np.ndarray):
         return {"vectors": vectors.astype(dtype) if dtype else vectors}
     if isinstance(vectors, TokenVectors):
@@ -215,7 +225,7 @@ def _from_arrays(arrays: Arrays) -> Vectors:
     if "data" in arrays:
         shape = (len(arrays["indptr"]) - 1, int(arrays["dim"]))
         data = arrays["data"]
-        if data.dtype == np.float16:  # which scipy lacks: the same bits under another name, until they are taken
+        if data.dtype == np.float16:  # not supported by scipy: stored as integers with the same bits until read
             data = data.view(np.uint16)
         return scipy.sparse.csr_array((data, arrays["indices"], arrays["indptr"]), shape=shape)
     if "starts" in arrays:
@@ -229,7 +239,9 @@ def _open_shard(prefix: Path) -> Vectors:
         arrays: Arrays = {path.name.split(".")[1]: np.load(path, mmap_mode="r") for path in paths}
         return _from_arrays(arrays)
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{prefix} is missing or damaged ({error}); remove its folder and encode again") from error
+        raise UserError(
+            f"{prefix} is missing or damaged ({error}); remove its folder and run stage=encode again"
+        ) from error
 
 
 def _name(number: int) -> str:

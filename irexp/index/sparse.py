@@ -1,10 +1,10 @@
-"""Exact search over sparse vectors: an inverted index, summed up term by term.
+"""Exact search over sparse vectors: an inverted index, evaluated term at a time.
 
     s(q, d) = sum over terms t of q of q_t * d_t
 
-Documents stand in blocks of 65,536, so that a posting is two bytes for the document and four (or one, quantized) for
-its weight, and the scores of a block stay in the processor's cache. A block is written when it is full; building holds
-one in memory. Source: term-at-a-time evaluation, Turtle and Flood 1995.
+Documents are in blocks of 65,536, so that a posting takes two bytes for the document and four (or one, quantized) for
+the weight, and the scores of a block fit into the CPU's cache. Building keeps one block in memory and writes it when it
+is full. Source: term-at-a-time evaluation, Turtle and Flood 1995.
 
 Shapes: B queries, N documents, V vocabulary entries, P postings of a block, K results per query.
 """
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.threads import in_threads
 from irexp.index.vectors import Queries, Vectors, dim
 from irexp.types import UserError
@@ -33,11 +33,11 @@ _BLOCK = 2**16
 
 @dataclass(frozen=True)
 class SparseSearch:
-    """How much of a query is looked up.
+    """Search settings.
 
     Attributes:
-        terms: its heaviest terms; None for all.
-        threshold: the smallest weight.
+        terms: the number of the query's heaviest terms that are used; None for all.
+        threshold: the smallest query weight that is used.
     """
 
     terms: int | None = None
@@ -45,7 +45,7 @@ class SparseSearch:
 
 
 class SparseIndex(StreamedIndex):
-    """Every document that shares a term with the query; one without is no result."""
+    """Scores every document that shares a term with the query; others are not results."""
 
     takes = "sparse"
 
@@ -60,10 +60,10 @@ class SparseIndex(StreamedIndex):
         """An empty index.
 
         Args:
-            weights: how a document's weights are kept; uint8 rounds them to 255 steps of each term's largest.
-            terms: a document's heaviest terms that are kept; None for all.
-            threshold: the smallest weight that is kept.
-            search: how it is searched.
+            weights: the precision of document weights; uint8 rounds to 1/255 of each term's largest weight.
+            terms: the number of a document's heaviest terms that are kept; None for all.
+            threshold: the smallest document weight that is kept.
+            search: the search settings.
         """
         self._weights, self._terms, self._threshold = weights, terms, threshold
         self._search = search or SparseSearch()
@@ -72,8 +72,8 @@ class SparseIndex(StreamedIndex):
         self._arrays: dict[str, NDArray[Any]] = {}
         self._terms_V, self._is_signed = 0, False
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Go on behind the last full block."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open a folder, or resume after its last full block."""
         self._writer, self._waiting = GrowingArrays(folder), []
         return self._writer.finished
 
@@ -103,7 +103,7 @@ class SparseIndex(StreamedIndex):
         scale_V = np.ones(by_term.shape[1], dtype=np.float32)
         if self._weights == "uint8":
             if (weight_P < 0).any():
-                raise UserError("index.weights=uint8 holds no negative weight, which this model makes; use float32")
+                raise UserError("index.weights=uint8 cannot hold negative weights, which this model makes; use float32")
             length_V = np.diff(by_term.indptr)
             largest_V = np.zeros_like(scale_V)
             np.maximum.at(largest_V, np.repeat(np.arange(len(length_V)), length_V), weight_P)
@@ -119,7 +119,7 @@ class SparseIndex(StreamedIndex):
         self._writer.append(arrays, documents=block.shape[0])
 
     def load(self, folder: Path) -> None:
-        """Map the postings into memory."""
+        """Memory-map the postings."""
         self._arrays = read_arrays(folder, "index=sparse")
         self._terms_V = self._arrays["starts"].shape[1] - 1
         self._is_signed = bool(self._arrays["blocks"][:, 2].any())
@@ -128,7 +128,7 @@ class SparseIndex(StreamedIndex):
         return int(self._arrays["blocks"][:, 0].sum()) if self._arrays else 0
 
     def postings(self, term: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The documents that have a term, in order, and its weights."""
+        """The rows of the documents that have a term, in order, and the term's weights."""
         rows, weights = [], []
         first_row = first_posting = 0
         for number, (documents, postings, _) in enumerate(self._arrays["blocks"].tolist()):
@@ -165,7 +165,7 @@ class SparseIndex(StreamedIndex):
     def _search_signed(
         self, term_Q: NDArray[np.int32], value_Q: NDArray[np.float32], depth: int
     ) -> tuple[Scores, Rows]:
-        """Where a weight is negative, a score of zero or below may be a result."""
+        """Search with negative weights, where a score of zero or below may be a result."""
         from irexp.index.sparse_kernels import score_block
 
         parts = []

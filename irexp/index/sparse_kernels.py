@@ -47,10 +47,10 @@ def keep_best(
     row_K: NDArray[np.int64],
     count: int,
 ) -> int:
-    """Put a block's scores above the smallest kept one into a heap (smallest first), and clear the block.
+    """Add a block's scores to a min-heap of the best results, and set the block to zero.
 
     Returns:
-        How many results the heap holds.
+        The number of results in the heap.
     """
     depth = len(best_K)
     for start in range(0, len(score_n), _NEIGHBOURS):
@@ -87,9 +87,12 @@ def search_blocks(
     best_K: NDArray[np.float32],
     row_K: NDArray[np.int64],
 ) -> int:
-    """The best documents of one query over all blocks, where no weight is negative; how many there are.
+    """Find the best documents of one query in all blocks, if no weight is negative.
 
-    `score_n` is scratch of zeros, and is left so; `best_K` and `row_K` are filled as a heap.
+    `score_n` is scratch memory, zero before and after; `best_K` and `row_K` are filled as a heap.
+
+    Returns:
+        The number of results in the heap.
     """
     first_row, first_posting, count = 0, 0, 0
     for x in range(len(block_X3)):
@@ -115,7 +118,7 @@ def score_block(
     term_Q: NDArray[np.int32],
     value_Q: NDArray[np.float32],
 ) -> None:
-    """The scores of one block, and which documents share a term with the query; for weights of any sign."""
+    """Compute the scores of one block, and which documents share a term with the query; for weights of any sign."""
     for position in range(len(term_Q)):
         term = term_Q[position]
         for posting in range(start_V1[term], start_V1[term + 1]):

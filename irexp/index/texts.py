@@ -1,4 +1,4 @@
-"""The texts of a collection, as an engine that reads texts is built from them."""
+"""The texts of a collection, for engines that take texts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from irexp.types import Document
 
 
 class Texts:
-    """Documents that are streamed, and never all in memory.
+    """The texts of streamed documents, which are never all in memory.
 
     Attributes:
-        ids: of the documents that were read, in their order; complete after they were read once.
+        ids: the ids of the documents read so far, in order; complete after the first iteration.
     """
 
     representation: Representation = "text"
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        """Nothing is read yet."""
+        """Reads nothing yet."""
         self._documents = documents
         self.ids: list[str] = []
 
@@ -26,7 +26,7 @@ class Texts:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[str]:
-        """The texts, each once its document's id is noted."""
+        """Stream the texts, and record the documents' ids."""
         self.ids = []
         for document in self._documents:
             self.ids.append(document.doc_id)

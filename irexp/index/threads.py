@@ -1,4 +1,4 @@
-"""Queries side by side: compiled loops that run without Python's lock, one thread each."""
+"""Threads for queries, whose compiled loops run without Python's lock."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The function's results in order, from as many threads as torch may use."""
+    """The function's results in order, computed in as many threads as torch may use."""
     threads = min(torch.get_num_threads(), len(items))
     if threads <= 1:
         yield from map(function, items)

@@ -1,12 +1,13 @@
-"""XTR: documents scored by the token vectors that a search over all tokens finds, and by nothing else.
+"""XTR: documents are scored only by the token vectors that a search over all tokens retrieves.
 
-    s(q, d) = sum over query tokens i of the largest q_i . d_j among the found tokens of d, or m_i where none was found
-    m_i = the smallest score that was found for token i                                            (imputation: min)
+    s(q, d) = sum over query tokens i of the largest q_i . d_j among the retrieved tokens of d, or m_i if there are none
+    m_i = the smallest retrieved score of token i                                                  (imputation: min)
 
-What was not found cannot score above m_i, so that m_i stands for it. No vector of a document is read beside those that
-were found. Source: Lee et al. 2023, arXiv:2304.01982, which divides by the number of query tokens as well.
+Tokens that were not retrieved cannot score above m_i, which is therefore imputed. Other vectors of a document are not
+read. Source: Lee et al. 2023, arXiv:2304.01982, which also divides by the number of query tokens.
 
-Shapes: N documents, T their tokens, Q tokens of all queries, P found tokens, H dimensions, K results per query.
+Shapes: N documents, T tokens of all documents, Q tokens of all queries, P retrieved tokens, H dimensions, K results per
+query.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from numpy.typing import NDArray
 
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
-from irexp.index.rescore import count_candidates, nothing, rescore
-from irexp.index.shards import Encoding
+from irexp.index.rescore import count_candidates, no_results, rescore
+from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.top import top
 from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim
 
-#: Token vectors that are read again at once, behind a kill.
+#: Token vectors per batch that are added again after a kill.
 _READ = 2**17
 
 
 @dataclass(frozen=True)
 class TokenSearch:
-    """How much is looked at; how the tokens are searched, the token engine says.
+    """Search settings, in addition to those of the token engine.
 
     Attributes:
-        tokens: the tokens that are found for each query token.
-        imputation: what stands for a score that was not found: min, or zero.
-        rescored: the documents that are scored exactly; at least as many as are asked for, 0 for none.
+        tokens: the number of tokens that are retrieved per query token.
+        imputation: replaces a score that was not retrieved: min, or zero.
+        rescored: the number of documents that are scored exactly, at least the search depth; 0 for none.
     """
 
     tokens: int = 1000
@@ -59,8 +60,8 @@ class TokenRetrieval(StreamedIndex):
         Args:
             engine: the index of the tokens.
             pool_factor: how many vectors of a document are replaced by one, on average.
-            seed: of the sample that the token index learns from.
-            search: how it is searched.
+            seed: of the token index's training sample.
+            search: the search settings.
         """
         self._engine, self._factor, self._seed, self._search = engine, pool_factor, seed, search or TokenSearch()
         self._store: TokenStore | None = None
@@ -68,14 +69,14 @@ class TokenRetrieval(StreamedIndex):
         self._owner_T = np.empty(0, np.int32)
 
     def check(self, count: int | None, dim: int) -> None:
-        """What the token index needs; there are at least as many tokens as documents."""
+        """Check the token index; there are at least as many tokens as documents."""
         self._engine.check(count, dim)
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Prepare the token index, and add to it what a killed process had stored."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Prepare the token index, and add the tokens that a killed process had stored."""
         self._store = TokenStore(folder, encoding, factor=self._factor)
         store = self._store
-        tokens = round(store.tokens_a_document(encoding, seed=self._seed) * len(encoding))
+        tokens = round(store.tokens_per_document(encoding, seed=self._seed) * len(encoding))
         held = self._engine.prepare(
             max(1, tokens), encoding.dim, lambda size: store.sample(encoding, size, seed=self._seed), folder
         )
@@ -96,26 +97,26 @@ class TokenRetrieval(StreamedIndex):
         self._engine.finish()
 
     def load(self, folder: Path) -> None:
-        """Map the token index into memory."""
+        """Memory-map the token index."""
         self._engine.load(folder)
         self._tokens = read_tokens(folder, "index=xtr")
         self._owner_T = np.repeat(np.arange(count(self._tokens), dtype=np.int32), np.diff(self._tokens.starts_N1))
 
     def to(self, device: torch.device) -> None:
-        """Move the token index, where faiss can."""
+        """Move the token index to a device, if faiss can."""
         self._engine.to(device)
 
     def __len__(self) -> int:
         return count(self._tokens)
 
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
-        """The best documents of each query among those with a found token."""
+        """The best documents of each query among those with a retrieved token."""
         assert isinstance(queries, TokenVectors)
         check_dim(dim(queries), dim(self._tokens))
         depth = min(depth, len(self))
         wanted = count_candidates(self._search.rescored, depth, self._tokens)
         found_QP, token_QP = self._engine.find(queries.vectors_TH, self._search.tokens)
-        score_BK, row_BK = nothing(count(queries), wanted)
+        score_BK, row_BK = no_results(count(queries), wanted)
         for number in range(count(queries)):
             inside = slice(int(queries.starts_N1[number]), int(queries.starts_N1[number + 1]))
             scores, rows = self._documents(found_QP[inside], token_QP[inside])
@@ -126,7 +127,7 @@ class TokenRetrieval(StreamedIndex):
         return score_BK, row_BK
 
     def _documents(self, found_QP: Scores, token_QP: Rows) -> tuple[Scores, Rows]:
-        """From the tokens that were found for one query to documents."""
+        """The scores and rows of documents, from the tokens that were retrieved for one query."""
         is_found_QP = token_QP >= 0
         missing_Q = np.where(is_found_QP, found_QP, np.inf).min(axis=1, initial=np.inf)
         missing_Q = np.where(np.isinf(missing_Q) | (self._search.imputation == "zero"), 0, missing_Q)

@@ -1,10 +1,10 @@
-"""The token vectors of a collection, end to end on disk, as the multi-vector engines keep them.
+"""The token vectors of a collection, concatenated on disk, for the multi-vector engines.
 
-Token pooling makes fewer of them: those of a document that are most alike are replaced by their mean.
+Token pooling reduces their number: the most similar vectors of a document are replaced by their mean.
 
     clusters = Ward's method over the cosine distances of a document's vectors, at most n / factor of them
 
-Source: Clavié, Chaffin and Adams 2024, arXiv:2409.14683. The first vector of a document stays as it is there, and here.
+Source: Clavié, Chaffin and Adams 2024, arXiv:2409.14683. As there, the first vector of a document is not pooled.
 
 Shapes: N documents, T tokens of all documents, H dimensions, n tokens of one document.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from irexp.index.growing import GrowingArrays, read_arrays
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import TokenVectors, Vectors, count
 from irexp.types import UserError
 
@@ -27,22 +27,24 @@ from irexp.types import UserError
 class TokenStore:
     """Writes token vectors in the precision of their encoding, pooled by `factor`."""
 
-    def __init__(self, folder: Path, encoding: Encoding, *, factor: int = 1) -> None:
-        """Take up a folder.
+    def __init__(self, folder: Path, encoding: EncodedDocuments, *, factor: int = 1) -> None:
+        """Open or resume a folder.
 
         Raises:
-            UserError: if the factor is none, or the vectors must not be mixed.
+            UserError: if the factor is below 1, or the vectors have token ids and must not be pooled.
         """
         if factor < 1:
-            raise UserError(f"index.pool_factor={factor}: 1 keeps every vector, 2 makes half as many")
+            raise UserError(
+                f"index.pool_factor={factor}: it must be at least 1; 1 keeps every vector, 2 keeps half of them"
+            )
         if encoding.has_token_ids:
-            raise UserError("vectors of different tokens are not compared in this model; use index=coil")
+            raise UserError("this model compares only vectors of the same token; use index=coil")
         self._arrays = GrowingArrays(folder)
         self._dtype, self._factor = encoding.dtype, factor
         self.finished = self._arrays.finished
 
     def append(self, vectors: Vectors, **further: NDArray[np.generic]) -> None:
-        """Add a batch of documents, and arrays of as many rows."""
+        """Add a batch of documents, and further arrays for the same documents."""
         assert isinstance(vectors, TokenVectors)
         self._arrays.append(
             {
@@ -54,36 +56,36 @@ class TokenStore:
         )
 
     def pooled(self, vectors: Vectors) -> TokenVectors:
-        """The vectors with fewer of them, as they are after they were written and read: rounded, in fp32."""
+        """The pooled vectors, rounded to the stored precision, in fp32."""
         assert isinstance(vectors, TokenVectors)
         if self._factor == 1:
             return vectors
         fewer = pool(vectors, self._factor)
         return TokenVectors(fewer.vectors_TH.astype(self._dtype).astype(np.float32), fewer.starts_N1)
 
-    def sample(self, encoding: Encoding, tokens: int, *, seed: int) -> NDArray[np.float32]:
-        """The vectors, pooled, of as many random documents as have at least `tokens` of them, if there are so many."""
-        documents = math.ceil(tokens / max(1e-6, self.tokens_a_document(encoding, seed=seed)))
+    def sample(self, encoding: EncodedDocuments, tokens: int, *, seed: int) -> NDArray[np.float32]:
+        """The pooled vectors of random documents: at least `tokens` vectors, or those of all documents."""
+        documents = math.ceil(tokens / max(1e-6, self.tokens_per_document(encoding, seed=seed)))
         while True:
             drawn = self.pooled(encoding.sample(min(max(documents, 1), len(encoding)), seed=seed)).vectors_TH
             if len(drawn) >= tokens or documents >= len(encoding):
                 return drawn
             documents = math.ceil(1.1 * documents)
 
-    def tokens_a_document(self, encoding: Encoding, *, seed: int) -> float:
-        """The vectors of a document, pooled, on average over random ones."""
+    def tokens_per_document(self, encoding: EncodedDocuments, *, seed: int) -> float:
+        """The average number of pooled vectors per document, estimated from a random sample."""
         pilot = self.pooled(encoding.sample(1024, seed=seed))
         return len(pilot.vectors_TH) / max(1, count(pilot))
 
 
 def read_tokens(folder: Path, made_by: str) -> TokenVectors:
-    """What a `TokenStore` wrote, memory-mapped."""
+    """The token vectors that a `TokenStore` wrote, memory-mapped."""
     arrays = read_arrays(folder, made_by)
     return TokenVectors(arrays["vectors"], np.concatenate([[0], np.cumsum(arrays["lengths"], dtype=np.int64)]))
 
 
 def pool(vectors: TokenVectors, factor: int) -> TokenVectors:
-    """Replace vectors that are alike by their mean, normalised if they were."""
+    """Replace similar vectors by their mean, normalised if the vectors are."""
     parts = [
         _pool(np.asarray(vectors.vectors_TH[start:end], dtype=np.float32), factor)
         for start, end in zip(vectors.starts_N1[:-1].tolist(), vectors.starts_N1[1:].tolist(), strict=True)

@@ -1,8 +1,8 @@
-"""Dense search in torch, block by block, on the processor or a GPU: every document compared with every query.
+"""Exact dense search in torch, block by block, on the CPU or a GPU.
 
-Of each block of scores only the best survive: the maximum of each 64 neighbours first, then the best inside of the
-best neighbourhoods, which is exact and reads the scores once. In bfloat16 the comparison takes a third of the time;
-its best candidates are then scored exactly in fp32.
+The best scores of a block are found in two steps: the maximum of every 64 neighbours, then the best scores within the
+best neighbourhoods, which is exact and reads the scores once. With bfloat16 the comparison takes a third of the time,
+and the best candidates are then scored exactly in fp32.
 
 Shapes: B queries, N documents, n documents of a block, H dimensions, K results per query.
 """
@@ -21,10 +21,10 @@ from torch import Tensor
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import MARGIN, count_candidates, rescore
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
 
-#: Documents that are compared at once: with 64 queries 8 MB of scores.
+#: Documents of a block: 8 MB of scores for 64 queries.
 _BLOCK = 32768
 
 _NEIGHBOURS = 64
@@ -32,17 +32,17 @@ _NEIGHBOURS = 64
 
 @dataclass(frozen=True)
 class TorchDenseSearch:
-    """How much is looked at.
+    """Search settings.
 
     Attributes:
-        candidates: the documents that are scored again in fp32 where the comparison is in bfloat16.
+        candidates: the number of documents that are scored again in fp32, if precision is bfloat16.
     """
 
     candidates: int = 100
 
 
 class TorchDense(StreamedIndex):
-    """Every vector compared with every query."""
+    """Compares every query with every document."""
 
     takes = "dense"
 
@@ -52,8 +52,8 @@ class TorchDense(StreamedIndex):
         """An empty index.
 
         Args:
-            precision: of the comparison; with bfloat16 the vectors are kept in both.
-            search: how it is searched.
+            precision: of the comparison; with bfloat16 the vectors are stored in both precisions.
+            search: the search settings.
         """
         self._precision, self._search = precision, search or TorchDenseSearch()
         self._writer: GrowingArrays | None = None
@@ -61,8 +61,8 @@ class TorchDense(StreamedIndex):
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._coarse_NH = torch.empty(0)
 
-    def begin(self, encoding: Encoding, folder: Path) -> int:
-        """Vectors are kept as the encoding has them."""
+    def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
+        """Open or resume a folder; vectors keep the precision of the encoding."""
         self._writer, self._dtype = GrowingArrays(folder), encoding.dtype
         return self._writer.finished
 
@@ -75,17 +75,17 @@ class TorchDense(StreamedIndex):
         self._writer.append(arrays, documents=len(vectors))
 
     def finish(self) -> None:
-        """Everything is written."""
+        """Do nothing; `add` has written everything."""
 
     def load(self, folder: Path) -> None:
-        """Map the vectors into memory."""
+        """Memory-map the vectors."""
         arrays = read_arrays(folder, "index=torch_dense")
         self._vector_NH = arrays["vectors"]
         coarse = as_tensor(arrays["bfloat16"]).view(torch.bfloat16) if "bfloat16" in arrays else None
         self._coarse_NH = as_tensor(self._vector_NH) if coarse is None else coarse
 
     def to(self, device: torch.device) -> None:
-        """Copy what is compared to a GPU; without one it stays mapped."""
+        """Copy the compared vectors to a GPU; without one they stay memory-mapped."""
         if device.type != "cpu":
             self._coarse_NH = self._coarse_NH.to(device)
 
@@ -121,7 +121,7 @@ def best_products(query_BH: Tensor, vector_NH: Tensor, depth: int) -> tuple[Tens
 
 
 def _best(score_Bn: Tensor, depth: int) -> tuple[Tensor, Tensor]:
-    """The best of a block: the maxima of neighbourhoods say which of them can hold one."""
+    """The best scores of a block: only neighbourhoods with the largest maxima can contain them."""
     count = score_Bn.shape[1]
     whole = count // _NEIGHBOURS * _NEIGHBOURS
     if whole <= 2 * depth * _NEIGHBOURS:
@@ -137,7 +137,7 @@ def _best(score_Bn: Tensor, depth: int) -> tuple[Tensor, Tensor]:
 
 
 def as_tensor(array: NDArray[np.generic]) -> Tensor:
-    """A tensor over a read-only memory map, which nothing here writes to."""
+    """A tensor that shares a read-only memory map; it must not be written to."""
     import warnings
 
     with warnings.catch_warnings():

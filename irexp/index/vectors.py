@@ -1,7 +1,7 @@
-"""What bi-encoders make of texts, outside of training: dense vectors, sparse vectors, or a vector for each token.
+"""The output of bi-encoders for storage and search: dense vectors, sparse vectors, or one vector per token.
 
-Dense vectors are an array (N, H), sparse ones scipy's CSR, token vectors a ragged array; the functions here are what
-storage and search need of all three. Engines that read texts are searched with the texts themselves.
+Dense vectors are an array (N, H), sparse vectors scipy's CSR, token vectors a ragged array; the functions here work on
+all three. Queries for engines that take texts are lists of texts.
 
 Shapes: N texts, H dimensions, T tokens of all texts.
 """
@@ -21,9 +21,9 @@ from irexp.types import Representation as Representation
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """Ragged token vectors: those of text n are the rows `starts_N1[n]` to `starts_N1[n + 1]`.
+    """Ragged token vectors: text n has the rows from `starts_N1[n]` up to `starts_N1[n + 1]`.
 
-    With `token_ids_T` only vectors of the same token are compared, and what matches nothing counts as zero.
+    With `token_ids_T` only vectors of the same token are compared, and a token without a match counts as zero.
     """
 
     vectors_TH: NDArray[Any]
@@ -33,33 +33,33 @@ class TokenVectors:
 
 Vectors = NDArray[np.float32] | scipy.sparse.csr_array | TokenVectors
 
-#: What an engine is searched with.
+#: The input of a search: vectors, or texts.
 Queries = Vectors | list[str]
 
 
 def empty(kind: Representation, dim: int) -> Vectors:
-    """The vectors of no text."""
+    """Vectors of zero texts."""
     if kind == "tokens":
         return TokenVectors(np.empty((0, dim), dtype=np.float32), np.zeros(1, dtype=np.int64))
     return np.empty((0, dim), dtype=np.float32) if kind == "dense" else scipy.sparse.csr_array((0, dim))
 
 
 def representation(vectors: Vectors) -> Representation:
-    """What kind of vectors these are."""
+    """The kind of vectors."""
     if isinstance(vectors, TokenVectors):
         return "tokens"
     return "dense" if isinstance(vectors, np.ndarray) else "sparse"
 
 
 def count(vectors: Queries) -> int:
-    """N."""
+    """N, the number of texts."""
     if isinstance(vectors, list):
         return len(vectors)
     return len(vectors.starts_N1) - 1 if isinstance(vectors, TokenVectors) else int(vectors.shape[0])
 
 
 def dim(vectors: Vectors) -> int:
-    """H."""
+    """H, the number of dimensions."""
     return int((vectors.vectors_TH if isinstance(vectors, TokenVectors) else vectors).shape[1])
 
 
@@ -68,7 +68,7 @@ def take(vectors: list[str], rows: NDArray[np.int64] | slice) -> list[str]: ...
 @overload
 def take(vectors: Vectors, rows: NDArray[np.int64] | slice) -> Vectors: ...
 def take(vectors: Queries, rows: NDArray[np.int64] | slice) -> Queries:
-    """The vectors of some texts, or the texts, in the order given."""
+    """The vectors or texts of the given rows, in their order."""
     if isinstance(vectors, list):
         return vectors[rows] if isinstance(rows, slice) else [vectors[row] for row in rows]
     if not isinstance(vectors, TokenVectors):
@@ -88,7 +88,7 @@ def take(vectors: Queries, rows: NDArray[np.int64] | slice) -> Queries:
 
 
 def join(parts: Sequence[Vectors]) -> Vectors:
-    """The vectors of several batches, end to end; all of one kind."""
+    """Concatenate the vectors of several batches of the same kind."""
     first = parts[0]
     if isinstance(first, np.ndarray):
         return np.concatenate(parts)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def join(parts: Sequence[Vectors]) -> Vectors:
 
 
 def first_faulty(vectors: Queries) -> int | None:
-    """The first text with a value that is not a finite number; None if there is none."""
+    """The first text whose vector has a value that is not finite; None if all are."""
     if isinstance(vectors, list):
         return None
     if isinstance(vectors, np.ndarray):

@@ -1,1 +1,1 @@
-"""Training objectives, one file a loss, named as its paper names it."""
+"""Training objectives: one file per loss, named as in its paper."""

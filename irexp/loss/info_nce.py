@@ -2,7 +2,7 @@
 
     L = mean over queries of  -log( exp(s+ / T) / sum over documents d of exp(s_d / T) )
 
-The sum goes over the positive and the negatives; a document known to be relevant beside the positive is left out.
+The sum is over the positive and the negatives; other documents known to be relevant are left out.
 
 Shapes: B queries, N documents.
 """
@@ -23,8 +23,8 @@ class InfoNCE(Loss):
         """A loss without weights.
 
         Args:
-            temperature: what scores are divided by: 0.05 for the cosine (SimCSE, arXiv:2104.08821), 1 for an
-                unbounded inner product (DPR).
+            temperature: divides the scores: 0.05 for the cosine (SimCSE, arXiv:2104.08821), 1 for an unbounded inner
+                product (DPR).
             in_batch: whether the documents of the other queries are negatives.
         """
         super().__init__()
@@ -35,10 +35,10 @@ class InfoNCE(Loss):
 
         Args:
             score_BN: the model's scores.
-            target_BN: largest at the positive; NaN leaves a document out.
+            target_BN: largest for the positive; NaN leaves a document out.
 
         Raises:
-            UserError: if no query has a negative, so that there is nothing to learn.
+            UserError: if no query has a negative.
         """
         is_present_BN = check_negatives(target_BN)
         positive_B = target_BN.masked_fill(~is_present_BN, -torch.inf).argmax(dim=1)

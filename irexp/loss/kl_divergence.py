@@ -24,7 +24,7 @@ class KLDivergence(Loss):
         """A loss without weights.
 
         Args:
-            temperature: what the scores of both are divided by.
+            temperature: divides the scores of both student and teacher.
         """
         super().__init__()
         self.temperature = check_temperature(temperature)
@@ -43,5 +43,5 @@ class KLDivergence(Loss):
         return divergence_BN.sum() / len(score_BN)
 
     def _masked(self, score_BN: Tensor, is_present_BN: Tensor) -> Tensor:
-        """Logits in fp32; finite where nothing counts, so that the gradient of what is masked is zero and not NaN."""
+        """Logits in fp32; finite where masked, so that the gradient there is zero and not NaN."""
         return (score_BN.float() / self.temperature).masked_fill(~is_present_BN, torch.finfo(torch.float32).min)

@@ -2,7 +2,7 @@
 
     L = mean over queries of  -log( exp(s+) / sum over documents d of the query's own list of exp(s_d) )
 
-The list holds the positive and negatives drawn from the head of a first stage's ranking: what a re-ranker will see.
+The list is the positive and negatives drawn from a first stage's top results, as a re-ranker will see them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ class LCE(InfoNCE):
         """A loss without weights.
 
         Args:
-            temperature: what scores are divided by; the paper has none.
+            temperature: divides the scores; the paper has none.
         """
         super().__init__(temperature=temperature, in_batch=False)

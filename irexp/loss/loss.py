@@ -1,6 +1,6 @@
-"""The interface of the losses: scores and targets in, a scalar out. A loss never sees a model.
+"""The interface of losses: scores and targets in, a scalar out. A loss never sees a model.
 
-Shapes: B queries, N documents: those of the whole batch where `in_batch` is set, else those of the query itself.
+Shapes: B queries, N documents (of the whole batch if `in_batch` is set, else of each query's own list).
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ class Loss(nn.Module, ABC):
     """A training objective.
 
     Attributes:
-        in_batch: whether a query is compared with every document of the batch (over all devices) or with its own only.
+        in_batch: whether a query is scored against all documents of the batch (on all devices) or only its own.
     """
 
     in_batch: bool
@@ -25,35 +25,39 @@ class Loss(nn.Module, ABC):
 
         Args:
             score_BN: the model's scores.
-            target_BN: relevance or a teacher's score; NaN leaves a document out, because it is known to be relevant
-                but is not the one this example is about, or because it is padding.
+            target_BN: relevance or a teacher's score; NaN leaves a document out, because it is padding, or known to be
+                relevant without being this example's positive.
         """
 
     def terms(self, target_BN: Tensor) -> Tensor:
-        """How many terms the loss is the mean of: the queries, if a subclass does not say otherwise.
+        """The number of terms that the loss averages: the queries, unless a subclass overrides it.
 
-        The losses of several processes are weighed by it.
+        Losses of several processes are weighted by it.
         """
         return target_BN.new_tensor(len(target_BN))
 
 
 def check_negatives(target_BN: Tensor) -> Tensor:
-    """Which documents count, is_present_BN.
+    """is_present_BN: which documents count.
 
     Raises:
-        UserError: if no query has a document beside its positive, so that there is nothing to learn.
+        UserError: if no query has a document besides its positive, so that there is nothing to learn.
     """
     is_present_BN = ~target_BN.isnan()
     if int(is_present_BN.sum()) <= len(target_BN):
         raise UserError(
-            "no query of the batch has a negative: use training.batch_size > 1 with in-batch negatives, negatives of "
+            "no query of the batch has a negative: use training.batch_size > 1 with in-batch negatives, negatives from "
             "a run (negatives=bm25), or examples with negatives"
         )
     return is_present_BN
 
 
 def check_temperature(temperature: float) -> float:
-    """A temperature divides scores."""
+    """The temperature, if it is above 0.
+
+    Raises:
+        UserError: if it is not.
+    """
     if temperature <= 0:
         raise UserError(f"loss.temperature={temperature}: it divides scores and must be above 0")
     return temperature

@@ -1,4 +1,4 @@
-"""MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666): a teacher's margins.
+"""MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666): distillation of a teacher's score margins.
 
     L = mean over pairs of ((s+ - s-) - (t+ - t-))^2
 

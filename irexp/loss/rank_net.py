@@ -1,4 +1,4 @@
-"""RankNet (Burges et al. 2005, ICML): the order of every pair.
+"""RankNet (Burges et al. 2005, ICML): a pairwise logistic loss.
 
     L = mean over pairs with t_i > t_j of  log(1 + exp(-(s_i - s_j) / T))
 
@@ -22,13 +22,13 @@ class RankNet(Loss):
         """A loss without weights.
 
         Args:
-            temperature: what score differences are divided by.
+            temperature: divides the score differences.
         """
         super().__init__()
         self.temperature = check_temperature(temperature)
 
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
-        """Mean over the pairs of all queries; zero if the targets order none.
+        """Mean over the ordered pairs of all queries; zero if there are none.
 
         Args:
             score_BN: the model's scores.
@@ -47,5 +47,5 @@ class RankNet(Loss):
 
 
 def _is_ordered(target_BN: Tensor) -> Tensor:
-    """is_ordered_BNN: whether the first target is above the second; false where one of them is NaN."""
+    """is_ordered_BNN: whether the first target is above the second; false if either is NaN."""
     return target_BN[:, :, None] > target_BN[:, None, :]

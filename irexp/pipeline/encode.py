@@ -18,11 +18,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from irexp.config.schema import Encoding as Settings
-from irexp.config.schema import Machine
+from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, open_documents
-from irexp.index.shards import Encoding, ShardWriter, write_shard
+from irexp.index.shards import EncodedDocuments, ShardWriter, write_shard
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
@@ -43,9 +42,9 @@ def encode(
     documents: DocumentSource,
     folder: str | Path | None = None,
     *,
-    settings: Settings | None = None,
+    settings: Encoding | None = None,
     machine: Machine | None = None,
-) -> Encoding:
+) -> EncodedDocuments:
     """Encode every document.
 
     Args:
@@ -63,7 +62,7 @@ def encode(
     write_encoding(
         encoder, open_documents(documents), place, settings=settings or component("encoding"), machine=machine
     )
-    encoding = Encoding(place)
+    encoding = EncodedDocuments(place)
     if folder is None:
         remove_with(encoding, place)
     return encoding
@@ -79,7 +78,7 @@ def check_bi_encoder(model: Model) -> BiEncoder:
 
 
 def write_encoding(
-    encoder: BiEncoder, documents: Documents, folder: Path, *, settings: Settings, machine: Machine
+    encoder: BiEncoder, documents: Documents, folder: Path, *, settings: Encoding, machine: Machine
 ) -> int:
     """Encode documents into a folder, after the complete shards that it has.
 
@@ -110,7 +109,7 @@ class _Share:
     folder: Path
     encoder: BiEncoder
     documents: Documents
-    settings: Settings
+    settings: Encoding
     machine: Machine
     first_shard: int
     skip: int
@@ -161,7 +160,7 @@ def _windows(
 def _encode_window(
     encoder: BiEncoder,
     token_ids: list[list[int]],
-    settings: Settings,
+    settings: Encoding,
     budget: TokenBudget,
     device: torch.device,
     advance: Callable[[int], object],

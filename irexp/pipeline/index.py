@@ -15,7 +15,7 @@ from irexp.dataset.sources import DocumentSource, open_documents
 from irexp.index.ids import IdList
 from irexp.index.index import Index, Source
 from irexp.index.sharded import Sharded
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.texts import Texts
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import is_helper, prepare, share_work
@@ -47,7 +47,7 @@ class OpenIndex:
 
 
 def build_index(
-    source: Encoding | DocumentSource,
+    source: EncodedDocuments | DocumentSource,
     folder: str | Path | None = None,
     *,
     engine: Index | None = None,
@@ -65,14 +65,18 @@ def build_index(
         UserError: if the engine takes something else than the source holds, or cannot be built for it.
     """
     machine = machine or component("machine")
-    opened = source if isinstance(source, Encoding) else Texts(documents := open_documents(source))
+    opened = source if isinstance(source, EncodedDocuments) else Texts(documents := open_documents(source))
     engine = component("index", _exact(opened)) if engine is None else engine  # an empty one is false
     check_engine(engine, opened.representation)
-    if isinstance(opened, Encoding):
+    if isinstance(opened, EncodedDocuments):
         engine.check(len(opened), opened.dim)
     place = new_folder(folder)
     write_index(
-        engine, opened, place, machine=machine, total=len(opened) if isinstance(opened, Encoding) else documents.count()
+        engine,
+        opened,
+        place,
+        machine=machine,
+        total=len(opened) if isinstance(opened, EncodedDocuments) else documents.count(),
     )
     index = open_index(engine, place)
     if folder is None:
@@ -108,7 +112,7 @@ def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine
     if is_helper(machine) and not isinstance(engine, Sharded):
         return 0
     check_engine(engine, source.representation)
-    if isinstance(engine, Sharded) and isinstance(source, Encoding):
+    if isinstance(engine, Sharded) and isinstance(source, EncodedDocuments):
         work = partial(_build_parts, engine=engine, encoding=source.folder, folder=folder, machine=machine)
         share_work(work, machine, device)
         if is_helper(machine):
@@ -122,7 +126,7 @@ def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine
 
 def _exact(source: Source) -> str:
     """The option of conf/index that searches a source exactly."""
-    compares_equal_words = isinstance(source, Encoding) and source.has_token_ids
+    compares_equal_words = isinstance(source, EncodedDocuments) and source.has_token_ids
     return "coil" if compares_equal_words else EXACT[source.representation]
 
 
@@ -137,7 +141,7 @@ def _build_parts(
 ) -> None:
     """Build the parts of one process."""
     engine.build_on(device)
-    build, source = partial(engine.build, rank=rank, processes=processes), Encoding(encoding)
+    build, source = partial(engine.build, rank=rank, processes=processes), EncodedDocuments(encoding)
     _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)
 
 

@@ -1,1 +1,1 @@
-"""Penalties on embeddings, which make sparse ones sparse; one file each, named as its paper names it."""
+"""Penalties that make sparse embeddings sparse: one file per penalty, named as in its paper."""

@@ -1,4 +1,4 @@
-"""FLOPS (Paria et al. 2020, arXiv:2004.05665): the operations that a search in an inverted index costs.
+"""FLOPS (Paria et al. 2020, arXiv:2004.05665): the expected operations of a search in an inverted index.
 
 R = sum over terms v of ( mean over texts b of |x_bv| )^2
 """
@@ -11,7 +11,7 @@ from irexp.regularizer.regularizer import Mean, Regularizer
 
 
 class FLOPS(Regularizer):
-    """It presses down terms that many texts share, and so evens out the posting lists."""
+    """Penalises terms that many texts share most, which balances the lengths of posting lists."""
 
     def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
         """The expected number of shared terms, weighted."""

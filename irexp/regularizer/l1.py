@@ -1,4 +1,4 @@
-"""L1, as a penalty on the weights of sparse vectors (SNRM, Zamani et al. 2018).
+"""L1 penalty on the weights of sparse vectors (SNRM, Zamani et al. 2018).
 
 R = mean over texts b of sum over terms v of |x_bv|
 """
@@ -11,8 +11,8 @@ from irexp.regularizer.regularizer import Mean, Regularizer
 
 
 class L1(Regularizer):
-    """It presses down every weight alike."""
+    """Penalises all weights equally."""
 
     def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
-        """The mean sum of weights."""
+        """The mean over texts of the sum of absolute weights."""
         return mean(vector_BV.abs().sum(dim=1))

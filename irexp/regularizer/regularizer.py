@@ -1,4 +1,4 @@
-"""The interface of the regularizers: embeddings in, a scalar out, with a weight for each side and a ramp.
+"""The interface of regularizers: embeddings in, a scalar out; with weights for queries and documents, and a ramp.
 
     R(step) = r(step) (w_q R(queries) + w_d R(documents))    r(step) = min(1, step / T)^2
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from irexp.types import UserError
 
-#: The mean over texts, the first dimension; where several processes share a batch, over the texts of all.
+#: The mean over texts, the first dimension; over the texts of all processes if several share a batch.
 Mean = Callable[[Tensor], Tensor]
 
 
@@ -26,7 +26,7 @@ def own_mean(value_B: Tensor) -> Tensor:
 
 
 class Regularizer(nn.Module, ABC):
-    """A penalty on the embeddings of both sides."""
+    """A penalty on the embeddings of queries and documents."""
 
     def __init__(self, *, query_weight: float, document_weight: float, ramp: float = 0.0) -> None:
         """A penalty without parameters.
@@ -34,21 +34,21 @@ class Regularizer(nn.Module, ABC):
         Args:
             query_weight: of the queries' penalty.
             document_weight: of the documents' penalty.
-            ramp: where the weights reach their height: a fraction of the training's steps up to 1, else steps; 0 for
-                at once.
+            ramp: when the weights reach their full value: up to 1 a fraction of all training steps, above 1 a number of
+                steps; 0 for immediately.
         """
         super().__init__()
         for name, value in (("query_weight", query_weight), ("document_weight", document_weight), ("ramp", ramp)):
             if value < 0:
-                raise UserError(f"regularizer.{name}={value}: it cannot be below 0")
+                raise UserError(f"regularizer.{name}={value}: it must be at least 0")
         self.query_weight, self.document_weight, self.ramp = query_weight, document_weight, ramp
 
     @abstractmethod
     def penalty(self, vector_BV: Tensor, mean: Mean) -> Tensor:
-        """The penalty of one side, with means over texts by `mean`."""
+        """The penalty of queries or documents; `mean` averages over texts."""
 
     def forward(self, query_BV: Tensor, document_BV: Tensor, *, step: int, steps: int, mean: Mean = own_mean) -> Tensor:
-        """The weighted penalty of both sides at a step of so many."""
+        """The weighted penalty of queries and documents at a step of `steps`."""
         rising = self.ramp * steps if self.ramp <= 1 else self.ramp
         factor = min(1.0, step / rising) ** 2 if rising else 1.0
         query, document = self.penalty(query_BV.float(), mean), self.penalty(document_BV.float(), mean)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
 from irexp.index.ciff import write_ciff
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.sparse import SparseIndex
 from irexp.model.model import Model
 from irexp.pipeline.machine import prepare
@@ -52,7 +52,7 @@ def export(
     Returns:
         The folder with the files.
     """
-    encoded = Encoding(encoding)
+    encoded = EncodedDocuments(encoding)
     if encoded.representation != "sparse":
         raise UserError(f"stage=export writes sparse vectors, and {encoding} holds {encoded.representation} ones")
     prepare(machine)
@@ -78,7 +78,9 @@ def export(
     return target
 
 
-def _write_documents(path: Path, encoded: Encoding, terms: list[str], scale: float | None, machine: Machine) -> None:
+def _write_documents(
+    path: Path, encoded: EncodedDocuments, terms: list[str], scale: float | None, machine: Machine
+) -> None:
     def lines() -> Iterator[str]:
         ids = iter(encoded.ids)
         progress = tqdm(total=len(encoded), unit=" documents", desc="export", disable=not machine.progress)
@@ -119,7 +121,7 @@ def _vector(indices: np.ndarray, data: np.ndarray, terms: list[str], scale: floa
     return {terms[index]: impact for index, impact in zip(indices.tolist(), impacts, strict=True) if impact > 0}
 
 
-def _write_ciff(path: Path, encoded: Encoding, terms: list[str], scale: float) -> None:
+def _write_ciff(path: Path, encoded: EncodedDocuments, terms: list[str], scale: float) -> None:
     """By way of an inverted index, whose posting lists are already in order."""
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         index = SparseIndex()

@@ -7,7 +7,7 @@ from pathlib import Path
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.index.index import Index
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.texts import Texts
 from irexp.pipeline.index import write_index
 
@@ -25,7 +25,7 @@ def index(
     Returns:
         The number of documents.
     """
-    source = Texts(documents) if encoding is None else Encoding(encoding)
+    source = Texts(documents) if encoding is None else EncodedDocuments(encoding)
     total = documents.count() if isinstance(source, Texts) else len(source)
     built = write_index(index, source, folder, machine=machine, total=total)
     return {"documents": float(built)} if built else {}

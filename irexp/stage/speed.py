@@ -20,7 +20,7 @@ from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.index.exact import best_of_all
 from irexp.index.index import Index
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, count, take
 from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
@@ -68,7 +68,7 @@ def speed(
     if (index_folder / MANIFEST).is_file():
         measured["build_seconds"] = float(read_manifest(index_folder)["provenance"]["seconds"])
     if encoding is not None:
-        measured |= _recall(index, queries, search.depth, Encoding(encoding))
+        measured |= _recall(index, queries, search.depth, EncodedDocuments(encoding))
     return {name: round(value, 6) for name, value in measured.items()}
 
 
@@ -111,7 +111,7 @@ def _times(search: Callable[[Queries], object], queries: Queries) -> dict[str, f
     }
 
 
-def _recall(index: Index, queries: Queries, depth: int, encoding: Encoding) -> dict[str, float]:
+def _recall(index: Index, queries: Queries, depth: int, encoding: EncodedDocuments) -> dict[str, float]:
     assert not isinstance(queries, list)
     depth = min(depth, len(encoding))
     exact_scores, exact_rows = best_of_all(encoding, queries, depth)

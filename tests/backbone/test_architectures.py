@@ -1,4 +1,4 @@
-"""Architectures beside BERT: what is read of them, and what is refused before any work."""
+"""Architectures other than BERT: they are read correctly, or refused before any work is done."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 26,
 }
 
-#: What some kinds cannot do without.
+#: Settings that some model types require.
 MORE: dict[str, dict[str, Any]] = {
     "longformer": {"attention_window": [4]},
     "luke": {"entity_vocab_size": 4, "entity_emb_size": 8},
@@ -50,7 +50,7 @@ BART: dict[str, Any] = {
 
 
 def made(folder: Path, kind: str, head: str, **settings: Any) -> HuggingFaceBackbone:
-    """A tiny model of a kind, with the tokenizer of the tiny BERT."""
+    """A tiny model of some type, with the tokenizer of the tiny BERT."""
     config = transformers.AutoConfig.for_model(kind, vocab_size=len(tiny.WORDS), **settings)
     maker = getattr(transformers, head)
     make = maker.from_config if head.startswith("Auto") else maker
@@ -58,8 +58,8 @@ def made(folder: Path, kind: str, head: str, **settings: Any) -> HuggingFaceBack
 
 
 @pytest.mark.parametrize("kind", ["bert", *_RESERVE_POSITIONS])
-def test_every_position_that_is_reported_can_be_read(kind: str) -> None:
-    """As many tokens as that have finite vectors, and one more has no position."""
+def test_max_positions_is_the_longest_readable_sequence(kind: str) -> None:
+    """A sequence of that length has finite vectors, and one token more is an error of the encoder."""
     config = transformers.AutoConfig.for_model(kind, vocab_size=40, pad_token_id=1, **SIZES, **MORE.get(kind, {}))
     model = transformers.AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
     unbounded: Any = SimpleNamespace(model_max_length=10**30)
@@ -72,8 +72,8 @@ def test_every_position_that_is_reported_can_be_read(kind: str) -> None:
             model(input_ids=ids)
 
 
-def test_the_encoder_of_an_encoder_decoder_is_an_encoder(tmp_path: Path) -> None:
-    """BART, for whose encoder transformers has no class of its own: its vectors, also when it was saved by itself."""
+def test_the_encoder_of_an_encoder_decoder_is_a_backbone(tmp_path: Path) -> None:
+    """BART's encoder, which has no class in transformers, gives its vectors, also when saved without its decoder."""
     backbone = made(tmp_path / "bart", "bart", "BartForConditionalGeneration", **BART)
     model = DenseBiEncoder(backbone, pooling="cls", similarity="dot").eval()
     whole: Any = transformers.BartModel.from_pretrained(tmp_path / "bart")
@@ -101,7 +101,7 @@ def test_the_encoder_of_an_encoder_decoder_is_an_encoder(tmp_path: Path) -> None
 def test_a_head_that_cannot_be_pooled_in_chunks_is_refused(
     tmp_path: Path, kind: str, head: str, settings: dict[str, Any]
 ) -> None:
-    """One whose logits are not the product of hidden states with one matrix."""
+    """A head whose logits are not the product of hidden states and one matrix is refused, not pooled incorrectly."""
     with pytest.raises(UserError, match=f"model=splade: a {head} makes its logits of more than"):
         SPLADE(made(tmp_path, kind, head, **settings))
 
@@ -109,8 +109,8 @@ def test_a_head_that_cannot_be_pooled_in_chunks_is_refused(
 @pytest.mark.parametrize(
     ("kind", "head"), [("deberta-v2", "DebertaV2ForMaskedLM"), ("electra", "ElectraForMaskedLM")], ids=str
 )
-def test_a_head_of_another_make_is_pooled(tmp_path: Path, kind: str, head: str) -> None:
-    """Where the matrix is all that is behind the hidden states."""
+def test_heads_that_end_with_one_matrix_are_pooled(tmp_path: Path, kind: str, head: str) -> None:
+    """The pooled weights equal those of transformers' own logits, for heads built differently than BERT's."""
     backbone = made(tmp_path, kind, head, **SIZES)
     model = SPLADE(backbone).eval()
     ids = model.tokenize_queries(tiny.QUERIES[:1])
@@ -120,25 +120,26 @@ def test_a_head_of_another_make_is_pooled(tmp_path: Path, kind: str, head: str) 
     torch.testing.assert_close(weight, torch.log1p(logits.relu().amax(dim=0)))
 
 
-def test_a_classifier_of_other_labels_gets_a_head_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One of three classes, as for natural language inference; one of one logit keeps it; a damaged body is refused."""
+def test_a_classifier_with_other_labels_gets_a_new_head(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A head of three classes is replaced, a head of one logit is kept, and an encoder of another shape is refused."""
     three, one = (
         HuggingFaceBackbone(str(tiny.bert(tmp_path / name, "BertForSequenceClassification", num_labels=labels)))
         for name, labels in (("three", 3), ("one", 1))
     )
     model = Mono(three)
     assert model.score("list", tiny.DOCUMENTS).shape == (4,)
-    assert "a head of other labels is drawn anew: classifier.bias, classifier.weight" in caplog.text
+    message = "a head with another number of labels is initialised again: classifier.bias, classifier.weight"
+    assert message in caplog.text
     saved = one.load_classifier(1, has_head=True).state_dict()["classifier.weight"]
     torch.testing.assert_close(Mono(one).encoder.state_dict()["classifier.weight"], saved)
     path = tmp_path / "one" / "config.json"
     path.write_text(path.read_text().replace('"intermediate_size": 24', '"intermediate_size": 32'))
-    with pytest.raises(UserError, match=r"intermediate\.dense\.bias has the shape \(24,\), where \(32,\)"):
+    with pytest.raises(UserError, match=r"intermediate\.dense\.bias has the shape \(24,\), but .* requires \(32,\)"):
         Mono(one)
 
 
-def test_a_decoder_without_a_padding_token_is_no_cross_encoder(tmp_path: Path) -> None:
-    """Its head looks for the last token before the padding."""
+def test_a_decoder_without_a_padding_token_is_refused_as_a_cross_encoder(tmp_path: Path) -> None:
+    """Its classification head reads the last token before the padding, so scores would be wrong."""
     folder = tiny.decoder(tmp_path)
     path = folder / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"pad_token": "[PAD]", ', ""))
@@ -151,8 +152,8 @@ DECODER: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "bo
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
 @pytest.mark.parametrize("family", [DenseBiEncoder, COIL, Mono, TokenLogit])
-def test_a_decoder_fills_no_cache(kind: str, family: type[Any], tmp_path: Path) -> None:
-    """Nothing is generated, and a cache would hold as much as all layers' keys and values; the scores are the same."""
+def test_a_decoder_does_not_fill_its_cache(kind: str, family: type[Any], tmp_path: Path) -> None:
+    """A key-value cache would only cost memory, since nothing is generated; the scores are the same without it."""
     backbone = made(tmp_path, kind, "AutoModelForCausalLM", **DECODER, pad_token_id=0)
     words = {"true_token": "yes", "false_token": "no"} if family is TokenLogit else {}
     model = family(backbone, **words).eval()
@@ -164,13 +165,13 @@ def test_a_decoder_fills_no_cache(kind: str, family: type[Any], tmp_path: Path) 
     assert len(outputs) >= 1
     assert [output.past_key_values for output in outputs] == [None] * len(outputs)
     ids = torch.tensor([[5, 6, 7]])
-    assert encoder(input_ids=ids).past_key_values is not None  # by itself it does
+    assert encoder(input_ids=ids).past_key_values is not None  # its default
     encoder.config.use_cache = False
     torch.testing.assert_close(model.score(tiny.QUERIES, tiny.DOCUMENTS), expected)
 
 
-def test_positions_that_are_relative_bound_nothing(tmp_path: Path) -> None:
-    """XLNet says that it has -1 of them."""
+def test_relative_positions_do_not_limit_the_length(tmp_path: Path) -> None:
+    """XLNet's max_position_embeddings is -1, which must not become the maximum length."""
     sizes = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24}
     model = DenseBiEncoder(made(tmp_path, "xlnet", "XLNetModel", **sizes), document_length=64)
     assert model.document_tower.max_length == 64  # the tokenizer's
@@ -186,13 +187,13 @@ def test_positions_that_are_relative_bound_nothing(tmp_path: Path) -> None:
         ),
         (
             "owner/kernel",
-            r"needs a package that is not installed: `kernels` .*attn_implementation=owner/kernel may be wh",
+            r"needs a package that is not installed: `kernels` .*attn_implementation=owner/kernel may requ",
         ),
         ("eagre", r'cannot be read as a AutoModel \(Specified `attn_implementation="eagre"` is not supported'),
     ],
 )
-def test_attention_that_is_not_there_is_named(attention: str, message: str, tmp_path: Path) -> None:
-    """In one line, with what to install or to take instead."""
+def test_an_unavailable_attention_implementation_is_named(attention: str, message: str, tmp_path: Path) -> None:
+    """The error is one line with the package to install or the valid names."""
     backbone = HuggingFaceBackbone(str(tiny.bert(tmp_path)), attn_implementation=attention)
     with pytest.raises(UserError, match=message) as raised:
         DenseBiEncoder(backbone)
@@ -207,7 +208,7 @@ def test_attention_that_is_not_there_is_named(attention: str, message: str, tmp_
 def test_quantised_weights_without_their_package_are_named(
     quantised: dict[str, Any], package: str, tmp_path: Path
 ) -> None:
-    """What reads them, and how to get it."""
+    """The error names the missing package and how to install it."""
     folder = tiny.bert(tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantised}))

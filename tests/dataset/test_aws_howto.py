@@ -1,4 +1,4 @@
-"""The embedded collection: its counts and its content, held fast."""
+"""The embedded collection: its counts and content do not change, and its texts are extracted correctly."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def digest(lines: Iterable[tuple[object, ...]]) -> str:
     return hashlib.sha256("".join("\t".join(map(str, line)) + "\n" for line in lines).encode()).hexdigest()[:16]
 
 
-def test_counts_and_digests() -> None:
-    """Whatever changes a text, an id or the split, changes a digest here and every number that was measured."""
+def test_counts_and_digests_do_not_change() -> None:
+    """A changed text, id or split would change every measured number; here it changes a digest."""
     assert AwsHowtoDocuments().count() == len(list(AwsHowtoDocuments())) == 5389
     assert {part: len(list(AwsHowtoTopics(part).queries())) for part in PARTS} == {
         "train": 4902,
@@ -41,7 +41,7 @@ def test_counts_and_digests() -> None:
 
 
 def test_no_test_operation_is_seen_in_training() -> None:
-    """The relevant documents of the test queries' own split are relevant to no training query."""
+    """An operation of the test split is not relevant to any training query."""
     trained = {qrel.doc_id for qrel in AwsHowtoTopics("train").qrels()}
     split = {
         qrel.doc_id
@@ -53,7 +53,7 @@ def test_no_test_operation_is_seen_in_training() -> None:
 
 
 def test_every_judgement_has_its_query_and_document() -> None:
-    """Ids agree."""
+    """Each query id and document id of a judgement exists in the collection."""
     known = {document.doc_id for document in AwsHowtoDocuments()}
     for part in PARTS:
         queries = {query.query_id for query in AwsHowtoTopics(part).queries()}
@@ -70,19 +70,19 @@ def test_every_judgement_has_its_query_and_document() -> None:
         ("GetEC2InstanceRecommendations", "get-ec2-instance-recommendations"),
     ],
 )
-def test_operations_as_the_command_line_writes_them(name: str, words: str) -> None:
-    """Names agree with the files of the examples."""
+def test_operation_names_are_converted_to_those_of_the_command_line(name: str, words: str) -> None:
+    """An operation that is spelt differently than its file of examples would lose its examples."""
     assert _kebab(name) == words
 
 
-def test_markup_is_stripped() -> None:
-    """Tags go, entities are read, 120 words are kept."""
+def test_documentation_loses_its_markup_and_is_cut_to_120_words() -> None:
+    """Tags are removed, entities become characters, and words beyond 120 are cut."""
     assert _plain("<p>Creates a <b>bucket</b> &amp; more.</p>") == "Creates a bucket & more."
     assert len(_plain("word " * 200).split()) == 120
 
 
 def test_documents_are_looked_up_by_id() -> None:
-    """An unknown id is absent from the answer."""
+    """A known id gives its document; an unknown one is missing from the result."""
     found = AwsHowtoDocuments().get_many(["s3api.create-bucket", "nothing"])
     assert list(found) == ["s3api.create-bucket"]
     assert found["s3api.create-bucket"].text.startswith("Amazon Simple Storage Service: create bucket ")

@@ -1,4 +1,4 @@
-"""What a collection says of how it is measured: the grade that is relevant, and that queries are documents, too."""
+"""Evaluation conventions of collections: the smallest relevant grade, and removing the query from its own results."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ from tests.chains import Compose
         ("nano_beir_arguana", None, None),
     ],
 )
-def test_collections_with_a_convention_say_it(
+def test_collections_set_their_conventions(
     compose: Compose, dataset: str, relevance: int | None, remove_query: bool | None
 ) -> None:
-    """TREC Deep Learning counts from grade 2 on; in BEIR's ArguAna and Quora a query never finds itself."""
+    """TREC Deep Learning counts grades from 2; in BEIR's ArguAna and Quora a query is not its own result."""
     test = compose(f"dataset={dataset}").dataset.test
     assert (test.relevance, test.remove_query) == (relevance, remove_query)
 
 
 @pytest.mark.parametrize("setting", ["dataset.test.relevance=2", "dataset.test.remove_query=true"])
 @pytest.mark.parametrize("line", ["", "model=mono negatives=none", "model=fusion"])
-def test_a_convention_moves_the_measures_and_not_the_run(compose: Compose, setting: str, line: str) -> None:
-    """What is found is the same, and is measured otherwise; unset, no name moves."""
+def test_a_convention_changes_the_identity_of_the_measures_and_not_of_the_run(
+    compose: Compose, setting: str, line: str
+) -> None:
+    """A convention affects evaluation only; an unset one leaves all identities as they were."""
 
     def names(*convention: str) -> dict[str, str]:
         overrides = ("dataset=irds", "dataset.id=beir/arguana", *shlex.split(line), *convention)
@@ -55,7 +57,7 @@ def test_a_convention_moves_the_measures_and_not_the_run(compose: Compose, setti
 
 
 def test_the_stage_measures_by_the_convention(tmp_path: Path) -> None:
-    """A run from elsewhere, in which a query is its own first result, has the value of one without it."""
+    """The stage applies both conventions to a given run: it drops the query's own result and raises the grade."""
     (tmp_path / "q.tsv").write_text("q\tone\n")
     (tmp_path / "qrels.tsv").write_text("q\td1\t1\nq\td2\t2\n")
     (tmp_path / "a.run").write_text("q Q0 q 1 3.0 t\nq Q0 d1 2 2.0 t\nq Q0 d2 3 1.0 t\n")

@@ -1,4 +1,4 @@
-"""Damaged files: whatever is wrong with one, a reader says so in one line or reads something from it."""
+"""Damaged files: whatever the damage, a reader either reads the file or raises a one-line error."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from irexp.types import UserError
 
 
 def documents(path: Path) -> None:
-    """Stream them and look some up."""
+    """Stream all documents and look them up."""
     found = LocalDocuments(str(path))
     assert found.get_many([document.doc_id for document in found])
 
 
 def chosen(path: Path) -> None:
-    """The same by fields that are chosen."""
+    """Stream documents with text_fields."""
     list(LocalDocuments(str(path), text_fields=["text"]))
 
 
 def queries(path: Path) -> None:
-    """Stream them."""
+    """Stream all queries."""
     list(LocalTopics(str(path)).queries())
 
 
 def examples(path: Path) -> None:
-    """Read all."""
+    """Read all training examples."""
     path.parent.mkdir(exist_ok=True)
     (path.parent / "queries.tsv").write_text("q1\tone\nq2\ttwo\nq3\tthree\n")
     found = FileExamples(str(path), topics=LocalTopics(str(path.parent / "queries.tsv")))
@@ -43,7 +43,7 @@ def examples(path: Path) -> None:
 
 
 class Case(NamedTuple):
-    """A sound file and how it is read."""
+    """An undamaged file and its reader."""
 
     name: str
     content: str
@@ -106,7 +106,7 @@ CASES = {
         "".join(f"q{n % 3}\tQ0\td{n}\t{n}\t{9 - n}.5\tt\n" for n in range(9)),
         lambda path: list(Rankings(read_run(path))),
     ),
-    "run with blanks": Case(
+    "run with spaces": Case(
         "a.run",
         "".join(f"q{n % 3} Q0 d{n} {n} {9 - n}.5 t\n" for n in range(9)),
         lambda path: list(Rankings(read_run(path))),
@@ -114,7 +114,7 @@ CASES = {
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
-#: What damage puts into a file.
+#: Bytes that damage inserts into a file.
 PIECES = [
     *(b"\0", b"\xff", b"\xc3", b"\xed\xa0\xbd", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\n", b"\r\n", b"\t", b" ", b","),
     *(
@@ -140,7 +140,7 @@ PIECES = [
 
 
 def damaged(content: bytes, generator: random.Random) -> bytes:
-    """The same with pieces put in, cut out, copied, exchanged or turned around, once or a few times."""
+    """The content with pieces inserted, removed, duplicated, replaced or reversed, once or a few times."""
     for _ in range(generator.choice([1, 1, 2, 5])):
         start = generator.randrange(len(content) + 1)
         end = min(len(content), start + generator.choice([0, 1, 2, 30]))
@@ -152,7 +152,7 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
 
 
 def outcome(path: Path, read: Callable[[Path], object]) -> str:
-    """Whether a file is read, or refused in one line that names it."""
+    """Whether a file is read, or refused with a one-line error that names it."""
     try:
         read(path)
     except UserError as error:
@@ -164,8 +164,8 @@ def outcome(path: Path, read: Callable[[Path], object]) -> str:
 
 
 @cases
-def test_a_sound_file_is_read(tmp_path: Path, case: Case) -> None:
-    """What is damaged below is not refused as it stands, packed or not, nor with the line ends of Windows."""
+def test_an_undamaged_file_is_read(tmp_path: Path, case: Case) -> None:
+    """Plain or gzip-compressed, with a byte order mark or Windows line ends, the file is read."""
     for number, content in enumerate([case.content, "\ufeff" + case.content, case.content.replace("\n", "\r\n")]):
         for packed in ("", ".gz"):
             path = tmp_path / f"{number}{case.name}{packed}"
@@ -175,7 +175,7 @@ def test_a_sound_file_is_read(tmp_path: Path, case: Case) -> None:
 
 @cases
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, case: Case) -> None:
-    """Three hundred damages: no error but the user's comes out, and some damage is seen."""
+    """Of 300 damaged files each is read or raises a UserError, never another exception; both occur."""
     generator = random.Random(case.name)
     path = tmp_path / case.name
     outcomes = set()
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, case: Case) -> No
 
 @cases
 def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, case: Case) -> None:
-    """A hundred damages of the packed file: at its head, in its middle, and cut off."""
+    """A gzip file damaged anywhere raises nothing but a UserError; a truncated one always does."""
     generator = random.Random(case.name)
     path = tmp_path / f"{case.name}.gz"
     packed = gzip.compress((case.content * 20).encode() if case.read is queries else case.content.encode())
@@ -201,22 +201,22 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, case: Case) ->
 @cases
 @pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 99, b"\xff\xfea\0", b"\x89PNG\r\n\x1a\n\0", b"\xef\xbb\xbf"])
 def test_what_is_not_text_is_refused(tmp_path: Path, case: Case, content: bytes) -> None:
-    """Nothing, UTF-16, a picture, zeros; a run without lines is a run."""
+    """Empty files, UTF-16, images and zeros raise a UserError; only a run may be empty."""
     (tmp_path / case.name).write_bytes(content)
     is_empty_run = case.name == "a.run" and not content.strip(b"\n\xef\xbb\xbf")
     assert outcome(tmp_path / case.name, case.read) == ("read" if is_empty_run else "refused")
 
 
 @cases
-def test_a_path_that_leads_to_no_file_is_named(tmp_path: Path, case: Case) -> None:
-    """To a folder, or to nothing."""
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path, case: Case) -> None:
+    """The path of a folder, or one that does not exist, raises a UserError with that path."""
     (tmp_path / case.name).mkdir()
     assert outcome(tmp_path / case.name, case.read) == "refused"
     assert outcome(tmp_path / "missing" / case.name, case.read) == "refused"
 
 
-def test_half_of_a_character_in_a_text_is_refused(tmp_path: Path) -> None:
-    """JSON can write it, and nothing that follows can."""
+def test_half_of_a_surrogate_pair_in_a_text_is_refused(tmp_path: Path) -> None:
+    """JSON can hold one, but encoding the text as UTF-8 would fail later."""
     for line in ('{"_id": "a", "text": "\\ud83d"}', '{"_id": "a", "title": "\\ude42", "text": "x"}'):
         (tmp_path / "c.jsonl").write_text(line)
         with pytest.raises(DataError, match=r"c\.jsonl:1: the text has half of a surrogate pair"):

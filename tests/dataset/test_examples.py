@@ -22,8 +22,8 @@ def topics(tmp_path: Path) -> LocalTopics:
     return LocalTopics(str(tmp_path / "queries.tsv"), qrels_path=str(tmp_path / "qrels.tsv"))
 
 
-def test_each_relevant_document_is_an_example(topics: LocalTopics) -> None:
-    """Judged negatives are none."""
+def test_each_relevant_document_makes_an_example(topics: LocalTopics) -> None:
+    """A document judged with grade 0 does not make one."""
     examples = QrelExamples(topics)
     assert [examples[i] for i in range(len(examples))] == [
         Example(Query("q1", "one"), ("d1",), (1.0,)),
@@ -38,8 +38,8 @@ def test_each_relevant_document_is_an_example(topics: LocalTopics) -> None:
     ("name", "text"),
     [("t.tsv", "q1\td1\td8\nq2\td3\td8\td9\n"), ("t.jsonl", '["q1", "d1", "d8"]\n["q2", "d3", "d8", "d9"]\n')],
 )
-def test_triples_and_longer_lists(tmp_path: Path, topics: LocalTopics, name: str, text: str) -> None:
-    """The first document is the positive; every positive of the file and of the judgements is known."""
+def test_triples_and_longer_lists_are_read(tmp_path: Path, topics: LocalTopics, name: str, text: str) -> None:
+    """The first document is the positive; relevant documents come from the file and the judgements."""
     (tmp_path / name).write_text(text)
     examples = FileExamples(str(tmp_path / name), topics=topics)
     assert examples[0] == Example(Query("q1", "one"), ("d1", "d8"), (1.0, 0.0))
@@ -49,8 +49,8 @@ def test_triples_and_longer_lists(tmp_path: Path, topics: LocalTopics, name: str
     assert examples.doc_ids() == {"d1", "d3", "d8", "d9"}
 
 
-def test_a_query_and_a_document_of_the_same_id_are_two_things(tmp_path: Path, topics: LocalTopics) -> None:
-    """MS MARCO numbers both from zero."""
+def test_a_query_and_a_document_may_have_the_same_id(tmp_path: Path, topics: LocalTopics) -> None:
+    """A query id must not count as a document id: MS MARCO numbers both from zero."""
     (tmp_path / "t.tsv").write_text("q1\tq2\tq1\n")
     examples = FileExamples(str(tmp_path / "t.tsv"), topics=topics)
     assert examples[0].doc_ids == ("q2", "q1")
@@ -58,14 +58,14 @@ def test_a_query_and_a_document_of_the_same_id_are_two_things(tmp_path: Path, to
 
 
 @pytest.mark.parametrize("pair", ['["d1", 2.5], ["d8", -1.0]', '[2.5, "d1"], [-1.0, "d8"]'])
-def test_teacher_scores(tmp_path: Path, topics: LocalTopics, pair: str) -> None:
-    """Scores are the targets, in either order of the pair."""
+def test_teacher_scores_of_json_become_the_targets(tmp_path: Path, topics: LocalTopics, pair: str) -> None:
+    """The score is recognised whether it is the first or the second of a pair."""
     (tmp_path / "t.jsonl").write_text(f'["q1", {pair}]\n')
     assert FileExamples(str(tmp_path / "t.jsonl"), topics=topics)[0].targets == (2.5, -1.0)
 
 
-def test_scores_of_tsv_come_first(tmp_path: Path, topics: LocalTopics) -> None:
-    """As in the files of teachers' scores for MS MARCO, of two documents or of more."""
+def test_teacher_scores_at_the_beginning_of_a_tsv_line_become_the_targets(tmp_path: Path, topics: LocalTopics) -> None:
+    """As in MS MARCO's files of teacher scores, for two documents or more."""
     (tmp_path / "t.tsv").write_text("9.25\t-1.5\tq1\td1\td8\n1.0\t2\t-3e-1\tq2\td3\td8\td9\n")
     examples = FileExamples(str(tmp_path / "t.tsv"), topics=topics)
     assert examples[0] == Example(Query("q1", "one"), ("d1", "d8"), (9.25, -1.5))
@@ -83,23 +83,25 @@ def test_scores_of_tsv_come_first(tmp_path: Path, topics: LocalTopics) -> None:
         ("9.25\thigh\tq1\td1\td8", "could not convert"),
     ],
 )
-def test_faulty_scores_of_tsv(tmp_path: Path, topics: LocalTopics, line: str, message: str) -> None:
-    """Each by its line."""
+def test_faulty_scores_of_tsv_are_named_with_their_line(
+    tmp_path: Path, topics: LocalTopics, line: str, message: str
+) -> None:
+    """A wrong number of scores, or a score that is not finite, is an error with file and line."""
     (tmp_path / "t.tsv").write_text(f"9.0\t1.0\tq1\td1\td8\n{line}\n")
-    with pytest.raises(DataError, match=rf"t\.tsv:2: no example \({message}"):
+    with pytest.raises(DataError, match=rf"t\.tsv:2: not a training example \({message}"):
         len(FileExamples(str(tmp_path / "t.tsv"), topics=topics))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: no example \(it is not a list\)"),
-        ('["q1"]\n', r"t\.jsonl:1: no example \(it has no document\)"),
+        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: not a training example \(it is not a list\)"),
+        ('["q1"]\n', r"t\.jsonl:1: not a training example \(it has no document\)"),
         ('["q1", "d1", ["d2", 1]]\n', r"t\.jsonl:1: .*some documents have scores"),
         ('["q1", ["d1", 1], "d8"]\n', r"t\.jsonl:1: .*some documents have scores"),
         ('["q1", ["d1", 1], {"d8": 0}]\n', r"t\.jsonl:1: .*some documents have scores"),
         ('["q1", ["d1", 1, 2]]\n', r"t\.jsonl:1: .*some documents have scores"),
-        ('["q1", ["d1", "x"]]\n', r"t\.jsonl:1: .*a score is a number"),
+        ('["q1", ["d1", "x"]]\n', r"t\.jsonl:1: .*a score is not a number"),
         ('["q1", ["d1", NaN]]\n', r"t\.jsonl:1: .*a score is not finite"),
         ('["q1", ["d1", 1e999]]\n', r"t\.jsonl:1: .*a score is not finite"),
         ('["q1", ["d1", 1' + "0" * 400 + "]]\n", r"t\.jsonl:1: .*too large"),
@@ -109,8 +111,10 @@ def test_faulty_scores_of_tsv(tmp_path: Path, topics: LocalTopics, line: str, me
         ("\n", r"t\.jsonl has no training examples"),
     ],
 )
-def test_faulty_examples(tmp_path: Path, topics: LocalTopics, text: str, message: str) -> None:
-    """Each by its line."""
+def test_faulty_examples_are_named_with_their_line(
+    tmp_path: Path, topics: LocalTopics, text: str, message: str
+) -> None:
+    """A malformed JSON line, an unknown query or mixed scores are an error with file and line."""
     (tmp_path / "t.jsonl").write_text(text)
     with pytest.raises(DataError, match=message):
         len(FileExamples(str(tmp_path / "t.jsonl"), topics=topics))

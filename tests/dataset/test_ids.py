@@ -1,4 +1,4 @@
-"""One rule for ids, whatever file they stand in."""
+"""All file formats read ids in the same way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from irexp.types import UserError, as_id
 
 
 class Reader(NamedTuple):
-    """A file that holds one id, and how it is read."""
+    """A file with one id, and a function that reads it."""
 
     name: str
     content: Callable[[str], str]
@@ -41,7 +41,7 @@ def judged_query(path: Path) -> str:
 
 
 def judged_document(path: Path) -> str:
-    """Its document."""
+    """The document of the only judgement."""
     return read_qrels(str(path))[0].doc_id
 
 
@@ -57,12 +57,12 @@ def found_document(path: Path) -> str:
 
 
 def answered_query(path: Path) -> str:
-    """Its query."""
+    """The query of the only line of a run."""
     return next(iter(read_run(path))).query_id
 
 
 def quoted(text: str) -> str:
-    """A field of CSV."""
+    """A quoted CSV field."""
     return '"' + text.replace('"', '""') + '"'
 
 
@@ -106,7 +106,7 @@ readers = pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys()
     ],
 )
 def test_an_id_is_the_same_in_every_file(tmp_path: Path, reader: Reader, text: str, expected: str) -> None:
-    """Without the blanks around it, with those within it; a no-break space is a character."""
+    """Spaces around an id are removed, those within are kept; a no-break space is an ordinary character."""
     (tmp_path / reader.name).write_text(reader.content(text), encoding="utf8", newline="")
     assert reader.read(tmp_path / reader.name) == expected
 
@@ -115,8 +115,8 @@ def test_an_id_is_the_same_in_every_file(tmp_path: Path, reader: Reader, text: s
 @pytest.mark.parametrize(
     "text", ["", "  ", "\u00a0", "\u2003", "a\0b", "a\x07b", "a\x0bb", "a\x7fb", "a\x85b", "a\u2028b"]
 )
-def test_what_a_run_cannot_hold_is_refused_where_it_stands(tmp_path: Path, reader: Reader, text: str) -> None:
-    """By file and line, before anything is made of it."""
+def test_an_id_that_a_run_cannot_hold_is_named_with_its_line(tmp_path: Path, reader: Reader, text: str) -> None:
+    """Empty ids and control characters are an error when they are read, not when the run is written."""
     (tmp_path / reader.name).write_text(reader.content(text), encoding="utf8", newline="")
     with pytest.raises(UserError, match=rf"{reader.name}:[12]: "):
         reader.read(tmp_path / reader.name)
@@ -124,8 +124,8 @@ def test_what_a_run_cannot_hold_is_refused_where_it_stands(tmp_path: Path, reade
 
 @pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\rb", "\ud83d", "a\ude00"])
 @pytest.mark.parametrize("name", [name for name in READERS if "jsonl" in name])
-def test_json_can_write_what_no_column_can_hold(tmp_path: Path, name: str, text: str) -> None:
-    """Tabs, line breaks and half of a character are refused at their line, too."""
+def test_an_id_in_json_that_a_column_cannot_hold_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    """JSON strings can hold tabs, line breaks and halves of surrogate pairs; a run file cannot."""
     reader = READERS[name]
     (tmp_path / reader.name).write_text(reader.content(text), encoding="utf8")
     with pytest.raises(DataError, match=rf"{reader.name}:1: the id .* which no run file can hold"):
@@ -134,9 +134,9 @@ def test_json_can_write_what_no_column_can_hold(tmp_path: Path, name: str, text:
 
 @pytest.mark.parametrize("value", ["1.0", "true", "null", "[1]", '{"a": 1}'])
 def test_an_id_in_json_is_a_string_or_a_whole_number(tmp_path: Path, value: str) -> None:
-    """Anything else would come out as Python writes it, and match nothing."""
+    """Other values would become Python's notation of them, such as `None`, and match no judgement."""
     (tmp_path / "c.jsonl").write_text(f'{{"_id": {value}, "text": "x"}}\n')
-    with pytest.raises(DataError, match=r"c\.jsonl:1: (an id is a string or a whole number|there is no id)"):
+    with pytest.raises(DataError, match=r"c\.jsonl:1: (an id must be a string or a whole number|there is no id)"):
         document(tmp_path / "c.jsonl")
     (tmp_path / "t.jsonl").write_text(f'["q", "d", {value}]\n')
     with pytest.raises(DataError, match=r"t\.jsonl:1: "):
@@ -145,6 +145,6 @@ def test_an_id_in_json_is_a_string_or_a_whole_number(tmp_path: Path, value: str)
     assert document(tmp_path / "c.jsonl") == "12"
 
 
-def test_the_rule_changes_no_id_a_second_time() -> None:
-    """What it returns it returns again."""
+def test_as_id_is_idempotent() -> None:
+    """An id that was read and written is the same when it is read again."""
     assert as_id(as_id(" \u00a0a b\u00a0 ")) == as_id(" \u00a0a b\u00a0 ")

@@ -1,4 +1,4 @@
-"""Collections of ir_datasets, on one that is registered here, since none can be fetched."""
+"""Collections of ir_datasets, tested on one that is registered here, since tests cannot download any."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class LocalFile:
     """A file that needs no download."""
 
     def __init__(self, path: Path) -> None:
-        """Where it is."""
+        """A file at a path."""
         self._path = path
 
     def path(self, force: bool = True) -> str:
-        """Its path."""
+        """The file's path."""
         return str(self._path)
 
     def stream(self) -> object:
-        """Its bytes."""
+        """The file's bytes."""
         return self._path.open("rb")
 
 
@@ -43,7 +43,7 @@ def toy(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def _registered(tmp_path: Path, docs: str) -> Iterator[str]:
-    """A collection of some documents, a query and a judgement under the id irexp-toy."""
+    """A collection with documents, one query and one judgement, registered as irexp-toy."""
     (tmp_path / "docs.tsv").write_text(docs)
     (tmp_path / "queries.tsv").write_text("q1\tquestion\n")
     (tmp_path / "qrels").write_text("q1 0 d2 1\n")
@@ -59,18 +59,18 @@ def _registered(tmp_path: Path, docs: str) -> Iterator[str]:
         ir_datasets.registry._registered.pop("irexp-toy")
 
 
-def test_documents_and_topics(toy: str) -> None:
-    """Texts, ids and judgements as ir_datasets has them."""
+def test_documents_queries_and_judgements_are_read(toy: str) -> None:
+    """Texts, ids and grades are those of ir_datasets."""
     assert list(IrdsDocuments(toy)) == [Document("d1", "one"), Document("d2", "two words")]
     assert list(IrdsTopics(toy).queries()) == [Query("q1", "question")]
     assert list(IrdsTopics(toy).qrels()) == [Qrel("q1", "d2", 1)]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_a_look_up_in_a_forked_process_moves_nothing_in_this_one(tmp_path: Path) -> None:
-    """As in workers that are forked after the store was opened: the next document, half in the buffer, is read whole.
+def test_a_look_up_in_a_forked_process_does_not_move_the_position_in_this_one(tmp_path: Path) -> None:
+    """Workers forked after the store was opened must not share its file position, or the next document is garbled.
 
-    A document fills a buffer of the file; the second begins in the buffer that the first was read into.
+    Documents are as long as the file's buffer, so that the second begins in the buffer of the first.
     """
     texts = [random.Random(n).randbytes(4000).hex() for n in range(50)]
     with _registered(tmp_path, "".join(f"d{n}\t{text}\n" for n, text in enumerate(texts))) as toy:
@@ -83,21 +83,21 @@ def test_a_look_up_in_a_forked_process_moves_nothing_in_this_one(tmp_path: Path)
         assert documents.get_many(["d1"])["d1"].text == texts[1]
 
 
-def test_documents_are_handed_to_another_process_without_their_open_files(toy: str) -> None:
-    """After a look-up they can be pickled, as for a process that is spawned."""
+def test_documents_can_be_pickled_after_a_look_up(toy: str) -> None:
+    """Open files cannot be pickled, and a spawned process opens its own."""
     documents = IrdsDocuments(toy)
     assert documents.get_many(["d1"]) == {"d1": Document("d1", "one")}
     assert pickle.loads(pickle.dumps(documents)).get_many(["d2"]) == {"d2": Document("d2", "two words")}
     assert documents.get_many(["d2"]) == {"d2": Document("d2", "two words")}
 
 
-def test_what_a_collection_lacks(toy: str) -> None:
-    """No triples: the message names the part."""
+def test_a_collection_without_triples_is_named(toy: str) -> None:
+    """The message names the missing part, rather than an attribute of ir_datasets."""
     with pytest.raises(DataError, match="the collection irexp-toy of ir_datasets has no docpairs"):
         list(IrdsExamples(toy).lines())
 
 
-def test_a_typo_gets_the_nearest_ids() -> None:
-    """The registry is known without a network."""
+def test_an_unknown_id_gets_similar_ids() -> None:
+    """The suggestion comes from ir_datasets' registry and needs no network."""
     with pytest.raises(DataError, match=r"did you mean .*beir/scifact"):
         IrdsDocuments("bier/scifact").count()

@@ -1,4 +1,4 @@
-"""Collections from files: every format, every fault by its place."""
+"""Collections from files: every format is read, and every fault is named with its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPECTED = [Document("a", "First of all"), Document("β/2 x", "größer")]
 
 
 def write(path: Path, text: str) -> str:
-    """A file, packed if its name says so."""
+    """Write a file, gzip-compressed if its name ends in .gz."""
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(text.encode()))
     else:
@@ -39,14 +39,17 @@ def write(path: Path, text: str) -> str:
 @pytest.mark.parametrize("packed", ["", ".gz"])
 @pytest.mark.parametrize(("name", "text"), [("c.jsonl", JSONL), ("c.tsv", TSV), ("c.trec", TREC)])
 def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: str, packed: str, mark: str) -> None:
-    """Three formats, packed or not, with a byte-order mark or none, ids of any characters: the same documents."""
+    """All formats, compressed or not, with a byte order mark or not, give the same documents, with ids of any script.
+
+    A wrong byte offset would garble what is looked up.
+    """
     documents = LocalDocuments(write(tmp_path / (name + packed), mark + text))
     assert list(documents) == list(documents) == EXPECTED
     assert documents.count() == 2
     assert documents.get_many(["β/2 x", "c", "a"]) == {"a": EXPECTED[0], "β/2 x": EXPECTED[1]}
 
 
-def test_a_packed_file_is_found_by_its_plain_name(tmp_path: Path) -> None:
+def test_a_compressed_file_is_found_without_its_suffix(tmp_path: Path) -> None:
     """`corpus.jsonl` finds corpus.jsonl.gz."""
     write(tmp_path / "corpus.jsonl.gz", JSONL)
     assert LocalDocuments(str(tmp_path / "corpus.jsonl")).count() == 2
@@ -55,8 +58,8 @@ def test_a_packed_file_is_found_by_its_plain_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"), [(["text"], "of all"), (["title"], "First"), (["text", "title"], "of all First")]
 )
-def test_text_fields_are_chosen(tmp_path: Path, fields: list[str], text: str) -> None:
-    """Named fields are joined in their order."""
+def test_text_fields_are_joined_in_the_given_order(tmp_path: Path, fields: list[str], text: str) -> None:
+    """The text has the chosen fields and no others."""
     line = '{"_id": "a", "title": "First", "text": "of all"}\n'
     assert [d.text for d in LocalDocuments(write(tmp_path / "c.jsonl", line), text_fields=fields)] == [text]
 
@@ -70,24 +73,24 @@ def test_text_fields_are_chosen(tmp_path: Path, fields: list[str], text: str) ->
         ("c.jsonl", JSONL + '{"_id": "", "text": "x"}\n', r"c\.jsonl:3: there is no id"),
         ("c.jsonl", JSONL + '{"_id": "c", "words": "x"}\n', r"c\.jsonl:3: there is no text .* only _id, words"),
         ("c.jsonl", JSONL + '{"_id": "c", "text": 7}\n', r"c\.jsonl:3: a text is a string"),
-        ("c.jsonl", JSONL + JSONL, r"c\.jsonl:3: the document id 'a' was there before, at .*c\.jsonl:1"),
+        ("c.jsonl", JSONL + JSONL, r"c\.jsonl:3: the document id 'a' already occurs at .*c\.jsonl:1"),
         ("c.tsv", TSV + "no tab\n", r"c\.tsv:3: a line is an id, a tab and a text"),
         ("c.tsv", TSV + "\ttext\n", r"c\.tsv:3: the id is empty"),
         ("c.trec", TREC + "<DOC><TEXT>x</TEXT></DOC>", r"c\.trec:8: there is no id"),
-        ("c.trec", TREC + "<DOC>\n<DOCNO>c</DOCNO>", r"c\.trec:8: the element that begins here has no end"),
+        ("c.trec", TREC + "<DOC>\n<DOCNO>c</DOCNO>", r"c\.trec:8: the element that begins here has no closing tag"),
         ("c.jsonl", "\n", "has no documents"),
-        ("c.doc", JSONL, "the format cannot be told from the name"),
+        ("c.doc", JSONL, "the name does not tell the format"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
-    """Nothing goes out before the whole file was found to be right."""
+    """No document is yielded before the whole file has been checked."""
     documents = iter(LocalDocuments(write(tmp_path / name, text)))
     with pytest.raises(DataError, match=message):
         next(documents)
 
 
-def test_bytes_that_are_no_text_and_damaged_archives(tmp_path: Path) -> None:
-    """Latin-1 and a cut gzip file have their messages."""
+def test_files_in_another_encoding_and_truncated_archives_are_named(tmp_path: Path) -> None:
+    """Latin-1 text and a truncated gzip file raise errors of their own."""
     (tmp_path / "c.tsv").write_bytes("a\tfirst\nb\tgrö\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"c\.tsv:1: this is not UTF-8|c\.tsv:2: this is not UTF-8"):
         LocalDocuments(str(tmp_path / "c.tsv")).count()
@@ -96,17 +99,17 @@ def test_bytes_that_are_no_text_and_damaged_archives(tmp_path: Path) -> None:
         LocalDocuments(str(tmp_path / "d.tsv.gz")).count()
 
 
-def test_a_wrong_path_says_how_far_it_is_right(tmp_path: Path) -> None:
-    """The last folder that is there, and what it has."""
+def test_the_error_for_a_wrong_path_lists_the_nearest_folder(tmp_path: Path) -> None:
+    """The message names the last folder of the path that exists, and its content."""
     write(tmp_path / "corpus.jsonl", JSONL)
-    with pytest.raises(DataError, match=r"is not there, nor followed by \.gz; .* has corpus\.jsonl"):
+    with pytest.raises(DataError, match=r"does not exist, with or without \.gz; .* has corpus\.jsonl"):
         LocalDocuments(str(tmp_path / "missing" / "corpus.jsonl")).count()
     with pytest.raises(DataError, match="is a folder; a file is needed"):
         LocalDocuments(str(tmp_path)).count()
 
 
 def test_empty_documents_are_kept_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One log line with the first place."""
+    """One log line gives their number and the place of the first."""
     text = JSONL + '{"_id": "c", "text": ""}\n{"_id": "d", "title": " ", "text": " "}\n'
     assert LocalDocuments(write(tmp_path / "c.jsonl", text)).count() == 4
     assert "2 documents have no text" in caplog.text
@@ -132,8 +135,8 @@ Identify organizations.
         ("q.trec.gz", TOPICS),
     ],
 )
-def test_queries_in_every_format(tmp_path: Path, name: str, text: str) -> None:
-    """Without judgements all queries are answered."""
+def test_queries_are_read_in_every_format(tmp_path: Path, name: str, text: str) -> None:
+    """Each format gives the same queries; without judgements, judged_only drops none."""
     topics = LocalTopics(write(tmp_path / name, text))
     assert list(topics.queries()) == [Query("301", "International Organized Crime"), Query("302", "Polio")]
     assert list(topics.qrels()) == []
@@ -143,42 +146,42 @@ def test_queries_in_every_format(tmp_path: Path, name: str, text: str) -> None:
     ("name", "text"),
     [("q.tsv", "query-id\tcorpus-id\tscore\n301\ta b\t2\n"), ("q.qrels", "301 0 ab 2\n"), ("q.txt", "301\t0\tab\t2\n")],
 )
-def test_judgements_of_beir_and_trec(tmp_path: Path, name: str, text: str) -> None:
-    """Three columns with a header, four with blanks or tabs; an id of BEIR may hold a blank."""
+def test_judgements_of_beir_and_trec_are_read(tmp_path: Path, name: str, text: str) -> None:
+    """Three columns with a header, or four separated by spaces or tabs; an id in BEIR's may contain a space."""
     assert read_qrels(write(tmp_path / name, text)) in ([Qrel("301", "a b", 2)], [Qrel("301", "ab", 2)])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q\td\t1\nq\te\n", r":2: 2 columns; a judgement is query-id, corpus-id, score"),
+        ("q\td\t1\nq\te\n", r":2: 2 columns; a judgement has query-id, corpus-id, score"),
         ("q\td\t1\nq\te\thigh\n", r":2: the relevance 'high' is not a whole number"),
-        ("q\td\t1\nq\td\t0\n", r":2: q and d were judged 1 before, and 0 here"),
+        ("q\td\t1\nq\td\t0\n", r":2: the relevance of d to q is 1 on an earlier line and 0 here"),
         ("query-id\tcorpus-id\tscore\n", "has no judgements"),
     ],
 )
-def test_faulty_judgements(tmp_path: Path, text: str, message: str) -> None:
-    """Each by its line."""
+def test_faulty_judgements_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    """A missing column, a grade that is not a number, or a contradiction is an error with its line."""
     with pytest.raises(DataError, match=message):
         read_qrels(write(tmp_path / "q.tsv", text))
 
 
-def test_only_judged_queries_are_answered_and_missing_ones_counted(
+def test_only_judged_queries_are_read_and_missing_ones_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """BEIR's queries.jsonl holds all splits; a judged query without a text is logged."""
+    """BEIR's queries.jsonl holds all splits, so others are dropped; a judged query without a text is logged."""
     queries = write(tmp_path / "queries.tsv", "1\tone\n2\ttwo\n")
     qrels = write(tmp_path / "qrels.tsv", "2\td\t1\n3\td\t1\n2\td\t1\n")
     assert [query.query_id for query in LocalTopics(queries, qrels_path=qrels).queries()] == ["2"]
     assert "1 judged queries" in caplog.text
-    assert "stand there twice" in caplog.text
+    assert "are duplicates and count once" in caplog.text
     assert len(list(LocalTopics(queries, qrels_path=qrels, judged_only=False).queries())) == 2
-    with pytest.raises(DataError, match=r"queries\.tsv:3: the query id '1' was there before"):
+    with pytest.raises(DataError, match=r"queries\.tsv:3: the query id '1' already occurs"):
         list(LocalTopics(write(tmp_path / "queries.tsv", "1\tone\n2\ttwo\n1\tx\n")).queries())
 
 
 def test_a_large_file_is_streamed(tmp_path: Path) -> None:
-    """What stays in memory of 20,000 documents is a small part of their 20 MB."""
+    """The documents of a 20 MB file are not held in memory: the peak is below 4 MB."""
     import tracemalloc
 
     path = tmp_path / "c.jsonl"
@@ -205,8 +208,8 @@ def test_a_large_file_is_streamed(tmp_path: Path) -> None:
         "\ufeff  <DOC><DOCNO>a</DOCNO>one<!-- größer --></DOC><br/><DOC>\n<DOCNO> b </DOCNO><P>two</P></DOC>",
     ],
 )
-def test_the_layout_of_elements_does_not_matter(tmp_path: Path, text: str) -> None:
-    """Two documents are two, on one line or on many, and each is found again by its place in bytes."""
+def test_sgml_documents_are_read_whatever_their_line_breaks(tmp_path: Path, text: str) -> None:
+    """Two documents on one line or on many are read as two, and are looked up by their byte offsets."""
     documents = LocalDocuments(write(tmp_path / "c.trec", text))
     assert list(documents) == [Document("a", "one"), Document("b", "two")]
     assert documents.get_many(["b", "a"]) == {"a": Document("a", "one"), "b": Document("b", "two")}
@@ -222,8 +225,8 @@ def test_the_layout_of_elements_does_not_matter(tmp_path: Path, text: str) -> No
         ("a <- b <= c << d <> e", "a <- b <= c << d <> e"),
     ],
 )
-def test_a_sign_that_is_not_a_tag_is_text(tmp_path: Path, text: str, expected: str) -> None:
-    """Nothing is cut after a `<` that stands for itself, in documents, in their parts and in topics."""
+def test_a_less_than_sign_that_begins_no_tag_is_text(tmp_path: Path, text: str, expected: str) -> None:
+    """An unescaped `<` does not cut the text of documents, of their elements or of topics."""
     path = write(tmp_path / "c.trec", f"<DOC><DOCNO>a</DOCNO><TEXT>{text}</TEXT></DOC>")
     for fields in (None, ["TEXT"], ["text"]):
         assert list(LocalDocuments(path, text_fields=fields)) == [Document("a", expected)]
@@ -231,8 +234,8 @@ def test_a_sign_that_is_not_a_tag_is_text(tmp_path: Path, text: str, expected: s
     assert list(LocalTopics(topics).queries()) == [Query("1", expected)]
 
 
-def test_elements_within_and_beside_each_other(tmp_path: Path) -> None:
-    """A part that is named holds all of it, with what is tagged within, and each of those with the name."""
+def test_text_fields_take_every_element_with_the_name_and_all_within_it(tmp_path: Path) -> None:
+    """A repeated element counts each time, with the elements nested in it."""
     text = "<DOC><DOCNO>a</DOCNO><TEXT><P>one</P> two</TEXT><H>no</H><TEXT>three</TEXT></DOC>"
     path = write(tmp_path / "c.trec", text)
     assert [d.text for d in LocalDocuments(path, text_fields=["text"])] == ["one two three"]
@@ -244,19 +247,19 @@ def test_elements_within_and_beside_each_other(tmp_path: Path) -> None:
     [
         ("<DOC><DOCNO>a</DOCNO>x<DOCNO>b</DOCNO>y</DOC>", r":1: 2 <DOCNO> in one document"),
         ("<DOC><DOCNO>a</DOCNO>\n<DOC><DOCNO>b</DOCNO></DOC>", r":2: an element begins before the one at .*:1 has"),
-        ("<DOC><DOCNO>a</DOCNO></DOC>\n</DOC>", r":2: an element ends that has not begun"),
+        ("<DOC><DOCNO>a</DOCNO></DOC>\n</DOC>", r":2: a closing tag without an opening tag before it"),
         ("<DOC><DOCNO>a</DOCNO></DOC>\nlost words\n<DOC><DOCNO>b</DOCNO></DOC>", r":3: text outside .* 'lost words'"),
         ("<DOC><DOCNO>a</DOCNO></DOC>\nDOC>\n", r"at its end: text outside .* 'DOC>'"),
     ],
 )
-def test_text_that_belongs_to_no_document_is_named(tmp_path: Path, text: str, message: str) -> None:
-    """A tag that is missing or broken does not lose a document or join two in silence."""
+def test_missing_or_broken_document_tags_are_errors(tmp_path: Path, text: str, message: str) -> None:
+    """Otherwise a document would be lost, or two joined, without a message."""
     with pytest.raises(DataError, match=message):
         LocalDocuments(write(tmp_path / "c.trec", text)).count()
 
 
-def test_topics_on_one_line_and_of_xml(tmp_path: Path) -> None:
-    """Each of two is one, closing tags or none, numbers in an element or in an attribute."""
+def test_topics_are_read_on_one_line_and_in_xml(tmp_path: Path) -> None:
+    """Two topics are read as two, with or without closing tags, with the number in an element or an attribute."""
     expected = [Query("1", "one"), Query("2 b", "two")]
     for text in (
         "<top><num>1<title>one</top><top><num> Number: 2 b\n<title>two\n<desc>no</top>",
@@ -270,11 +273,11 @@ def test_topics_on_one_line_and_of_xml(tmp_path: Path) -> None:
 def test_a_header_names_the_columns_and_is_not_a_document(
     tmp_path: Path, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In TSV and CSV, of documents and of queries; without one, TSV is an id and a text."""
+    """A header would otherwise be read as a document or query; without a header, TSV is an id and a text."""
     caplog.set_level("INFO")
     table = f"id\ttext\ttitle{end}a\tof all\tFirst{end}β/2 x\tgrößer\t{end}"
     assert list(LocalDocuments(write(tmp_path / "c.tsv", table))) == EXPECTED
-    assert "the first line names the columns, and is not a document or query" in caplog.text
+    assert "the first line is a header, not a document or query" in caplog.text
     assert [d.text for d in LocalDocuments(str(tmp_path / "c.tsv"), text_fields=["text"])] == ["of all", "größer"]
     comma = f'\ufeffID,Title,Text{end}a,First,of all{end}{end}"β/2 x",,größer{end}'
     documents = LocalDocuments(write(tmp_path / "c.csv.gz", comma))
@@ -285,8 +288,8 @@ def test_a_header_names_the_columns_and_is_not_a_document(
     assert len(list(LocalTopics(write(tmp_path / "q.tsv", f"1\tid\n2\ttext{end}")).queries())) == 2
 
 
-def test_texts_of_csv_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
-    """As the module csv reads them; each document is found again by its place."""
+def test_csv_texts_may_contain_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+    """Quoted fields are parsed as the csv module parses them, also when a document is looked up."""
     path = write(
         tmp_path / "c.csv", '\n,_id,title,text\n0,a,"x, ""y""","one\r\ntwo\n"\n1,b,,"' + "z " * 100_000 + '"\n'
     )
@@ -299,18 +302,18 @@ def test_texts_of_csv_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "a,b\nc,d\n", r"c\.csv: a CSV file begins with a header as id,title,text, not 'a,b'"),
-        ("c.csv", "", r"c\.csv: a CSV file begins with a header"),
-        ("c.csv", "id,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
-        ("c.csv", "id,text,text\na,b,c\n", r"c\.csv:2: 3 columns, where the first line names 2"),
+        ("c.csv", "a,b\nc,d\n", r"c\.csv: a CSV file needs a header such as id,title,text, not 'a,b'"),
+        ("c.csv", "", r"c\.csv: a CSV file needs a header"),
+        ("c.csv", "id,text\na,b,c\n", r"c\.csv:2: 3 columns, but the first line names 2"),
+        ("c.csv", "id,text,text\na,b,c\n", r"c\.csv:2: 3 columns, but the first line names 2"),
         ("c.csv", 'id,text\na,"b\nc,d\n', r"c\.csv:2: this is not CSV \(unexpected end of data\)"),
         ("c.csv", 'id,text\na,"b"c\n', r"c\.csv:2: this is not CSV"),
-        ("c.tsv", "id\ttext\na\tb\tc\n", r"c\.tsv:2: 3 columns, where the first line names 2"),
+        ("c.tsv", "id\ttext\na\tb\tc\n", r"c\.tsv:2: 3 columns, but the first line names 2"),
         ("c.tsv", "id\ttext\n", "has no documents"),
     ],
 )
-def test_faulty_tables(tmp_path: Path, name: str, text: str, message: str) -> None:
-    """Each by its line."""
+def test_faulty_tables_are_named_with_their_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """A missing header, a wrong number of columns or broken quotes are an error with file and line."""
     with pytest.raises(DataError, match=message):
         LocalDocuments(write(tmp_path / name, text)).count()
 
@@ -322,17 +325,17 @@ def test_faulty_tables(tmp_path: Path, name: str, text: str, message: str) -> No
         ("c.jsonl", '{"_id": "a", "text": "x"}\n', [], r"text_fields=\[\] names no field"),
         ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", [], r"text_fields=\[\] names no field"),
         ("c.csv", "id,text\na,x\n", [], r"text_fields=\[\] names no field"),
-        ("c.tsv", "a\tx\n", ["text"], "are numbers of columns after the id, not 'text'"),
-        ("c.tsv", "a\tx\n", ["0"], "are numbers of columns after the id, not '0'"),
-        ("c.tsv", "a\tx\n", ["-1"], "are numbers of columns after the id"),
-        ("c.tsv", "a\tx\n", ["9" * 5000], "are numbers of columns after the id"),
+        ("c.tsv", "a\tx\n", ["text"], "without a header are column numbers, not 'text'"),
+        ("c.tsv", "a\tx\n", ["0"], "without a header are column numbers, not '0'"),
+        ("c.tsv", "a\tx\n", ["-1"], "without a header are column numbers"),
+        ("c.tsv", "a\tx\n", ["9" * 5000], "without a header are column numbers"),
         ("c.tsv", "a\tx\n", ["2"], "there is no column 2 after the id, only 1"),
         ("c.csv", "id,text\na,x\n", ["title"], "there is no title, only id, text"),
         ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", ["(.*"], r"there is no element \(\.\*"),
     ],
 )
-def test_text_fields_that_are_not_there(tmp_path: Path, name: str, text: str, fields: list[str], message: str) -> None:
-    """Named at the first document."""
+def test_unknown_text_fields_are_named(tmp_path: Path, name: str, text: str, fields: list[str], message: str) -> None:
+    """A misspelt field is an error at the first document, not an empty text."""
     with pytest.raises(DataError, match=rf"{name}:[12]: .*{message}"):
         LocalDocuments(write(tmp_path / name, text), text_fields=fields).count()
 
@@ -347,22 +350,20 @@ def test_text_fields_that_are_not_there(tmp_path: Path, name: str, text: str, fi
     ],
 )
 def test_only_a_header_is_skipped(tmp_path: Path, text: str, expected: list[Qrel]) -> None:
-    """It names its columns; a judgement that comes first counts, also with the grade that a table program writes."""
+    """A first line that is a judgement counts, even if its ids look like column names or its grade is `1.0`."""
     assert read_qrels(write(tmp_path / "q.qrels", text)) == expected
 
 
 @pytest.mark.parametrize("relevance", ["0.5", "high", "", "1e3", "1_0", "٣", "nan", "1000001", "-1000001", "9" * 5000])
 @pytest.mark.parametrize("before", ["", "q\td\t1\n"])
 def test_a_grade_is_a_whole_number_up_to_a_million(tmp_path: Path, relevance: str, before: str) -> None:
-    """Anything else is refused at its line, the first line too."""
-    with pytest.raises(
-        DataError, match=rf"q\.tsv:{1 + bool(before)}: the relevance .* (whole number|beyond 1,000,000)"
-    ):
+    """Any other grade is an error with its line, on the first line too."""
+    with pytest.raises(DataError, match=rf"q\.tsv:{1 + bool(before)}: the relevance .* (whole number|above 1,000,000)"):
         read_qrels(write(tmp_path / "q.tsv", f"{before}q\te\t{relevance}\n"))
 
 
 def test_a_file_without_queries_is_named(tmp_path: Path) -> None:
-    """As one without documents is."""
+    """An empty queries file of any format is an error, not a run without queries."""
     for name in ("q.tsv", "q.jsonl", "q.trec", "q.csv"):
-        with pytest.raises(DataError, match=r"has no queries|begins with a header"):
+        with pytest.raises(DataError, match=r"has no queries|needs a header"):
             list(LocalTopics(write(tmp_path / name, "")).queries())

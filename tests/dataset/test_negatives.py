@@ -1,4 +1,4 @@
-"""Negatives of a run."""
+"""Negatives from a run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Two(Examples):
         ][position]
 
     def doc_ids(self) -> set[str]:
-        """Those of both."""
+        """The documents of both examples."""
         return {"d0", "d2", "d5"}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """One more than the examples name."""
+        """The positives, and one relevant document more."""
         return frozenset({"q0": ["d0", "d1"], "q1": ["d2"]}[query_id])
 
 
-def test_what_is_relevant_or_there_already_is_no_negative() -> None:
-    """A judged document, the positive and the example's own negative are not taken from the ranking."""
+def test_relevant_documents_and_those_of_the_example_do_not_become_negatives() -> None:
+    """A relevant document would be a false negative; the example's own would be there twice."""
     made = RunNegatives(Two(), {"q0": ["d1", "d3", "d0", "d5", "d4"], "q1": ["d9"]})
     assert made[0] == Example(Query("q0", "zero"), ("d0", "d5", "d3", "d4"), (1.0, 0.0, 0.0, 0.0))
     assert made[1].doc_ids == ("d2", "d9")
@@ -39,8 +39,8 @@ def test_what_is_relevant_or_there_already_is_no_negative() -> None:
     assert made.doc_ids() == {"d0", "d1", "d2", "d3", "d4", "d5", "d9"}
 
 
-def test_queries_without_a_negative_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Some are logged, all are an error."""
+def test_queries_without_negatives_are_logged_and_an_error_if_all_are(caplog: pytest.LogCaptureFixture) -> None:
+    """A run of other queries must not silently give no negatives."""
     with caplog.at_level("WARNING"):
         RunNegatives(Two(), {"q1": ["d9"]})
     assert "1 of 2 training examples get no negative from the run" in caplog.text
@@ -48,8 +48,8 @@ def test_queries_without_a_negative_are_counted(caplog: pytest.LogCaptureFixture
         RunNegatives(Two(), {"q7": ["d9"]})
 
 
-def test_a_teachers_scores_and_a_runs_negatives_do_not_mix() -> None:
-    """A negative with target 0 would stand above a positive that the teacher gave -1.5."""
+def test_teacher_scores_and_negatives_from_a_run_are_an_error() -> None:
+    """A negative with target 0 would rank above a positive that the teacher scored -1.5."""
 
     class Scored(Two):
         """The same examples with a teacher's scores."""

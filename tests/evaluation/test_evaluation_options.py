@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[2] / "conf" / "evaluation"
 
 @pytest.mark.parametrize("option", ["default", "msmarco", "trec_dl", "beir"])
 def test_every_option_makes_a_table(option: str) -> None:
-    """The measures of an option exist, and its test and correction are those that a table knows."""
+    """A misspelt measure, test or correction in an option would fail only after search."""
     config = cast(dict[str, object], OmegaConf.to_container(OmegaConf.load(FOLDER / f"{option}.yaml")))
     assert set(config) == {"measures", "significance", "permutations", "correction", "alpha"}
     names = cast(list[str], config["measures"])
@@ -31,6 +31,6 @@ def test_every_option_makes_a_table(option: str) -> None:
     assert table.measures == tuple(names)
 
 
-def test_the_options_are_those_tested() -> None:
-    """No option is left out of the test above."""
+def test_every_option_is_tested() -> None:
+    """A new option must be added to the test above."""
     assert sorted(path.stem for path in FOLDER.iterdir()) == ["beir", "default", "msmarco", "trec_dl"]

@@ -1,4 +1,4 @@
-"""Fusion against its formulas and against ranx, and what it does where a run lacks something."""
+"""Fusion against its formulas and against ranx, also where a run lacks a query or a document."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from irexp.evaluation.fusion import METHODS, NORMS, Scores, best_weights, by_query, fuse
+from irexp.evaluation.fusion import METHODS, NORMS, ScoresByQuery, best_weights, by_query, fuse
 from irexp.evaluation.measures import parse_measures
 from irexp.types import Qrel, ScoredDoc
 
-#: Runs and what ranx 0.3.21 makes of them: tests/data/make_fusion.py.
+#: Runs and their fusions by ranx 0.3.21, written by tests/data/make_fusion.py.
 RANX = json.loads((Path(__file__).parents[1] / "data" / "fusion.json").read_text(encoding="utf8"))
 
-A: Scores = {"q1": {"a": 3.0, "b": 2.0, "c": 0.5}, "q2": {"a": 1.0, "d": 0.25}}
-B: Scores = {"q1": {"c": 9.0, "a": 7.0, "e": 1.0}, "q3": {"f": 2.0, "a": 1.0}}
+A: ScoresByQuery = {"q1": {"a": 3.0, "b": 2.0, "c": 0.5}, "q2": {"a": 1.0, "d": 0.25}}
+B: ScoresByQuery = {"q1": {"c": 9.0, "a": 7.0, "e": 1.0}, "q3": {"f": 2.0, "a": 1.0}}
 
 
-def naive(method: str, norm: str, weights: list[float]) -> Scores:
-    """The formulas of the module, in loops."""
-    fused: Scores = {}
+def naive(method: str, norm: str, weights: list[float]) -> ScoresByQuery:
+    """The formulas of the module's docstring, in loops."""
+    fused: ScoresByQuery = {}
     for run, weight in zip((A, B), weights, strict=True):
         for query, scores in run.items():
             low, high = min(scores.values()), max(scores.values())
@@ -43,7 +43,7 @@ def naive(method: str, norm: str, weights: list[float]) -> Scores:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_fusion_is_its_formula(method: str, norm: str) -> None:
-    """Also for queries that one of the runs does not answer."""
+    """Every method and norm equals the naive formula, also for queries that one run lacks."""
     found = fuse([A, B], method=method, norm=norm, k=60, weights=[0.3, 0.7])
     expected = naive(method, norm, [0.3, 0.7])
     assert found.keys() == expected.keys()
@@ -51,8 +51,8 @@ def test_a_fusion_is_its_formula(method: str, norm: str) -> None:
         assert found[query] == pytest.approx(scores, abs=1e-12)
 
 
-def test_ranks_are_those_of_a_run_whatever_its_file_says() -> None:
-    """Equal scores rank by document id."""
+def test_ranks_follow_scores_and_then_document_ids() -> None:
+    """The order of a run's lines does not affect ranks; ties are broken by document id."""
     run = by_query([ScoredDoc("q", "b", 1.0), ScoredDoc("q", "a", 1.0), ScoredDoc("q", "c", 2.0)])
     assert list(run["q"]) == ["c", "a", "b"]
     fused = fuse([run, run], method="rrf", norm="none", k=1, weights=None)["q"]
@@ -60,8 +60,8 @@ def test_ranks_are_those_of_a_run_whatever_its_file_says() -> None:
 
 
 @pytest.mark.parametrize("combination", RANX["fused"])
-def test_a_fusion_is_that_of_ranx(combination: str) -> None:
-    """Every score of three runs, one of which lacks a query, and every order."""
+def test_a_fusion_equals_that_of_ranx(combination: str) -> None:
+    """Scores and order equal ranx's for three runs, one of which lacks a query."""
     method, norm = combination.split()
     found = fuse(RANX["runs"], method=method, norm=norm, k=60, weights=RANX["weights"])
     expected = RANX["fused"][combination]
@@ -72,14 +72,14 @@ def test_a_fusion_is_that_of_ranx(combination: str) -> None:
 
 
 def test_every_method_and_norm_is_compared_with_ranx() -> None:
-    """Ranks are not normalised, so that rrf is there once."""
+    """No combination is missing from the data; rrf does not depend on the norm and appears once."""
     assert len(RANX["fused"]) == 1 + (len(METHODS) - 1) * len(NORMS)
     assert {combination.split()[0] for combination in RANX["fused"]} == set(METHODS)
 
 
 @pytest.mark.parametrize("combination", RANX["tuned"])
-def test_weights_are_those_of_ranx(combination: str) -> None:
-    """For each kind of measure, with and without a cutoff, two runs and three, and of equal weights the same."""
+def test_tuned_weights_equal_those_of_ranx(combination: str) -> None:
+    """For measures with and without a cutoff and for two and three runs the weights are ranx's, also among ties."""
     name, norm, step, number = combination.split()
     (measure,) = parse_measures([name])
     qrels = [Qrel(query, doc_id, value) for query, judged in RANX["qrels"].items() for doc_id, value in judged.items()]
@@ -87,9 +87,9 @@ def test_weights_are_those_of_ranx(combination: str) -> None:
     assert best_weights(runs, qrels, norm=norm, measure=measure, step=float(step)) == RANX["tuned"][combination]
 
 
-def test_what_has_no_range_counts_as_in_ranx() -> None:
-    """The only document of a run is its minimum, and an infinite score leaves no number; ranks are not concerned."""
-    runs: list[Scores] = [{"q": {"a": 2.0}}, {"q": {"b": math.inf, "a": 1.0}}]
+def test_scores_without_a_finite_range_are_normalised_as_in_ranx() -> None:
+    """A run's only document gets 0 and an infinite score NaN, while ranks are unaffected."""
+    runs: list[ScoresByQuery] = [{"q": {"a": 2.0}}, {"q": {"b": math.inf, "a": 1.0}}]
     fused = fuse(runs, method="sum", norm="min-max", k=60, weights=None)["q"]
     assert fused["a"] == 0 and math.isnan(fused["b"])
     assert fuse(runs[:1], method="sum", norm="zmuv", k=60, weights=None) == {"q": {"a": 0.0}}
@@ -97,8 +97,8 @@ def test_what_has_no_range_counts_as_in_ranx() -> None:
     assert ranks == pytest.approx({"a": 1 / 61 + 1 / 62, "b": 1 / 61})
 
 
-def test_weights_are_found_that_favour_the_better_run() -> None:
-    """The second run alone is right, and loses if both count the same; an unjudged query says so."""
+def test_tuned_weights_favour_the_better_run() -> None:
+    """Only the second run is right and needs the larger weight; queries without judgements are an error."""
     good = {f"q{n}": {"x": 0.2, "y": 1.0, "z": 0.0} for n in range(5)}
     bad = {f"q{n}": {"x": 1.0, "y": 0.1, "z": 0.0} for n in range(5)}
     qrels = [Qrel(f"q{n}", "y", 1) for n in range(5)]
@@ -111,17 +111,17 @@ def test_weights_are_found_that_favour_the_better_run() -> None:
     assert best_weights([good, good], qrels, norm="none", measure=measure, step=0.25) == [1, 0]
 
 
-def test_a_cutoff_among_judged_documents_is_not_a_cutoff_of_the_ranking() -> None:
-    """An unjudged document stands first in both runs, and what counts is which of them has the relevant one second."""
+def test_a_cutoff_over_judged_documents_does_not_cut_the_ranking() -> None:
+    """With judged_only, the unjudged first document must not use up the cutoff of 1, so the second one decides."""
     bad, good = {"q": {"u": 3.0, "x": 1.0, "y": 0.0}}, {"q": {"u": 3.0, "y": 1.0, "x": 0.0}}
     (measure,) = parse_measures(["nDCG(judged_only=True)@1"])
     weights = best_weights([bad, good], [Qrel("q", "y", 1), Qrel("q", "x", 0)], norm="none", measure=measure, step=0.25)
     assert weights[1] > weights[0]
 
 
-def test_weights_need_a_query_with_a_document_as_relevant_as_the_measure_asks() -> None:
-    """P(rel=2) counts documents of relevance 2."""
-    runs: list[Scores] = [{"q": {"a": 2.0, "b": 1.0}}] * 2
+def test_tuning_needs_a_query_with_a_document_of_the_measures_grade() -> None:
+    """P(rel=2) is 0 for every weight if no document has relevance 2, so nothing could be tuned."""
+    runs: list[ScoresByQuery] = [{"q": {"a": 2.0, "b": 1.0}}] * 2
     (measure,) = parse_measures(["P(rel=2)@1"])
     with pytest.raises(ValueError, match="no query with a document of relevance 2"):
         best_weights(runs, [Qrel("q", "a", 1)], norm="none", measure=measure, step=0.5)

@@ -1,4 +1,4 @@
-"""Every measure of the engines against its formula in loops, for grades of any sign."""
+"""Every measure of the engines against its naive formula, for positive and negative grades."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ Formula = Callable[[list[str], Mapping[str, int]], float]
 
 
 def hits(order: list[str], grade_of: Mapping[str, int], least: int) -> int:
-    """How many documents of a list have at least a grade."""
+    """The number of documents in a ranking with at least a grade."""
     return sum(grade_of.get(doc_id, -1) >= least for doc_id in order)
 
 
 def total(grade_of: Mapping[str, int], least: int) -> int:
-    """How many documents of the judgements have at least a grade."""
+    """The number of judged documents with at least a grade."""
     return sum(grade >= least for grade in grade_of.values())
 
 
 def ratio(above: float, below: float) -> float:
-    """A quotient, or 0."""
+    """A quotient, or 0 if the divisor is 0."""
     return above / below if below else 0.0
 
 
 def precision(k: int, least: int = 1) -> Formula:
-    """The share of the first k that is relevant."""
+    """The share of relevant documents among the first k."""
     return lambda order, grade_of: hits(order[:k], grade_of, least) / k
 
 
 def recall(k: int, least: int = 1) -> Formula:
-    """The share of the relevant that is among the first k."""
+    """The share of all relevant documents that are among the first k."""
     return lambda order, grade_of: ratio(hits(order[:k], grade_of, least), total(grade_of, least))
 
 
 def success(k: int, least: int = 1) -> Formula:
-    """Whether one of the first k is relevant."""
+    """1 if one of the first k documents is relevant, else 0."""
     return lambda order, grade_of: float(hits(order[:k], grade_of, least) > 0)
 
 
@@ -58,7 +58,7 @@ def reciprocal_rank(k: int = 999, least: int = 1) -> Formula:
 
 
 def average_precision(k: int = 999, least: int = 1) -> Formula:
-    """The precisions at the relevant documents, over the number of relevant ones."""
+    """The sum of the precisions at relevant documents, divided by the number of relevant documents."""
 
     def formula(order: list[str], grade_of: Mapping[str, int]) -> float:
         found = [rank for rank, d in enumerate(order[:k], 1) if grade_of.get(d, -1) >= least]
@@ -68,7 +68,7 @@ def average_precision(k: int = 999, least: int = 1) -> Formula:
 
 
 def ndcg(k: int = 999, gains: Mapping[int, int] | None = None) -> Formula:
-    """Gains over log2(rank + 1), over those of the best order; a negative grade gains nothing."""
+    """Gains / log2(rank + 1), divided by the same of the ideal order; a negative grade has gain 0."""
 
     def dcg(grades: list[int]) -> float:
         gained = [(gains or {}).get(grade, grade) for grade in grades]
@@ -82,12 +82,12 @@ def ndcg(k: int = 999, gains: Mapping[int, int] | None = None) -> Formula:
 
 
 def r_precision(least: int = 1) -> Formula:
-    """The precision at as many documents as are relevant."""
+    """The precision at R, the number of relevant documents."""
     return lambda order, grade_of: ratio(hits(order[: total(grade_of, least)], grade_of, least), total(grade_of, least))
 
 
 def interpolated_precision(share: float) -> Formula:
-    """The best precision at any rank by which a share of the relevant documents is found."""
+    """The best precision at any rank at which a share of the relevant documents has been found."""
 
     def formula(order: list[str], grade_of: Mapping[str, int]) -> float:
         wanted = int(share * total(grade_of, 1) + 0.9)  # trec_eval's way of rounding up
@@ -103,7 +103,7 @@ def set_precision(least: int = 1) -> Formula:
 
 
 def set_f(x: float, least: int = 1) -> Formula:
-    """(x + 1) P R / (R + x P), as trec_eval weighs them."""
+    """(x + 1) P R / (R + x P), as in trec_eval."""
 
     def formula(order: list[str], grade_of: Mapping[str, int]) -> float:
         p, r = set_precision(least)(order, grade_of), recall(999, least)(order, grade_of)
@@ -113,7 +113,7 @@ def set_f(x: float, least: int = 1) -> Formula:
 
 
 def b_pref(least: int = 1) -> Formula:
-    """One less the share of judged others above each relevant document; a negative grade is not a judgement."""
+    """1 - the share of judged non-relevant documents above each relevant one; negative grades count as unjudged."""
 
     def formula(order: list[str], grade_of: Mapping[str, int]) -> float:
         relevant = total(grade_of, least)
@@ -130,7 +130,7 @@ def b_pref(least: int = 1) -> Formula:
 
 
 def inferred_ap(order: list[str], grade_of: Mapping[str, int]) -> float:
-    """Average precision over a pool of which some documents, those of negative grades, were not judged."""
+    """Average precision over a pool in which documents with negative grades were not judged."""
     value, relevant, others, unjudged = 0.0, 0, 0, 0
     for j, doc_id in enumerate(order):
         grade = grade_of.get(doc_id)
@@ -145,12 +145,12 @@ def inferred_ap(order: list[str], grade_of: Mapping[str, int]) -> float:
 
 
 def judged(k: int) -> Formula:
-    """The share of the first k that has a grade of any sign."""
+    """The share of the first k documents that have any grade."""
     return lambda order, grade_of: sum(doc_id in grade_of for doc_id in order[:k]) / min(k, len(order))
 
 
 def compatibility(p: float) -> Formula:
-    """Rank-biased overlap with the best order nearest to the run, over that order's with itself."""
+    """Rank-biased overlap with the ideal order closest to the run, divided by that order's overlap with itself."""
 
     def overlap(a: list[str], b: list[str], depth: int) -> float:
         weights = [p**i for i in range(depth)]
@@ -168,7 +168,7 @@ def compatibility(p: float) -> Formula:
 
 
 def of_judged(formula: Formula) -> Formula:
-    """The same of a ranking without the documents that have no grade, or a negative one."""
+    """The formula on a ranking without the documents that have no grade or a negative one."""
     return lambda order, grade_of: formula([d for d in order if grade_of.get(d, -1) >= 0], grade_of)
 
 
@@ -224,12 +224,12 @@ FORMULAS: dict[str, Formula] = {
     "Compat(p=0.5)": compatibility(0.5),
 }
 
-#: Grades that the judgements of a query are drawn from.
+#: Sets of grades from which the judgements of a query are drawn.
 GRADES = [[0, 1], [-1, 0, 1, 2, 3], [-2, 0, 1, 4], [-2], [-1], [-2, -1], [0], [-3, 0], [-1, 1], [1, 10, 1000]]
 
 
 def test_values_are_those_of_the_formulas() -> None:
-    """For queries of any mixture of grades, those with negative ones alone among them, and in any company."""
+    """Every measure equals its formula for any mixture of grades, including negative grades only."""
     measures = parse_measures(list(FORMULAS))
     assert [str(measure) for measure in measures] == list(FORMULAS)
     for seed in range(20):
@@ -251,8 +251,8 @@ def test_values_are_those_of_the_formulas() -> None:
             assert measured.per_query[name] == pytest.approx(expected, abs=1e-7), (name, seed)
 
 
-def test_a_value_depends_on_no_other_measure() -> None:
-    """The gains of what is measured beside it do not reach nDCG, nor its results NumRet."""
+def test_a_value_does_not_depend_on_other_measures() -> None:
+    """Measured together, nDCG must not get another measure's gains, nor NumRet its results."""
     run = [ScoredDoc("1", doc_id, -float(rank)) for rank, doc_id in enumerate("axbcyz")]
     qrels = [Qrel("1", "a", 1), Qrel("1", "b", 3), Qrel("1", "c", 2)]
     for cutoff in range(1, 9):
@@ -264,20 +264,20 @@ def test_a_value_depends_on_no_other_measure() -> None:
 
 
 def test_every_measure_of_the_engines_has_a_formula() -> None:
-    """None of those that the engines compute is left out of the test above."""
+    """A measure that the engines can compute is not missing from the test above."""
     computed = {measure.NAME for engine in ENGINE.providers for measure in engine.SUPPORTED_MEASURES}
     assert {parse_measure(name).NAME for name in FORMULAS} == computed
 
 
 @pytest.mark.parametrize("grade", [2**31 - 1, 2**31, 2**63, -(2**31), 10**30, MOST_RELEVANT + 1])
-def test_a_grade_that_no_measure_can_take_is_refused(grade: int) -> None:
-    """Before it reaches the engines, which keep a counter for each grade."""
-    with pytest.raises(UserError, match="up to 1,000,000"):
+def test_a_grade_above_the_limit_is_refused(grade: int) -> None:
+    """The engines keep a counter per grade and would run out of memory or overflow."""
+    with pytest.raises(UserError, match="above 1,000,000, the largest"):
         evaluate([ScoredDoc("1", "a", 1.0)], [Qrel("1", "a", grade), Qrel("1", "b", 1)], parse_measures(["nDCG"]))
 
 
-def test_the_largest_grade_is_measured() -> None:
-    """As by the formula."""
+def test_the_largest_grade_is_measured_correctly() -> None:
+    """The value of nDCG with the largest allowed grade equals its formula."""
     qrels = [Qrel("1", "a", MOST_RELEVANT), Qrel("1", "b", 1), Qrel("1", "c", -MOST_RELEVANT)]
     run = [ScoredDoc("1", "c", 3.0), ScoredDoc("1", "a", 2.0)]
     value = evaluate(run, qrels, parse_measures(["nDCG@10"])).aggregated["nDCG@10"]
@@ -304,6 +304,6 @@ def test_the_largest_grade_is_measured() -> None:
     ],
 )
 def test_a_parameter_that_engines_fail_on_is_refused(name: str, message: str) -> None:
-    """By its range, before a run is made."""
+    """The parameter's range is named before any search, instead of a crash of the engine after it."""
     with pytest.raises(UserError, match=message):
         parse_measures([name])

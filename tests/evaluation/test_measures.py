@@ -1,4 +1,4 @@
-"""Measures, against their formulas in loops."""
+"""Measures against naive formulas, and their conventions."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def naive_order(run: list[ScoredDoc], query_id: str) -> list[str]:
 
 
 def naive_ndcg(order: list[str], relevance_of: dict[str, int], k: int) -> float:
-    """Gain = relevance, discount = log2(rank + 1), over that of the best possible order."""
+    """Gain = relevance, discount = log2(rank + 1), divided by the value of the ideal order."""
 
     def dcg(gains: list[int]) -> float:
         return sum(max(gain, 0) / math.log2(rank + 1) for rank, gain in enumerate(gains[:k], start=1))
@@ -51,7 +51,7 @@ def naive_recall(order: list[str], relevance_of: dict[str, int], k: int, least: 
 
 
 def naive_ap(order: list[str], relevance_of: dict[str, int], least: int) -> float:
-    """The mean of the precisions at the relevant documents, those not found counting 0."""
+    """The mean of the precisions at relevant documents, 0 for those not found."""
     relevant = {doc_id for doc_id, relevance in relevance_of.items() if relevance >= least}
     precisions = [
         len(relevant & set(order[:rank])) / rank for rank, doc_id in enumerate(order, start=1) if doc_id in relevant
@@ -60,7 +60,7 @@ def naive_ap(order: list[str], relevance_of: dict[str, int], least: int) -> floa
 
 
 def random_case(seed: int) -> tuple[list[ScoredDoc], list[Qrel]]:
-    """A shuffled run with many ties and unjudged documents, and graded qrels of which it misses a query."""
+    """A shuffled run with many ties and unjudged documents, and graded qrels with a query that the run lacks."""
     generator = random.Random(seed)
     doc_ids = [f"d {i}" for i in range(20)]
     qrels = [Qrel(f"q{q}", doc_id, generator.choice([-1, 0, 0, 1, 2, 3])) for q in range(8) for doc_id in doc_ids[:12]]
@@ -70,7 +70,7 @@ def random_case(seed: int) -> tuple[list[ScoredDoc], list[Qrel]]:
 
 
 def test_values_are_those_of_the_formulas() -> None:
-    """nDCG, RR, R and AP equal their loops on random runs with ties, and 0 where the run misses the query."""
+    """nDCG, RR, R and AP equal their loops on random runs with ties, and are 0 for a query that the run lacks."""
     names = ["nDCG@3", "nDCG@10", "nDCG", "RR@3", "RR(rel=2)@10", "RR", "R@5", "R(rel=2)@5", "AP", "AP(rel=2)"]
     measures = parse_measures(names)
     for seed in range(10):
@@ -97,7 +97,7 @@ def test_values_are_those_of_the_formulas() -> None:
 
 
 def test_a_missing_query_counts_zero() -> None:
-    """Every measure that we support is 0 for a query that the run does not answer, and the mean counts it."""
+    """Every measure is 0 for a query of the qrels without results, and the mean includes it."""
     names = ["nDCG@10", "nDCG", "RR", "RR@10", "R@10", "AP", "AP@10", "P@2", "Success@1", "Judged@10", "Bpref"]
     names += ["Rprec", "infAP", "SetP", "SetR", "SetF", "SetAP", "IPrec@0.1", "Compat"]
     qrels = [Qrel("1", "a", 1), Qrel("1", "z", 0), Qrel("2", "a", 1)]
@@ -114,7 +114,7 @@ def test_a_missing_query_counts_zero() -> None:
 
 
 def test_the_aggregate_is_the_mean_over_the_queries() -> None:
-    """Aggregated values are means over all queries of the qrels, and of a count the sum."""
+    """Aggregated values are means over all queries of the qrels, and sums for counts."""
     run, qrels = random_case(3)
     measured = evaluate(run, qrels, parse_measures(["nDCG@10", "Judged@5", "NumRelRet"]))
     for name in ("nDCG@10", "Judged@5"):
@@ -124,7 +124,7 @@ def test_the_aggregate_is_the_mean_over_the_queries() -> None:
 
 
 def test_ties_go_to_the_smaller_document_id() -> None:
-    """Of two documents with one score the smaller id comes first, for every engine; trec_eval would take the other."""
+    """Of two documents with equal scores the smaller id ranks first, for every engine; trec_eval reverses them."""
     names = ["nDCG@1", "RR", "RR@10", "R@1", "AP", "Judged@1", "Compat"]
     run = [ScoredDoc("1", "b", 1.0), ScoredDoc("1", "a", 1.0)]
     for_a = evaluate(run, [Qrel("1", "a", 1)], parse_measures(names))
@@ -133,14 +133,14 @@ def test_ties_go_to_the_smaller_document_id() -> None:
     assert all(value < 1 for value in for_b.aggregated.values())
 
 
-def test_scores_that_differ_below_32_bits_are_no_tie() -> None:
+def test_scores_that_are_equal_in_32_bits_are_still_ordered() -> None:
     """A difference that trec_eval's 32-bit scores would lose still orders the documents."""
     run = [ScoredDoc("1", "a", 1.0), ScoredDoc("1", "b", 1.0 + 1e-12)]
     measured = evaluate(run, [Qrel("1", "b", 1)], parse_measures(["nDCG@1", "AP"]))
     assert set(measured.aggregated.values()) == {1.0}
 
 
-def test_the_order_of_lines_changes_nothing() -> None:
+def test_the_order_of_lines_does_not_change_values() -> None:
     """Shuffling run and qrels gives the same values for every query."""
     run, qrels = random_case(5)
     measures = parse_measures(["nDCG@10", "RR@10", "AP"])
@@ -157,22 +157,22 @@ def test_the_order_of_lines_changes_nothing() -> None:
         ([("1", "a", 1.0)], [], ["AP"], "has no judgements"),
         ([("x", "a", 1.0)], [("1", "a", 1)], ["AP"], "no query in common.*'x'.*'1'"),
         ([], [("1", "a", 1)], ["AP"], "no query in common.*none"),
-        ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*go up to 1"),
+        ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*largest in the qrels is 1"),
         ([("1", "a", 1.0), ("1", "a", 2.0)], [("1", "a", 1)], ["AP"], "'a' twice"),
         ([("1", "a", math.nan)], [("1", "a", 1)], ["AP"], "NaN"),
         ([("1", "a", 1.0)], [("1", "a", 1), ("1", "a", 2)], ["AP"], "contradict"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_runs_and_qrels_that_cannot_be_measured_are_refused(
     run: list[tuple[str, str, float]], qrels: list[tuple[str, str, int]], names: list[str], expected: str
 ) -> None:
-    """A mistake that would make every value 0 or arbitrary is an error that says which it is."""
+    """A mistake that would make values 0 or arbitrary is an error that names it."""
     with pytest.raises(UserError, match=expected):
         evaluate([ScoredDoc(*scored) for scored in run], [Qrel(*qrel) for qrel in qrels], parse_measures(names))
 
 
-def test_a_collection_says_from_which_grade_on_a_document_is_relevant(caplog: pytest.LogCaptureFixture) -> None:
-    """Binary measures that name no grade count from it on, under their own names; the others stay what they are."""
+def test_the_collections_relevant_grade_applies_to_measures_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Binary measures without a grade use the collection's and keep their names; other measures do not change."""
     run, qrels = random_case(3)
     names = ["RR@10", "R@5", "AP", "P@5", "Success@3", "Rprec", "Bpref", "SetF"]
     others = ["RR(rel=3)@10", "nDCG@10", "Judged@10", "NumRet"]
@@ -180,7 +180,7 @@ def test_a_collection_says_from_which_grade_on_a_document_is_relevant(caplog: py
     measured = evaluate(run, qrels, parse_measures([*names, *others]), relevance=2)
     assert list(measured.per_query) == [*names, *others]
     assert measured.relevance == 2
-    assert "grades of 2 and more count as relevant in RR@10, R@5, AP, P@5, Success@3, Rprec, Bpref, SetF" in caplog.text
+    assert "grades from 2 count as relevant in RR@10, R@5, AP, P@5, Success@3, Rprec, Bpref, SetF" in caplog.text
     graded = {name: name.split("@")[0] + "(rel=2)" + "@" * ("@" in name) + name.partition("@")[2] for name in names}
     stated = evaluate(run, qrels, parse_measures([*graded.values(), *others]))
     for name in [*names, *others]:
@@ -194,32 +194,32 @@ def test_a_collection_says_from_which_grade_on_a_document_is_relevant(caplog: py
         ("RR(rel=1)@10", 2, r"RR@10 counts from grade 1, which its printed name omits"),
         ("NumRel", 2, "NumRel cannot count from grade 2,"),
         ("RR@10", 0, r"dataset\.test\.relevance=0: the smallest relevant grade is at least 1"),
-        ("RR@10", 4, r"RR\(rel=4\)@10 counts a relevance of 4 and more, but the qrels go up to 3"),
+        ("RR@10", 4, r"RR\(rel=4\)@10 counts grades from 4, but the largest in the qrels is 3"),
     ],
 )
 def test_a_grade_that_would_mislead_is_refused(name: str, relevance: int, expected: str) -> None:
-    """A measure whose name would not say what it counts, or that cannot count it."""
+    """A measure must not have a name that contradicts its grade, or a grade that it cannot count."""
     run, qrels = random_case(3)
     with pytest.raises(UserError, match=expected):
         evaluate(run, qrels, parse_measures([name]), relevance=relevance)
 
 
-def test_a_query_is_not_its_own_result(caplog: pytest.LogCaptureFixture) -> None:
-    """Where the collection says so, a run with the query's own document is measured as one without it."""
+def test_remove_query_drops_the_document_with_the_querys_id(caplog: pytest.LogCaptureFixture) -> None:
+    """With remove_query, a run that contains the query itself has the values of one without it."""
     qrels = [Qrel("q", "a", 1), Qrel("r", "b", 1)]
     without = [ScoredDoc("q", "a", 2.0), ScoredDoc("q", "r", 1.0), ScoredDoc("r", "b", 1.0)]
     measures = parse_measures(["nDCG@10", "RR@10", "P@1", "R@1"])
     caplog.set_level("INFO")
     own = [ScoredDoc("q", "q", 9.0), ScoredDoc("r", "r", 9.0)]
     assert evaluate([*own, *without], qrels, measures, remove_query=True) == evaluate(without, qrels, measures)
-    assert "2 results are the query itself" in caplog.text
+    assert "2 results have the query's own id" in caplog.text
     assert set(evaluate(without, qrels, measures).aggregated.values()) == {1.0}
     assert evaluate([*own, *without], qrels, measures).aggregated["RR@10"] == 0.5
     assert set(evaluate(own, qrels, measures, remove_query=True).aggregated.values()) == {0.0}
 
 
-def test_a_run_may_be_large(tmp_path: Path) -> None:
-    """A line of a run costs less than a hundred bytes while it is read and measured."""
+def test_evaluation_needs_less_than_100_bytes_per_line(tmp_path: Path) -> None:
+    """Runs of millions of lines fit into memory while they are read and measured."""
     import tracemalloc
 
     from irexp.evaluation.run_file import read_run
@@ -231,7 +231,7 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
                 file.write(f"{query}\tQ0\tdocument-{query * 7919 + rank}\t{rank}\t{-rank}\tt\n")
     qrels = [Qrel(str(query), f"document-{query * 7919 + 1}", 1) for query in range(30)]
     measures = parse_measures(["RR@10"])
-    evaluate(read_run(path), qrels, measures)  # what is imported and cached once is not counted
+    evaluate(read_run(path), qrels, measures)  # imports and caches do not count
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("irexp.evaluation.measures._TOGETHER", 1000)
         tracemalloc.start()
@@ -241,8 +241,8 @@ def test_a_run_may_be_large(tmp_path: Path) -> None:
     assert peak / 30_000 < 100
 
 
-def test_measures_come_back_as_saved(tmp_path: Path) -> None:
-    """Saving and loading gives an equal record, its queries in the same order, ids with blanks included."""
+def test_saved_measures_are_loaded_unchanged(tmp_path: Path) -> None:
+    """Values and the order of queries survive a round trip, also for ids with spaces."""
     measured = Measured(
         {"AP": {"q 2": 1 / 3, "q1": 0.0}, "RR@10": {"q 2": 1.0, "q1": 0.1}}, {"AP": 1 / 6, "RR@10": 0.55}, 1, 2, 2
     )
@@ -253,7 +253,7 @@ def test_measures_come_back_as_saved(tmp_path: Path) -> None:
 
 
 def test_damaged_measures_are_refused(tmp_path: Path) -> None:
-    """What is missing, cut off or contradicts itself is not loaded, and the message says which stage makes it."""
+    """Missing, truncated or contradictory files are an error that names the stage to run."""
     with pytest.raises(UserError, match=r"measures\.json.*stage=evaluate"):
         load_measured(tmp_path)
     measured = Measured({"AP": {"1": 0.5, "2": 0.25}, "RR": {"1": 0.5, "2": 0.25}}, {"AP": 0.375, "RR": 0.375}, 0, 0)
@@ -269,7 +269,7 @@ def test_damaged_measures_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_id_that_breaks_the_file_is_not_saved(tmp_path: Path) -> None:
-    """A query id with a tab is refused before anything is written."""
+    """A query id with a tab would shift columns; it is refused before anything is written."""
     measured = Measured({"AP": {"a\tb": 0.5}}, {"AP": 0.5}, 0, 0)
     with pytest.raises(UserError, match="tab"):
         save_measured(tmp_path, measured)

@@ -1,4 +1,4 @@
-"""Run files."""
+"""Run files: the round trip, other programs' files, and errors with file and line."""
 
 import gzip
 import random
@@ -10,8 +10,8 @@ from irexp.evaluation.run_file import in_rank_order, read_run, write_run
 from irexp.types import ScoredDoc, UserError
 
 
-def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    """Ids with blanks and scores of any size survive the round trip exactly, compressed or not."""
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Ids with spaces and scores of any magnitude survive the round trip exactly, compressed or not."""
     generator = random.Random(0)
     scores = sorted((generator.gauss(0, 10.0 ** generator.randint(-12, 12)) for _ in range(50)), reverse=True)
     ranking = [ScoredDoc(f"query {q}", f"doc\u00a0{q}  {i}", s) for q in range(3) for i, s in enumerate(scores)]
@@ -29,8 +29,8 @@ def test_the_columns_are_those_of_trec(tmp_path: Path) -> None:
     assert (tmp_path / "a.run").read_text() == ("1\tQ0\tx\t1\t2.0\tt\n1\tQ0\ty\t2\t0.1\tt\n2\tQ0\tx\t1\t-1.0\tt\n")
 
 
-def test_a_run_from_elsewhere_is_read(tmp_path: Path) -> None:
-    """Columns may be separated by any blanks, lines by CRLF, and a byte order mark may come first."""
+def test_a_run_of_another_program_is_read(tmp_path: Path) -> None:
+    """Columns may be separated by any whitespace, lines by CRLF, and a byte order mark may come first."""
     (tmp_path / "a.run").write_bytes(
         "\ufeff1 Q0 d\u00a01   1 2.5 tag\r\n\r\n1\tQ0  d2 2 1e-3 tag\r\n 2 0 d1 7 -3 x\r\n".encode()
     )
@@ -48,11 +48,11 @@ def test_a_run_from_elsewhere_is_read(tmp_path: Path) -> None:
         ("1 Q0 d 2 2 0.5 t", "six columns"),
         ("1 Q0 d2 2 high t", "'high'"),
         ("1 Q0 d2 2 nan t", "NaN"),
-        ("1 Q0 d1 2 0.1 t", "first is line 1"),
+        ("1 Q0 d1 2 0.1 t", "first on line 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
-    """A malformed line, a NaN and a repeated document are refused with the file and the line, counting blank lines."""
+    """A malformed line, a NaN and a repeated document are errors with file and line number, counting empty lines."""
     path = tmp_path / "a.run"
     path.write_text(f"1 Q0 d1 1 1.0 t\n\n{line}\n")
     with pytest.raises(UserError, match=expected) as caught:
@@ -61,15 +61,15 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
 
 
 def test_a_repetition_is_found_across_other_queries(tmp_path: Path) -> None:
-    """A pair is found again when other queries lie between; the same document for another query is no repetition."""
+    """A repeated pair is found even if other queries are in between; the same document may occur for another query."""
     path = tmp_path / "a.run"
     path.write_text("1\tQ0\td\t1\t1\tt\n2\tQ0\td\t1\t1\tt\n1\tQ0\td\t2\t0\tt\n")
     with pytest.raises(UserError, match=r"a\.run:3: .* line 1;"):
         list(read_run(path))
 
 
-def test_a_tabbed_file_stays_tabbed(tmp_path: Path) -> None:
-    """In a file that begins with tabs a line separated by blanks is refused: its ids could hold the blanks."""
+def test_a_tab_separated_file_must_not_switch_to_spaces(tmp_path: Path) -> None:
+    """If the first line has tabs, a line separated by spaces is an error, since ids may contain spaces."""
     path = tmp_path / "a.run"
     path.write_text("1\tQ0\td\t1\t1\tt\n2 Q0 d 1 1 t\n")
     with pytest.raises(UserError, match=r"a\.run:2: .*tabs"):
@@ -77,7 +77,7 @@ def test_a_tabbed_file_stays_tabbed(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A file that is missing, cut off or not text is the user's to fix, not a traceback."""
+    """A file that is missing, truncated or not text is a UserError rather than a traceback."""
     with pytest.raises(UserError, match=r"no such run file.*stage=search"):
         list(read_run(tmp_path / "absent.run"))
     write_run(tmp_path / "a.run.gz", [ScoredDoc("1", str(i), 0.0) for i in range(999)], tag="t")
@@ -97,18 +97,20 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         (ScoredDoc("1", "", 1.0), "doc_id"),
         (ScoredDoc("1", "\u00a0", 1.0), "doc_id"),
         (ScoredDoc("1", "a\0b", 1.0), "doc_id"),
-        (ScoredDoc(" 1", "a", 1.0), "query_id ' 1' .* blanks around it"),
+        (ScoredDoc(" 1", "a", 1.0), "query_id ' 1'.* whitespace around it"),
         (ScoredDoc("1", "d", float("nan")), "NaN"),
     ],
 )
-def test_what_cannot_be_read_back_is_not_written(tmp_path: Path, scored: ScoredDoc, expected: str) -> None:
-    """An id that would break the columns and a score without a rank are refused."""
+def test_an_id_or_score_that_cannot_be_read_back_is_not_written(
+    tmp_path: Path, scored: ScoredDoc, expected: str
+) -> None:
+    """An id that would break the columns, or a score of NaN, is an error."""
     with pytest.raises(UserError, match=expected):
         write_run(tmp_path / "a.run", [scored], tag="t")
 
 
-def test_ranks_follow_scores(tmp_path: Path) -> None:
-    """A ranking whose scores rise within a query is our own mistake."""
+def test_writing_an_unsorted_ranking_fails(tmp_path: Path) -> None:
+    """Scores that rise within a query are a programming error and fail an assertion."""
     with pytest.raises(AssertionError, match="not ranked"):
         write_run(tmp_path / "a.run", [ScoredDoc("1", "a", 1.0), ScoredDoc("1", "b", 2.0)], tag="t")
 

@@ -1,4 +1,4 @@
-"""Significance tests, against scipy, enumeration and numbers worked out by hand."""
+"""Significance tests against scipy, enumeration and values computed by hand."""
 
 import itertools
 import random
@@ -12,14 +12,14 @@ from irexp.evaluation.significance import bonferroni, holm, paired_t_test, rando
 
 
 def random_pair(seed: int, queries: int) -> tuple[list[float], list[float]]:
-    """Values of two runs, of which the first is a little better."""
+    """Values of two runs, the first of which is slightly better."""
     generator = random.Random(seed)
     b = [generator.random() for _ in range(queries)]
     return [value + generator.gauss(0.05, 0.2) for value in b], b
 
 
 def enumerated_p(a: list[float], b: list[float]) -> float:
-    """The share of all sign flips whose sum is at least as far from 0 as the one observed."""
+    """The share of all sign flips whose sum is at least as far from 0 as the observed sum."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     flips = list(itertools.product([1, -1], repeat=len(differences)))
     observed = abs(sum(differences))
@@ -27,8 +27,8 @@ def enumerated_p(a: list[float], b: list[float]) -> float:
     return sum(extreme) / len(flips)
 
 
-def test_the_t_test_is_scipys() -> None:
-    """Equal to scipy's paired test on random values of many lengths."""
+def test_the_t_test_equals_scipys() -> None:
+    """The p-value equals that of scipy's paired test on random values of many lengths."""
     for seed, queries in enumerate([2, 3, 10, 50, 1000]):
         a, b = random_pair(seed, queries)
         assert paired_t_test(a, b) == pytest.approx(float(stats.ttest_rel(a, b).pvalue), rel=1e-9)
@@ -42,8 +42,8 @@ def test_the_t_test_is_its_formula() -> None:
     assert paired_t_test(a, b) == pytest.approx(0.2951672353)
 
 
-def test_the_randomisation_test_comes_near_enumeration() -> None:
-    """With few queries sampled flips agree with all of them within five standard errors."""
+def test_the_randomisation_test_approximates_enumeration() -> None:
+    """For few queries, p from sampled flips is within five standard errors of p from all flips."""
     for seed in range(5):
         a, b = random_pair(seed, 9)
         expected = enumerated_p(a, b)
@@ -51,18 +51,18 @@ def test_the_randomisation_test_comes_near_enumeration() -> None:
         assert p_value == pytest.approx(expected, abs=5 * (expected * (1 - expected) / 20_000) ** 0.5 + 1e-4)
 
 
-def test_flips_of_equal_magnitude_count() -> None:
-    """Three equal differences: 2 of 8 flips are as extreme, in spite of rounding."""
+def test_flips_of_equal_magnitude_count_as_extreme() -> None:
+    """Of three equal differences 2 of 8 flips are as extreme, despite rounding."""
     assert randomisation_test([0.4, 0.5, 0.8], [0.3, 0.4, 0.7], permutations=50_000) == pytest.approx(0.25, abs=0.01)
 
 
 def test_the_observed_order_is_one_of_the_flips() -> None:
-    """However clear the difference, p is 1 / (permutations + 1) and not 0."""
+    """However clear the difference, p is at least 1 / (permutations + 1) and never 0."""
     assert randomisation_test([1.0] * 60, [0.0] * 60, permutations=99) == 1 / 100
 
 
-def test_chunks_change_no_more_than_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn a few at a time, all permutations are counted, the last incomplete chunk too."""
+def test_chunked_flips_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn in small chunks, all permutations count, including the last incomplete chunk."""
     a, b = random_pair(1, 12)
     whole = randomisation_test(a, b, permutations=5_003)
     monkeypatch.setattr(significance, "FLIPS_AT_ONCE", 12 * 100)
@@ -71,7 +71,7 @@ def test_chunks_change_no_more_than_the_draw(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_tests_are_symmetric_and_repeatable() -> None:
-    """Exchanging the runs, or asking again, gives the same p."""
+    """Swapping the runs, or repeating the test, gives the same p."""
     a, b = random_pair(7, 30)
     assert paired_t_test(a, b) == paired_t_test(b, a)
     assert randomisation_test(a, b) == randomisation_test(b, a) == randomisation_test(a, b)
@@ -79,20 +79,20 @@ def test_the_tests_are_symmetric_and_repeatable() -> None:
 
 
 def test_without_evidence_p_is_one() -> None:
-    """Identical values, rounding alone, one query and none have p = 1 and never NaN."""
+    """The p-value is 1 and not NaN for identical values, rounding errors, a single query and none."""
     rounding = [0.1 + 0.2, 0.1 + 0.2, 0.5]
     for a, b in [([0.5] * 4, [0.5] * 4), (rounding, [0.3, 0.3, 0.5]), ([0.9], [0.1]), ([], [])]:
         assert paired_t_test(a, b) == 1.0
         assert randomisation_test(a, b) == 1.0
 
 
-def test_a_constant_difference_is_certain_to_the_t_test() -> None:
-    """The same difference for every query has no deviation, and p = 0 in spite of rounding."""
+def test_the_t_test_of_a_constant_difference_is_0() -> None:
+    """The same difference for every query has no deviation, so p = 0 despite rounding."""
     assert paired_t_test([0.4, 0.5, 0.8], [0.3, 0.4, 0.7]) == 0.0
 
 
-def test_values_that_are_not_paired_are_refused() -> None:
-    """Different lengths and values that are not finite are errors of the caller."""
+def test_unpaired_or_infinite_values_are_refused() -> None:
+    """Different lengths and values that are not finite are errors, not a meaningless p."""
     for test in (paired_t_test, randomisation_test):
         with pytest.raises(ValueError, match="2 and 1"):
             test([1.0, 2.0], [1.0])
@@ -103,7 +103,7 @@ def test_values_that_are_not_paired_are_refused() -> None:
 
 
 def test_holm_is_its_formula() -> None:
-    """By hand: 0.01 x 4, then 0.02 x 3, then 0.03 x 2 not below the one before, and 0.9; back in the order given."""
+    """By hand: 0.01 x 4, 0.02 x 3, then 0.03 x 2 but at least the previous one, and 0.9; in the given order."""
     assert holm([0.9, 0.01, 0.03, 0.02]) == pytest.approx([0.9, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holm([0.2]) == [0.2]
@@ -111,12 +111,12 @@ def test_holm_is_its_formula() -> None:
 
 
 def test_bonferroni_is_its_formula() -> None:
-    """Each p times their number, at most 1."""
+    """Each p is multiplied by the number of tests and at most 1."""
     assert bonferroni([0.01, 0.2, 0.5]) == pytest.approx([0.03, 0.6, 1.0])
 
 
 def test_holm_is_between_no_correction_and_bonferroni() -> None:
-    """On random p-values Holm's are never smaller than the raw ones, never larger than Bonferroni's, and keep order."""
+    """Random p-values adjusted by Holm are at least the raw ones, at most Bonferroni's, and keep their order."""
     generator = random.Random(0)
     for _ in range(100):
         p_values = [generator.random() ** 3 for _ in range(generator.randint(1, 8))]

@@ -1,4 +1,4 @@
-"""The table, its cells and its formats."""
+"""The table: its cells, its footer and its formats."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from irexp.types import UserError
 
 
 def measured(*, offset: float, seed: int, queries: int = 40) -> Measured:
-    """Values around 0.5 + offset for both measures, those of AP half as large."""
+    """Values around 0.5 + offset for RR@10, and half of them for AP."""
     generator = random.Random(seed)
     values = {f"q{i}": 0.5 + offset + generator.gauss(0, 0.05) for i in range(queries)}
     halves = {query_id: value / 2 for query_id, value in values.items()}
@@ -29,7 +29,7 @@ def measured(*, offset: float, seed: int, queries: int = 40) -> Measured:
 
 @pytest.fixture
 def rows() -> list[Row]:
-    """A baseline, a better, a worse and an equal run."""
+    """A baseline, a better run, a worse run and an equal run."""
     return [
         Row("BM25", measured(offset=0, seed=0), {"run": "run/bm25"}),
         Row("better & |best|", measured(offset=0.2, seed=1), {"run": "run/b", "index": "index/b"}),
@@ -44,7 +44,7 @@ def markers(table: Table) -> list[list[str]]:
 
 
 def test_significance_is_marked_against_the_baseline(rows: list[Row]) -> None:
-    """Better and worse runs have their markers; the baseline and its copy have none."""
+    """Better and worse runs are marked as such; the baseline and its copy are not marked."""
     for test in ("t", "randomisation"):
         table = make_table(rows, ["RR@10", "AP"], test=test)
         assert markers(table) == [["", ""], ["†", "†"], ["‡", "‡"], ["", ""]]
@@ -52,22 +52,22 @@ def test_significance_is_marked_against_the_baseline(rows: list[Row]) -> None:
         assert table.cells[3][0].p_value == 1.0
 
 
-def test_the_grade_that_counts_as_relevant_stands_below_the_table(rows: list[Row]) -> None:
-    """Where the collection has one; rows that count from different grades on are not compared."""
-    assert "count from grade" not in make_table(rows, ["AP"]).footer
+def test_the_footer_names_the_smallest_relevant_grade(rows: list[Row]) -> None:
+    """A collection's grade is in the footer; rows with different grades are not comparable and are refused."""
+    assert "count grades from" not in make_table(rows, ["AP"]).footer
     graded = [replace(row, measured=replace(row.measured, relevance=2)) for row in rows]
-    assert "name no grade count from grade 2 on." in make_table(graded, ["AP"]).footer
-    with pytest.raises(UserError, match="count from different grades on as relevant: 2 and 1"):
+    assert "do not name a grade count grades from 2." in make_table(graded, ["AP"]).footer
+    with pytest.raises(UserError, match="differ in the smallest relevant grade: 2 and 1"):
         make_table([graded[0], *rows[1:]], ["AP"])
 
 
-def test_another_baseline_turns_the_markers(rows: list[Row]) -> None:
-    """Against the best run every other is worse."""
+def test_markers_depend_on_the_baseline(rows: list[Row]) -> None:
+    """With the best run as the baseline all others are marked as worse."""
     assert markers(make_table(rows, ["AP"], baseline=1)) == [["‡"], [""], ["‡"], ["‡"]]
 
 
 def test_p_values_are_corrected_over_the_comparisons_of_a_measure() -> None:
-    """With two comparisons Holm doubles the smaller p only, Bonferroni both, none neither; measures stay apart."""
+    """With two comparisons Holm doubles the smaller p only, Bonferroni both; each measure is corrected separately."""
     rows = [Row(str(seed), measured(offset=0.01 * seed, seed=seed)) for seed in range(3)]
     values = [list(row.measured.per_query["RR@10"].values()) for row in rows]
     raw = [paired_t_test(values[1], values[0]), paired_t_test(values[2], values[0])]
@@ -82,7 +82,7 @@ def test_p_values_are_corrected_over_the_comparisons_of_a_measure() -> None:
 
 
 def test_alpha_decides_the_marker() -> None:
-    """A difference is marked just when its p-value is below alpha."""
+    """A difference is marked if and only if its p-value is below alpha."""
     rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
     p_value = make_table(rows, ["AP"]).cells[1][0].p_value
     assert p_value is not None and 0 < p_value < 0.5
@@ -91,7 +91,7 @@ def test_alpha_decides_the_marker() -> None:
 
 
 def test_queries_are_paired_by_id() -> None:
-    """The order of the queries in the measures of a row does not matter."""
+    """The order of queries within a row's measures does not matter."""
     first, second = measured(offset=0, seed=0), measured(offset=0.02, seed=1)
     turned = Measured({m: dict(reversed(v.items())) for m, v in second.per_query.items()}, second.aggregated, 0, 0)
     assert (
@@ -100,24 +100,24 @@ def test_queries_are_paired_by_id() -> None:
     )
 
 
-def test_the_permutations_are_used() -> None:
-    """The randomisation test draws as many sign flips as asked for, and warns of too few to find anything."""
+def test_the_table_passes_its_permutations_to_the_randomisation_test() -> None:
+    """p-values of the table equal those of the test with the same number of sign flips."""
     rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
     a, b = (list(row.measured.per_query["AP"].values()) for row in rows)
     table = make_table(rows, ["AP"], test="randomisation", permutations=50)
     assert table.cells[1][0].p_value == randomisation_test(b, a, permutations=50)
 
 
-def test_too_few_permutations_are_warned_of(rows: list[Row], caplog: pytest.LogCaptureFixture) -> None:
-    """Three comparisons and 50 permutations cannot get below 3 / 51 > 0.05, 100 can."""
+def test_too_few_permutations_cause_a_warning(rows: list[Row], caplog: pytest.LogCaptureFixture) -> None:
+    """For three comparisons, the smallest corrected p with 50 permutations is 3 / 51 > 0.05, so none is significant."""
     make_table(rows, ["AP"], test="randomisation", permutations=100)
     assert caplog.text == ""
     make_table(rows, ["AP"], test="randomisation", permutations=50)
     assert "too few" in caplog.text
 
 
-def test_what_looks_best_is_bold(rows: list[Row]) -> None:
-    """The largest value of a column is best, and so is one that is the same in four digits; a single row is not."""
+def test_the_best_values_of_a_column_are_bold(rows: list[Row]) -> None:
+    """All values that equal the largest with four decimals are best; the value of a single row is not."""
     table = make_table(rows, ["RR@10", "AP"])
     assert [[cell.is_best for cell in row] for row in table.cells] == [
         [False] * 2,
@@ -130,8 +130,8 @@ def test_what_looks_best_is_bold(rows: list[Row]) -> None:
     assert not make_table(rows[:1], ["AP"]).cells[0][0].is_best
 
 
-def test_markdown_reads_well_as_text(rows: list[Row]) -> None:
-    """All lines of the table are of one width, the digits stand below each other, and bars in a label are escaped."""
+def test_markdown_is_aligned_and_escaped(rows: list[Row]) -> None:
+    """All lines have the same width, digits are aligned, and bars in a label are escaped."""
     text = make_table(rows, ["RR@10", "AP"]).to_markdown()
     lines = text.splitlines()
     assert len({len(line) for line in lines[:6]}) == 1
@@ -142,7 +142,7 @@ def test_markdown_reads_well_as_text(rows: list[Row]) -> None:
 
 
 def test_the_footer_says_how_the_table_was_made(rows: list[Row]) -> None:
-    """Test, correction, level, baseline, number of queries and tie rule are named, in Markdown and in LaTeX."""
+    """Markdown and LaTeX name test, correction, level, baseline, number of queries and tie rule."""
     table = make_table(rows, ["AP"], test="randomisation", alpha=0.01, permutations=999)
     for part in (
         "randomisation test (999",
@@ -157,11 +157,11 @@ def test_the_footer_says_how_the_table_was_made(rows: list[Row]) -> None:
     assert "no correction" in make_table(rows, ["AP"], correction="none").footer
     assert "significant" not in make_table(rows[:1], ["AP"]).footer
     lacking = Row("lacking", Measured({"AP": {"1": 0.0}}, {"AP": 0.0}, 1, 0))
-    assert "Without a result in lacking: 1." in make_table([lacking], ["AP"]).footer
+    assert "Without results in lacking: 1." in make_table([lacking], ["AP"]).footer
 
 
 def test_latex_is_escaped(rows: list[Row]) -> None:
-    """Characters that LaTeX reads are escaped, the best is bold, and the rules are those of booktabs."""
+    """LaTeX's special characters are escaped, the best value is bold, and rules are those of booktabs."""
     rows[3] = Row("a\\b~^{$}#%_<\n>", rows[3].measured)
     text = make_table(rows, ["RR@10", "AP"]).to_latex()
     assert re.search(r"^better \\& \\textbar\{\}best\\textbar\{\} & \\textbf\{0\.\d{4}\}\$\^\\dagger\$ & ", text, re.M)
@@ -171,7 +171,7 @@ def test_latex_is_escaped(rows: list[Row]) -> None:
 
 
 def test_csv_is_for_programs(rows: list[Row]) -> None:
-    """Plain numbers, corrected p-values with none for the baseline, and the artifacts of every row."""
+    """CSV has plain numbers, corrected p-values (none for the baseline) and the artifacts of every row."""
     records = list(csv.DictReader(io.StringIO(make_table(rows, ["RR@10", "AP"]).to_csv())))
     assert list(records[0]) == ["label", "RR@10", "p(RR@10)", "AP", "p(AP)", "run", "index"]
     assert [record["label"] for record in records] == [row.label for row in rows]
@@ -182,28 +182,28 @@ def test_csv_is_for_programs(rows: list[Row]) -> None:
 
 
 def test_measures_may_have_another_spelling(rows: list[Row]) -> None:
-    """MRR@10 finds the column RR@10."""
+    """MRR@10 is another name of RR@10 and finds its values."""
     assert make_table(rows, ["MRR@10"]).measures == ("RR@10",)
 
 
-def test_rows_over_other_queries_are_refused(rows: list[Row]) -> None:
-    """The message names both rows and a query that only one of them has."""
+def test_rows_with_different_queries_are_refused(rows: list[Row]) -> None:
+    """Their means are not comparable; the message names both rows and a query that only one of them has."""
     rows.append(Row("short", measured(offset=0, seed=0, queries=39)))
-    with pytest.raises(UserError, match=r"'BM25' and 'short'.*: 1 are in one.*'q39'"):
+    with pytest.raises(UserError, match=r"'BM25' and 'short'.*: 1 are in only one.*'q39'"):
         make_table(rows, ["AP"])
 
 
-def test_a_lacking_measure_is_named(rows: list[Row]) -> None:
-    """A row that was not evaluated with a measure is named with those it has."""
-    with pytest.raises(UserError, match=r"'BM25' was not evaluated with nDCG@10; it has RR@10, AP"):
+def test_a_row_without_a_measure_is_named(rows: list[Row]) -> None:
+    """The message names the row, the missing measure and those that the row has."""
+    with pytest.raises(UserError, match=r"'BM25' was not evaluated with nDCG@10, only with RR@10, AP"):
         make_table(rows, ["AP", "nDCG@10"])
 
 
 def test_wrong_settings_are_refused(rows: list[Row]) -> None:
-    """Each setting is checked, with its choices and the nearest one."""
+    """A wrong setting is an error that names the choices and the nearest one."""
     with pytest.raises(UserError, match=r"significance: 'randomization' .*did you mean 'randomisation'"):
         make_table(rows, ["AP"], test="randomization")
-    with pytest.raises(UserError, match=r"correction: 'bon' is none of holm, bonferroni, none"):
+    with pytest.raises(UserError, match=r"correction: 'bon' is not one of holm, bonferroni, none"):
         make_table(rows, ["AP"], correction="bon")
     for baseline in (-1, 4):
         with pytest.raises(UserError, match="the rows are 0 to 3"):
@@ -215,5 +215,5 @@ def test_wrong_settings_are_refused(rows: list[Row]) -> None:
         make_table(rows, ["AP"], permutations=0)
     with pytest.raises(UserError, match="at least one row"):
         make_table([], ["AP"])
-    with pytest.raises(UserError, match="two rows are called 'again'"):
+    with pytest.raises(UserError, match="two rows have the label 'again'"):
         make_table([*rows, rows[3]], ["AP"])

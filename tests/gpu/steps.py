@@ -182,7 +182,7 @@ def faiss_on_the_gpu(bench: Bench) -> list[Check]:
         stages = bench.record(f"faiss/{number}")
         checks.append(near(f"{engine} {_MEASURE}", stages["evaluate"]["measures"][_MEASURE], expected, tolerance))
         checks.append(Check(f"{engine} seconds of search", stages["search"]["seconds"]))
-    stayed = [line.partition("] ")[2] for line in printed.splitlines() if "on the processor" in line]
+    stayed = [line.partition("] ")[2] for line in printed.splitlines() if "on the CPU" in line]
     if any("cannot use this GPU" in line for line in stayed):
         name = "a faiss without code for this GPU says so for each engine"
         return [*checks, Check(name, stayed, "3 lines", len(stayed) == 3)]

@@ -1,4 +1,4 @@
-"""BM25 against its formula in loops."""
+"""BM25 against its naive formula, and its text analysis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLAIN: dict[str, Any] = {"stemmer": None, "stop_words": "none"}
 
 
 def naive(query: str, k1: float, b: float) -> list[tuple[str, float]]:
-    """The formula of the module's docstring, one term after the other."""
+    """The formula of the module's docstring, in loops."""
     terms = {doc_id: re.findall(r"\b\w\w+\b", text) for doc_id, text in TEXTS.items()}
     average = sum(map(len, terms.values())) / len(terms)
     scored = []
@@ -52,7 +52,7 @@ def naive(query: str, k1: float, b: float) -> list[tuple[str, float]]:
 
 
 def search(folder: Path, documents: list[Document], queries: list[str], depth: int, **parameters: Any) -> list[Ranking]:
-    """What an index finds that was built by one object and loaded by another."""
+    """The results of an index that was built by one object and loaded by another."""
     engines = [BM25Index(**(PLAIN | parameters)) for _ in range(2)]
     engines[0].build(Texts(documents), folder)
     engines[1].load(folder)
@@ -63,7 +63,7 @@ def search(folder: Path, documents: list[Document], queries: list[str], depth: i
 @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.9, 0.4), (0.0, 0.0), (2.0, 1.0)])
 @pytest.mark.parametrize("query", ["red fox", "fox fox blue", "sleeps unknown", "unknown"])
 def test_it_is_the_formula(tmp_path: Path, query: str, k1: float, b: float) -> None:
-    """Scores, order, ties by id, repeated terms, terms of no document; a document without a hit is none."""
+    """Scores and order equal the formula, with ties, repeated terms, unknown terms, and documents without a match."""
     (found,) = search(tmp_path, DOCUMENTS, [query], 10, k1=k1, b=b)
     expected = naive(query, k1, b)
     assert [doc_id for doc_id, _ in found] == [doc_id for doc_id, _ in expected]
@@ -71,15 +71,15 @@ def test_it_is_the_formula(tmp_path: Path, query: str, k1: float, b: float) -> N
 
 
 def test_ties_at_the_cut_are_broken_by_id(tmp_path: Path) -> None:
-    """Of twenty documents of the same text those are kept whose ids come first, though they were indexed last."""
+    """Of twenty documents with the same text the smallest ids are results, although they were indexed last."""
     twins = [Document(f"t{number:02}", "a red fox") for number in reversed(range(20))]
     best, *others = search(tmp_path, [*DOCUMENTS, *twins], ["red fox"], 4)[0]
     assert best[0] == "t00" and [doc_id for doc_id, _ in others] == ["t01", "t02", "t03"]
     assert {score for _, score in others} == {best[1]}
 
 
-def test_an_engine_returns_what_other_engines_return(tmp_path: Path) -> None:
-    """Scores and rows of as many results as there are documents at most, best first, and -1 for no result."""
+def test_results_have_the_shape_and_order_of_other_engines(tmp_path: Path) -> None:
+    """K is at most the number of documents, the best come first, and a row of -1 means no result."""
     index = BM25Index(**PLAIN)
     assert index.takes == "text" and len(index) == 0
     added: list[int] = []
@@ -93,8 +93,8 @@ def test_an_engine_returns_what_other_engines_return(tmp_path: Path) -> None:
     assert (row_BK[1] == -1).all() and np.isneginf(score_BK[1]).all()
 
 
-def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path) -> None:
-    """The next ones move up."""
+def test_excluded_documents_are_replaced_by_the_next_ones(tmp_path: Path) -> None:
+    """A ranking keeps its depth when a document is excluded."""
     index = BM25Index(**PLAIN)
     index.build(Texts(DOCUMENTS), tmp_path)
     index.load(tmp_path)
@@ -102,8 +102,8 @@ def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path) -> Non
     assert [doc_id for doc_id, _ in found[0]] == ["d2", "d1"]
 
 
-def test_an_index_is_built_over_what_is_there(tmp_path: Path) -> None:
-    """What was left of another collection, of more documents, changes nothing; its ids are those that were read."""
+def test_building_replaces_an_earlier_index(tmp_path: Path) -> None:
+    """Files of a larger collection in the same folder do not affect the new index or its ids."""
     search(tmp_path, [*DOCUMENTS, Document("d9", "a red fox")] * 2, ["fox"], 3)
     texts = Texts(iter(DOCUMENTS))
     BM25Index(**PLAIN).build(texts, tmp_path)
@@ -112,39 +112,39 @@ def test_an_index_is_built_over_what_is_there(tmp_path: Path) -> None:
     assert texts.ids == list(TEXTS) and len(texts) == len(index) == len(DOCUMENTS)
 
 
-def test_files_of_another_engine_are_refused(tmp_path: Path) -> None:
-    """By name."""
-    with pytest.raises(UserError, match="was not made by bm25"):
+def test_a_folder_of_another_engine_and_shards_are_refused(tmp_path: Path) -> None:
+    """Both are errors that name the engine, rather than failures of bm25s."""
+    with pytest.raises(UserError, match="was not built by index=bm25"):
         BM25Index().load(tmp_path)
-    with pytest.raises(UserError, match="in BM25 a word's weight"):
+    with pytest.raises(UserError, match="does not support BM25"):
         Sharded(BM25Index()).build(Texts(DOCUMENTS), tmp_path)
 
 
 def test_nothing_is_printed_or_logged(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither by bm25s, which shows progress and logs at every level, nor by what calls it."""
+    """Progress bars and debug logs of bm25s are turned off."""
     with caplog.at_level(logging.DEBUG):
         search(tmp_path, DOCUMENTS, ["red fox", "unknown", ""], 3)
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
-def test_stemming_and_stop_words(tmp_path: Path) -> None:
-    """`jumping` finds `jumps`, and `the` finds nothing."""
+def test_terms_are_stemmed_and_stop_words_removed(tmp_path: Path) -> None:
+    """The query `jumping` finds `jumps`, and `the` finds nothing."""
     found = search(tmp_path, DOCUMENTS, ["jumping", "the"], 5, stemmer="english", stop_words="en")
     assert [[doc_id for doc_id, _ in ranking] for ranking in found] == [["d1"], []]
 
 
-def test_what_cannot_be_indexed(tmp_path: Path) -> None:
-    """Parameters out of range, and texts without a term."""
+def test_parameters_out_of_range_and_texts_without_terms_are_refused(tmp_path: Path) -> None:
+    """Both are errors with the setting to check, before a search that finds nothing."""
     with pytest.raises(UserError, match=r"index\.b=2"):
         BM25Index(b=2)
     with pytest.raises(UserError, match="none of the 1 documents has a term"):
         search(tmp_path, [Document("d", "?!")], ["?"], 1)
 
 
-def test_jax_is_not_started(tmp_path: Path) -> None:
-    """Where it is installed, bm25s would start it on the GPU; it can be imported afterwards."""
+def test_bm25s_does_not_import_jax(tmp_path: Path) -> None:
+    """An installed JAX would take the GPU's memory; it can still be imported afterwards."""
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("print('imported')\n")
     (tmp_path / "jax" / "lax.py").write_text("top_k = print\n")
@@ -163,9 +163,9 @@ import jax.lax
 VASWANI = Path(__file__).parents[3] / "shared" / "collections" / "vaswani"
 
 
-@pytest.mark.skipif(not VASWANI.is_dir(), reason="the Vaswani collection is not beside this checkout")
+@pytest.mark.skipif(not VASWANI.is_dir(), reason="the Vaswani collection is not next to this checkout")
 def test_vaswani_with_anserinis_parameters(tmp_path: Path) -> None:
-    """nDCG@10 of about 0.445 with k1 0.9 and b 0.4, as other implementations have."""
+    """With k1 = 0.9 and b = 0.4 the nDCG@10 is about 0.445, as with other implementations."""
     documents = LocalDocuments(str(VASWANI / "corpus.jsonl"))
     topics = LocalTopics(str(VASWANI / "queries.jsonl"), qrels_path=str(VASWANI / "qrels" / "test.tsv"))
     index, texts = BM25Index(k1=0.9, b=0.4), Texts(documents)

@@ -1,4 +1,4 @@
-"""k-means and the nearest centroids, as a GPU takes them."""
+"""The k-means and nearest centroids that are used on a GPU."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def squared_error(vector_TH: NDArray[np.float32], centroid_CH: NDArray[np.float3
     return float(np.mean([min(((v - c) ** 2).sum() for c in centroid_CH) for v in vector_TH]))
 
 
-def test_the_nearest_is_at_the_smallest_distance_and_of_equal_ones_the_first() -> None:
-    """As in loops; the last centroid repeats the first."""
+def test_the_nearest_centroid_has_the_smallest_distance() -> None:
+    """Results equal a naive loop; of two equal centroids the first one is taken."""
     vectors = clustered(50)
     centroids = np.concatenate([vectors[:7], vectors[:1]])
     expected = [int(np.argmin([((v - c) ** 2).sum() for c in centroids])) for v in vectors]
@@ -40,9 +40,9 @@ def test_the_nearest_is_at_the_smallest_distance_and_of_equal_ones_the_first() -
 
 @pytest.mark.parametrize("count", [16, 200])
 def test_k_means_is_as_good_as_faiss(count: int) -> None:
-    """After as many iterations the mean error over four seeds is at most 3 % above faiss's.
+    """After the same iterations the mean error over four seeds is at most 3 % above faiss's.
 
-    Of vectors without clusters, of which the first draw would decide everything.
+    The vectors have no clusters, in which the initial centroids would decide everything.
     """
     vectors = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
     ours, theirs = [], []
@@ -55,25 +55,25 @@ def test_k_means_is_as_good_as_faiss(count: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_centroids() -> None:
-    """Bit by bit; another seed gives others."""
+    """Centroids are bit-identical for the same seed, and differ for another."""
     vectors = clustered(300)
     one, again, other = (k_means(vectors, 20, iterations=3, seed=seed, device=CPU) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
-def test_a_centroid_that_is_nearest_to_none_moves_to_a_vector() -> None:
-    """Equal vectors leave all centroids but one empty: each is still a vector, and none is nan."""
+def test_the_centroid_of_an_empty_cluster_is_replaced_by_a_vector() -> None:
+    """With many equal vectors most clusters are empty; their centroids must not become nan."""
     vectors = np.repeat(clustered(3), 10, axis=0)
     centroids = k_means(vectors, 12, iterations=4, seed=0, device=CPU)
     assert np.isfinite(centroids).all()
     assert squared_error(vectors, centroids) < 1e-10
 
 
-def test_plaid_with_its_own_k_means_finds_what_it_finds_with_faisss(
+def test_plaid_finds_the_same_with_its_own_k_means_as_with_faisss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With as many centroids as there are vectors, all probed, either finds the exact results."""
+    """With exhaustive settings both give the exact results."""
     case = ENGINES["plaid"]
     encoding, queries = encode(tmp_path / "encoding", vectors_of(case, 60, 0)), vectors_of(case, 5, 1)
     found = []
@@ -82,7 +82,7 @@ def test_plaid_with_its_own_k_means_finds_what_it_finds_with_faisss(
             monkeypatch.setattr(
                 Plaid, "_means", lambda self, sample, n: k_means(sample, n, iterations=4, seed=0, device=CPU)
             )
-        engine = case.whole()
+        engine = case.exhaustive()
         (tmp_path / name).mkdir()
         engine.build(encoding, tmp_path / name)
         engine.load(tmp_path / name)

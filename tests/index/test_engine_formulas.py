@@ -1,4 +1,4 @@
-"""The formulas of single engines, each against loops that can be checked by eye."""
+"""Formulas of single engines, each against naive loops."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.engines import ENGINES, IDS, built, encode, exact, vectors_of
 
 
 def test_sparse_weights_may_be_negative(tmp_path: Path) -> None:
-    """A document that shares a term is a result, whatever its score; others are none."""
+    """A document that shares a term is a result even with a negative score; others are not."""
     values = np.random.default_rng(5).integers(-3, 4, size=(2, 60, 12)).astype(np.float32) / 2
     documents, queries = scipy.sparse.csr_array(values[0]), scipy.sparse.csr_array(values[1][:9])
     index = built(SparseIndex(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     found = rank(index, queries, 60, doc_ids=IDS)
     assert found == rank(exact(ENGINES["sparse"], documents), queries, 60, doc_ids=IDS)
     assert any(score < 0 for ranking in found for _, score in ranking)
-    with pytest.raises(UserError, match=r"index\.weights=uint8 holds no negative weight"):
+    with pytest.raises(UserError, match=r"index\.weights=uint8 cannot hold negative weights"):
         built(SparseIndex("uint8"), encode(tmp_path / "e2", documents), tmp_path / "i2")
 
 
-def test_pruned_and_rounded_postings_are_near() -> None:
-    """Of each vector the heaviest terms, the first of equal ones."""
+def test_pruning_keeps_the_heaviest_terms() -> None:
+    """Terms and threshold keep the largest weights of each vector, and the first ones of ties."""
     vectors = scipy.sparse.csr_array([[1.0, 3.0, 1.0, 0.5], [0.0, 0.0, 0.2, 0.0]])
     assert prune(vectors, 2, 0.0).toarray().tolist() == [[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.2, 0.0]]
     assert prune(vectors, None, 0.5).toarray().tolist() == [[1.0, 3.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0]]
@@ -45,8 +45,8 @@ def test_pruned_and_rounded_postings_are_near() -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_residuals_come_closer_with_more_bits(tmp_path: Path, bits: int) -> None:
-    """What PLAID decompresses, beside the vectors themselves."""
+def test_plaids_residuals_are_more_precise_with_more_bits(tmp_path: Path, bits: int) -> None:
+    """The error of decompressed vectors' scores is below a bound for each number of bits."""
     generator = np.random.default_rng(0)
     vectors = generator.standard_normal((900, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -64,8 +64,8 @@ def test_residuals_come_closer_with_more_bits(tmp_path: Path, bits: int) -> None
     assert (rows[:, 0] == np.arange(20)).mean() > 0.9
 
 
-def test_a_long_vector_is_the_formula_of_muvera() -> None:
-    """Sums for queries, means for documents, the nearest token for an empty bucket; near MaxSim when there are many."""
+def test_muveras_vectors_equal_their_formula() -> None:
+    """Sums for queries, means for documents, the nearest token for empty buckets; close to MaxSim if repeated often."""
     generator = np.random.default_rng(1)
     vectors = generator.standard_normal((60, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -93,8 +93,8 @@ def test_a_long_vector_is_the_formula_of_muvera() -> None:
     assert np.corrcoef(approximate.ravel(), compare(texts, texts).ravel())[0, 1] > 0.95
 
 
-def test_what_was_not_found_is_imputed() -> None:
-    """The smallest score that a query token found stands for the others, or zero."""
+def test_xtr_imputes_the_scores_of_tokens_that_were_not_retrieved() -> None:
+    """A missing score becomes the smallest retrieved score of the query token, or zero."""
     engine = TokenRetrieval(Faiss("Flat"))
     engine._owner_T = np.array([0, 0, 1, 2], dtype=np.int32)
     found = np.array([[0.9, 0.6], [0.8, 0.5]], np.float32)
@@ -105,8 +105,8 @@ def test_what_was_not_found_is_imputed() -> None:
     np.testing.assert_allclose(engine._documents(found, np.array([[1, 2], [2, -1]]))[0], [0.9, 0.6 + 0.8], atol=1e-6)
 
 
-def test_token_pooling_keeps_the_first_and_the_clusters() -> None:
-    """Two tight bundles behind the first vector become two vectors; a factor of one, or below, is none."""
+def test_token_pooling_keeps_the_first_vector_and_averages_clusters() -> None:
+    """Two groups of similar vectors after the first vector become their two means; an empty text stays empty."""
     bundle = np.array([[1.0, 0.0], [0.999, 0.04], [0.0, 1.0], [0.04, 0.999]], np.float32)
     vectors = np.concatenate([[[0.6, 0.8]], bundle]).astype(np.float32)
     pooled = pool(TokenVectors(vectors, np.array([0, 5, 5])), 2)
@@ -116,8 +116,8 @@ def test_token_pooling_keeps_the_first_and_the_clusters() -> None:
     np.testing.assert_allclose(means, [[0.02, 0.9998], [0.9998, 0.02]], atol=1e-3)
 
 
-def test_no_more_is_scored_exactly_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PLAID's `rescored` beyond the collection, whose results would take memory for each of them."""
+def test_plaid_rescores_at_most_the_whole_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `rescored` larger than the collection would take memory for candidates that do not exist."""
     documents = vectors_of(ENGINES["plaid"], 60, 0)
     widths = []
 

@@ -1,4 +1,4 @@
-"""Every option of an engine does what it says: it changes what is kept or found, by its formula where it has one."""
+"""Every option of an engine has its documented effect on the index or the results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.engines import CLUSTERED, COUNT, ENGINES, IDS, built, clustered, enco
 
 
 @pytest.mark.parametrize("name", CLUSTERED)
-def test_few_candidates_are_enough_where_vectors_lie_in_clusters(tmp_path: Path, name: str) -> None:
-    """Recall@10 above 0.9 though a twentieth of the documents is looked at: the nearest are looked at first."""
+def test_few_candidates_are_enough_for_clustered_vectors(tmp_path: Path, name: str) -> None:
+    """Recall@10 is above 0.9 with 1/20 of the documents scored: an engine selects the right candidates."""
     case = CLUSTERED[name]
     documents, queries = clustered(case.kind, 2000, seed=0), clustered(case.kind, 30, seed=1)
-    index = built(case.little(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.approximate(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     _, found_BK = index.search(queries, 10)
     _, best_BK = exact(case, documents).search(queries, 10)
     found = [len(set(one) & set(other)) for one, other in zip(found_BK.tolist(), best_BK.tolist(), strict=True)]
@@ -46,10 +46,10 @@ def test_few_candidates_are_enough_where_vectors_lie_in_clusters(tmp_path: Path,
         ("PQ2x4,RFlat", FaissSearch(candidates=10), FaissSearch(candidates=1000)),
     ],
 )
-def test_faiss_finds_more_the_more_it_looks_at(
+def test_faiss_finds_better_documents_with_larger_search_settings(
     tmp_path: Path, factory: str, little: FaissSearch, much: FaissSearch
 ) -> None:
-    """Probes, ef and candidates, each alone: better scores, and in the end nearly the best."""
+    """Larger probes, ef and candidates, each alone, give better scores, and finally almost the best."""
     generator = np.random.default_rng(0)
     documents, queries = (generator.standard_normal((rows, 16)).astype(np.float32) for rows in (1000, 20))
     encoding = encode(tmp_path / "encoding", documents)
@@ -62,7 +62,7 @@ def test_faiss_finds_more_the_more_it_looks_at(
 
 
 def sparse_vectors(rows: int, seed: int) -> scipy.sparse.csr_array:
-    """Random weights, a half of them zero; no two are equal."""
+    """Random weights without ties, half of them zero."""
     values = np.random.default_rng(seed).random((rows, 12)).astype(np.float32)
     return scipy.sparse.csr_array(np.where(values > 0.5, values, np.float32(0)))
 
@@ -76,10 +76,10 @@ def sparse_vectors(rows: int, seed: int) -> scipy.sparse.csr_array:
         (SparseIndex(search=SparseSearch(threshold=0.7)), (None, 0.0), (None, 0.7)),
     ],
 )
-def test_a_pruned_sparse_search_is_that_of_pruned_vectors(
+def test_terms_and_threshold_equal_a_search_over_pruned_vectors(
     tmp_path: Path, engine: Index, kept: tuple[int | None, float], looked_up: tuple[int | None, float]
 ) -> None:
-    """Terms and thresholds of documents and of queries, none of which leaves everything as it was."""
+    """Results equal those of vectors pruned beforehand, and differ from those without pruning."""
     documents, queries = sparse_vectors(COUNT, 0), sparse_vectors(20, 1)
     index = built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
     found_BK, _ = index.search(queries, 10)
@@ -90,8 +90,8 @@ def test_a_pruned_sparse_search_is_that_of_pruned_vectors(
 
 
 @pytest.mark.parametrize(("terms", "threshold"), [(3, 0.0), (None, 0.7)])
-def test_seismic_keeps_what_is_left_of_documents(tmp_path: Path, terms: int | None, threshold: float) -> None:
-    """Terms and threshold, beside the naive engine over pruned documents; weights have sixteen bits."""
+def test_seismic_prunes_documents(tmp_path: Path, terms: int | None, threshold: float) -> None:
+    """Terms and threshold give the scores of the naive engine over pruned documents, up to 16-bit weights."""
     documents, queries = sparse_vectors(COUNT, 0), sparse_vectors(20, 1)
     search = SeismicSearch(terms=100, heap_factor=0.0)
     engine = Seismic(postings=COUNT, summary_energy=1.0, terms=terms, threshold=threshold, search=search)
@@ -101,7 +101,7 @@ def test_seismic_keeps_what_is_left_of_documents(tmp_path: Path, terms: int | No
 
 
 def test_seismic_looks_up_the_heaviest_terms_of_a_query(tmp_path: Path) -> None:
-    """Documents that have only a light one are not found."""
+    """Documents that share only light terms with the query are not found."""
     documents = scipy.sparse.csr_array(np.eye(12, dtype=np.float32))
     query = scipy.sparse.csr_array(np.array([[0, 3, 0, 1, 2] + 7 * [0]], np.float32))
     engine = Seismic(postings=12, summary_energy=1.0, search=SeismicSearch(terms=2, heap_factor=0.0))
@@ -109,8 +109,8 @@ def test_seismic_looks_up_the_heaviest_terms_of_a_query(tmp_path: Path) -> None:
     assert [doc_id for doc_id, _ in rank(index, query, 5, doc_ids=IDS)[0]] == [IDS[1], IDS[4]]
 
 
-def test_rounded_weights_are_within_half_a_step(tmp_path: Path) -> None:
-    """Of 255 steps up to a term's largest weight, summed over the terms of the query."""
+def test_uint8_weights_are_within_half_a_step(tmp_path: Path) -> None:
+    """A score's error is at most half of 1/255 of each term's largest weight, summed over the query's terms."""
     documents, queries = sparse_vectors(COUNT, 0), sparse_vectors(20, 1)
     index = built(SparseIndex("uint8"), encode(tmp_path / "encoding", documents), tmp_path / "index")
     score_BK, row_BK = index.search(queries, COUNT)
@@ -123,7 +123,7 @@ def test_rounded_weights_are_within_half_a_step(tmp_path: Path) -> None:
 
 
 def unit_tokens(rows: int, seed: int) -> TokenVectors:
-    """Six random vectors of length one for each text."""
+    """Six random vectors of length one per text."""
     vectors = np.random.default_rng(seed).standard_normal((6 * rows, 8)).astype(np.float32)
     return TokenVectors(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.arange(0, 6 * rows + 1, 6))
 
@@ -142,8 +142,8 @@ TOKEN_ENGINES: dict[str, Callable[[int, int], Index]] = {
 
 
 @pytest.mark.parametrize("name", TOKEN_ENGINES)
-def test_what_is_rescored_has_exact_scores_and_what_is_not_has_none(tmp_path: Path, name: str) -> None:
-    """`rescored` of all, and of none."""
+def test_scores_are_exact_only_with_rescored(tmp_path: Path, name: str) -> None:
+    """With `rescored` for all documents scores are exact; with 0 they are approximate."""
     documents, queries = unit_tokens(COUNT, 0), unit_tokens(9, 1)
     encoding, naive_BN = encode(tmp_path / "encoding", documents), compare(queries, documents)
     for rescored in (COUNT, 0):
@@ -154,8 +154,8 @@ def test_what_is_rescored_has_exact_scores_and_what_is_not_has_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", [*TOKEN_ENGINES, "maxsim"])
-def test_pooled_vectors_are_those_that_are_searched(tmp_path: Path, name: str) -> None:
-    """An engine that pools is the same engine over pooled documents."""
+def test_pool_factor_equals_a_search_over_pooled_documents(tmp_path: Path, name: str) -> None:
+    """An engine with pool_factor gives exact scores of the pooled vectors, not of the original ones."""
     documents, queries = unit_tokens(COUNT, 0), unit_tokens(9, 1)
     engine = MaxSim(pool_factor=2) if name == "maxsim" else TOKEN_ENGINES[name](2, COUNT)
     index = built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
@@ -163,8 +163,8 @@ def test_pooled_vectors_are_those_that_are_searched(tmp_path: Path, name: str) -
     np.testing.assert_allclose(index.search(queries, 10)[0], naive.search(queries, 10)[0], rtol=1e-5)
 
 
-def test_what_plaid_decompresses_is_normalised(tmp_path: Path) -> None:
-    """Centroid plus the value of each code, of length one as the vectors were."""
+def test_plaid_normalises_decompressed_vectors(tmp_path: Path) -> None:
+    """If vectors have length one, centroid plus residual is normalised again; without it scores would differ."""
     documents, queries = unit_tokens(60, 0), unit_tokens(9, 1)
     engine = Plaid(8, centroids=4, search=PlaidSearch(4, None, 240, 0))
     built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
@@ -179,8 +179,8 @@ def test_what_plaid_decompresses_is_normalised(tmp_path: Path) -> None:
     assert not np.allclose(score_BK, np.take_along_axis(not_normalised, row_BK, axis=1), rtol=1e-5)
 
 
-def test_plaid_leaves_out_far_centroids_at_first(tmp_path: Path) -> None:
-    """A threshold below every score leaves out none, and one above every score leaves nothing to choose by."""
+def test_plaids_threshold_leaves_out_far_centroids(tmp_path: Path) -> None:
+    """A threshold below all scores changes nothing; one above all scores makes the first selection arbitrary."""
     documents, queries = clustered("tokens", 400, seed=0), clustered("tokens", 9, seed=1)
     encoding = encode(tmp_path / "encoding", documents)
 
@@ -195,8 +195,8 @@ def test_plaid_leaves_out_far_centroids_at_first(tmp_path: Path) -> None:
     assert (found(9.0) != found(None)).mean() > 0.5
 
 
-def test_a_projected_long_vector_is_near_maxsim() -> None:
-    """Queries and documents are projected by the same signs."""
+def test_muveras_projected_vectors_approximate_maxsim() -> None:
+    """Queries and documents must be projected by the same signs, or scores would not correlate with MaxSim."""
     texts = unit_tokens(40, 0)
     engine = Muvera(Faiss("Flat"), repetitions=200, signs=3, block_dim=4)
     approximate = engine._long(texts, is_query=True) @ engine._long(texts, is_query=False).T

@@ -1,4 +1,4 @@
-"""Every engine against the naive one, by one list of properties."""
+"""Properties that every engine has, against the naive engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from irexp.index.faiss_index import Faiss
 from irexp.index.index import Index
 from irexp.index.muvera import Muvera
 from irexp.index.ranking import rank
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.token_retrieval import TokenRetrieval
 from irexp.index.vectors import TokenVectors, Vectors
 from irexp.types import UserError
@@ -27,22 +27,22 @@ engines = pytest.mark.parametrize("name", ENGINES)
 
 @engines
 @pytest.mark.parametrize("depth", [1, 10, COUNT, 1000])
-def test_an_engine_that_looks_at_everything_is_exact(tmp_path: Path, name: str, depth: int) -> None:
-    """Rankings equal the naive ones, ties by id at any depth, also one beyond the collection."""
+def test_with_exhaustive_settings_every_engine_is_exact(tmp_path: Path, name: str, depth: int) -> None:
+    """Rankings equal the naive ones with ties by id, for any depth, even beyond the collection."""
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     found = rank(index, queries, depth, doc_ids=IDS)
     assert found == rank(exact(case, documents), queries, depth, doc_ids=IDS)
     assert any(found)
 
 
 @engines
-def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path, name: str) -> None:
-    """The ranking is that of all documents without them, however many they are."""
+def test_excluded_documents_are_left_out_of_results(tmp_path: Path, name: str) -> None:
+    """The ranking equals that of all documents without the excluded ones, however many they are."""
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     excluded = set(IDS[::3] + IDS[: COUNT // 2])
     everything = rank(index, queries, COUNT, doc_ids=IDS)
     kept = [[result for result in ranking if result[0] not in excluded][:10] for ranking in everything]
@@ -51,8 +51,8 @@ def test_excluded_documents_are_as_if_they_were_not_there(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", ["torch_dense", "torch_dense_bfloat16", "sparse", "maxsim", "maxsim_bfloat16"])
-def test_blocks_put_together_are_the_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is a single block in so small a collection, cut into many."""
+def test_results_do_not_depend_on_the_block_size(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tiny blocks, so that this collection has many, rankings are still exact."""
     for module, constant, value in [
         ("torch_dense", "_BLOCK", 70),
         ("torch_dense", "_NEIGHBOURS", 4),
@@ -66,14 +66,14 @@ def test_blocks_put_together_are_the_whole(tmp_path: Path, name: str, monkeypatc
         monkeypatch.setattr(f"irexp.index.{module}.{constant}", value)
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     for depth in (3, 40):
         assert rank(index, queries, depth, doc_ids=IDS) == rank(exact(case, documents), queries, depth, doc_ids=IDS)
 
 
 @pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "dense"] + ["naive"])
 def test_equal_documents_have_equal_scores_in_any_batch(tmp_path: Path, name: str) -> None:
-    """A batch of one answers as one of 32, and documents that are there twice are ordered by id."""
+    """A query alone has the results it has in a batch of 32, and duplicate documents are ordered by id."""
     generator = np.random.default_rng(0)
     documents, queries = (generator.standard_normal((rows, 128)).astype(np.float32) for rows in (900, 32))
     documents[300:600] = documents[:300]
@@ -81,7 +81,7 @@ def test_equal_documents_have_equal_scores_in_any_batch(tmp_path: Path, name: st
     case = ENGINES["faiss_flat" if name == "naive" else name]
     index = exact(case, documents)
     if name != "naive":
-        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+        index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     together = rank(index, queries, 20, doc_ids=ids)
     assert together == [rank(index, queries[row : row + 1], 20, doc_ids=ids)[0] for row in range(32)]
     twins = [
@@ -94,11 +94,11 @@ def test_equal_documents_have_equal_scores_in_any_batch(tmp_path: Path, name: st
 
 
 @engines
-def test_an_engine_that_looks_at_little_finds_real_documents(tmp_path: Path, name: str) -> None:
-    """Rows within the collection, each once, best first; no result has no score and no document without vectors."""
+def test_approximate_results_are_valid(tmp_path: Path, name: str) -> None:
+    """Rows are in the collection, unique and best first, never of empty documents; -1 goes with a score of -inf."""
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
-    index = built(case.little(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.approximate(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     score_BK, row_BK = index.search(queries, 30)
     assert score_BK.shape == row_BK.shape == (20, 30)
     assert np.isneginf(score_BK[row_BK < 0]).all() and np.isfinite(score_BK[row_BK >= 0]).all()
@@ -114,87 +114,87 @@ def test_an_engine_that_looks_at_little_finds_real_documents(tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "sparse"])
 def test_scores_may_all_be_negative(tmp_path: Path, name: str) -> None:
-    """A negative score is a score, larger than none."""
+    """Documents with negative scores are results and rank before no result."""
     case = ENGINES[name]
     documents = vectors_of(case, COUNT, 0, signs="positive")
     queries = vectors_of(case, 8, 1, signs="negative")
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     found = rank(index, queries, 5, doc_ids=IDS)
     assert found == rank(exact(case, documents), queries, 5, doc_ids=IDS)
-    if name != "coil":  # whose maxima over equal tokens are not below zero
+    if name != "coil":  # whose maxima over equal tokens are at least zero
         assert all(score < 0 for ranking in found for _, score in ranking)
 
 
 @pytest.mark.parametrize("name", ["sparse", "seismic"])
 def test_a_query_without_a_term_has_no_result(tmp_path: Path, name: str) -> None:
-    """Neither has one whose terms no document has."""
+    """A query whose terms occur in no document has none either."""
     case = ENGINES[name]
     documents = scipy.sparse.csr_array(np.eye(12, dtype=np.float32)[:10])
     queries = scipy.sparse.csr_array(np.eye(12, dtype=np.float32)[[11, 3]] * [[1], [0]] + 0)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     assert rank(index, scipy.sparse.csr_array(queries.astype(np.float32)), 5, doc_ids=IDS) == [[], []]
 
 
 @pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "dense"])
 def test_a_collection_of_empty_documents_has_no_result(tmp_path: Path, name: str) -> None:
-    """It is built, loaded and searched like any other."""
+    """An index of documents without terms or tokens can be built, loaded and searched."""
     case = ENGINES[name]
     queries = vectors_of(case, 8, 1)
     documents: Vectors = scipy.sparse.csr_array(np.zeros((9, 12), np.float32))
     if isinstance(queries, TokenVectors):
         ids = None if queries.token_ids_T is None else queries.token_ids_T[:0]
         documents = TokenVectors(queries.vectors_TH[:0], np.zeros(10, np.int64), ids)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     assert not any(rank(index, queries, 5, doc_ids=IDS))
 
 
 @pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "tokens"])
-def test_empty_documents_crowd_out_no_other(tmp_path: Path, name: str) -> None:
-    """Most documents are empty, and the scores of the others may be negative: they are still found."""
+def test_empty_documents_do_not_displace_others(tmp_path: Path, name: str) -> None:
+    """Documents with negative scores are found even if most documents are empty."""
     case = ENGINES[name]
     documents = vectors_of(case, 50, 0, signs="positive")
     assert isinstance(documents, TokenVectors)
     starts = np.concatenate([documents.starts_N1, np.full(COUNT - 50, documents.starts_N1[-1])])
     crowded = TokenVectors(documents.vectors_TH, starts, documents.token_ids_T)
     queries = vectors_of(case, 8, 1, signs="negative")
-    index = built(case.whole(), encode(tmp_path / "encoding", crowded), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", crowded), tmp_path / "index")
     assert rank(index, queries, 10, doc_ids=IDS) == rank(exact(case, crowded), queries, 10, doc_ids=IDS)
 
 
-#: Seismic's package seeds nothing.
+#: Seismic's package has no seed.
 repeatable = pytest.mark.parametrize("name", [name for name in ENGINES if name != "seismic"])
 
 
 @repeatable
-def test_the_same_encoding_makes_the_same_bytes(tmp_path: Path, name: str) -> None:
-    """However it is cut into shards; and the same search twice is the same."""
+def test_building_is_deterministic(tmp_path: Path, name: str) -> None:
+    """The same vectors make the same bytes, however they are sharded, and the same search gives the same results."""
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
-    first = built(case.little(), encode(tmp_path / "e1", documents), tmp_path / "i1")
-    second = built(case.little(), encode(tmp_path / "e2", documents, shards=1), tmp_path / "i2")
+    first = built(case.approximate(), encode(tmp_path / "e1", documents), tmp_path / "i1")
+    second = built(case.approximate(), encode(tmp_path / "e2", documents, shards=1), tmp_path / "i2")
     assert digests(tmp_path / "i1") == digests(tmp_path / "i2")
     for one, other in zip(first.search(queries, 10), second.search(queries, 10), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @repeatable
-def test_a_killed_build_goes_on(tmp_path: Path, name: str) -> None:
-    """What a process left when it was killed between two batches becomes the index of a whole one."""
+def test_a_killed_build_resumes(tmp_path: Path, name: str) -> None:
+    """After a kill between two batches, building again gives the same bytes as an uninterrupted build."""
     case = ENGINES[name]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
-    built(case.little(), encoding, tmp_path / "whole")
-    kill(case.little(), encoding, tmp_path / "killed")
-    case.little().build(encoding, tmp_path / "killed")
+    built(case.approximate(), encoding, tmp_path / "whole")
+    kill(case.approximate(), encoding, tmp_path / "killed")
+    case.approximate().build(encoding, tmp_path / "killed")
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 @engines
 def test_documents_are_added_to_a_finished_index(tmp_path: Path, name: str) -> None:
-    """Behind the first of them come the others, and an engine that looks at everything finds what a new one finds."""
+    """The added documents are found, and with exhaustive settings the results are exact."""
     case = ENGINES[name]
     documents, queries = vectors_of(case, COUNT, 0), vectors_of(case, 20, 1)
     encoding = encode(tmp_path / "encoding", documents)
-    for engine, folder in ((case.whole(), tmp_path / "whole"), (case.little(), tmp_path / "little")):
+    for engine, folder in ((case.exhaustive(), tmp_path / "whole"), (case.approximate(), tmp_path / "little")):
         built(engine, encoding.part(0, 200), folder)
         engine.build(encoding, folder)
         engine.load(folder)
@@ -206,17 +206,17 @@ def test_documents_are_added_to_a_finished_index(tmp_path: Path, name: str) -> N
 
 
 def test_a_folder_with_more_documents_is_refused(tmp_path: Path) -> None:
-    """They are no others of this collection."""
+    """An index with more documents than the encoding belongs to another collection."""
     case = ENGINES["torch_dense"]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
-    built(case.whole(), encoding, tmp_path / "index")
-    with pytest.raises(UserError, match="holds 300 documents and the encoding 200"):
-        case.whole().build(encoding.part(0, 200), tmp_path / "index")
+    built(case.exhaustive(), encoding, tmp_path / "index")
+    with pytest.raises(UserError, match="has 300 documents and the encoding only 200"):
+        case.exhaustive().build(encoding.part(0, 200), tmp_path / "index")
 
 
 @pytest.mark.parametrize("name", ["xtr", "muvera"])
-def test_a_killed_build_goes_on_with_rounded_means(tmp_path: Path, name: str) -> None:
-    """Means of pooled vectors are no half-precision numbers; what is read again is what was added."""
+def test_a_killed_build_resumes_with_rounded_means(tmp_path: Path, name: str) -> None:
+    """Pooled means are rounded to the stored precision before they are added, or a resumed index would differ."""
     vectors = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32)
     documents = TokenVectors(vectors, np.arange(0, 601, 6))
     encoding = encode(tmp_path / "encoding", documents, dtype="float16")
@@ -231,13 +231,13 @@ def test_a_killed_build_goes_on_with_rounded_means(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["maxsim", "coil"])
-def test_a_kill_while_the_unsorted_is_removed_damages_nothing(
+def test_a_kill_during_the_removal_of_unsorted_vectors_is_harmless(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last step of a build, half done: the next build ends as a whole one."""
+    """If the last step of a build is interrupted, building again gives the same bytes."""
     case = ENGINES[name]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
-    built(case.whole(), encoding, tmp_path / "whole")
+    built(case.exhaustive(), encoding, tmp_path / "whole")
 
     def remove_one(folder: Path, **_: object) -> None:
         next(folder.glob("*.bin")).unlink()
@@ -246,44 +246,44 @@ def test_a_kill_while_the_unsorted_is_removed_damages_nothing(
     (tmp_path / "killed").mkdir()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("shutil.rmtree", remove_one)
-        case.whole().build(encoding, tmp_path / "killed")
-    case.whole().build(encoding, tmp_path / "killed")
+        case.exhaustive().build(encoding, tmp_path / "killed")
+    case.exhaustive().build(encoding, tmp_path / "killed")
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", ["faiss_flat", "plaid", "xtr", "muvera"])
-def test_a_kill_while_documents_are_added_loses_none(tmp_path: Path, name: str) -> None:
-    """Those that were stored but not yet in the index of faiss are in the next one."""
+def test_a_kill_while_documents_are_added_does_not_lose_any(tmp_path: Path, name: str) -> None:
+    """Documents that were stored but not yet in the faiss index are added by the next build."""
     case = ENGINES[name]
     encoding = encode(tmp_path / "encoding", vectors_of(case, COUNT, 0))
     for folder in ("whole", "killed"):
-        built(case.whole(), encoding.part(0, 120), tmp_path / folder)
-    kill(case.whole(), encoding, tmp_path / "killed", after=150)
+        built(case.exhaustive(), encoding.part(0, 120), tmp_path / folder)
+    kill(case.exhaustive(), encoding, tmp_path / "killed", after=150)
     for folder in ("whole", "killed"):
-        case.whole().build(encoding, tmp_path / folder)
+        case.exhaustive().build(encoding, tmp_path / folder)
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
-def test_equal_documents_have_equal_scores_where_equal_tokens_are_compared(tmp_path: Path) -> None:
-    """Wherever they stand among the vectors of a token."""
+def test_equal_documents_have_equal_scores_with_token_ids(tmp_path: Path) -> None:
+    """The bits of a score do not depend on a document's position among the vectors of a token."""
     generator = np.random.default_rng(0)
     document_H, query_QH = (generator.standard_normal((rows, 33)).astype(np.float32) for rows in (1, 5))
     documents = TokenVectors(np.repeat(document_H, 299, axis=0), np.arange(300), np.zeros(299, np.int32))
     queries = TokenVectors(query_QH, np.arange(6), np.zeros(5, np.int32))
     case = ENGINES["coil"]
-    for index in (exact(case, documents), built(case.whole(), encode(tmp_path / "e", documents), tmp_path / "i")):
+    for index in (exact(case, documents), built(case.exhaustive(), encode(tmp_path / "e", documents), tmp_path / "i")):
         for ranking in rank(index, queries, 299, doc_ids=IDS):
             assert len({score for _, score in ranking}) == 1
 
 
 @pytest.mark.parametrize("name", ["faiss_flat", "torch_dense", "naive"])
-def test_rounding_hides_no_result(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best document is returned also where the product of matrices puts it second."""
+def test_rounding_does_not_lose_a_result(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best document is returned even if the matrix product ranks it lower."""
     case = ENGINES["faiss_flat" if name == "naive" else name]
     documents = np.array([[1], [2], [3], [4]], np.float32)
     index = exact(case, documents)
     if name != "naive":
-        index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+        index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     order = np.array([[2, 3, 1, 0]])
     monkeypatch.setattr(Faiss, "find", lambda self, queries, depth: (order, order[:, :depth]))
     wrong = torch.from_numpy(order)
@@ -292,8 +292,8 @@ def test_rounding_hides_no_result(tmp_path: Path, name: str, monkeypatch: pytest
     assert index.search(np.ones((1, 1), np.float32), 1)[1].tolist() == [[3]]
 
 
-def kill(index: Index, encoding: Encoding, folder: Path, *, after: int = 50) -> None:
-    """Build until more than so many documents are added, but not all."""
+def kill(index: Index, encoding: EncodedDocuments, folder: Path, *, after: int = 50) -> None:
+    """Build until more than `after` documents are added, but not all."""
     folder.mkdir(exist_ok=True)
     added: list[int] = []
 
@@ -308,27 +308,27 @@ def kill(index: Index, encoding: Encoding, folder: Path, *, after: int = 50) -> 
 
 
 @engines
-def test_what_does_not_fit_is_refused(tmp_path: Path, name: str) -> None:
-    """Queries of another checkpoint, and folders that the engine did not make."""
+def test_folders_and_queries_that_do_not_fit_are_refused(tmp_path: Path, name: str) -> None:
+    """A folder of another engine, or queries of another checkpoint, are errors that say so."""
     case = ENGINES[name]
     documents = vectors_of(case, COUNT, 0)
-    index = built(case.whole(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    index = built(case.exhaustive(), encode(tmp_path / "encoding", documents), tmp_path / "index")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="was not made by"):
-        case.whole().load(tmp_path / "empty")
-    with pytest.raises(UserError, match="the checkpoint is not the one that encoded the documents"):
+    with pytest.raises(UserError, match="was not built by"):
+        case.exhaustive().load(tmp_path / "empty")
+    with pytest.raises(UserError, match="use the checkpoint that encoded the documents"):
         index.search(narrow(documents), 3)
 
 
 def narrow(vectors: Vectors) -> Vectors:
-    """Of half the dimensions."""
+    """Vectors with fewer dimensions."""
     if isinstance(vectors, TokenVectors):
         return TokenVectors(vectors.vectors_TH[:, :4], vectors.starts_N1, vectors.token_ids_T)
     return scipy.sparse.csr_array(vectors[:, :4]) if scipy.sparse.issparse(vectors) else vectors[:, :4]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The content of every file."""
+    """The digest of every file in a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

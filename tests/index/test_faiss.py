@@ -1,4 +1,4 @@
-"""What of faiss is refused before anything is encoded, what by name later, and what a GPU is asked for."""
+"""Faiss: structures that are refused before anything is encoded, later errors, and searches on a GPU."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.engines import ENGINES, built, encode, vectors_of
 
 
 def random(rows: int, dim: int) -> NDArray[np.float32]:
-    """Vectors without structure."""
+    """Random vectors without clusters."""
     return np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("factory", "needed"),
+    ("factory", "fewest"),
     [
         ("IVF16,Flat", 16),
         ("PQ2x4", 16),
@@ -43,14 +43,14 @@ def random(rows: int, dim: int) -> NDArray[np.float32]:
         ("PCA6,SQ8", 6),
     ],
 )
-def test_too_few_vectors_are_refused_before_they_are_made(tmp_path: Path, factory: str, needed: int) -> None:
-    """One below what a structure learns from; with as many it is built."""
-    with pytest.raises(UserError, match=f"from {needed - 1} vectors, which are too few"):
-        Faiss(factory).check(needed - 1, 8)
-    built(Faiss(factory), encode(tmp_path / "encoding", random(needed, 8)), tmp_path / "index")
+def test_too_few_training_vectors_are_refused_before_the_encoding(tmp_path: Path, factory: str, fewest: int) -> None:
+    """With one vector too few `check` fails; with the smallest number the index is built."""
+    with pytest.raises(UserError, match=f"from {fewest - 1} vectors, which are too few"):
+        Faiss(factory).check(fewest - 1, 8)
+    built(Faiss(factory), encode(tmp_path / "encoding", random(fewest, 8)), tmp_path / "index")
 
 
-#: A string for each way in which faiss structures combine, all of which rank by inner product.
+#: One factory string per combination of faiss structures, all of which rank by inner product.
 STRINGS = """
 Flat SQ8 SQ4 SQ6 SQfp16 SQbf16 PQ8x4 PQ8x4np PQ8x4fs PQ4 RQ4x4 RQ4x4_Nqint8 RQ4x4fs LSQ4x4 LSQ4x4fs PRQ2x2x4 PLSQ2x2x4
 PRQ2x2x4fs PLSQ2x2x4fs RaBitQ RaBitQ4 RaBitQfs RaBitQfs4 FlatIPPanorama4 Pad40,Flat L2norm,Flat PCA8,SQ8 PCAR8,Flat
@@ -65,7 +65,8 @@ OPQ8,IVF16_HNSW8,PQ8x4fs,RFlat L2norm,HNSW16,SQ8 PCA8,IVF16,SQ8
 """
 RANKING = STRINGS.split()
 
-BY_DISTANCE, AT_ONCE, BY_ROW = "compares by distance", "takes no vectors batch by batch", "single documents again"
+BY_DISTANCE, BY_BATCH = "always compares by distance", "does not accept vectors batch by batch"
+BY_ROW = "single documents again"
 
 REFUSED = {
     "HNSW16,PQ8x4": f"IndexHNSWPQ {BY_DISTANCE}",
@@ -85,22 +86,22 @@ REFUSED = {
     "IVF16,PQ8+8": "no such index for inner products",
     "Residual2x4,PQ8x4": "no such index for inner products",
     "FlatL2Panorama4": "no such index for inner products",
-    "SQ8_direct": "IndexScalarQuantizer keeps whole numbers",
-    "IVF16,SQ8_direct": "keeps whole numbers",
-    "HNSW16,SQ8_direct_signed": "keeps whole numbers",
-    "NSG16": AT_ONCE,
-    "NSG16,Flat": AT_ONCE,
-    "NSG16,SQ8": AT_ONCE,
-    "NSG16,PQ8x4": AT_ONCE,
-    "IVF16_NSG8,Flat": AT_ONCE,
-    "IDMap,Flat": AT_ONCE,
-    "Flat,IDMap2": AT_ONCE,
-    "IDMap,IVF4,Flat": AT_ONCE,
-    "SQ4,Refine(IDMap,Flat)": AT_ONCE,
-    "MinMax,SQ8": AT_ONCE,
-    "MinMaxFP16,SQ8": AT_ONCE,
-    "RCQ2x3": "finds clusters and holds no vectors",
-    "PCA8,LSCQ2x3": "finds clusters and holds no vectors",
+    "SQ8_direct": "IndexScalarQuantizer stores integers",
+    "IVF16,SQ8_direct": "stores integers",
+    "HNSW16,SQ8_direct_signed": "stores integers",
+    "NSG16": BY_BATCH,
+    "NSG16,Flat": BY_BATCH,
+    "NSG16,SQ8": BY_BATCH,
+    "NSG16,PQ8x4": BY_BATCH,
+    "IVF16_NSG8,Flat": BY_BATCH,
+    "IDMap,Flat": BY_BATCH,
+    "Flat,IDMap2": BY_BATCH,
+    "IDMap,IVF4,Flat": BY_BATCH,
+    "SQ4,Refine(IDMap,Flat)": BY_BATCH,
+    "MinMax,SQ8": BY_BATCH,
+    "MinMaxFP16,SQ8": BY_BATCH,
+    "RCQ2x3": "finds clusters and stores no vectors",
+    "PCA8,LSCQ2x3": "finds clusters and stores no vectors",
     "SQ4,Refine(IVF16,SQ8)": f"IndexIVFScalarQuantizer .*{BY_ROW}",
     "SQ4,Refine(PQ8x4fs)": BY_ROW,
     "SQ4,Refine(RQ4x4fs)": BY_ROW,
@@ -114,19 +115,19 @@ REFUSED = {
 
 
 def whole(factory: str) -> FaissSearch:
-    """The settings with which an index looks at all of 600 documents."""
+    """Exhaustive search settings for 600 documents."""
     return FaissSearch(
-        probes=64 if "IVF" in factory else None,  # more than there are lists: all of them
+        probes=64 if "IVF" in factory else None,  # more than the number of lists, so all of them
         ef=600 if factory.removeprefix("L2norm,").startswith("HNSW") else None,
         candidates=600 if "Refine" in factory or "RFlat" in factory else None,
     )
 
 
 @pytest.mark.parametrize("factory", RANKING)
-def test_a_structure_that_looks_at_everything_finds_near_documents(tmp_path: Path, factory: str) -> None:
-    """Its first ten are near the head of the exact ranking, for vectors of one length and of many, best first.
+def test_an_accepted_structure_ranks_by_inner_product(tmp_path: Path, factory: str) -> None:
+    """With exhaustive settings its ten results are near the top of the exact ranking, for any lengths of vectors.
 
-    A code of a few bits loses some of the ten; what compares by L2, or at random, finds documents from everywhere.
+    Codes of a few bits lose some of the ten; a structure that compares by L2 or at random finds any documents.
     """
     generator = np.random.default_rng(1)
     length_N1 = generator.uniform(0.3, 3, size=(600, 1)).astype(np.float32)
@@ -140,29 +141,29 @@ def test_a_structure_that_looks_at_everything_finds_near_documents(tmp_path: Pat
         assert (np.diff(score_BK, axis=1) <= 1e-6).all()
         place_BN = np.argsort(np.argsort(-(query_BH @ vector_NH.T), axis=1), axis=1)
         found_BK = np.take_along_axis(place_BN, row_BK, axis=1)
-        assert found_BK.mean() < 600 / 5  # at random half of 600; the exact ones 4.5
-        assert (found_BK < 60).mean() > 0.3  # at random 0.1
+        assert found_BK.mean() < 600 / 5  # 300 for random results, 4.5 for exact ones
+        assert (found_BK < 60).mean() > 0.3  # 0.1 for random results
 
 
 @pytest.mark.parametrize(("factory", "message"), REFUSED.items())
-def test_what_cannot_rank_by_inner_product_is_refused(factory: str, message: str) -> None:
-    """By the name of the part, before anything is encoded, at whatever depth it stands."""
+def test_a_structure_that_cannot_rank_by_inner_product_is_refused(factory: str, message: str) -> None:
+    """The error names the part, however deeply nested, before anything is encoded."""
     with pytest.raises(UserError, match=message):
         Faiss(factory).check(600, 16)
 
 
-def test_an_index_by_distance_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
-    """One that an earlier version or another program has built is not searched."""
+def test_loading_an_index_by_distance_is_refused(tmp_path: Path) -> None:
+    """An index that an earlier version or another program has built is checked, too."""
     faiss = import_faiss()
     index = faiss.index_factory(16, "HNSW16,PQ4x4")
     index.train(random(100, 16))
     faiss.write_index(index, str(tmp_path / "vectors.faiss"))
-    with pytest.raises(UserError, match="HNSW16,PQ4x4: its IndexHNSWPQ compares by distance"):
+    with pytest.raises(UserError, match="HNSW16,PQ4x4: its IndexHNSWPQ always compares by distance"):
         Faiss("HNSW16,PQ4x4").load(tmp_path)
 
 
-def test_what_faiss_refuses_later_has_a_name(tmp_path: Path) -> None:
-    """Training that the check does not foresee, and a file that is cut off."""
+def test_errors_of_faiss_become_user_errors(tmp_path: Path) -> None:
+    """Failed training and a truncated file raise a UserError with the setting or file."""
     encoding = encode(tmp_path / "encoding", random(40, 8))
     (tmp_path / "index").mkdir()
     with pytest.raises(UserError, match=r"IVF4\(PQ2x4\),Flat cannot be learned from 40 vectors"):
@@ -174,8 +175,8 @@ def test_what_faiss_refuses_later_has_a_name(tmp_path: Path) -> None:
         Faiss("Flat").load(tmp_path / "index")
 
 
-def test_a_sample_of_tokens_is_large_enough(tmp_path: Path) -> None:
-    """Whole documents of many lengths are drawn until they have as many tokens as there are clusters."""
+def test_the_training_sample_of_tokens_is_large_enough(tmp_path: Path) -> None:
+    """Documents of different lengths are drawn until they have at least as many tokens as clusters are needed."""
     lengths = np.random.default_rng(0).integers(0, 9, size=400)
     documents = TokenVectors(random(int(lengths.sum()), 8), np.concatenate([[0], np.cumsum(lengths)]))
     encoding = encode(tmp_path / "encoding", documents)
@@ -185,29 +186,29 @@ def test_a_sample_of_tokens_is_large_enough(tmp_path: Path) -> None:
 
 
 class OnGpu:
-    """An index that says which searches it was asked for."""
+    """An index that records its searches."""
 
     def __init__(self, index: Any) -> None:
-        """Around one on the processor."""
+        """Wrap an index on the CPU."""
         self.index, self.depths, self.set = index, list[int](), dict[str, float]()
 
     def search(self, query_BH: NDArray[Any], depth: int) -> Any:
-        """As on the processor."""
+        """Search on the CPU."""
         self.depths.append(depth)
         return self.index.search(query_BH, depth)
 
 
 class OnGpuSpace:
-    """Where parameters of such an index are set."""
+    """Sets parameters of an `OnGpu`."""
 
     def set_index_parameter(self, index: OnGpu, name: str, value: float) -> None:
-        """Remember it."""
+        """Record the parameter."""
         index.set[name] = value
 
 
 @pytest.fixture
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A faiss that was built for GPUs."""
+    """Make faiss look as if it was built with GPU support."""
     faiss = import_faiss()
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "GpuParameterSpace", OnGpuSpace, raising=False)
@@ -218,8 +219,8 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_gpu")
-def test_a_gpu_answers_what_it_can(tmp_path: Path) -> None:
-    """Parameters are the GPU's also after a rotation; more than 2,048 results come from the mapped index."""
+def test_a_gpu_searches_up_to_its_limit_of_results(tmp_path: Path) -> None:
+    """Parameters are set on the GPU even after a rotation; more than 2,048 results come from the CPU's index."""
     documents = random(3000, 8)
     engine = Faiss("PCA8,IVF4,Flat", search=FaissSearch(probes=4))
     built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
@@ -240,8 +241,8 @@ def test_a_gpu_answers_what_it_can(tmp_path: Path) -> None:
         ("xtr", lambda: TokenRetrieval(Faiss("Flat"))),
     ],
 )
-def test_what_searches_with_faiss_moves_it(tmp_path: Path, name: str, engine: Callable[[], Any]) -> None:
-    """To the GPU, and the results stay what they were."""
+def test_engines_that_use_faiss_move_it_to_the_gpu(tmp_path: Path, name: str, engine: Callable[[], Any]) -> None:
+    """Searches run on the GPU's copy, with the same results."""
     case = ENGINES[name]
     encoding, queries = encode(tmp_path / "encoding", vectors_of(case, 60, 0)), vectors_of(case, 5, 1)
     index: Index = built(engine(), encoding, tmp_path / "index")
@@ -255,10 +256,10 @@ def test_what_searches_with_faiss_moves_it(tmp_path: Path, name: str, engine: Ca
 
 @pytest.mark.usefixtures("_gpu")
 @pytest.mark.parametrize("engine", [lambda: Binary(), lambda: Faiss("SQ8,RFlat")])
-def test_what_a_gpu_cannot_hold_is_searched_on_the_processor_and_says_so(
+def test_an_index_that_cannot_move_to_the_gpu_is_searched_on_the_cpu_with_a_warning(
     tmp_path: Path, engine: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its memory may be too small, or faiss has no such structure there: one warning with the reason, same results."""
+    """If the GPU's memory is too small or the structure unsupported, there is one warning, and results are the same."""
 
     def refuse(*_: Any) -> None:
         raise RuntimeError(
@@ -274,13 +275,13 @@ def test_what_a_gpu_cannot_hold_is_searched_on_the_processor_and_says_so(
     for one, other in zip(before, index.search(random(5, 8), 10), strict=True):
         np.testing.assert_array_equal(one, other)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert record.message.endswith("is searched on the processor: 'cudaMalloc'")
+    assert record.message.endswith("is searched on the CPU: 'cudaMalloc'")
 
 
-def test_a_faiss_that_ends_the_process_on_this_gpu_is_not_asked_to_use_it(
+def test_a_faiss_that_crashes_on_this_gpu_is_searched_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is tried in a process of its own, here with a faiss without GPU support; the results are the processor's."""
+    """The GPU is tried in a separate process, which fails here for lack of GPU support; results are the CPU's."""
     engine = built(Faiss("Flat"), encode(tmp_path / "encoding", random(60, 8)), tmp_path / "index")
     before = engine.search(random(5, 8), 10)
     monkeypatch.setattr(import_faiss(), "StandardGpuResources", object, raising=False)
@@ -289,12 +290,12 @@ def test_a_faiss_that_ends_the_process_on_this_gpu_is_not_asked_to_use_it(
     for one, other in zip(before, engine.search(random(5, 8), 10), strict=True):
         np.testing.assert_array_equal(one, other)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert record.message.startswith("index.factory=Flat is searched on the processor: faiss cannot use this GPU (")
+    assert record.message.startswith("index.factory=Flat is searched on the CPU: faiss cannot use this GPU (")
     assert "index_cpu_to_gpu" in record.message
 
 
-def test_a_search_leaves_the_training_after_it_as_fast_as_before(tmp_path: Path) -> None:
-    """The threshold from which faiss multiplies matrices is its own again: k-means without is many times slower."""
+def test_a_search_restores_faisss_blas_threshold(tmp_path: Path) -> None:
+    """With a changed threshold, training after a search would be many times slower."""
     settings = import_faiss().cvar
     before = settings.distance_compute_blas_threshold
     vectors = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What Python holds in memory does not grow with the tokens of a collection; files are mapped and do not count."""
+"""Python's memory does not grow with the tokens of a collection; memory-mapped files do not count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from irexp.index.coil import CoilIndex
 from irexp.index.faiss_index import Faiss
 from irexp.index.index import StreamedIndex
 from irexp.index.plaid import Plaid
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.index.token_retrieval import TokenRetrieval
 from irexp.index.vectors import TokenVectors, count, take
 from tests.engines import built, encode
@@ -25,7 +25,7 @@ TOKENS = 2**18
 
 @contextmanager
 def at_most(size: float) -> Iterator[None]:
-    """No more bytes than these at once."""
+    """Assert that no more than `size` bytes are allocated at the same time."""
     tracemalloc.start()
     try:
         yield
@@ -35,7 +35,7 @@ def at_most(size: float) -> Iterator[None]:
 
 
 def tokens(*, with_ids: bool) -> TokenVectors:
-    """Sixteen tokens a document."""
+    """Sixteen tokens per document."""
     generator = np.random.default_rng(0)
     vectors = generator.integers(-9, 9, size=(TOKENS, 4)).astype(np.float32)
     ids = generator.integers(0, 500, size=TOKENS).astype(np.int32)
@@ -43,14 +43,14 @@ def tokens(*, with_ids: bool) -> TokenVectors:
 
 
 @pytest.mark.parametrize(("engine", "with_ids"), [(CoilIndex, True), (lambda: Plaid(2, centroids=16), False)])
-def test_an_index_is_finished_in_little_memory(
+def test_finishing_an_index_takes_two_bytes_per_token(
     tmp_path: Path, engine: Callable[[], StreamedIndex], with_ids: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two bytes a token, most of them for the documents, where sorting takes nineteen and more."""
+    """Sorting all vectors in memory would take at least nineteen bytes per token."""
     monkeypatch.setattr("irexp.index.coil._COPIED", 2**12)
     documents = tokens(with_ids=with_ids)
     few = take(documents, slice(0, 9))
-    built(engine(), encode(tmp_path / "few", few), tmp_path / "compiled")  # the compiler's memory is not counted
+    built(engine(), encode(tmp_path / "few", few), tmp_path / "compiled")  # the compiler's memory does not count
     index, encoding = engine(), encode(tmp_path / "encoding", documents)
     index.begin(encoding, tmp_path)
     for vectors in encoding.batches():
@@ -62,7 +62,7 @@ def test_an_index_is_finished_in_little_memory(
 
 
 def test_a_resume_reads_tokens_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not all of them in fp32 at once, which are sixteen bytes a token here."""
+    """Reading all of them together in fp32 would take sixteen bytes per token here."""
     monkeypatch.setattr("irexp.index.token_retrieval._READ", 2**12)
     encoding = encode(tmp_path / "encoding", tokens(with_ids=False), dtype="float16")
     index = TokenRetrieval(Faiss("Flat"))
@@ -74,12 +74,12 @@ def test_a_resume_reads_tokens_in_parts(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_half_precision_stays_on_disk(tmp_path: Path) -> None:
-    """Sparse values are widened as they are taken, not where an encoding is opened."""
+    """Sparse values are converted to fp32 batch by batch, not when the encoding is opened."""
     values = np.random.default_rng(0).random((2**12, 500)).astype(np.float32)
     documents = scipy.sparse.csr_array(np.where(values > 0.9, values, 0))
     encode(tmp_path / "encoding", documents, dtype="float16", shards=1)
     with at_most(documents.nnz):
-        encoding = Encoding(tmp_path / "encoding")
+        encoding = EncodedDocuments(tmp_path / "encoding")
         first = next(iter(encoding.batches(64)))
     assert isinstance(first, scipy.sparse.csr_array) and count(first) == 64
     np.testing.assert_array_equal(first.toarray(), documents[:64].toarray().astype(np.float16))

@@ -1,4 +1,4 @@
-"""The naive engine over sparse vectors and token vectors against loops; ragged vectors, on disk and off it."""
+"""The naive engine over sparse and token vectors against loops; ragged vectors in memory and on disk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import scipy.sparse
 from irexp.index.compare import compare
 from irexp.index.exact import Exact
 from irexp.index.ranking import rank
-from irexp.index.shards import Encoding, ShardWriter
+from irexp.index.shards import EncodedDocuments, ShardWriter
 from irexp.index.vectors import TokenVectors, Vectors, count, first_faulty, join, take
 
 IDS = [f"d{i}" for i in range(9)]
 
 
 def sparse(rows: int, seed: int = 0) -> scipy.sparse.csr_array:
-    """Random vectors of whole halves, mostly zero, the second row empty."""
+    """Random vectors of multiples of 1/2, mostly zero, the second row empty."""
     values = np.random.default_rng(seed).integers(0, 6, size=(rows, 12)).astype(np.float32) / 2
     values[values < 2] = 0
     values[1] = 0
@@ -26,7 +26,7 @@ def sparse(rows: int, seed: int = 0) -> scipy.sparse.csr_array:
 
 
 def tokens(rows: int, seed: int = 0, *, with_ids: bool = False) -> TokenVectors:
-    """Texts of one to five random token vectors; with ids, some below zero, which every text has."""
+    """Texts of one to five random token vectors; with ids, each text has one negative id."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(1, 6, size=rows)
     vectors = (generator.integers(-3, 4, size=(lengths.sum(), 4)) / 2).astype(np.float32)
@@ -58,16 +58,16 @@ def naive_tokens(query: TokenVectors, document: TokenVectors) -> list[list[float
 
 
 @pytest.mark.parametrize("with_ids", [False, True])
-def test_the_comparison_of_tokens_is_the_naive_one(with_ids: bool) -> None:
-    """MaxSim, and MaxSim over equal tokens."""
+def test_maxsim_equals_its_formula(with_ids: bool) -> None:
+    """Scores equal the loops, with and without token ids."""
     query, document = tokens(3, 1, with_ids=with_ids), tokens(9, 2, with_ids=with_ids)
     np.testing.assert_allclose(compare(query, document), naive_tokens(query, document), atol=1e-5)
 
 
 @pytest.mark.parametrize("with_ids", [False, True])
 @pytest.mark.parametrize("depth", [1, 4, 100])
-def test_the_engine_for_tokens_finds_what_the_loops_find(depth: int, with_ids: bool) -> None:
-    """Added in two batches; ties by document id."""
+def test_the_naive_engine_for_tokens_equals_the_loops(depth: int, with_ids: bool) -> None:
+    """Rankings equal the loops, with vectors added in two batches, and ties broken by document id."""
     query, document = tokens(3, 1, with_ids=with_ids), tokens(9, 2, with_ids=with_ids)
     index = Exact("tokens")
     index.add(take(document, slice(0, 4)))
@@ -83,8 +83,8 @@ def test_the_engine_for_tokens_finds_what_the_loops_find(depth: int, with_ids: b
 
 
 @pytest.mark.parametrize("depth", [1, 4, 100])
-def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(depth: int) -> None:
-    """Documents that share a term, by the sum of products; no others; an empty query finds nothing."""
+def test_the_naive_engine_for_sparse_vectors_equals_the_loops(depth: int) -> None:
+    """Only documents that share a term are results, ranked by the sum of products; an empty query has none."""
     query, document = sparse(3, 1), sparse(9, 2)
     index = Exact("sparse")
     index.add(take(document, slice(0, 4)))
@@ -105,15 +105,15 @@ def test_the_engine_for_sparse_vectors_finds_what_the_loops_find(depth: int) -> 
 
 @pytest.mark.parametrize("vectors", [sparse(9), tokens(9), tokens(9, with_ids=True)], ids=["sparse", "tokens", "ids"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_an_encoding_gives_back_what_was_written(tmp_path: Path, vectors: Vectors, dtype: str) -> None:
-    """Two shards, read in batches of any size, in fp32; values of whole halves survive half precision."""
+def test_an_encoding_is_read_as_it_was_written(tmp_path: Path, vectors: Vectors, dtype: str) -> None:
+    """Two shards are read in fp32 in batches of any size; multiples of 1/2 are exact in half precision."""
     writer = ShardWriter(tmp_path, dtype=dtype)
     writer.write(IDS[:5], take(vectors, slice(0, 5)))
-    again = ShardWriter(tmp_path, dtype=dtype)  # as behind a kill
+    again = ShardWriter(tmp_path, dtype=dtype)  # as after a kill
     assert again.finished == 5
     again.write(IDS[5:], take(vectors, slice(5, None)))
     again.close()
-    encoding = Encoding(tmp_path)
+    encoding = EncodedDocuments(tmp_path)
     assert len(encoding) == 9
     assert list(encoding.ids) == IDS
     assert encoding.dim == (12 if scipy.sparse.issparse(vectors) else 4)
@@ -122,8 +122,8 @@ def test_an_encoding_gives_back_what_was_written(tmp_path: Path, vectors: Vector
         np.testing.assert_array_equal(compare(read, read), compare(vectors, vectors))
 
 
-def test_rows_are_taken_in_any_order() -> None:
-    """A ragged array by rows equals its parts put together."""
+def test_take_returns_token_vectors_in_the_given_order() -> None:
+    """Taking rows of a ragged array equals joining them one by one."""
     vectors = tokens(6)
     order = np.array([4, 0, 5])
     parts = join([take(vectors, slice(row, row + 1)) for row in order])
@@ -134,8 +134,8 @@ def test_rows_are_taken_in_any_order() -> None:
     np.testing.assert_array_equal(taken.starts_N1, parts.starts_N1)
 
 
-def test_the_faulty_text_is_found() -> None:
-    """The text of a value that is no number, whatever the kind of vectors."""
+def test_first_faulty_finds_the_text_with_nan_or_infinity() -> None:
+    """The position is that of the text, not of its token or term."""
     vectors = tokens(6)
     assert first_faulty(vectors) is None
     vectors.vectors_TH[vectors.starts_N1[3], 1] = np.nan
@@ -145,8 +145,8 @@ def test_the_faulty_text_is_found() -> None:
     assert first_faulty(values) == 4
 
 
-def test_a_document_without_an_equal_token_is_no_result() -> None:
-    """Where only equal tokens are compared: it has no score, not one of zero."""
+def test_a_document_without_a_shared_token_is_not_a_result() -> None:
+    """With token ids, such a document has no score, rather than a score of zero."""
     ones = np.ones((3, 2), np.float32)
     index = Exact("tokens")
     index.add(TokenVectors(ones, np.array([0, 1, 2, 3, 3]), np.array([4, 5, 4], np.int32)))

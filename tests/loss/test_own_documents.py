@@ -1,4 +1,4 @@
-"""The losses over a query's own documents: each against its formula in loops, and on what is missing or equal."""
+"""Losses over a query's own documents: each against its naive formula, and with left-out documents or ties."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ IDS = [type(loss).__name__ for loss, _ in NAIVE]
 
 
 def gradient_of(loss: Loss, scores: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of the scores."""
+    """The gradient of the loss with respect to the scores."""
     scores = scores.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(scores, targets), scores)
     return gradient
@@ -83,13 +83,13 @@ def gradient_of(loss: Loss, scores: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("loss", "naive"), NAIVE, ids=IDS)
 def test_the_loss_is_its_formula(loss: Loss, naive: Callable[[Rows, Rows], float]) -> None:
-    """Two queries, one of them with a document that is left out."""
+    """The loss equals the naive formula for two queries, one of which has a left-out document."""
     assert loss(torch.tensor(SCORES), torch.tensor(TARGETS)).item() == pytest.approx(naive(SCORES, TARGETS), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
-def test_what_is_left_out_has_no_gradient_and_changes_nothing(loss: Loss) -> None:
-    """Whatever its score, a document without a target counts for nothing, and no gradient is NaN."""
+def test_a_left_out_document_has_no_gradient_and_does_not_change_the_loss(loss: Loss) -> None:
+    """A document without a target is ignored whatever its score, and no gradient is NaN."""
     gradient = gradient_of(loss, torch.tensor(SCORES), torch.tensor(TARGETS))
     assert torch.isfinite(gradient).all()
     assert gradient[1, 2] == 0.0
@@ -101,29 +101,29 @@ def test_what_is_left_out_has_no_gradient_and_changes_nothing(loss: Loss) -> Non
 
 @pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
 def test_permuting_the_negatives_changes_nothing(loss: Loss) -> None:
-    """Only the positive has a place."""
+    """The order of the negatives does not matter; the positive stays first."""
     order = [0, 2, 1]
     expected = loss(torch.tensor(SCORES), torch.tensor(TARGETS))
     torch.testing.assert_close(loss(torch.tensor(SCORES)[:, order], torch.tensor(TARGETS)[:, order]), expected)
 
 
-def test_a_batch_without_an_ordered_pair_is_zero_and_no_nan() -> None:
-    """Equal targets order nothing: RankNet is 0 with a gradient of 0."""
+def test_rank_net_is_zero_if_all_targets_are_equal() -> None:
+    """Without ordered pairs the mean would be 0 / 0; loss and gradient are 0 instead of NaN."""
     targets = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
     assert RankNet()(torch.tensor([[1.0, 5.0], [2.0, 0.0]]), targets).item() == 0.0
     assert gradient_of(RankNet(), torch.tensor([[1.0, 5.0], [2.0, 0.0]]), targets).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
-def test_no_negative_at_all_is_an_error(loss: Loss) -> None:
-    """There is nothing to learn from positives alone."""
+def test_a_batch_without_negatives_is_an_error(loss: Loss) -> None:
+    """A loss over positives alone would train nothing without a message."""
     with pytest.raises(UserError, match="no query of the batch has a negative"):
         loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [1.0]]))
 
 
 @pytest.mark.parametrize("make", [LCE, RankNet, KLDivergence])
-def test_the_temperature_divides(make: Callable[..., Loss]) -> None:
-    """Scores twice as large at twice the temperature are the same; below zero it is refused."""
+def test_the_temperature_divides_the_scores_and_must_be_positive(make: Callable[..., Loss]) -> None:
+    """Doubling scores and temperature changes nothing; a temperature of 0 is an error."""
     scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
     doubled = targets * (2 if make is KLDivergence else 1)
     torch.testing.assert_close(make(temperature=2.0)(scores * 2, doubled), make()(scores, targets))
@@ -131,8 +131,8 @@ def test_the_temperature_divides(make: Callable[..., Loss]) -> None:
         make(temperature=0)
 
 
-def test_the_teacher_is_read_in_fp32() -> None:
-    """Scores in half precision lose nothing of the teacher's distribution."""
+def test_teacher_scores_are_compared_in_fp32() -> None:
+    """Student scores in half precision do not lower the precision of the teacher's distribution."""
     targets = torch.tensor([[1000.0, 999.0]])
     loss = KLDivergence()(torch.tensor([[1.0, 0.0]]).half(), targets)
     assert loss.item() == pytest.approx(0.0, abs=1e-6)

@@ -39,7 +39,7 @@ def test_a_folder_without_a_tokenizer_is_refused(family: type[Any], tmp_path: Pa
     """Of an empty one, which transformers makes, every text would be the same two tokens, and every score 1."""
     head = "ArceeForCausalLM" if family is TokenLogit else "BertForMaskedLM"
     folder = without_tokenizer(tmp_path / "checkpoint-500", head)
-    with pytest.raises(UserError, match="has no tokenizer, and an empty one would read every text alike"):
+    with pytest.raises(UserError, match="has no tokenizer, and an empty one would map every text to the same tokens"):
         family(HuggingFaceBackbone(str(folder)))
 
 
@@ -56,7 +56,7 @@ def test_where_the_tokenizer_can_be_had_is_said(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "trained")
     with pytest.raises(UserError, match="trained'") as raised:
         load(folder, like=partial(SPLADE))  # type: ignore[arg-type]
-    command = str(raised.value).partition("Put it there: ")[2]
+    command = str(raised.value).partition("Save it there: ")[2]
     exec(f"from transformers import AutoTokenizer\n{command}")
     assert load(folder).score(tiny.QUERIES, tiny.DOCUMENTS).std() > 0
 
@@ -67,7 +67,7 @@ def test_a_tokenizer_of_far_fewer_words_than_vectors_is_refused(tmp_path: Path) 
     model = transformers.BertModel.from_pretrained(folder)
     model.resize_token_embeddings(2 * len(tiny.WORDS) + 2)
     model.save_pretrained(folder)
-    with pytest.raises(UserError, match=f"knows {len(tiny.WORDS)} words, where .* for {2 * len(tiny.WORDS) + 2}:"):
+    with pytest.raises(UserError, match=f"has {len(tiny.WORDS)} words and .* for {2 * len(tiny.WORDS) + 2}:"):
         load(folder)
 
 
@@ -77,7 +77,7 @@ def test_a_tokenizer_of_more_words_than_vectors_is_refused(tmp_path: Path) -> No
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["kubernetes"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=f"knows {len(tiny.WORDS) + 1} words, where .* for {len(tiny.WORDS)}:"):
+    with pytest.raises(UserError, match=f"has {len(tiny.WORDS) + 1} words and .* for {len(tiny.WORDS)}:"):
         load(folder)
     long = transformers.BertModel.from_pretrained(tiny.bert(tmp_path / "long"))
     long.resize_token_embeddings(len(tiny.WORDS) + 60)

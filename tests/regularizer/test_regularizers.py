@@ -1,4 +1,4 @@
-"""FLOPS and L1 against their formulas; weights of the sides; the ramp."""
+"""FLOPS and L1 against their formulas, with the weights of queries and documents, and the ramp."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DOCUMENTS = [[0.5, -1.0, 0.0]]
 
 
 def flops(rows: list[list[float]]) -> float:
-    """The square of each column's mean, summed."""
+    """The sum of each column's squared mean."""
     return sum((sum(abs(row[v]) for row in rows) / len(rows)) ** 2 for v in range(3))
 
 
 def l1(rows: list[list[float]]) -> float:
-    """The mean of the rows' sums."""
+    """The mean of the rows' absolute sums."""
     return sum(sum(map(abs, row)) for row in rows) / len(rows)
 
 
 @pytest.mark.parametrize(("kind", "naive"), [(FLOPS, flops), (L1, l1)])
 def test_the_penalty_is_its_formula(kind: type[Regularizer], naive: object) -> None:
-    """Both sides, each with its weight."""
+    """The penalty equals the naive formulas of queries and documents, each with its weight."""
     assert callable(naive)
     made = kind(query_weight=0.3, document_weight=0.2)
     found = made(torch.tensor(QUERIES), torch.tensor(DOCUMENTS), step=0, steps=10)
@@ -37,7 +37,7 @@ def test_the_penalty_is_its_formula(kind: type[Regularizer], naive: object) -> N
     ("ramp", "expected"), [(0.5, [0.0, 0.04, 0.64, 1.0, 1.0]), (20.0, [0.0, 0.0025, 0.04, 0.0625, 0.25])]
 )
 def test_the_ramp_is_quadratic(ramp: float, expected: list[float]) -> None:
-    """A fraction of the steps up to 1, else steps: nothing at first, the whole weight behind it."""
+    """The weight rises quadratically from 0 to its full value; a ramp up to 1 is a fraction of all steps."""
     made = L1(query_weight=1.0, document_weight=0.0, ramp=ramp)
     ones = torch.tensor([[1.0]])
     found = [made(ones, ones, step=step, steps=10).item() for step in (0, 1, 4, 5, 10)]
@@ -45,6 +45,6 @@ def test_the_ramp_is_quadratic(ramp: float, expected: list[float]) -> None:
 
 
 def test_a_negative_weight_is_refused() -> None:
-    """It would reward what it is to press down."""
+    """A negative weight would reward the terms that it should penalise."""
     with pytest.raises(UserError, match="query_weight=-1"):
         FLOPS(query_weight=-1, document_weight=0)

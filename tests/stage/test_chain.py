@@ -16,7 +16,7 @@ from irexp.artifact.experiment import baseline_overrides
 from irexp.artifact.manifest import read_manifest
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.stage.execute import Outcome
 from irexp.stage.verify import verify
 from irexp.types import UserError
@@ -116,7 +116,7 @@ def test_a_checkpoint_from_elsewhere(
     outcomes = run(compose, overrides)
     assert "fit" not in outcomes
     assert "model.pooling=cls: ignored" in caplog.text
-    vectors = [next(Encoding(Path(str(o["encode"].path))).batches()) for o in (made, outcomes)]
+    vectors = [next(EncodedDocuments(Path(str(o["encode"].path))).batches()) for o in (made, outcomes)]
     np.testing.assert_array_equal(vectors[0], vectors[1])
     with pytest.raises(UserError, match="there is nothing at"):
         run(compose, settings(tmp_path, collection, "artifact.checkpoint=./nowhere"), ["search"])
@@ -169,7 +169,7 @@ def test_a_killed_encoding_goes_on_behind_its_last_shard(
     outcomes = run(compose, overrides)
     assert "going on behind 8 documents" in caplog.text
     assert outcomes["encode"].status == "made"
-    vectors = [np.concatenate(list(Encoding(Path(str(o["encode"].path))).batches())) for o in (whole, outcomes)]
+    vectors = [np.concatenate(list(EncodedDocuments(Path(str(o["encode"].path))).batches())) for o in (whole, outcomes)]
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)  # of length one; in batches of other sizes
     assert scores_of(outcomes) == pytest.approx(scores_of(whole), abs=1e-5)
 

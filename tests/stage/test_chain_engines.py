@@ -50,7 +50,10 @@ def test_what_an_engine_is_searched_with_builds_nothing_anew(
         (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
         (["model=colbert", "index=bm25"], "makes vectors for each token and BM25Index takes texts; index=maxsim is"),
         (["model=bm25", "index=faiss_flat"], "makes no vectors and Faiss takes dense vectors; index=bm25 is an exact"),
-        (["model=bm25", "index=sharded", "index@index.engine=bm25"], "a word's weight depends on all documents"),
+        (
+            ["model=bm25", "index=sharded", "index@index.engine=bm25"],
+            "does not support BM25, whose weights depend on all documents",
+        ),
     ],
 )
 def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from irexp.index.ciff import _messages
-from irexp.index.shards import Encoding
+from irexp.index.shards import EncodedDocuments
 from irexp.types import UserError
 from tests.chains import run
 
@@ -41,7 +41,7 @@ def exported(compose: Compose, settings: list[str], format: str, folder: Path) -
     outcomes = run(compose, [*settings, "stage=[fit,encode,export]", *options], ["fit", "encode"])
     call = instantiate(config.stage.export, _convert_="object")
     call(folder, Path(str(outcomes["encode"].path)), str(outcomes["fit"].path))
-    (weights,) = Encoding(Path(str(outcomes["encode"].path))).batches()
+    (weights,) = EncodedDocuments(Path(str(outcomes["encode"].path))).batches()
     assert isinstance(weights, scipy.sparse.csr_array)
     return folder, weights
 

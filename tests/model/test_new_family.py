@@ -37,7 +37,7 @@ from tests.conftest import CONF
 from tests.training.test_fit import SMALL, TOYS, write_toys
 
 MODULE = '''
-"""Two linear layers over [CLS], one a side, and a learned temperature."""
+"""Two linear layers over [CLS], one per side, and a learned temperature."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_family_of_another_package_is_opened_where_it_is_configured(
     torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS))
     path = tmp_path / "irexp.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"bye": 1}))
-    with pytest.raises(UserError, match=r"irexp\.json: a Divided has no bye; it has by"):
+    with pytest.raises(UserError, match=r"irexp\.json: a Divided has no setting bye; its settings: by"):
         load(tmp_path, like=call)
 
 

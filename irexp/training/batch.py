@@ -190,9 +190,7 @@ class Batches(Dataset[Batch | PairBatch]):
         doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids if d not in self._unknown))
         share = math.ceil(len(doc_ids) / self._world_size)
         mine = doc_ids[self._rank * share : (self._rank + 1) * share]
-        mine += [doc_ids[0]] * (
-            share - len(mine)
-        )  # all processes gather equally many documents; the duplicates have no target
+        mine += [doc_ids[0]] * (share - len(mine))  # as many per process; duplicates have no target
         target_BN = torch.full((len(own), share * self._world_size), torch.nan)
         target_BN[:, : len(doc_ids)] = 0.0
         column = {doc_id: position for position, doc_id in enumerate(doc_ids)}

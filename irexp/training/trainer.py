@@ -129,9 +129,7 @@ def _train(
     working.mkdir(exist_ok=True)
     last = working / "last.ckpt"
     if not last.is_file():
-        (folder / "history.csv").unlink(
-            missing_ok=True
-        )  # left by a training that was killed before its first checkpoint
+        (folder / "history.csv").unlink(missing_ok=True)  # of a training that was killed before its first checkpoint
     best = ModelCheckpoint(
         working,
         filename="best",

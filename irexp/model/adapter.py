@@ -4,7 +4,7 @@
 
     {"adapter_of": "ColBERT", "settings": {"dim": 128, …}, "backbones": {"backbone": {"name_or_path": …, …}}}
 
-The file only decides which weights are read. Whether code shipped with them is run, only the configuration decides.
+The file only decides which weights are read; only the configuration decides whether code shipped with them is run.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class _Folder(HuggingFaceBackbone):
         """The encoder of the type that config.json names."""
         encoder, missing = self._load(transformers.AutoModel, config=self.load_config())
         self._refuse(encoder, [name for name in missing if "pooler." not in name])
-        setattr(encoder, "pooler", None)  # noqa: B010 - its parameters are unused, and distributed training would wait for their gradients
+        setattr(encoder, "pooler", None)  # noqa: B010 - unused, but distributed training would wait for it
         return encoder
 
     def load_masked_lm(self) -> PreTrainedModel:

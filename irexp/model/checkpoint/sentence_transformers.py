@@ -166,7 +166,7 @@ def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiE
     document, query = _tower(routes[1], folder), _tower(routes[0], folder)
     for key in ("pooling", "pool_prompt", "is_normalised"):
         if query[key] != document[key]:
-            raise UserError(f"{folder}: a different {key.replace('_', ' ')} per side is not supported")
+            raise UserError(f"{folder}: {key} differs between queries and documents, which is not supported")
     trust = wanted.trust_remote_code
     backbones = [ModuleBackbone(side["transformer"], trust_remote_code=trust) for side in (document, query)]
     lengths = {"query_length": backbones[1].lengths()["query_length"]}

@@ -39,7 +39,7 @@ _FOREIGN: tuple[type[Model], ...] = (
 #: Files that mark a folder as a checkpoint, for the message if none is found.
 _LOOKED_FOR = (SETTINGS, "modules.json", "artifact.metadata", "adapter_config.json", "config.json")
 
-#: Files fetched from the hub: configuration, tokenizer and weights, none of which can run code.
+#: Files fetched from the hub: configuration, tokenizer and weights, but no code.
 _PATTERNS = [
     "*.json",
     "*.txt",

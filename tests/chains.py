@@ -1,4 +1,4 @@
-"""A chain of stages over a dozen documents."""
+"""Helpers that run stages on a dozen documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Compose = Callable[..., DictConfig]
 
 
 def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, str]) -> Path:
-    """The dozen documents in BEIR's layout, with queries, and judgements by their split."""
+    """Write the dozen documents in BEIR's layout, with queries, and judgements per split."""
     (folder / "qrels").mkdir(parents=True)
     for name, texts in (("corpus", {f"d{n}": text for n, text in enumerate(TEXTS)}), ("queries", queries)):
         lines = [json.dumps({"_id": identifier, "text": text}) for identifier, text in texts.items()]
@@ -31,7 +31,7 @@ def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, st
 
 
 def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
-    """The overrides of an untrained model on the collection, in one thread wherever it runs, for the same last bits."""
+    """Overrides for an untrained model on the collection, with one thread everywhere, for bitwise equal results."""
     return [
         "training=none",
         "dataset=local",
@@ -44,12 +44,12 @@ def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
 
 
 def planned(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> Plan:
-    """The plan of stages."""
+    """The plan of these stages."""
     return make_plan(Experiment(tuple(overrides), compose(*overrides)), names)
 
 
 def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> dict[str, Outcome]:
-    """Run stages; stage → outcome, for those that make something."""
+    """Run stages; returns stage → outcome, for stages that make an artifact."""
     plan = planned(compose, overrides, names)
     output = Path(plan.experiment.root).parent
     return {
@@ -60,7 +60,7 @@ def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> di
 
 
 def name_of(plan: Plan, kind: str, reason: str = "this experiment") -> str:
-    """The name of the artifact of a kind that is in a plan for a reason."""
+    """The name of a plan's only artifact of a kind with a given reason."""
     found = {step.name for step in plan.steps if step.name.startswith(f"{kind}/") and step.reason.startswith(reason)}
     (name,) = found
     return name

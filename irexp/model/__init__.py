@@ -1,1 +1,1 @@
-"""The models: from tokens to embeddings and scores; and the checkpoint formats they are read from and saved in."""
+"""The models, from tokens to embeddings and scores, and the checkpoint formats that they are loaded and saved in."""

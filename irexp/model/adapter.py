@@ -1,10 +1,10 @@
-"""What an adapter's folder says of the model it belongs to, so that it opens without the configuration that made it.
+"""The recipe in an adapter's folder: which model the adapters belong to, so that they open without a configuration.
 
-`irexp.json` beside the adapters holds the family, its settings, and where its transformers lie:
+`irexp.json` next to the adapters holds the family, its settings, and the location of its transformers:
 
     {"adapter_of": "ColBERT", "settings": {"dim": 128, …}, "backbones": {"backbone": {"name_or_path": …, …}}}
 
-A file only decides which weights are read; whether code that comes with them is run, only the configuration decides.
+The file only decides which weights are read; only the configuration decides whether code shipped with them is run.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 from irexp.backbone.backbone import ATTENTIONS, Backbone
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import SETTINGS, Wanted, read_json, write_json
-from irexp.model.checkpoint.native import is_given, make
+from irexp.model.checkpoint.native import is_setting, make
 from irexp.model.family import find_family
 from irexp.model.model import Model
 from irexp.types import UserError
 
-#: What is said of a transformer.
+#: The keys of a transformer's entry.
 _PLACE = ("name_or_path", "revision", "attn_implementation")
 
 
 def write_recipe(folder: Path, model: partial[Model]) -> None:
-    """Write what a model without its adapters is made of.
+    """Write the recipe of a model without its adapters.
 
     Args:
-        folder: that of the adapters; made if it is not there.
-        model: the configured model; leave to run code of a checkpoint is not passed on.
+        folder: the folder of the adapters; created if it does not exist.
+        model: the configured model; its permission to run a checkpoint's code is not written.
     """
     family: Any = model.func
     backbones = {key: value for key, value in model.keywords.items() if isinstance(value, Backbone)}
@@ -44,21 +44,21 @@ def write_recipe(folder: Path, model: partial[Model]) -> None:
 
 
 def _described(backbone: Backbone) -> dict[str, str | None]:
-    """What opens the same transformer, in fp32, so that merging an adapter rounds nothing."""
+    """The entry that opens the same transformer, in fp32, so that merging an adapter rounds nothing."""
     name, revision = backbone.location()
     return dict(zip(_PLACE, (name, revision, backbone.attn_implementation), strict=True))
 
 
 def make_recipe(folder: Path, wanted: Wanted, kind: type[Model] | None) -> Model:
-    """The model that adapters belong to, with what is new in it drawn by torch's global generator.
+    """The model that adapters belong to; its new layers are drawn by torch's global generator.
 
     Args:
-        folder: that of the adapters.
-        wanted: what is wished otherwise.
+        folder: the folder of the adapters.
+        wanted: the caller's choices, which override the file's.
         kind: the class of the configured model.
 
     Raises:
-        UserError: if its family is not known, or the file says more than which weights are read.
+        UserError: if its family is unknown, or the file sets more than which weights are read.
     """
     path = folder / SETTINGS
     said = read_json(path)
@@ -67,20 +67,20 @@ def make_recipe(folder: Path, wanted: Wanted, kind: type[Model] | None) -> Model
         key: HuggingFaceBackbone(**_place(place, path), trust_remote_code=wanted.trust_remote_code)
         for key, place in said["backbones"].items()
     }
-    settings = {key: value for key, value in said["settings"].items() if not is_given(key)}
-    return make(family, backbones, settings, wanted.over(folder, said["settings"]), path)
+    settings = {key: value for key, value in said["settings"].items() if is_setting(key)}
+    return make(family, backbones, settings, wanted.name_and_lengths(folder, said["settings"]), path)
 
 
 def _place(said: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What a file says of a transformer: only which weights are read.
+    """A transformer's entry in a file, checked to set nothing but which weights are read.
 
     Raises:
-        UserError: naming what a checkpoint must not say.
+        UserError: naming the key that a checkpoint must not set.
     """
     if strange := sorted(said.keys() - set(_PLACE)):
         raise UserError(
             f"{path}: a backbone's {', '.join(strange)} must not be set by a checkpoint; {', '.join(_PLACE)} may. "
-            f"To run code that comes with a model, set backbone.trust_remote_code=true, or call "
+            f"To run code shipped with a model, set backbone.trust_remote_code=true, or call "
             f"load(…, trust_remote_code=True)"
         )
     if not all(value is None or isinstance(value, str) for value in said.values()) or not said.get("name_or_path"):
@@ -93,8 +93,8 @@ def _place(said: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def make_like(like: partial[Model], folder: Path, base: Path, wanted: Wanted) -> Model:
-    """The configured model on another transformer, for adapters whose folder names no more than that."""
+    """The configured model on another transformer, for adapters whose folder names only that transformer."""
     names = [key for key, value in like.keywords.items() if isinstance(value, Backbone)]
     trust = wanted.trust_remote_code
     backbones = {key: HuggingFaceBackbone(str(base), trust_remote_code=trust) for key in ("backbone", *names)}
-    return like.func(**(like.keywords | backbones | wanted.over(folder, {})))
+    return like.func(**(like.keywords | backbones | wanted.name_and_lengths(folder, {})))

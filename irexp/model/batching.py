@@ -13,32 +13,32 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Tokens that the conveniences read at once.
+#: Tokens per batch where no budget is given.
 BUDGET = 8192
 
 Result = TypeVar("Result")
 
 
 class TokenBudget:
-    """Tokens that are read at once, padding included: halved for good where a GPU's memory does not hold them.
+    """The number of tokens per batch, padding included; halved for good whenever a GPU runs out of memory.
 
     Attributes:
-        tokens: how many at present.
+        tokens: the current number.
     """
 
     def __init__(self, tokens: int = BUDGET) -> None:
-        """As many as are tried first."""
+        """Start with this many tokens."""
         self.tokens = tokens
 
     def over(self, lengths: Sequence[int], work: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
-        """Do some work for each batch of texts.
+        """Call a function on each batch of texts.
 
         Args:
-            lengths: tokens of each text.
-            work: what is done for the texts at some positions.
+            lengths: tokens per text.
+            work: called with the positions of a batch's texts.
 
         Yields:
-            The positions of a batch, and what the work returned.
+            The positions of a batch, and the result of the call.
         """
         waiting = deque(token_budget_batches(lengths, self.tokens))
         while waiting:
@@ -53,7 +53,7 @@ class TokenBudget:
                 waiting = deque([rest[place] for place in places] for places in smaller)
 
     def _attempt(self, work: Callable[[list[int]], Result], batch: list[int], *, longest: int) -> list[Result]:
-        """The result of a batch, or nothing and half the budget."""
+        """The result of a batch; if memory runs out, an empty list, and the budget is halved."""
         try:
             return [work(batch)]
         except torch.OutOfMemoryError as error:
@@ -71,12 +71,12 @@ class TokenBudget:
 def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Positions sorted by length and cut into batches whose padded size fits a budget.
 
-    Sorting makes padding rare and the budget keeps every batch equally large, which is 1.3 times as fast as batches
-    of 32 sorted texts on a processor, and twice as fast as batches in the order of the file.
+    Sorting makes padding rare, and the budget keeps all batches the same size. On a CPU this is 1.3 times as fast as
+    batches of 32 sorted texts, and twice as fast as batches in file order.
 
     Args:
-        lengths: tokens of each text.
-        budget: tokens of a batch, padding included; a longer text is a batch of its own.
+        lengths: tokens per text.
+        budget: tokens per batch, padding included; a longer text gets a batch of its own.
     """
     batches: list[list[int]] = []
     batch: list[int] = []

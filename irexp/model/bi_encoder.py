@@ -1,4 +1,4 @@
-"""The interface of the bi-encoders: queries and documents are encoded apart and compared by their embeddings.
+"""The interface of the bi-encoders: queries and documents are encoded separately and compared by their embeddings.
 
 Shapes: B queries, N documents, L tokens, H embedding dimensions.
 """
@@ -21,15 +21,15 @@ from irexp.model.model import Model
 from irexp.model.text import as_texts
 from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
-#: What an encoder makes of a batch.
+#: The embeddings of a batch: one vector per text, or one per token.
 Encoded = Embeddings | TokenEmbeddings
 
 
 class BiEncoder(Model):
-    """A model that embeds queries and documents apart.
+    """A model that embeds queries and documents separately.
 
     Attributes:
-        representation: one dense vector a text, one sparse vector, or a vector for each token.
+        representation: one dense vector per text, one sparse vector per text, or one vector per token.
         embedding_dim: H.
     """
 
@@ -38,15 +38,15 @@ class BiEncoder(Model):
 
     @abstractmethod
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with prompt and special tokens, cut to the query length, not padded."""
+        """Token ids with prompt and special tokens, truncated to the query length, not padded."""
 
     @abstractmethod
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with prompt and special tokens, cut to the document length, not padded."""
+        """Token ids with prompt and special tokens, truncated to the document length, not padded."""
 
     @abstractmethod
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
-        """A batch of what the tokenize methods return."""
+        """A padded batch of the token ids that the tokenize methods return."""
 
     @abstractmethod
     def encode_queries(self, tokens: Tokens) -> Encoded:
@@ -57,7 +57,7 @@ class BiEncoder(Model):
         """Embeddings of documents."""
 
     def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
-        """score_BN of all queries with all documents, in fp32; several where several are trained at once."""
+        """score_BN of all queries with all documents, in fp32; several such tensors if several scores are trained."""
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(query, Embeddings) and isinstance(document, Embeddings):
                 return [query.vectors_BH.float() @ document.vectors_BH.float().T]
@@ -65,17 +65,17 @@ class BiEncoder(Model):
             return [maxsim(query, document)]
 
     def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
-        """Embeddings of queries, outside of training: an array (B, H), a sparse one, or ragged token vectors."""
+        """Embeddings of queries, outside of training: an array (B, H), a sparse array, or ragged token vectors."""
         tokens = self.tokenize_queries(as_texts(texts, "queries"))
         return self._embed(tokens, self.encode_queries, budget, is_query=True)
 
     def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
-        """Embeddings of documents, outside of training, likewise."""
+        """Embeddings of documents, outside of training: an array (N, H), a sparse array, or ragged token vectors."""
         tokens = self.tokenize_documents(as_texts(texts, "documents"))
         return self._embed(tokens, self.encode_documents, budget, is_query=False)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
-        """How well documents answer a query: score_N, or score_BN for several queries."""
+        """The scores of documents for a query: score_N, or score_BN for several queries."""
         queries = [query] if isinstance(query, str) else as_texts(query, "query")
         score_BN = torch.from_numpy(compare(self.embed_queries(queries), self.embed_documents(documents)))
         return score_BN[0] if isinstance(query, str) else score_BN
@@ -117,5 +117,5 @@ class BiEncoder(Model):
 
 
 def in_order(parts: Sequence[Vectors], rows: Sequence[int]) -> Vectors:
-    """The vectors of batches, put back to where their texts were."""
+    """The vectors of batches, in the original order of their texts."""
     return take(join(parts), np.argsort(np.asarray(rows, dtype=np.int64)))

@@ -2,10 +2,11 @@
 
     score(q, d) = c_q . c_d + sum over query tokens i that d contains of max(0, m_i)
     m_i = max over document tokens j that equal i of v_i . v_j
-    v = A h + a of a token,  c = C h + c of the first one
+    v = A h + a for each token,  c = C h + c for the first token
 
-Special tokens are no words. So that one index holds both parts, c is cut into pieces as long as v, each a token of its
-own with an id below zero, which no word has: a piece meets exactly one of the other side, and is not cut off at zero.
+Special tokens do not count as words. So that one index holds both parts, c is cut into pieces as long as v. Each piece
+is stored as a token with a negative id, which no word has: it matches exactly one piece of the other side, and its
+product may be negative.
 
 Shapes: B texts, L tokens, H dimensions of a token vector, P pieces of the [CLS] vector.
 """
@@ -27,7 +28,7 @@ from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
 class COIL(SharedBiEncoder):
-    """A token vector for each word, compared with equal words only, and a vector for the whole text."""
+    """A token vector per word, compared with equal words only, and one vector for the whole text."""
 
     representation = "tokens"
 
@@ -48,14 +49,14 @@ class COIL(SharedBiEncoder):
 
         Args:
             backbone: any encoder.
-            name: what tables and folders call the model.
+            name: the model's name in tables and folders.
             token_dim: dimensions of a token vector.
             cls_dim: dimensions of the text's vector; 0 for none.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
         """
         if token_dim < 1 or cls_dim < 0:
-            raise UserError(f"model.token_dim={token_dim}, model.cls_dim={cls_dim}: dimensions cannot be so few")
+            raise UserError(f"model.token_dim={token_dim}, model.cls_dim={cls_dim}: they must be at least 1 and 0")
         super().__init__(
             backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
         )
@@ -88,7 +89,7 @@ class COIL(SharedBiEncoder):
         )
 
     def _pieces(self, cls_BC: Tensor) -> Tensor:
-        """The text's vector cut into pieces of a token vector's length, the last one filled up with zeros."""
+        """The text's vector, cut into pieces as long as a token vector; the last piece is padded with zeros."""
         missing = -cls_BC.shape[1] % self.embedding_dim
         filled_BC = pad(cls_BC, (0, missing))
         return filled_BC.view(len(cls_BC), -1, self.embedding_dim)

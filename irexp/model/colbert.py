@@ -2,7 +2,7 @@
 
     score(q, d) = sum over query tokens i of max over document tokens j of  E_q,i . E_d,j
     E_q = normalise(W BERT([CLS] [Q] q_1 ... q_l [SEP] [MASK] ... [MASK]))
-    E_d = filter(normalise(W BERT([CLS] [D] d_1 ... d_n [SEP])))       the filter drops punctuation, unless it is all
+    E_d = filter(normalise(W BERT([CLS] [D] d_1 ... d_n [SEP])))       the filter drops punctuation, if anything is left
 
 Shapes: B texts, L tokens, H dimensions of a token vector.
 """
@@ -22,12 +22,12 @@ from irexp.model.checkpoint import lightning_ir, pylate, stanford
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.projection import Projection
 from irexp.model.shared import SharedBiEncoder
-from irexp.model.text import as_texts, is_any_of, or_whole, tokenize
+from irexp.model.text import as_texts, is_any_of, replace_empty_masks, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
 class ColBERT(SharedBiEncoder):
-    """A vector for each token, compared by MaxSim."""
+    """One vector per token, compared by MaxSim."""
 
     representation = "tokens"
 
@@ -55,20 +55,20 @@ class ColBERT(SharedBiEncoder):
 
         Args:
             backbone: any encoder.
-            name: what tables and folders call the model.
+            name: the model's name in tables and folders.
             dim: dimensions of a token vector.
-            query_marker: the token behind [CLS] of a query; one that the vocabulary lacks is added; None for none.
-            document_marker: the token behind [CLS] of a document, likewise.
-            query_expansion: whether queries are filled up with [MASK] to their full length, each a vector of its own.
-            attend_to_expansion: whether the other tokens see those masks.
-            mask_punctuation: whether punctuation of documents has no vector.
-            query_prompt: what is put in front of every query, behind its marker.
-            document_prompt: what is put in front of every document, likewise.
-            query_length: tokens of a query that are read, marker included; None for 32.
-            document_length: tokens of a document, likewise; None for 256.
+            query_marker: the token after a query's [CLS], added to the vocabulary if missing; None for no marker.
+            document_marker: the token after a document's [CLS], added to the vocabulary if missing; None for no marker.
+            query_expansion: whether queries are padded with [MASK] to their full length; each [MASK] has a vector.
+            attend_to_expansion: whether the other tokens attend to these masks.
+            mask_punctuation: whether the punctuation of documents is left without vectors.
+            query_prompt: text put in front of every query, after its marker.
+            document_prompt: text put in front of every document, after its marker.
+            query_length: tokens kept per query, marker included; None for 32.
+            document_length: tokens kept per document, marker included; None for 256.
 
         Raises:
-            UserError: if queries are to be expanded and the tokenizer has no mask.
+            UserError: if query expansion is on and the tokenizer has no mask token.
         """
         super().__init__(
             backbone,
@@ -96,7 +96,7 @@ class ColBERT(SharedBiEncoder):
         return last.linear.out_features
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of queries with their marker; the expansion comes when they are padded."""
+        """Token ids of queries with their marker; `pad` adds the query expansion."""
         texts = [self.query_prompt + text for text in as_texts(texts, "queries")]
         return self._tokenize(texts, self.query_marker, self.query_length)
 
@@ -106,7 +106,7 @@ class ColBERT(SharedBiEncoder):
         return self._tokenize(texts, self.document_marker, self.document_length)
 
     def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
-        """A batch; queries are filled up with masks, documents leave out their punctuation."""
+        """A batch: queries are padded with [MASK], the punctuation of documents is masked out."""
         if is_query and self.query_expansion:
             mask = self.tokenizer.mask_token_id
             filled = [[*ids, *[mask] * (self.query_length - len(ids))] for ids in token_ids]
@@ -121,7 +121,7 @@ class ColBERT(SharedBiEncoder):
             return tokens
         is_skipped_BL = is_any_of(tokens.input_ids_BL, self._skipped_ids)
         kept_BL = tokens.attention_mask_BL * ~is_skipped_BL
-        return replace(tokens, pooling_mask_BL=or_whole(kept_BL, tokens.attention_mask_BL))
+        return replace(tokens, pooling_mask_BL=replace_empty_masks(kept_BL, tokens.attention_mask_BL))
 
     def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
         """Vectors of the tokens of queries."""
@@ -150,7 +150,7 @@ class ColBERT(SharedBiEncoder):
         self._marker_ids = {marker: int(vocabulary[marker]) for marker in markers}
 
     def skip(self, words: Sequence[str]) -> None:
-        """Give some words of documents no vector; one that the vocabulary lacks is passed over, not read as [UNK]."""
+        """Leave some words of documents without vectors; words missing from the vocabulary are ignored, not [UNK]."""
         vocabulary = self.tokenizer.get_vocab()
         self.skipped = list(words)
         self._skipped_ids = [vocabulary[word] for word in words if word in vocabulary]

@@ -1,4 +1,4 @@
-"""The interface of the cross-encoders: a query and a document are read together.
+"""The interface of the cross-encoders: a query and a document are encoded together.
 
 Shapes: P pairs, L tokens, B queries, N documents.
 """
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What a checkpoint may do to the score that it reports, named as in torch.nn.
+#: Activations that a checkpoint may apply to its reported scores, named as in torch.nn.
 ScoreActivation = Literal["Identity", "Sigmoid", "Tanh", "ReLU"]
 
 
 class PairIds(NamedTuple):
-    """A tokenized pair, not padded; `type_ids` are None where the model has none."""
+    """A tokenized pair, not padded; `type_ids` is None if the model has no token types."""
 
     ids: list[int]
     type_ids: list[int] | None = None
@@ -40,8 +40,8 @@ class CrossEncoder(Model):
     """A model that scores pairs.
 
     Attributes:
-        is_listwise: whether the score of a document depends on the others of its list.
-        activation: what is done to a score when it is reported, not when it is trained.
+        is_listwise: whether a document's score depends on the other documents of its list.
+        activation: applied to reported scores, not in training.
     """
 
     is_listwise = False
@@ -51,19 +51,19 @@ class CrossEncoder(Model):
 
     @abstractmethod
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
-        """Token ids of pairs, each side cut to its length."""
+        """Token ids of pairs, each side truncated to its length."""
 
     @abstractmethod
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
-        """score_P as it is trained: without the activation that a checkpoint may name.
+        """score_P as used in training: without the activation that a checkpoint may name.
 
         Args:
             tokens: the pairs.
-            sizes: how many of them belong to each query, in order; only a listwise model looks at them.
+            sizes: the number of pairs per query, in order; only a listwise model uses it.
         """
 
     def activate(self, score_P: Tensor) -> Tensor:
-        """The score as it is reported; an increasing function of what is trained."""
+        """The reported score: an increasing function of the score used in training."""
         return getattr(nn, self.activation)()(score_P)  # type: ignore[no-any-return]
 
     def pad(self, pairs: Sequence[PairIds]) -> Tokens:
@@ -74,7 +74,7 @@ class CrossEncoder(Model):
         return replace(tokens, type_ids_BL=pad([pair.type_ids or [] for pair in pairs], 0).input_ids_BL)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
-        """How well documents answer a query: score_N, or score_BN for several queries."""
+        """The scores of documents for a query: score_N, or score_BN for several queries."""
         queries = [query] if isinstance(query, str) else as_texts(query, "query")
         documents = as_texts(documents, "documents")
         lists = self.score_lists([(text, documents) for text in queries])
@@ -85,14 +85,14 @@ class CrossEncoder(Model):
     def score_lists(
         self, lists: Sequence[tuple[str, Sequence[str]]], *, budget: TokenBudget | None = None
     ) -> list[Tensor]:
-        """The scores of several queries, each with documents of its own, outside of training.
+        """The scores of several queries, each with its own documents, outside of training.
 
         Args:
             lists: queries with their documents.
-            budget: tokens of a batch, padding included; a listwise model reads a list at once, and warns of one beyond.
+            budget: tokens per batch, padding included; a listwise model never splits a list, and warns if it is larger.
 
         Raises:
-            UserError: if a GPU's memory does not hold a single text, or a list.
+            UserError: if a single text or list does not fit into the GPU's memory.
         """
         budget = budget or TokenBudget()
         was_training = self.training
@@ -109,7 +109,7 @@ class CrossEncoder(Model):
 
         if self.is_listwise:
             for batch, batch_sizes in self.batches(pairs, sizes, budget.tokens):
-                with _naming_the_depth(len(batch)):
+                with _explain_out_of_memory(len(batch)):
                     score_P[batch] = score(batch, batch_sizes)
         else:
             for batch, scores in budget.over(
@@ -122,26 +122,26 @@ class CrossEncoder(Model):
     def batches(
         self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int
     ) -> Iterator[tuple[list[int], list[int]]]:
-        """Positions of pairs that are read at once, and how many belong to each query."""
+        """For each batch, the positions of its pairs and the number of pairs per query."""
         if not self.is_listwise:
             for batch in token_budget_batches([len(pair.ids) for pair in pairs], budget):
                 yield batch, [1] * len(batch)
             return
-        self._warn_of_long_lists(pairs, sizes, budget)
+        self._warn_about_long_lists(pairs, sizes, budget)
         start = 0
         for size in sizes:
             if size:
                 yield list(range(start, start + size)), [size]
             start += size
 
-    def _warn_of_long_lists(self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int) -> None:
-        """Say once that a list, of which all documents see one another, takes more tokens at once than the budget."""
+    def _warn_about_long_lists(self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int) -> None:
+        """Warn once if a list, whose documents must be in one batch, has more tokens than the budget."""
         largest = max(sizes, default=0) * max((len(pair.ids) for pair in pairs), default=0)
         if largest > budget and not self._is_warned:
             self._is_warned = True
             log.warning(
-                "%s reads a list at once, and one of %d documents takes up to %d tokens, more than the budget of %d: "
-                "where memory is short, lower re_rank.depth (in validation training.validation_depth)",
+                "%s scores a list in one batch: %d documents have up to %d tokens, more than the budget of %d; if "
+                "memory runs out, lower re_rank.depth (in validation training.validation_depth)",
                 self.name,
                 max(sizes),
                 largest,
@@ -150,19 +150,19 @@ class CrossEncoder(Model):
 
 
 @contextmanager
-def _naming_the_depth(documents: int) -> Iterator[None]:
-    """Say in one line what to lower where a GPU's memory does not hold a list, which cannot be split."""
+def _explain_out_of_memory(documents: int) -> Iterator[None]:
+    """Turn an out-of-memory error on a list, which cannot be split, into a message that says what to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"the GPU's memory is too small for a list of {documents} documents that are read at once; lower "
-            f"re_rank.depth or dataset.document_length"
+            f"the GPU's memory is too small for a list of {documents} documents in one batch; lower re_rank.depth or "
+            f"dataset.document_length"
         ) from error
 
 
 def cut_once(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
-    """Texts cut to a length, each distinct one tokenized once: a query stands with many documents."""
+    """Texts truncated to a length; each distinct text is tokenized once, since a query occurs in many pairs."""
     distinct = list(dict.fromkeys(texts))
     shorter = dict(zip(distinct, cut(tokenizer, distinct, length), strict=True))
     return [shorter[text] for text in texts]

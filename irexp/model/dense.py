@@ -1,8 +1,8 @@
 """Dense bi-encoders: SBERT (Reimers, Gurevych 2019, arXiv:1908.10084), DPR (Karpukhin et al. 2020, arXiv:2004.04906).
 
-    score(q, d) = f(q) . g(d)    f, g: encoder, pooling, optional projection, and for the cosine L2 normalisation
+    score(q, d) = f(q) . g(d)    f, g: encoder, pooling, optional projection, and L2 normalisation for the cosine
 
-SBERT is mean pooling, cosine and f = g; DPR is the [CLS] vector, the inner product and an encoder for each side.
+SBERT is mean pooling, cosine and f = g; DPR is the [CLS] vector, the inner product and one encoder per side.
 
 Shapes: B texts, L tokens, H dimensions.
 """
@@ -26,7 +26,7 @@ from irexp.model.checkpoint import lightning_ir, sentence_transformers
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.model.projection import Activation, Projection
-from irexp.model.text import as_texts, end_with_eos, or_whole, pad, read_length, tokenize
+from irexp.model.text import as_texts, end_with_eos, pad, read_length, replace_empty_masks, tokenize
 from irexp.types import Embeddings, Tokens, UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Tower(nn.Module):
-    """One side of a bi-encoder: from token ids to one vector."""
+    """One side of a bi-encoder: from token ids to one vector per text."""
 
     def __init__(self, backbone: Backbone, *, pooling: Pooling | Sequence[Pooling], append_eos: bool = False) -> None:
         """Load the encoder; projections are appended by the caller."""
@@ -50,7 +50,7 @@ class Tower(nn.Module):
 
     @property
     def dim(self) -> int:
-        """The dimensions of the vector."""
+        """The number of dimensions of the vector."""
         if len(self.projections):
             last = self.projections[-1]
             assert isinstance(last, Projection)
@@ -58,17 +58,17 @@ class Tower(nn.Module):
         return int(self.encoder.config.hidden_size) * len(self.poolings)
 
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
-        """Token ids, cut to a length."""
+        """Token ids of texts after a prompt, truncated to a length."""
         return tokenize(self.tokenizer, [prompt + text for text in texts], length)
 
     def read_length(self, side: str, wanted: int | None, prompt: str) -> int:
-        """The tokens to read of a text behind a prompt, special ones and the prompt's among them."""
+        """The number of tokens to keep per text, special tokens and the prompt's included."""
         special = self.tokenizer.num_special_tokens_to_add()
-        beside = len(self.tokenize([""], prompt, None)[0]) if prompt else special
-        return read_length(side, wanted, self.max_length, beside=beside)
+        extra = len(self.tokenize([""], prompt, None)[0]) if prompt else special
+        return read_length(side, wanted, self.max_length, extra_tokens=extra)
 
     def prompt_tokens(self, prompt: str) -> int:
-        """How many tokens at the front belong to a prompt, the leading special ones included."""
+        """The number of leading tokens that belong to a prompt, leading special tokens included."""
         if not prompt:
             return 0
         (ids,) = self.tokenize([""], prompt, None)
@@ -87,7 +87,7 @@ class Tower(nn.Module):
 
 
 class DenseBiEncoder(BiEncoder):
-    """A bi-encoder with one dense vector a text."""
+    """A bi-encoder with one dense vector per text."""
 
     representation = "dense"
 
@@ -119,26 +119,26 @@ class DenseBiEncoder(BiEncoder):
         """Load the encoders.
 
         Args:
-            backbone: the encoder of documents, and of queries if there is no other for them.
-            name: what tables and folders call the model.
-            pooling: how token vectors become one, see `irexp.model.pooling`; of several the results are concatenated.
-            projection_dim: dimensions of a linear layer on top; None for none.
+            backbone: the encoder of documents, and of queries unless `query_backbone` is given.
+            name: the model's name in tables and folders.
+            pooling: how token vectors become one, see `irexp.model.pooling`; several poolings are concatenated.
+            projection_dim: output dimensions of a linear layer on top; None for no such layer.
             projection_bias: whether that layer has a bias.
-            projection_activation: what follows that layer.
+            projection_activation: the activation after that layer.
             similarity: cosine normalises the vectors, so that every index can use the inner product.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
-            query_prompt: what is put in front of every query.
-            document_prompt: what is put in front of every document.
-            pool_prompt: whether the prompt's tokens take part in the pooling.
-            query_backbone: an encoder of its own for queries.
-            append_eos: whether the end token is put behind every text (decoders whose tokenizer does not do it).
-            truncate_dim: dimensions of the vectors that are kept; None for all.
-            matryoshka_dims: leading dimensions that are trained, too (Kusupati et al. 2022, arXiv:2205.13147).
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
+            query_prompt: text put in front of every query.
+            document_prompt: text put in front of every document.
+            pool_prompt: whether the prompt's tokens are pooled, too.
+            query_backbone: a separate encoder for queries; None to share `backbone`.
+            append_eos: whether to append the end token to every text (for decoders whose tokenizer does not).
+            truncate_dim: the number of leading dimensions that are kept; None for all.
+            matryoshka_dims: numbers of leading dimensions to train as well (Kusupati et al. 2022, arXiv:2205.13147).
 
         Raises:
-            UserError: if a length exceeds what an encoder can read or leaves no place for a text, or if an end token
-                is wanted where there is none.
+            UserError: if a length exceeds the encoder's maximum or leaves no room for a text, or if the tokenizer lacks
+                the end token that is to be appended.
         """
         super().__init__()
         self.name, self.is_cosine = name, similarity == "cosine"
@@ -172,7 +172,7 @@ class DenseBiEncoder(BiEncoder):
 
     @property
     def has_two_towers(self) -> bool:
-        """Whether queries have an encoder of their own."""
+        """Whether queries have a separate encoder."""
         return self.query_tower is not self.document_tower
 
     def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> NDArray[np.float32]:
@@ -188,11 +188,11 @@ class DenseBiEncoder(BiEncoder):
         return vectors
 
     def towers(self) -> list[Tower]:
-        """The document tower, and the query tower if it is another."""
+        """The document tower, and the query tower if it is separate."""
         return [self.document_tower, self.query_tower] if self.has_two_towers else [self.document_tower]
 
     def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
-        """That of documents, and that of queries where it is another."""
+        """The encoder and tokenizer of documents, and those of queries if they are separate."""
         sides = {"backbone": self.document_tower}
         if self.has_two_towers:
             sides["query_backbone"] = self.query_tower
@@ -216,7 +216,7 @@ class DenseBiEncoder(BiEncoder):
             return tokens
         pooling_mask_BL = tokens.attention_mask_BL.clone()
         pooling_mask_BL[:, : tower.prompt_tokens(prompt)] = 0
-        return replace(tokens, pooling_mask_BL=or_whole(pooling_mask_BL, tokens.attention_mask_BL))
+        return replace(tokens, pooling_mask_BL=replace_empty_masks(pooling_mask_BL, tokens.attention_mask_BL))
 
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Embeddings of queries."""
@@ -227,7 +227,7 @@ class DenseBiEncoder(BiEncoder):
         return self._finish(self.document_tower(tokens))
 
     def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
-        """score_BN of all queries with all documents, over the whole vectors and over each Matryoshka dimension."""
+        """score_BN of all queries with all documents: of whole vectors, and in training per Matryoshka dimension."""
         assert isinstance(query, Embeddings) and isinstance(document, Embeddings)
         scores = super().similarity(query, document)
         for dim in self.matryoshka_dims if self.training else ():
@@ -240,6 +240,6 @@ class DenseBiEncoder(BiEncoder):
         return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)
 
     def _cut(self, embeddings: Embeddings, dim: int) -> Embeddings:
-        """The leading dimensions, as they would be used alone."""
+        """The leading dimensions alone, normalised again for the cosine."""
         vector_BH = embeddings.vectors_BH[:, :dim]
         return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)

@@ -1,9 +1,9 @@
-"""monoBERT and monoELECTRA with a bare linear layer, as Lightning IR has them (webis/monoelectra-base).
+"""monoBERT and monoELECTRA with a single linear layer as head, as in Lightning IR (webis/monoelectra-base).
 
     s(q, d) = w . h_[CLS]([CLS] q [SEP] d [SEP]) + b                           one logit
     s(q, d) = log softmax(W h_[CLS] + b)_1                                     two logits: not relevant, relevant
 
-h is the encoder's vector of the first token itself, where `irexp.model.mono` has the architecture's own head over it.
+h is the encoder's output at the first token; `irexp.model.mono` has the architecture's own classification head instead.
 
 Shapes: P pairs, C logits, H hidden dimensions.
 """
@@ -42,11 +42,11 @@ class LinearMono(PairEncoder):
 
         Args:
             backbone: any encoder.
-            name: what tables and folders call the model.
+            name: the model's name in tables and folders.
             labels: one logit, or two as in monoBERT.
-            bias: whether the layer has one.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
+            bias: whether the layer has a bias.
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
         """
         super().__init__(
             backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length

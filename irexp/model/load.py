@@ -1,4 +1,4 @@
-"""Open a checkpoint, recognised by its content, and save one: `model = load("folder or hub name")`."""
+"""Load a checkpoint, recognised by its content, and save one: `model = load("folder or hub name")`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: The families that folders of other libraries are compared with, in this order; irexp.json names any family itself.
+#: The families tried, in this order, on folders of other libraries; folders with irexp.json name their family.
 _FOREIGN: tuple[type[Model], ...] = (
     *(SetEncoder, LinearMono, COIL, XTR, UniCOIL, ColBERT, SPLADE, TokenLogit, Mono, DenseBiEncoder),
 )
 
-#: What tells a checkpoint, for the message when nothing does.
+#: Files that mark a folder as a checkpoint, for the message if none is found.
 _LOOKED_FOR = (SETTINGS, "modules.json", "artifact.metadata", "adapter_config.json", "config.json")
 
-#: What is fetched of a hub model: configuration, tokenizer, and weights, from which nothing is run.
+#: Files fetched from the hub: configuration, tokenizer and weights, but no code.
 _PATTERNS = [
     "*.json",
     "*.txt",
@@ -62,22 +62,22 @@ def load(
     like: partial[Model] | None = None,
     trust_remote_code: bool = False,
 ) -> Model:
-    """Open a model.
+    """Load a model.
 
     Args:
-        checkpoint: a folder, an adapter's too, or a name on the hub.
-        name: what tables call it; None for what the checkpoint says.
-        query_length: tokens of a query that are read; None for what the checkpoint says.
-        document_length: tokens of a document that are read, likewise.
-        revision: the hub's commit; None for the one in the cache, else the newest.
-        like: a configured model, which says what the content leaves open: a masked language model may be a SPLADE or
-            the encoder of a dense model, and a T5 a monoT5 or a RankT5. Without it a masked language model is taken
-            for dense, and a T5 for a monoT5.
-        trust_remote_code: whether Python code that comes with the checkpoint may be run, which a backbone
-            of `like` may say, too; no file of the checkpoint can.
+        checkpoint: a folder, of a model or of adapters, or a name on the hub.
+        name: the model's name in tables; None for the checkpoint's own.
+        query_length: tokens kept per query; None for the checkpoint's value.
+        document_length: tokens kept per document; None for the checkpoint's value.
+        revision: the commit on the hub; None for the cached one, else the newest.
+        like: a configured model, which decides where the files do not: a masked language model may be a SPLADE or the
+            encoder of a dense model, a T5 a monoT5 or a RankT5. Without it a masked language model becomes a dense
+            model, and a T5 a monoT5.
+        trust_remote_code: whether Python code shipped with the checkpoint may be run. A backbone of `like` may allow
+            it, too; no file of the checkpoint can.
 
     Raises:
-        UserError: if there is no such checkpoint, or it is of no kind that is understood.
+        UserError: if there is no such checkpoint, or its format is not supported.
     """
     settings = like.keywords if like is not None else {}
     is_trusted = any(value.trust_remote_code for value in settings.values() if isinstance(value, Backbone))
@@ -90,7 +90,8 @@ def load(
     if model.new_tokens:
         missing = ", ".join(map(repr, model.new_tokens))
         raise UserError(
-            f"{folder}: the vocabulary lacks {missing}, which the model needs and whose vector is not there"
+            f"{folder}: the vocabulary lacks {missing}, which the model needs, and no vector is saved for it; add the "
+            f"token to the tokenizer and its vector to the weights"
         )
     return model.eval()
 
@@ -101,52 +102,52 @@ def _kind(like: partial[Model] | None) -> type[Model] | None:
 
 
 def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None) -> Model:
-    """The model that adapters belong to: as irexp.json beside them says, else the base they name.
+    """The model that adapters belong to: the recipe of their irexp.json, else the base model that they name.
 
     Raises:
-        UserError: if they name none, or one that is a bare transformer, of which nothing says what model it becomes.
+        UserError: if they name no base model, or one that is a bare transformer, so that the model is unknown.
     """
     if (folder / SETTINGS).is_file():
         return make_recipe(folder, wanted, _kind(like))
     name = base_of(folder)
     base = _folder(name, None, wanted)
     found = recognise(base)
-    if like is not None and not found.is_made:
+    if like is not None and not found.is_retrieval_model:
         return make_like(like, folder, base, wanted)
     if found.is_guess:
         raise UserError(
-            f"{folder}: its adapters are for {name}, a bare transformer, and nothing says of what model; say it as "
-            f"load(…, like=partial(DenseBiEncoder, pooling='last', …)), or with model=… where a stage opens it"
+            f"{folder}: its adapters are for {name}, a bare transformer, and no file names the model; name it with "
+            f"load(…, like=partial(DenseBiEncoder, pooling='last', …)), or with model=… for a stage"
         )
     model: Model = found.layout.load(found.family, base, replace(wanted, name=wanted.name or folder.name))
     return model
 
 
 class Found(NamedTuple):
-    """What a folder is.
+    """The family and the layout of a folder.
 
     Attributes:
-        family: the class it is opened as.
-        layout: what reads it.
-        is_made: whether its files say that it is a retrieval model; else it is a transformer with a head or without.
-        is_guess: whether nothing says what its vectors are.
+        family: the class that it is loaded as.
+        layout: the layout that reads it.
+        is_retrieval_model: whether its files mark it as a retrieval model, rather than as a bare transformer.
+        is_guess: whether the files leave open how its vectors are made.
     """
 
     family: type[Model]
     layout: Reader
-    is_made: bool = True
+    is_retrieval_model: bool = True
     is_guess: bool = False
 
 
 def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
-    """What a folder is, by its files and the names of its weights.
+    """The family and the layout of a folder, recognised by its files and the names of its weights.
 
     Args:
         folder: the checkpoint.
-        kind: the class of the configured model, for what the content leaves open.
+        kind: the class of the configured model, which decides where the files do not.
 
     Raises:
-        UserError: saying what was looked for.
+        UserError: naming the files that were looked for.
     """
     content = Content(folder)
     if name := content.settings.get("family"):
@@ -154,57 +155,57 @@ def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
         return Found(family, family.layout)
     if not any(content.has(name) for name in ("artifact.metadata", "modules.json", "config.json")):
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise UserError(f"{folder} is no checkpoint: it has none of {', '.join(_LOOKED_FOR)}, but {there}")
+        raise UserError(f"{folder} is not a checkpoint: it has none of {', '.join(_LOOKED_FOR)}; it has {there}")
     own = (kind,) if kind is not None and kind not in _FOREIGN else ()
     for family in (*own, *_FOREIGN):
         for layout in family.reads:
             if layout.recognises(content):
-                return Found(family, layout, is_made=family is not Mono or content.is_listed)
+                return Found(family, layout, is_retrieval_model=family is not Mono or content.is_listed)
     return _bare(content, kind)
 
 
 def _bare(content: Content, kind: type[Model] | None) -> Found:
-    """A transformer with nothing beside it: what is configured, else a monoT5 or a dense model."""
+    """A bare transformer: opened as the configured family, else as a monoT5 or a dense model."""
     refuse_unknown(content)
     if kind is not None:
         if kind.begins_bare:
-            return Found(kind, kind.layout, is_made=False)
+            return Found(kind, kind.layout, is_retrieval_model=False)
         raise UserError(
-            f"{content.folder} is a {content.architecture or 'transformer'} with nothing of a {kind.__name__} beside "
-            f"it (looked for {', '.join(_LOOKED_FOR[:3])}, model.pt, 2_Dense and the weights linear and tok_proj); to "
-            f"begin with it, name it as backbone.name_or_path and fine-tune"
+            f"{content.folder} is a bare {content.architecture or 'transformer'} without the parts of a "
+            f"{kind.__name__} (looked for {', '.join(_LOOKED_FOR[:3])}, model.pt, 2_Dense and the weights linear and "
+            f"tok_proj); to start from it, set it as backbone.name_or_path and fine-tune"
         )
     if content.architecture.endswith("ForConditionalGeneration") and content.config.get("is_encoder_decoder"):
-        return Found(TokenLogit, TokenLogit.layout, is_made=False)
+        return Found(TokenLogit, TokenLogit.layout, is_retrieval_model=False)
     if content.architecture.endswith("ForMaskedLM"):
         log.warning(
-            "%s is a masked language model with nothing beside it: opened as a dense model; for a SPLADE say "
-            "model=splade, in Python load(…, like=partial(SPLADE))",
+            "%s is a bare masked language model: opened as a dense model; for a SPLADE use model=splade, or in Python "
+            "load(…, like=partial(SPLADE))",
             content.folder,
         )
-    return Found(DenseBiEncoder, DenseBiEncoder.layout, is_made=False, is_guess=True)
+    return Found(DenseBiEncoder, DenseBiEncoder.layout, is_retrieval_model=False, is_guess=True)
 
 
 def save(model: Model, folder: str | Path) -> None:
-    """Write a checkpoint that `load` opens; README.md says which home library opens it, too.
+    """Write a checkpoint that `load` opens; README.md lists the other libraries that open it, too.
 
     Args:
-        model: of any family.
-        folder: made if it is not there.
+        model: a model of any family.
+        folder: created if it does not exist.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     model.layout.save(model, Path(folder))
 
 
 def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
-    """The folder of a checkpoint, fetched from the hub if it is a name there; with code only if that may be run."""
+    """The folder of a checkpoint, fetched from the hub if it is a hub name; code is fetched only if it may be run."""
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
         raise UserError(f"{folder} is a file; a checkpoint is a folder")
     if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
-        raise UserError(f"{folder} is not there")
+        raise UserError(f"there is no folder {folder}; a checkpoint is a folder or a name on the hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -217,6 +218,6 @@ def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
         return fetched
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise UserError(
-            f"{checkpoint} is no folder here, is not in the hub's cache, and cannot be fetched from the hub "
+            f"{checkpoint} is not a local folder, is not in the hub's cache, and cannot be fetched from the hub "
             f"({str(error).splitlines()[0]})"
         ) from error

@@ -1,9 +1,9 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685) on any model, through peft: W + (alpha / r) B A, with A and B trained.
 
-The weights of the transformers are frozen; what stands on top of them (projections, heads, poolers that are drawn anew)
-and the vectors of added tokens stay trainable. An adapter is saved as peft saves it, with the other trained weights in
-`trained.safetensors` beside it, and what model it belongs to (`irexp.model.adapter`); the checkpoint itself holds the
-merged weights and opens wherever its layout does.
+The weights of the transformers are frozen; the layers on top of them (projections, heads, newly drawn poolers) and the
+vectors of added tokens stay trainable. An adapter is saved in peft's format. Next to it are the other trained weights
+(`trained.safetensors`) and the recipe of its model (`irexp.model.adapter`). The checkpoint itself holds the merged
+weights and opens in every library that reads its layout.
 """
 
 from __future__ import annotations
@@ -32,58 +32,58 @@ _TRAINED = "trained.safetensors"
 
 
 def transformers_of(model: Model) -> dict[str, PreTrainedModel]:
-    """The transformers of a model, by the folder that an adapter of several goes into."""
+    """The transformers of a model by side, which is the name of the adapter's folder if there are two."""
     return {key.removesuffix("backbone").rstrip("_") or "document": e for key, (e, _) in model.encoders().items()}
 
 
 def add_lora(model: Model, config: LoraConfig) -> None:
-    """Put adapters into a model and freeze what they adapt.
+    """Add adapters to a model and freeze the weights that they adapt.
 
     Raises:
-        UserError: if no layer of it has a name that the adapter looks for.
+        UserError: if no layer has one of the adapter's target names.
     """
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
-        for parameter in encoder.parameters():  # peft has frozen all of it
+        for parameter in encoder.parameters():  # peft has frozen all of them
             parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
-            if "lora_" in name:  # in bf16 a weight of 0.1 is not moved by a step of 2e-5; peft casts what it multiplies
+            if "lora_" in name:  # in bf16 a step of 2e-5 does not change a weight of 0.1; peft casts the inputs
                 parameter.data = parameter.data.float()
         for parameter in words.parameters():
             parameter.requires_grad = bool(model.new_tokens)
 
 
 def _with_layers(config: LoraConfig, encoder: PreTrainedModel) -> LoraConfig:
-    """The same with all linear layers, where none are named and peft has no choice for this kind of transformer."""
+    """The configuration, targeting all linear layers if it names none and peft has no default for the transformer."""
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     kind = encoder.config.model_type
     if config.target_modules is not None or kind in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
         return config
-    log.info("adapter: peft has no choice of layers for a %s: all linear ones are adapted", kind)
+    log.info("adapter: peft has no default layers for the model type %s: all linear layers are adapted", kind)
     return replace(config, target_modules="all-linear")
 
 
-def _inject(config: Any, encoder: PreTrainedModel, place: object, mend: str) -> None:
-    """Put empty adapters into a transformer; what peft refuses is said of `place`, with the mend."""
+def _inject(config: Any, encoder: PreTrainedModel, place: object, advice: str) -> None:
+    """Add untrained adapters to a transformer; an error of peft is reported with its place and advice."""
     from peft import inject_adapter_in_model
 
     try:
         inject_adapter_in_model(config, encoder)
     except ValueError as error:
-        raise UserError(f"{place}: {str(error).splitlines()[0]}; {mend}") from error
+        raise UserError(f"{place}: {str(error).splitlines()[0]}; {advice}") from error
 
 
 def save_adapter(model: Model, folder: Path, base: str, *, query_base: str | None = None) -> None:
-    """Write the adapters and whatever else was trained.
+    """Write the adapters and the other trained weights.
 
     Args:
-        model: with adapters.
-        folder: made if it is not there; a model of two encoders has a folder for each in it.
-        base: what the adapters were put upon, a path or a name on the hub.
-        query_base: the same of an encoder for queries; None for the same one.
+        model: a model with adapters.
+        folder: created if it does not exist; a model of two encoders has one subfolder per encoder.
+        base: the base model of the adapters, a path or a name on the hub.
+        query_base: the base model of a separate query encoder; None if it is `base`.
     """
     from peft import get_peft_model_state_dict
 
@@ -110,28 +110,28 @@ _FILE = "adapter_model.safetensors"
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds adapters, or those of two encoders in a folder each, and no model."""
+    """Whether a folder holds adapters, directly or in one subfolder per encoder, and no whole model."""
     is_one = (folder / _CONFIG).is_file() or (folder / "document" / _CONFIG).is_file()
     return is_one and not (folder / "config.json").is_file()
 
 
 def base_of(folder: Path) -> str:
-    """What adapters were put upon: a path or a name on the hub.
+    """The base model of adapters: a path or a name on the hub.
 
     Raises:
-        UserError: if they do not say.
+        UserError: if they name none.
     """
     base = read_json(folder / _CONFIG).get("base_model_name_or_path")
     if not base:
-        raise UserError(f"{folder / _CONFIG} names no base model")
+        raise UserError(f"{folder / _CONFIG} names no base model; set its base_model_name_or_path")
     return str(base)
 
 
 def load_adapter(model: Model, folder: Path) -> Model:
-    """Put saved adapters into a model.
+    """Add saved adapters to a model.
 
     Raises:
-        UserError: if their weights do not fit, or those are missing that were trained beside them.
+        UserError: if their weights do not fit, or the weights trained together with them are missing.
     """
     encoders = transformers_of(model)
     for side, encoder in encoders.items():
@@ -142,12 +142,12 @@ def load_adapter(model: Model, folder: Path) -> Model:
         if unexpected:
             raise UserError(f"{folder / _TRAINED}: unexpected weights {unexpected[:4]}")
     elif (folder / SETTINGS).is_file():
-        raise UserError(f"{folder / _TRAINED} is not there, which holds what was trained beside the adapters")
+        raise UserError(f"{folder / _TRAINED}, which holds the weights trained with the adapters, is missing")
     return model
 
 
 def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
-    """Put saved adapters into a transformer.
+    """Add saved adapters to a transformer.
 
     Raises:
         UserError: if their weights do not fit.
@@ -156,7 +156,7 @@ def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
 
     config: Any = PeftConfig.from_pretrained(str(place))
     if not isinstance(config, LoraConfig):
-        raise UserError(f"{place}: adapters of the kind {config.peft_type} are not understood; LORA is")
+        raise UserError(f"{place}: adapters of type {config.peft_type} are not supported; supported: LORA")
     _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
     path = place / _FILE
     state = read_safetensors(path) if path.is_file() else read_torch(path.with_suffix(".bin"))
@@ -168,7 +168,7 @@ def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
 
 
 def merge(model: Model) -> Model:
-    """Add the adapters into the weights and leave the model as if it had none."""
+    """Merge the adapters into the weights; the model then has no adapters."""
     for encoder in transformers_of(model).values():
         merge_adapter(encoder)
     for parameter in nn.Module.parameters(model):
@@ -177,7 +177,7 @@ def merge(model: Model) -> Model:
 
 
 def merge_adapter(encoder: PreTrainedModel) -> None:
-    """Add a transformer's adapters into its weights."""
+    """Merge a transformer's adapters into its weights."""
     from peft.tuners.lora import LoraLayer
 
     for name, layer in list(encoder.named_modules()):

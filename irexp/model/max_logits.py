@@ -1,10 +1,10 @@
-"""Pooling over the logits of a masked language model, without ever holding them all.
+"""Pooling over the logits of a masked language model, without ever holding them all in memory.
 
 All logits of 16 texts of 256 tokens over 30,522 words are 0.5 GB in fp32, and three times as much with their gradient.
-Those of a few texts of about equal length are taken at a time here, 64 MB in all, and of a maximum nothing is kept but
-itself (B V numbers): where it was found is computed again, for the words with a gradient, which are few once a model is
-sparse. A step takes 141 MiB instead of 1,575, and a fifth of the time (tests/benchmark/memory.py). The activations of a
-sum are computed again.
+So the logits of a few texts of similar length are computed at a time, 64 MB in all. Of max pooling only the maxima are
+kept (B V numbers): the backward pass computes their positions again, for the words with a gradient, which are few once
+a model is sparse. A step takes 141 MiB instead of 1,575, and a fifth of the time (tests/benchmark/memory.py). For sum
+pooling the backward pass computes the activations again.
 
 Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries, C entries of a chunk, W words with a gradient.
 """
@@ -21,12 +21,12 @@ from torch.utils.checkpoint import checkpoint
 
 from irexp.model.pooling import without_masked
 
-#: Logits that are held at once: 64 MB in fp32.
+#: Logits held in memory together: 64 MB in fp32.
 _CHUNK_VALUES = 2**24
 
 
 def max_logits(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, mask_BL: Tensor) -> Tensor:
-    """logit_BV, the maximum over the tokens that the mask lets through, in fp32."""
+    """logit_BV, the maximum over the unmasked tokens, in fp32."""
     if torch.is_autocast_enabled(hidden_BLH.device.type):
         hidden_BLH = hidden_BLH.to(torch.get_autocast_dtype(hidden_BLH.device.type))
     hidden_BLH = without_masked(hidden_BLH, mask_BL)
@@ -38,7 +38,7 @@ def max_logits(hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, mas
 def sum_activations(
     hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, mask_BL: Tensor, activate: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """weight_BV, the sum of the activated logits over the tokens that the mask lets through."""
+    """weight_BV, the sum of the activated logits over the unmasked tokens."""
 
     def chunk(hidden_BLH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -> Tensor:
         return (activate(linear(hidden_BLH, weight_CH, bias_C).float()) * mask_BL[:, :, None]).sum(dim=1)
@@ -51,7 +51,7 @@ def sum_activations(
 
 
 class _MaxLogits(torch.autograd.Function):
-    """The maximum over the tokens of each text, of which those behind its length are not looked at."""
+    """The maximum over the first `length` tokens of each text."""
 
     @staticmethod
     def forward(ctx: Any, hidden_BLH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, length_B: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class _MaxLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        """Gradients flow to the tokens at which the maxima are found."""
+        """Gradients flow to the tokens that have the maxima."""
         (gradient_BV,) = gradients
         hidden_BLH, weight_VH, length_B = ctx.saved_tensors
         hidden_gradient_BLH = torch.zeros_like(hidden_BLH)
@@ -80,7 +80,7 @@ class _MaxLogits(torch.autograd.Function):
         words_of = torch.split(word_W, torch.bincount(text_W, minlength=len(hidden_BLH)).tolist())
         for text, (words, length) in enumerate(zip(words_of, length_B.tolist(), strict=True)):
             hidden_LH, weight_WH = hidden_BLH[text, :length], weight_VH[words]
-            place_W = (hidden_LH @ weight_WH.T).argmax(dim=0)  # the bias moves no maximum
+            place_W = (hidden_LH @ weight_WH.T).argmax(dim=0)  # the bias does not change which token is best
             gradient_W1 = gradient_BV[text, words, None].to(hidden_LH.dtype)
             hidden_gradient_BLH[text].index_add_(0, place_W, gradient_W1 * weight_WH)
             weight_gradient_VH.index_add_(0, words, (gradient_W1 * hidden_LH[place_W]).float())
@@ -88,7 +88,7 @@ class _MaxLogits(torch.autograd.Function):
 
 
 def _groups(length_B: Tensor, vocabulary: int) -> list[tuple[Tensor, int]]:
-    """Texts of about equal length whose logits fit into a chunk, and the longest's length."""
+    """Texts of similar length whose logits fit into a chunk, and the length of the longest."""
     order_B = length_B.argsort()
     groups: list[tuple[Tensor, int]] = []
     start, lengths = 0, length_B[order_B].tolist()
@@ -100,6 +100,6 @@ def _groups(length_B: Tensor, vocabulary: int) -> list[tuple[Tensor, int]]:
 
 
 def _chunks(hidden_BLH: Tensor, vocabulary: int) -> list[slice]:
-    """Parts of the vocabulary: one, unless a text is longer than a chunk."""
+    """Slices of the vocabulary: a single one, unless the logits exceed a chunk."""
     size = max(1, _CHUNK_VALUES // (hidden_BLH.shape[0] * hidden_BLH.shape[1]))
     return [slice(start, min(start + size, vocabulary)) for start in range(0, vocabulary, size)]

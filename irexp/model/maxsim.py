@@ -1,4 +1,4 @@
-"""MaxSim, differentiable and for whole batches: every query with every document.
+"""Differentiable MaxSim of every query with every document of a batch.
 
     s(q, d) = sum over query tokens i of max over document tokens j of q_i . d_j
 
@@ -19,9 +19,9 @@ from irexp.types import TokenEmbeddings
 def maxsim(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
     """score_BN, in fp32.
 
-    One matrix product of (B Q, H) with (H, N L), whose B Q N L results are held for the gradient and take three times
-    their size at its peak: 134 MB and 445 MiB for 32 queries of 32 tokens and 128 documents of 256, as measured by
-    tests/benchmark/memory.py.
+    One matrix product of (B Q, H) with (H, N L). Its B Q N L results are kept for the gradient, and memory peaks at
+    three times their size: 134 MB and 445 MiB for 32 queries of 32 tokens and 128 documents of 256 tokens
+    (tests/benchmark/memory.py).
     """
     if query.token_ids_BL is not None:
         return _matching(query, document)
@@ -33,7 +33,7 @@ def maxsim(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
 def _matching(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
     """score_BN where only equal tokens are compared.
 
-    No match counts as zero, and so does one below zero, unless the token's id is below zero, too (see COIL).
+    A missing match counts as zero, and so does a negative product, unless the token's id is negative (see COIL).
     """
     assert query.token_ids_BL is not None and document.token_ids_BL is not None
     is_match_BQNL = query.token_ids_BL[:, :, None, None] == document.token_ids_BL[None, None]
@@ -41,12 +41,12 @@ def _matching(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
     similarity_BQNL = products(query, document).masked_fill(~is_match_BQNL, -torch.inf)
     best_BQN = similarity_BQNL.amax(dim=-1)
     is_word_BQ1 = query.token_ids_BL[:, :, None] >= 0
-    floor_BQN = (is_word_BQ1 | best_BQN.isneginf()).to(best_BQN.dtype).log()  # 0 where there is one, else -inf
+    floor_BQN = (is_word_BQ1 | best_BQN.isneginf()).to(best_BQN.dtype).log()  # 0 where the minimum is 0, else -inf
     return torch.maximum(best_BQN, floor_BQN).sum(dim=1)
 
 
 def products(query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
-    """similarity_BQNL."""
+    """similarity_BQNL: the inner product of every query token with every document token."""
     query_QH = query.vectors_BLH.float().flatten(0, 1)
     document_LH = document.vectors_BLH.float().flatten(0, 1)
     return (query_QH @ document_LH.T).view(*query.mask_BL.shape, *document.mask_BL.shape)

@@ -1,4 +1,4 @@
-"""What every retrieval model is: something with a name that scores documents against a query, is saved and opened."""
+"""The interface of all retrieval models: they score documents for a query, are saved and loaded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 class Model(nn.Module, ABC):
     """A bi-encoder or a cross-encoder.
 
-    A family is a subclass and says here how it is saved and opened; one that says nothing is saved in irexp's own
-    layout, for which it needs `settings`.
+    A family is a subclass; its class attributes state how it is saved and loaded. By default it is saved in irexp's own
+    layout, which writes its `settings`.
 
     Attributes:
-        name: what tables and folders call it.
-        query_length: tokens of a query that are read.
-        document_length: tokens of a document that are read.
-        new_tokens: what the vocabulary was enlarged by, with vectors that must be trained.
-        layout: how it is saved, and opened again: that of its home library, where it has one.
-        reads: the layouts that a folder of another library is recognised by as one of this family.
-        home: the library that opens what is saved here; None for none.
-        begins_bare: whether a transformer with nothing beside it is a model of this family, if that is configured.
+        name: its name in tables and folders.
+        query_length: tokens kept per query.
+        document_length: tokens kept per document.
+        new_tokens: tokens added to the vocabulary, whose vectors must be trained.
+        layout: the format in which it is saved: its home library's, if it has one.
+        reads: formats of other libraries whose folders are loaded as this family.
+        home: the library that opens the saved checkpoints, too; None if there is none.
+        begins_bare: whether a bare transformer can be loaded as this family, if the family is configured.
     """
 
     name: str
@@ -49,33 +49,33 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
-        """How well documents answer a query: score_N, or score_BN for several queries; outside of training."""
+        """The scores of documents for a query, outside of training: score_N, or score_BN for several queries."""
 
     @abstractmethod
     def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
-        """Its transformers and their tokenizers, by the constructor's name of the backbone that each comes from."""
+        """Its transformers and their tokenizers, by the constructor's parameter for their backbone."""
 
-    def settings(self, *, besides: Collection[str] = ()) -> dict[str, Any]:
-        """What the constructor takes beside backbones, name and lengths: the attributes of the same names.
+    def settings(self, *, except_for: Collection[str] = ()) -> dict[str, Any]:
+        """The constructor's parameters other than backbones, name and lengths, read from attributes of the same names.
 
         Args:
-            besides: settings that the layout says elsewhere.
+            except_for: settings that the layout writes elsewhere.
 
         Raises:
-            UserError: if one is not kept.
+            UserError: if there is no attribute for a parameter.
         """
         taken = inspect.signature(type(self)).parameters
-        names = [key for key in taken if not native.is_given(key) and key not in besides]
+        names = [key for key in taken if native.is_setting(key) and key not in except_for]
         if lost := [key for key in names if not hasattr(self, key)]:
             raise UserError(
-                f"a {type(self).__name__} cannot be saved: its constructor takes {', '.join(lost)} and keeps no "
-                f"attribute of that name, so that no checkpoint would say it"
+                f"a {type(self).__name__} cannot be saved: its constructor takes {', '.join(lost)}, but there is no "
+                f"attribute of that name to save; assign it in the constructor"
             )
         return {key: getattr(self, key) for key in names}
 
     @classmethod
     def family(cls) -> str:
-        """What irexp.json calls it: the path of its class; where a module of irexp.model holds no other, its name."""
+        """Its name in irexp.json: the module's name if it is the only family of one in irexp.model, else its path."""
         package, _, module = cls.__module__.rpartition(".")
         if package == __package__ and families_in(sys.modules[cls.__module__]) == [cls]:
             return module
@@ -83,7 +83,7 @@ class Model(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
 

@@ -1,9 +1,9 @@
-"""Mono cross-encoders: monoBERT (Nogueira and Cho 2019, arXiv:1901.04085), monoELECTRA and their kind.
+"""Pointwise cross-encoders: monoBERT (Nogueira and Cho 2019, arXiv:1901.04085), monoELECTRA and similar models.
 
     s(q, d) = w . h_[CLS]([CLS] q [SEP] d [SEP]) + b                           one logit
     s(q, d) = log softmax(W h_[CLS] + b)_1                                     two logits: not relevant, relevant
 
-h is what the architecture's own classification head makes of its first token.
+h is the first token's vector inside the architecture's own classification head.
 
 Shapes: P pairs, L tokens.
 """
@@ -43,17 +43,18 @@ class Mono(PairEncoder):
         document_length: int | None = None,
         has_head: bool = False,
     ) -> None:
-        """Load the encoder; a head that it lacks is drawn by torch's global generator.
+        """Load the encoder; a missing head is drawn by torch's global generator.
 
         Args:
-            backbone: any with a classification head.
-            name: what tables and folders call the model.
+            backbone: any encoder with a classification head.
+            name: the model's name in tables and folders.
             labels: one logit, or two as in monoBERT.
-            activation: what is done to the logit when it is reported, not when it is trained.
-            query_prompt: what is put in front of every query.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
-            has_head: whether the backbone's weights must hold the head; else one of other labels is drawn anew.
+            activation: applied to reported scores, not in training.
+            query_prompt: text put in front of every query.
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
+            has_head: whether the backbone's weights must include the head; else a head of other labels is replaced by a
+                newly drawn one.
 
         Raises:
             UserError: if the backbone has no classification head, or no padding token.
@@ -64,8 +65,8 @@ class Mono(PairEncoder):
             encoder.config.pad_token_id = self.tokenizer.pad_token_id
         if encoder.config.pad_token_id is None:
             raise UserError(
-                f"model=mono: the backbone's tokenizer has no padding token, by which a {type(encoder).__name__} finds "
-                f"the end of a pair; save a tokenizer with a pad_token"
+                f"model=mono: the backbone's tokenizer has no padding token, which a {type(encoder).__name__} needs to "
+                f"find the end of a pair; save a tokenizer with a pad_token"
             )
         self.labels = labels
         self.query_prompt = query_prompt or ""

@@ -1,11 +1,11 @@
-"""MVR (Zhang et al. 2022, arXiv:2203.08372): several views of a document, one of a query.
+"""MVR (Zhang et al. 2022, arXiv:2203.08372): several vectors (views) per document, one per query.
 
     score(q, d) = max over viewers k of  E_q . E_d,k
-    E_d,k: the vector of the k-th viewer token of [CLS] [VIE1] ... [VIEn] d,  E_q: that of the viewer of [CLS] [VIE1] q
+    E_d,k: the vector of viewer token k in [CLS] [VIE1] ... [VIEn] d,  E_q: the vector of the viewer in [CLS] [VIE1] q
 
-The contrastive loss goes over the best viewer, which the maximum is. Two things differ from the paper: [CLS] stays in
-front of the viewers, which there take its place and its position; and the paper's second loss, the local uniform one
-that pushes a document's viewers apart with a temperature that falls, is left out.
+The contrastive loss uses the best viewer's score. Two things differ from the paper: [CLS] stays in front of the
+viewers, while in the paper they replace it; and the paper's second loss, the local uniform loss that pushes a
+document's viewers apart with a falling temperature, is left out.
 
 Shapes: B texts, L tokens, H dimensions.
 """
@@ -21,7 +21,7 @@ from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
 class MVR(SharedBiEncoder):
-    """Viewer tokens in front of a document, each with a vector of its own."""
+    """A bi-encoder with viewer tokens in front of each text and one vector per viewer."""
 
     representation = "tokens"
 
@@ -38,10 +38,10 @@ class MVR(SharedBiEncoder):
 
         Args:
             backbone: any encoder.
-            name: what tables and folders call the model.
-            viewers: vectors of a document.
-            query_length: tokens of a query that are read, viewer included; None for 32.
-            document_length: tokens of a document, viewers included; None for 256.
+            name: the model's name in tables and folders.
+            viewers: the number of vectors per document.
+            query_length: tokens kept per query, viewer included; None for 32.
+            document_length: tokens kept per document, viewers included; None for 256.
         """
         if viewers < 1:
             raise UserError(f"model.viewers={viewers}: a document needs at least one")
@@ -66,11 +66,11 @@ class MVR(SharedBiEncoder):
         return int(self.encoder.config.hidden_size)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of queries behind one viewer."""
+        """Token ids of queries, with one viewer after the first token."""
         return self._tokenize(as_texts(texts, "queries"), self._viewer_ids[:1], self.query_length)
 
     def tokenize_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of documents behind all viewers."""
+        """Token ids of documents, with all viewers after the first token."""
         return self._tokenize(as_texts(texts, "documents"), self._viewer_ids, self.document_length)
 
     def encode_queries(self, tokens: Tokens) -> TokenEmbeddings:
@@ -86,5 +86,5 @@ class MVR(SharedBiEncoder):
         return [[ids[0], *viewer_ids, *ids[1:]] for ids in tokenize(self.tokenizer, texts, room)]
 
     def _encode(self, tokens: Tokens, viewers: int) -> TokenEmbeddings:
-        behind_first = slice(1, 1 + viewers)
-        return TokenEmbeddings(self.token_vectors(tokens)[:, behind_first], tokens.attention_mask_BL[:, behind_first])
+        viewer_slice = slice(1, 1 + viewers)
+        return TokenEmbeddings(self.token_vectors(tokens)[:, viewer_slice], tokens.attention_mask_BL[:, viewer_slice])

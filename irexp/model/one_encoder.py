@@ -1,4 +1,4 @@
-"""What every model of one transformer has: its tokenizer, and the lengths that it can read."""
+"""The base class of models with a single transformer: its tokenizer and its maximum lengths."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class OneEncoder(Model):
-    """A model around one transformer.
+    """A model with one transformer.
 
     Attributes:
-        encoder: the transformer, with a head or without.
-        tokenizer: as it was saved.
-        longest: the positions that the transformer can read; None if nothing bounds it.
-        counts_special_tokens: whether a length counts the special tokens of a text, too.
+        encoder: the transformer, with or without a head.
+        tokenizer: the transformer's tokenizer.
+        longest: the transformer's maximum number of tokens; None if there is no limit.
+        counts_special_tokens: whether the query and document lengths count special tokens, too.
     """
 
     encoder: PreTrainedModel
@@ -39,19 +39,19 @@ class OneEncoder(Model):
         query_tokens: int = 0,
         document_tokens: int = 0,
     ) -> None:
-        """Take a transformer that was loaded; read its tokenizer.
+        """Keep a loaded transformer and load its tokenizer.
 
         Args:
-            backbone: where the tokenizer is.
-            encoder: the transformer.
-            name: what tables and folders call the model.
-            query_length: tokens of a query that are read; None for what is usual.
-            document_length: tokens of a document, likewise.
-            query_tokens: those of a query that the model adds itself.
-            document_tokens: those of a document, likewise.
+            backbone: the source of the tokenizer.
+            encoder: the loaded transformer.
+            name: the model's name in tables and folders.
+            query_length: tokens kept per query; None for 32, or the transformer's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the transformer's maximum.
+            query_tokens: the number of tokens that the model adds to each query.
+            document_tokens: the number of tokens that the model adds to each document.
 
         Raises:
-            UserError: if a length exceeds what the transformer can read, or leaves no place for a text.
+            UserError: if a length exceeds the transformer's maximum, or leaves no room for a text.
         """
         super().__init__()
         self.name, self.encoder = name, encoder
@@ -59,15 +59,17 @@ class OneEncoder(Model):
         check_vocabulary(encoder, self.tokenizer)
         self.longest = max_positions(encoder.config, self.tokenizer)
         special = self.tokenizer.num_special_tokens_to_add() if self.counts_special_tokens else 0
-        self.query_length = read_length("query", query_length, self.longest, beside=special + query_tokens)
-        self.document_length = read_length("document", document_length, self.longest, beside=special + document_tokens)
+        self.query_length = read_length("query", query_length, self.longest, extra_tokens=special + query_tokens)
+        self.document_length = read_length(
+            "document", document_length, self.longest, extra_tokens=special + document_tokens
+        )
 
     def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
-        """The one."""
+        """The only transformer and its tokenizer."""
         return {"backbone": (self.encoder, self.tokenizer)}
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
-        """Enlarge the vocabulary by those of some tokens that it lacks; their vectors are drawn at random."""
+        """Add the tokens that the vocabulary lacks; their vectors are drawn at random."""
         vocabulary = self.tokenizer.get_vocab()
         self.new_tokens = tuple(dict.fromkeys(token for token in tokens if token not in vocabulary))
         if self.new_tokens:

@@ -1,4 +1,4 @@
-"""What cross-encoders that read `[CLS] query [SEP] document [SEP]` have in common."""
+"""The base class of cross-encoders that read `[CLS] query [SEP] document [SEP]`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING
 
 from irexp.model.cross_encoder import CrossEncoder, PairIds
 from irexp.model.one_encoder import OneEncoder
-from irexp.model.text import as_texts, naming_faults
+from irexp.model.text import as_texts, explain_tokenizer_errors
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
 
 class PairEncoder(OneEncoder, CrossEncoder):
-    """An encoder over both texts.
+    """A cross-encoder with one encoder over both texts.
 
     Attributes:
-        query_prompt: what is put in front of every query, where a family has such a setting.
+        query_prompt: text put in front of every query; empty unless a family sets it.
     """
 
     query_prompt = ""
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
-        """`[CLS] query [SEP] document [SEP]`, each distinct text tokenized once.
+        """Token ids of `[CLS] query [SEP] document [SEP]`; each distinct text is tokenized once.
 
-        Each is cut to its length; then the longer one further where both are too long for the encoder.
+        Each text is truncated to its length; if the pair is still too long for the encoder, the longer text is cut
+        further.
         """
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
@@ -39,13 +40,13 @@ class PairEncoder(OneEncoder, CrossEncoder):
             first, second = query_of[query], document_of[document]
             lengths = shares(len(first.ids), len(second.ids), self.room)
             first, second = self._cut(query, first, lengths[0]), self._cut(document, second, lengths[1])
-            with naming_faults(self.tokenizer, ()):
+            with explain_tokenizer_errors(self.tokenizer, ()):
                 pair = backend.post_process(first, second, add_special_tokens=True)
             pairs.append(PairIds(pair.ids, pair.type_ids if self._has_types else None))
         return pairs
 
     def _cut(self, text: str, encoding: Encoding, length: int) -> Encoding:
-        """An encoding within a length, without changing the one that other pairs need."""
+        """A text's encoding, truncated to a length; a copy, since other pairs use the original."""
         if len(encoding.ids) <= length:
             return encoding
         shorter: Encoding
@@ -55,7 +56,7 @@ class PairEncoder(OneEncoder, CrossEncoder):
 
     @property
     def room(self) -> int:
-        """The tokens of both texts that the encoder can read beside the special ones."""
+        """The maximum number of tokens of both texts together, special tokens excluded."""
         return (self.longest or 10**9) - self.tokenizer.num_special_tokens_to_add(pair=True)
 
     @property
@@ -64,7 +65,7 @@ class PairEncoder(OneEncoder, CrossEncoder):
 
     def _encoded(self, texts: Sequence[str], length: int) -> dict[str, Encoding]:
         distinct = list(dict.fromkeys(texts))
-        with naming_faults(self.tokenizer, distinct):
+        with explain_tokenizer_errors(self.tokenizer, distinct):
             encoded = self.tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
         for encoding in encoded:
             encoding.truncate(length)
@@ -72,7 +73,7 @@ class PairEncoder(OneEncoder, CrossEncoder):
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """The tokens of two texts that fit into a room: the longer one is cut until both are equally long, then both.
+    """The lengths of two texts after truncation to a total: the longer is cut to the shorter's length, then both.
 
     Examples:
         >>> shares(3, 9, 10), shares(3, 9, 5), shares(3, 9, 20)

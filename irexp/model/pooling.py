@@ -1,4 +1,4 @@
-"""One vector from token vectors. A padded token, or one that the mask leaves out, never counts.
+"""Pooling: one vector per text from its token vectors. Padding and other masked tokens never count.
 
 Shapes: B texts, L tokens, H dimensions; x is the token vectors, m the mask.
 """
@@ -22,7 +22,7 @@ def pool(vector_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
     weighted_mean: sum_l l m_l x_l / sum_l l m_l, with l from 1 (SGPT, Muennighoff 2022, arXiv:2202.08904)
     max:           max_l x_l over m_l = 1
     cls:           x at the first token with m_l = 1
-    last:          x at the last token with m_l = 1 (decoders, which only see what is before)
+    last:          x at the last token with m_l = 1 (for decoders, whose tokens only see the tokens before them)
     """
     if pooling == "cls":
         first_B = mask_BL.to(torch.int8).argmax(dim=1)
@@ -42,9 +42,9 @@ def pool(vector_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 
 
 def without_masked(vector_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-    """The vectors, with a copy of a text's first one that counts wherever the mask leaves one out.
+    """The vectors, with each masked one replaced by a copy of the text's first unmasked one.
 
-    No maximum over them needs to be masked, which would take as much memory again as what it is taken of.
+    A maximum over them needs no masking, which would take as much memory again as the values themselves.
     """
     first_B1 = mask_BL.to(torch.int8).argmax(dim=1, keepdim=True)
     place_BL = torch.where(mask_BL.bool(), torch.arange(mask_BL.shape[1], device=mask_BL.device), first_B1)
@@ -52,12 +52,12 @@ def without_masked(vector_BLH: Tensor, mask_BL: Tensor) -> Tensor:
 
 
 def check_poolings(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
-    """One pooling or several, each of which `pool` knows.
+    """The names of one or several poolings as a tuple, each checked.
 
     Raises:
-        UserError: naming those that are known.
+        UserError: naming the known poolings.
     """
     names = (pooling,) if isinstance(pooling, str) else tuple(pooling)
     if not names or not set(names) <= set(get_args(Pooling)):
-        raise UserError(f"model.pooling={pooling}: there are {', '.join(get_args(Pooling))}, and lists of them")
+        raise UserError(f"model.pooling={pooling}: use {', '.join(get_args(Pooling))}, or a list of these")
     return names  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""A linear layer on top of vectors: sentence-transformers' Dense.
+"""A linear layer on top of an encoder's vectors: sentence-transformers' Dense.
 
 Shapes: B vectors, H dimensions.
 """
@@ -14,7 +14,7 @@ Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"]
 
 
 class Projection(nn.Module):
-    """A linear layer with an activation: sentence-transformers' Dense."""
+    """A linear layer followed by an activation."""
 
     def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, activation: Activation = "Identity") -> None:
         """Weights drawn by torch's global generator."""

@@ -1,11 +1,11 @@
-"""Set-Encoder (Schlatt et al. 2025, arXiv:2404.06912): a listwise cross-encoder that no order of its documents changes.
+"""Set-Encoder (Schlatt et al. 2025, arXiv:2404.06912): a listwise cross-encoder, invariant to the documents' order.
 
     s(q, d) = w . h_[CLS]([CLS] q [SEP] d [SEP])
     attention of a token of document d:  softmax( Q_d [K_d ; K_1,I ... K_n,I without d]^T / sqrt(H) ) [V_d ; V_1,I ...]
 
-I is each document's interaction token: its first one ([CLS]), or an extra one behind it. So documents of a list see one
-another through one token each, every layer anew; positions are counted within a document, and nothing tells the first
-from the last.
+I is each document's interaction token: its first token ([CLS]), or an extra token after it. So in every layer the
+documents of a list see one another through one token each. Positions are counted within a document, so that the
+documents' order has no effect.
 
 Shapes: P pairs (all documents of some lists), L tokens, A attention heads, H dimensions of a head.
 """
@@ -27,13 +27,13 @@ from irexp.model.cross_encoder import PairIds
 from irexp.model.pair_encoder import PairEncoder
 from irexp.types import Tokens, UserError
 
-#: What transformers calls the attention below.
+#: The name under which the attention below is registered in transformers.
 ATTENTION = "irexp_set"
 
-#: The interaction token, where there is an extra one.
+#: The extra interaction token.
 INTERACTION = "[INT]"
 
-#: The attribute of an attention module that says which documents are a list.
+#: The attribute of an attention module that holds the sizes of the lists.
 _LISTS = "irexp_lists"
 
 _ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "distilbert")
@@ -59,18 +59,21 @@ class SetEncoder(PairEncoder):
         """Load the encoder; the layer on top is drawn by torch's global generator.
 
         Args:
-            backbone: an encoder of the kinds of BERT and ELECTRA.
-            name: what tables and folders call the model.
-            extra_token: whether documents see one another through a token of its own rather than [CLS].
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
+            backbone: an encoder of a supported type, such as BERT or ELECTRA.
+            name: the model's name in tables and folders.
+            extra_token: whether documents see one another through an extra token rather than [CLS].
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
         """
         super().__init__(
             backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
         )
         kind = self.encoder.config.model_type
         if kind not in _ENCODERS:
-            raise UserError(f"model=set_encoder: the backbone is a {kind}; {', '.join(_ENCODERS)} can be one")
+            raise UserError(
+                f"model=set_encoder: the backbone is a {kind}, which is not supported; use one of "
+                f"{', '.join(_ENCODERS)}"
+            )
         self.linear = nn.Linear(self.encoder.config.hidden_size, 1, bias=False)
         self.extra_token = extra_token
         if extra_token:
@@ -79,11 +82,11 @@ class SetEncoder(PairEncoder):
 
     @property
     def room(self) -> int:
-        """One less where there is an extra token."""
+        """The maximum number of tokens of both texts together, special and extra tokens excluded."""
         return super().room - self.extra_token
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
-        """As for any pair, with the interaction token behind the first one where there is one."""
+        """Token ids of pairs, with the extra token, if there is one, after the first token."""
         pairs = super().tokenize_pairs(queries, documents)
         if not self.extra_token:
             return pairs
@@ -94,10 +97,10 @@ class SetEncoder(PairEncoder):
         ]
 
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:
-        """score_P of whole lists."""
+        """score_P; the pairs must form whole lists."""
         place = int(self.extra_token)
         for module in self.encoder.modules():
-            if hasattr(module, "is_causal"):  # transformers' attention modules, which hand themselves to the function
+            if hasattr(module, "is_causal"):  # transformers' attention modules, which pass themselves to the function
                 setattr(module, _LISTS, (list(sizes), place, tokens.attention_mask_BL))
         types = {} if tokens.type_ids_BL is None else {"token_type_ids": tokens.type_ids_BL}
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **types)
@@ -121,8 +124,8 @@ def _set_attention(
         query: (P, A, L, H).
         key: (P, A, L, H).
         value: (P, A, L, H).
-        attention_mask: not used: the padding mask comes with the module.
-        scaling: what products are multiplied by.
+        attention_mask: not used; the padding mask comes with the module.
+        scaling: the factor of the inner products.
         dropout: the probability of dropping an attention weight.
     """
     sizes, place, mask_PL = getattr(module, _LISTS)
@@ -136,7 +139,7 @@ def _set_attention(
 
 
 def _shared(state_PALH: Tensor, sizes: list[int], place: int) -> Tensor:
-    """The interaction tokens of a document's list, for each document: (P, A, largest list, H)."""
+    """For each document, the interaction tokens of its list: (P, A, largest list, H)."""
     token_PAH = state_PALH[:, :, place]
     largest, lists = max(sizes), []
     for tokens_NAH in torch.split(token_PAH, sizes):
@@ -147,7 +150,7 @@ def _shared(state_PALH: Tensor, sizes: list[int], place: int) -> Tensor:
 
 
 def _others(sizes: list[int], device: torch.device) -> Tensor:
-    """Which of its list's documents a document is not: (P, largest list)."""
+    """For each document, True at the other documents of its list: (P, largest list)."""
     largest = max(sizes)
     rows = [nn.functional.pad(~torch.eye(size, dtype=torch.bool, device=device), (0, largest - size)) for size in sizes]
     return torch.cat(rows)

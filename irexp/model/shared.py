@@ -1,4 +1,4 @@
-"""What bi-encoders with one encoder for both sides have in common.
+"""The base class of bi-encoders with one encoder for queries and documents.
 
 Shapes: B texts, L tokens, H dimensions of the encoder.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class SharedBiEncoder(OneEncoder, BiEncoder):
-    """One tokenizer and one encoder.
+    """A bi-encoder with one tokenizer and one encoder.
 
     Attributes:
-        query_prompt: what is put in front of every query, where a family has such a setting.
-        document_prompt: what is put in front of every document, likewise.
+        query_prompt: text put in front of every query; empty unless a family sets it.
+        document_prompt: text put in front of every document; empty unless a family sets it.
     """
 
     query_prompt = ""
@@ -46,7 +46,7 @@ class SharedBiEncoder(OneEncoder, BiEncoder):
         return pad(token_ids, self.tokenizer.pad_token_id)
 
     def token_vectors(self, tokens: Tokens) -> Tensor:
-        """The encoder's last layer in fp32, which is what stands on top of it, vector_BLH."""
+        """The encoder's last layer, vector_BLH, in fp32 as the layers on top of it."""
         more = without_cache(self.encoder)
         output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=tokens.attention_mask_BL, **more)
         return output.last_hidden_state.float()  # type: ignore[no-any-return]

@@ -3,13 +3,13 @@
     w_v = max over tokens l of log(1 + relu(logit_lv))        the logits of the masked-language-model head
     score(q, d) = sum over vocabulary entries v of w_qv w_dv
 
-A side is encoded in one of these ways (SPLADE-doc, SPLADE v2 section 2.3; Inference-free: Geng et al. 2024,
-arXiv:2411.04403):
+Queries and documents are each encoded in one of these ways (SPLADE-doc, SPLADE v2 section 2.3; Inference-free: Geng et
+al. 2024, arXiv:2411.04403):
 
     mlm      as above: expands a text by words that it does not contain
-    lexical  as above, and zero at words that it does not contain
-    static   a learned weight for each word of the text (its special tokens aside): no encoder is run
-    binary   one for each word of the text
+    lexical  as above, but zero for words that the text does not contain
+    static   a learned weight per word of the text, special tokens excluded: no encoder is run
+    binary   weight 1 per word of the text
 
 Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 """
@@ -65,35 +65,34 @@ class SPLADE(SharedBiEncoder):
         """Load the encoder with its head.
 
         Args:
-            backbone: any with a masked-language-model head.
-            name: what tables and folders call the model.
+            backbone: any encoder with a masked-language-model head.
+            name: the model's name in tables and folders.
             query_encoding: how queries become vectors.
             document_encoding: how documents become vectors.
             pooling: max, or sum as in the first SPLADE.
-            activation: log(1 + relu(x)), or that once more (OpenSearch's version 3).
-            max_active_dims: words of a text that keep a weight, its heaviest, when it is encoded outside of training;
-                None for all.
-            query_prompt: what is put in front of every query.
-            document_prompt: what is put in front of every document.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
+            activation: log(1 + relu(x)), or the same with a second log(1 + x) (OpenSearch's version 3).
+            max_active_dims: outside of training, the number of largest weights kept per text; None for all.
+            query_prompt: text put in front of every query.
+            document_prompt: text put in front of every document.
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
 
         Raises:
-            UserError: if the head is not made of hidden states and a matrix.
+            UserError: if the head's logits are not a linear function of hidden states.
         """
         masked_lm = backbone.load_masked_lm()
         super().__init__(backbone, masked_lm, name=name, query_length=query_length, document_length=document_length)
         self.decoder: nn.Linear = masked_lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         if not self._splits():
             raise UserError(
-                f"model=splade: a {type(masked_lm).__name__} makes its logits of more than hidden states and one "
-                f"matrix, so that they cannot be pooled in chunks; BERT, RoBERTa, ELECTRA, ModernBERT do not"
+                f"model=splade: the logits of a {type(masked_lm).__name__} are not a linear function of its hidden "
+                f"states, so that they cannot be pooled in chunks; use a BERT, RoBERTa, ELECTRA or ModernBERT"
             )
         self.query_encoding: QueryEncoding = query_encoding
         self.document_encoding: DocumentEncoding = document_encoding
         self.pooling, self.activation = pooling, activation
         if max_active_dims is not None and max_active_dims < 1:
-            raise UserError(f"model.max_active_dims={max_active_dims}: at least one word keeps its weight")
+            raise UserError(f"model.max_active_dims={max_active_dims}: it must be at least 1, or null for all")
         self.max_active_dims = max_active_dims
         self.query_prompt, self.document_prompt = query_prompt or "", document_prompt or ""
         self.static_weights = nn.Parameter(torch.ones(self.embedding_dim)) if query_encoding == "static" else None
@@ -117,23 +116,23 @@ class SPLADE(SharedBiEncoder):
         return self._encode(tokens, is_lexical=self.document_encoding == "lexical")
 
     def masked_lm(self) -> PreTrainedModel:
-        """The backbone as it was loaded, with its decoder back in its place, to be saved; call `split` behind it."""
+        """The backbone as it was loaded, with its decoder put back, for saving; call `split` afterwards."""
         self.encoder.set_output_embeddings(self.decoder)  # type: ignore[no-untyped-call]
         return self.encoder
 
     def split(self) -> None:
-        """Take the decoder out of the backbone, whose logits are then the hidden states before it."""
-        self.encoder.set_output_embeddings(_Through())  # type: ignore[no-untyped-call]
+        """Remove the decoder from the backbone, whose logits are then the decoder's inputs."""
+        self.encoder.set_output_embeddings(_NoDecoder())  # type: ignore[no-untyped-call]
 
     def _splits(self) -> bool:
-        """Split, and say whether the decoder makes the same logits of the hidden states as the whole of a token."""
+        """Split, and return whether backbone and decoder give the same logits for a token apart as together."""
         token_BL = torch.zeros((1, 1), dtype=torch.int64)
         try:
             with torch.no_grad():
                 whole_BLV = self.encoder(input_ids=token_BL).logits
                 self.split()
                 split_BLV = linear(self.encoder(input_ids=token_BL).logits, self.decoder.weight, self.decoder.bias)
-        except (RuntimeError, TypeError, AttributeError):  # whatever an architecture makes of a head without a matrix
+        except (RuntimeError, TypeError, AttributeError):  # depends on the architecture of the head
             return False
         return whole_BLV.shape == split_BLV.shape and torch.allclose(whole_BLV, split_BLV, rtol=1e-3, atol=1e-3)
 
@@ -159,18 +158,18 @@ class SPLADE(SharedBiEncoder):
         return torch.log1p(weight) if self.activation == "log1p_log1p" else weight
 
     def _presence(self, tokens: Tokens) -> Tensor:
-        """One for each word of a text; its special tokens are no words."""
+        """1 for each word of a text, special tokens excluded, else 0."""
         is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, self.tokenizer.all_special_ids)
         presence_BV = torch.zeros(len(is_word_BL), self.embedding_dim, device=is_word_BL.device)
         return presence_BV.scatter_reduce(1, tokens.input_ids_BL, is_word_BL.float(), "amax")
 
 
-class _Through(nn.Module):
-    """What stands in the decoder's place: it changes nothing, and has the attributes that transformers look for."""
+class _NoDecoder(nn.Module):
+    """The identity in place of the decoder, with the attributes that transformers expects."""
 
     weight = None
     bias = None
 
     def forward(self, hidden_BLH: Tensor) -> Tensor:
-        """The hidden states."""
+        """Return the hidden states unchanged."""
         return hidden_BLH

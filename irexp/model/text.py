@@ -1,4 +1,4 @@
-"""From texts to padded token ids, the same way for every model.
+"""From texts to padded token ids, shared by all models.
 
 Shapes: B texts, L tokens.
 """
@@ -19,39 +19,39 @@ from irexp.types import Tokens, UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: What is read of a text if neither the configuration nor the checkpoint says.
+#: Tokens kept per text if neither the configuration nor the checkpoint sets a length.
 QUERY_LENGTH, DOCUMENT_LENGTH = 32, 256
 
 
 def as_texts(texts: Sequence[str], what: str) -> list[str]:
-    """A list of texts.
+    """The texts as a list, checked.
 
     Args:
-        texts: what a caller gave for one.
-        what: what the caller knows it as.
+        texts: the caller's argument.
+        what: the argument's name, for the message.
 
     Raises:
-        UserError: if it is a single text, of which each character would be one, or holds something other than texts.
+        UserError: if it is a single text, whose characters would each be taken for a text, or holds anything but texts.
     """
     if isinstance(texts, str | bytes):
-        raise UserError(f"{what} is a single text, where a list of them is needed: [{texts[:20]!r}]")
+        raise UserError(f"{what} is a single text, but must be a list of texts: [{texts[:20]!r}]")
     found = list(texts)
     for place, text in enumerate(found):
         if not isinstance(text, str):
-            raise UserError(f"{what}[{place}] is not a text but of the type {type(text).__name__}")
+            raise UserError(f"{what}[{place}] is a {type(text).__name__}, but must be a text")
     return found
 
 
 @contextmanager
-def naming_faults(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[None]:
-    """Turn the errors of a tokenizer into messages; they have no class of their own, and a panic is not an Exception.
+def explain_tokenizer_errors(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[None]:
+    """Turn the errors of a tokenizer into messages; they are bare Exceptions, or panics, which are not Exceptions.
 
     Args:
-        tokenizer: what is called.
-        texts: what is tokenized.
+        tokenizer: the tokenizer that is called.
+        texts: the texts that are tokenized.
 
     Raises:
-        UserError: naming the tokenizer, and the text if it is to blame.
+        UserError: naming the tokenizer, or the text that caused the error.
     """
     try:
         yield
@@ -62,19 +62,19 @@ def naming_faults(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> I
         broken = [text for text in texts if not _is_unicode(text)]
         if broken:
             raise UserError(
-                f"the text {broken[0][:80]!r} has half a character in it, which no tokenizer reads"
+                f"the text {broken[0][:80]!r} contains half a character (an unpaired surrogate); correct the text"
             ) from error
         if type(error) is TypeError:
             raise
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path} fails{' and would end the process' if is_panic else ''} "
-            f"({error}): it lacks an unknown token, or was put together from parts that do not go together; take "
-            f"another backbone, or correct its tokenizer.json"
+            f"({error}): it lacks an unknown token, or combines incompatible parts; use another backbone, or correct "
+            f"its tokenizer.json"
         ) from error
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8; halves of surrogate pairs, which JSON lets through, cannot."""
+    """Whether a text can be encoded as UTF-8; unpaired surrogates, which JSON allows, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -83,24 +83,24 @@ def _is_unicode(text: str) -> bool:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int | None) -> list[list[int]]:
-    """Token ids with the special tokens, cut to a length; a text without any gets the end token, so that it is one."""
+    """Token ids with special tokens, truncated to a length; a text without tokens gets the end token, to have one."""
     if not texts:
         return []
     limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
-    with naming_faults(tokenizer, texts):
+    with explain_tokenizer_errors(tokenizer, texts):
         encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
     return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in encoded["input_ids"]]
 
 
 def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have a tokenizer put its end token after every text, as it will be saved; one that does it already is left alone.
+    """Make a tokenizer append its end token to every text, unless it does already; the change is saved with it.
 
     Raises:
-        UserError: if it has none.
+        UserError: if it has no end token.
     """
     end, end_id = tokenizer.eos_token, tokenizer.eos_token_id
     if end is None:
-        raise UserError("model.append_eos=true: the backbone's tokenizer has no end token")
+        raise UserError("model.append_eos=true: the backbone's tokenizer has no end token; set it to false")
     backend = tokenizer.backend_tokenizer
     present = backend.post_processor
     if present is not None and (parts := _with_end(json.loads(present.__getstate__()), end, end_id)):
@@ -115,12 +115,12 @@ def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _with_end(said: dict[str, Any], end: str, end_id: int) -> dict[str, Any] | None:
-    """Put the end token into a post-processor's template, and return it; None if it has none that adds tokens.
+    """Add the end token to a post-processor's template, and return it; None if no template of it adds tokens.
 
-    A second template after one that does, as Gemma's with <bos>, would make the tokenizers library panic.
+    A second template after one that adds tokens, such as Gemma's <bos>, would make the tokenizers library panic.
     """
     if said["type"] == "Sequence":
-        is_changed = any(_with_end(part, end, end_id) for part in reversed(said["processors"]))  # the last one alone
+        is_changed = any(_with_end(part, end, end_id) for part in reversed(said["processors"]))  # only the last one
         return said if is_changed else None
     if said["type"] != "TemplateProcessing" or not said["special_tokens"]:
         return None
@@ -133,11 +133,11 @@ def _with_end(said: dict[str, Any], end: str, end_id: int) -> dict[str, Any] | N
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
-    """Texts cut behind their first `length` tokens: characters are dropped and none is changed."""
+    """Texts truncated after their first `length` tokens; the characters that are kept do not change."""
     if not texts:
         return []
     options = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-    with naming_faults(tokenizer, texts):
+    with explain_tokenizer_errors(tokenizer, texts):
         encoded = tokenizer(list(texts), add_special_tokens=False, **options)
     offsets = encoded["offset_mapping"]
     return [
@@ -157,33 +157,33 @@ def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:
     return Tokens(input_ids_BL, mask_BL, mask_BL)
 
 
-def or_whole(mask_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
-    """A mask of the tokens that count; of a text of which it leaves nothing, as of an empty one, all do."""
+def replace_empty_masks(mask_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
+    """The mask, with the attention mask for texts that have no token in it, such as an empty text."""
     return torch.where(mask_BL.bool().any(dim=1, keepdim=True), mask_BL, attention_mask_BL)
 
 
 def is_any_of(input_ids_BL: Tensor, ids: Sequence[int]) -> Tensor:
-    """Which tokens are among some ids."""
+    """Whether each token is one of some ids."""
     return torch.isin(input_ids_BL, torch.tensor(sorted(set(ids)), device=input_ids_BL.device, dtype=torch.int64))
 
 
-def read_length(side: str, wanted: int | None, longest: int | None, *, beside: int = 0) -> int:
-    """The tokens to read of a query or a document, within what the encoder can.
+def read_length(side: str, wanted: int | None, longest: int | None, *, extra_tokens: int = 0) -> int:
+    """The number of tokens to keep per query or document, within the encoder's maximum.
 
     Args:
         side: query or document.
-        wanted: None for what is usual, or what the encoder can read if that is less.
-        longest: what the encoder can read; None if nothing bounds it.
-        beside: tokens of a length that are no text: special ones, markers, a prompt.
+        wanted: the configured length; None for the default, or the encoder's maximum if that is smaller.
+        longest: the encoder's maximum; None if there is no limit.
+        extra_tokens: tokens within the length that are not text: special tokens, markers, a prompt.
 
     Raises:
-        UserError: if more are wanted, or so few that no token of the text is among them.
+        UserError: if the length exceeds the maximum, or leaves no room for a token of the text.
     """
     if wanted is not None and longest is not None and wanted > longest:
-        raise UserError(f"model.{side}_length={wanted}: the backbone reads {longest} tokens at most")
+        raise UserError(f"model.{side}_length={wanted}: the backbone reads at most {longest} tokens")
     fallback = QUERY_LENGTH if side == "query" else DOCUMENT_LENGTH
     length = min(fallback, longest or fallback) if wanted is None else wanted
-    if length <= beside:
-        besides = f"; {beside} are no text: special tokens, markers, a prompt" if beside else ""
-        raise UserError(f"model.{side}_length={length}: the least is {beside + 1}{besides}")
+    if length <= extra_tokens:
+        reason = f": {extra_tokens} for special tokens, markers and a prompt, 1 for the text" if extra_tokens else ""
+        raise UserError(f"model.{side}_length={length}: the minimum is {extra_tokens + 1}{reason}")
     return length

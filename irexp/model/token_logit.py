@@ -1,11 +1,11 @@
-"""Re-rankers that read a relevance score off a language model's next token.
+"""Re-rankers that score a pair by a language model's logits for the next token.
 
     monoT5 (Nogueira et al. 2020, arXiv:2003.06713):  s(q, d) = log softmax(z_false, z_true)_true
     RankT5 (Zhuang et al. 2023, arXiv:2210.10634):    s(q, d) = z_<extra_id_10>
     decoders, such as Qwen3-Reranker (arXiv:2506.05176): as monoT5, with the logits of "yes" and "no"
 
-z are the logits of the first token that is generated behind a template; an encoder-decoder reads the template and its
-decoder begins with its start token, a decoder goes on behind the template.
+z are the logits of the first token generated for a filled template: an encoder-decoder encodes the template and decodes
+from its start token, a decoder continues the template.
 
 Shapes: P pairs, L tokens, H hidden dimensions, V vocabulary entries.
 """
@@ -25,12 +25,12 @@ from irexp.model.checkpoint import logit_score
 from irexp.model.checkpoint.layout import Layout, Reader
 from irexp.model.cross_encoder import CrossEncoder, PairIds, ScoreActivation, cut_once
 from irexp.model.one_encoder import OneEncoder
-from irexp.model.text import as_texts, cut, naming_faults
+from irexp.model.text import as_texts, cut, explain_tokenizer_errors
 from irexp.types import Tokens, UserError
 
 
 class TokenLogit(OneEncoder, CrossEncoder):
-    """A pointwise re-ranker made of a decoder or an encoder-decoder."""
+    """A pointwise re-ranker on a decoder or an encoder-decoder."""
 
     layout: ClassVar[Layout] = logit_score
     reads: ClassVar[tuple[Reader, ...]] = (logit_score,)
@@ -54,22 +54,22 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
         Args:
             backbone: a decoder or an encoder-decoder.
-            name: what tables and folders call the model.
-            template: what is read, with `{query}` and `{document}` in it.
-            true_token: the vocabulary's spelling of the token whose logit says that the document is relevant.
-            false_token: the token that says the contrary; None for the bare logit of the other.
-            score: of the two logits: log softmax(z)_true as in monoT5, or z_true - z_false, which ranks alike.
-            special_tokens: whether the tokenizer adds its own to the template, as T5's </s>.
-            activation: what is done to the score when it is reported, not when it is trained.
-            query_length: tokens of a query that are read; None for 32.
-            document_length: tokens of a document; None for 256. One that the template and the query leave less room is
-                cut further.
+            name: the model's name in tables and folders.
+            template: the prompt, with the placeholders `{query}` and `{document}`.
+            true_token: the token that stands for relevant, as the vocabulary spells it.
+            false_token: the token that stands for not relevant; None to score by the logit of `true_token` alone.
+            score: log softmax(z)_true as in monoT5, or z_true - z_false, which gives the same ranking.
+            special_tokens: whether the tokenizer adds its special tokens to the template, such as T5's </s>.
+            activation: applied to reported scores, not in training.
+            query_length: tokens kept per query; None for 32.
+            document_length: tokens kept per document; None for 256. Documents are truncated further if the template and
+                the query leave less room.
 
         Raises:
-            UserError: if the template lacks a place or leaves none, or the vocabulary lacks a token.
+            UserError: if the template lacks a placeholder or leaves no room, or the vocabulary lacks a token.
         """
         if template.count("{query}") != 1 or template.count("{document}") != 1:
-            raise UserError(f"model.template={template!r}: it needs {{query}} and {{document}}, once each")
+            raise UserError(f"model.template={template!r}: it must contain {{query}} and {{document}} once each")
         super().__init__(
             backbone,
             backbone.load_language_model(),
@@ -83,10 +83,13 @@ class TokenLogit(OneEncoder, CrossEncoder):
         self.token_ids = [self._id_of(token) for token in (false_token, true_token) if token is not None]
         self.template_length = len(self._fill("", ""))
         if self.longest is not None and self.template_length >= self.longest:
-            raise UserError(f"model.template={template!r} leaves no room: the backbone reads {self.longest} tokens")
+            raise UserError(
+                f"model.template={template!r} leaves no room for texts: it has {self.template_length} tokens, and the "
+                f"backbone reads at most {self.longest}; shorten it"
+            )
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
-        """The template, filled with texts that are cut to their lengths; it is never cut itself."""
+        """Token ids of the template, filled with truncated texts; the template itself is never truncated."""
         queries, documents = as_texts(queries, "queries"), as_texts(documents, "documents")
         if not documents:
             return []
@@ -99,12 +102,12 @@ class TokenLogit(OneEncoder, CrossEncoder):
         )
         texts = [self._filled(query, document) for query, document in pairs]
         options = {"add_special_tokens": self.special_tokens, "return_attention_mask": False, "verbose": False}
-        with naming_faults(self.tokenizer, texts):
+        with explain_tokenizer_errors(self.tokenizer, texts):
             encoded = self.tokenizer(texts, **options)
         return [PairIds(self._within(ids, *pair)) for ids, pair in zip(encoded["input_ids"], pairs, strict=True)]
 
     def _within(self, ids: list[int], query: str, document: str) -> list[int]:
-        """The filled template within what can be read: the document is cut first, then the query."""
+        """The filled template within the maximum length: the document is truncated first, then the query."""
         if self.longest is None or len(ids) <= self.longest:
             return ids
         document = self._without_last(document, len(ids) - self.longest)
@@ -128,7 +131,7 @@ class TokenLogit(OneEncoder, CrossEncoder):
             )
             logit_PV: Tensor = output.logits[:, 0]
         else:
-            with _only(mask_PL.sum(dim=1) - 1, self.encoder.get_output_embeddings()):  # type: ignore[no-untyped-call]
+            with _logits_at(mask_PL.sum(dim=1) - 1, self.encoder.get_output_embeddings()):  # type: ignore[no-untyped-call]
                 output = self.encoder(input_ids=tokens.input_ids_BL, attention_mask=mask_PL, use_cache=False)
             logit_PV = output.logits[:, 0]
         chosen_PC = logit_PV[:, self.token_ids].float()
@@ -144,7 +147,7 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
     def _fill(self, query: str, document: str) -> list[int]:
         text = self._filled(query, document)
-        with naming_faults(self.tokenizer, [text]):
+        with explain_tokenizer_errors(self.tokenizer, [text]):
             return list(self.tokenizer(text, add_special_tokens=self.special_tokens, verbose=False)["input_ids"])
 
     def _id_of(self, token: str) -> int:
@@ -152,15 +155,15 @@ class TokenLogit(OneEncoder, CrossEncoder):
         if token not in vocabulary:
             near = [word for word in vocabulary if word.strip("▁Ġ ").lower() == token.strip("▁Ġ ").lower()]
             raise UserError(
-                f"model: the vocabulary has no token {token!r}; name the tokens as it spells them"
-                + (f": {', '.join(map(repr, sorted(near)[:4]))}" if near else "")
+                f"model: the vocabulary has no token {token!r}; use the vocabulary's spelling"
+                + (f", such as {', '.join(map(repr, sorted(near)[:4]))}" if near else "")
             )
         return int(vocabulary[token])
 
 
 @contextmanager
-def _only(place_P: Tensor, head: nn.Module) -> Iterator[None]:
-    """Have a language model's head see one position of each text: all logits of 8192 tokens are 5 GB with Qwen3."""
+def _logits_at(place_P: Tensor, head: nn.Module) -> Iterator[None]:
+    """Compute a language model's logits at one position per text: all logits of 8192 tokens are 5 GB with Qwen3."""
 
     def pick(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_PLH, *rest = inputs

@@ -1,10 +1,10 @@
-"""uniCOIL (Lin and Ma 2021, arXiv:2106.14807): COIL with one dimension, a sparse vector of the words that are there.
+"""uniCOIL (Lin and Ma 2021, arXiv:2106.14807): COIL with one dimension, a sparse vector over the words of a text.
 
-    w_i = relu(a . h_i + b)                                  of token i
+    w_i = relu(a . h_i + b)                                  for token i
     score(q, d) = sum over query tokens i that d contains of w_i max over equal document tokens j of w_j
 
-Special tokens are no words, unless [SEP] is to be one, as it is in pyserini. A word that stands twice in a query counts
-twice, in a document by its best weight.
+Special tokens do not count as words, except that [SEP] can be made one, as in pyserini. The weights of a repeated word
+are summed in a query; in a document the largest counts.
 
 Shapes: B texts, L tokens, V vocabulary entries.
 """
@@ -45,17 +45,17 @@ class UniCOIL(SharedBiEncoder):
 
         Args:
             backbone: any encoder.
-            name: what tables and folders call the model.
-            keep_sep: whether [SEP] has a weight, as any word; None for no.
-            query_length: tokens of a query that are read; None for 32, or what the encoder can read if that is less.
-            document_length: tokens of a document; None for 256 likewise.
+            name: the model's name in tables and folders.
+            keep_sep: whether [SEP] has a weight like any word; None for no.
+            query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
+            document_length: tokens kept per document; None for 256, or the encoder's maximum if that is smaller.
         """
         super().__init__(
             backbone, backbone.load_encoder(), name=name, query_length=query_length, document_length=document_length
         )
         self.keep_sep = bool(keep_sep)
         self.token_projection = nn.Linear(self.encoder.config.hidden_size, 1)
-        nn.init.constant_(self.token_projection.bias, 1.0)  # else relu may silence every word from the start
+        nn.init.constant_(self.token_projection.bias, 1.0)  # else relu may start with every weight at zero
 
     @property
     def embedding_dim(self) -> int:  # type: ignore[override]

@@ -1,10 +1,10 @@
-"""XTR (Lee et al. 2023, arXiv:2304.01982): ColBERT trained on the tokens that its own retrieval would find.
+"""XTR (Lee et al. 2023, arXiv:2304.01982): ColBERT trained on the tokens that its own token retrieval finds.
 
     score(q, d) = 1/Z  sum over query tokens i of max over document tokens j of A_ij q_i . d_j       (equation 4)
 
-In training A_ij is 1 where d_j is among the k_train tokens of all the batch's documents that are nearest to q_i, and Z
-the number of query tokens for which d has such a token. Elsewhere A and Z are 1, ColBERT's score: the paper's Z, the
-number of query tokens, is the same for all documents of a query and changes no ranking.
+In training A_ij is 1 if d_j is among the k_train document tokens of the batch nearest to q_i, else 0, and Z is the
+number of query tokens for which d has such a token. Outside of training A and Z are 1, which is ColBERT's score: the
+paper's Z, the number of query tokens, is the same for all documents of a query and does not change their ranking.
 
 Shapes: B queries, Q tokens of a query, N documents, L tokens of a document.
 """
@@ -26,7 +26,7 @@ from irexp.types import TokenEmbeddings, UserError
 
 
 class XTR(ColBERT):
-    """ColBERT without masks, and with the score of the retrieved tokens in training."""
+    """ColBERT without expansion or skipped words, whose training scores use the retrieved tokens only."""
 
     reads: ClassVar[tuple[Reader, ...]] = (google_xtr,)
 
@@ -45,14 +45,14 @@ class XTR(ColBERT):
         """Load the encoder; the projection is drawn by torch's global generator.
 
         Args:
-            backbone: any encoder; the paper's is T5's.
-            name: what tables and folders call the model.
+            backbone: any encoder; T5's in the paper.
+            name: the model's name in tables and folders.
             dim: dimensions of a token vector.
-            k_train: document tokens of a batch that a query token retrieves in training; the paper tries 32 to 320.
-            query_marker: the token behind the first one of a query; None for none, as in the paper.
-            document_marker: the token behind the first one of a document, likewise.
-            query_length: tokens of a query that are read; None for 32.
-            document_length: tokens of a document; None for 256.
+            k_train: document tokens of the batch that each query token retrieves in training; 32 to 320 in the paper.
+            query_marker: a token after the first one of each query; None, as in the paper, for no marker.
+            document_marker: a token after the first one of each document; None, as in the paper, for no marker.
+            query_length: tokens kept per query; None for 32.
+            document_length: tokens kept per document; None for 256.
         """
         super().__init__(
             backbone,
@@ -66,11 +66,11 @@ class XTR(ColBERT):
             document_length=document_length,
         )
         if k_train < 1:
-            raise UserError(f"model.k_train={k_train}: at least one token is retrieved")
+            raise UserError(f"model.k_train={k_train}: it must be at least 1")
         self.k_train = k_train
 
     def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
-        """score_BN of all queries with all documents; over the retrieved tokens while training."""
+        """score_BN of all queries with all documents; in training over the retrieved tokens only."""
         if not self.training:
             return super().similarity(query, document)
         assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)

@@ -1,1 +1,1 @@
-"""Fine-tuning in Lightning: batches, the training step, validation by retrieval, resuming, tracking."""
+"""Fine-tuning with Lightning: batches, the training step, validation by retrieval, resuming, tracking."""

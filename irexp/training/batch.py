@@ -1,10 +1,10 @@
 """Training batches as a pure function of the seed and the batch's number.
 
-Every process computes the whole batch's ids, so that known positives are told from negatives over all devices, and
-tokenizes only its own share of the queries and documents. So a resumed training needs no sampler state: the number of
-the batch is the state.
+So a resumed training needs no sampler state: the batch's number is the state. Every process computes the ids of the
+whole batch, so that known positives on other devices are not used as negatives, and tokenizes only its own share of the
+queries and documents.
 
-Shapes: B queries of this process, N documents that they are compared with, L tokens.
+Shapes: B queries of this process, N documents per query, L tokens.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from irexp.types import Example, Tokens, UserError
 
 @dataclass
 class Batch:
-    """What one process sees of a batch.
+    """One process's share of a batch.
 
     Attributes:
         queries: its queries.
-        documents: its share of the documents, each once.
-        target_BN: relevance or a teacher's score; NaN leaves a document out. With in-batch negatives it is 1 for the
-            example's first document and else 0, and N counts the documents of all processes, in their order; else N
-            counts those of the longest example.
-        column_BN: where each query's own documents are among `documents`; None with in-batch negatives.
-        is_new_N: which of `documents` no process before this one has, so that each counts once; None for all.
+        documents: its share of the documents, without duplicates.
+        target_BN: relevance or a teacher's score; documents with NaN are ignored. With in-batch negatives N is the
+            number of documents of all processes, in order of their ranks, and the target is 1 for the example's first
+            document, else 0. Without them N is the number of documents of the longest example.
+        column_BN: the positions of each query's own documents in `documents`; None with in-batch negatives.
+        is_new_N: whether no process of lower rank has the document, so that each counts once; None if all count.
     """
 
     queries: Tokens
@@ -55,13 +55,13 @@ class Batch:
 
 @dataclass
 class PairBatch:
-    """What one process sees of a batch, for a cross-encoder.
+    """One process's share of a batch, for a cross-encoder.
 
     Attributes:
-        pairs: its queries with each of their documents.
-        sizes: how many pairs belong to each query.
-        target_BN: relevance or a teacher's score; NaN leaves a document out.
-        column_BN: where each query's documents are among `pairs`.
+        pairs: its queries, each paired with its documents.
+        sizes: the number of pairs per query.
+        target_BN: relevance or a teacher's score; documents with NaN are ignored.
+        column_BN: the positions of each query's pairs in `pairs`.
     """
 
     pairs: Tokens
@@ -75,7 +75,7 @@ class PairBatch:
 
 
 class Batches(Dataset[Batch | PairBatch]):
-    """All batches of a training, by number."""
+    """All batches of a training run, by number."""
 
     def __init__(
         self,
@@ -91,19 +91,22 @@ class Batches(Dataset[Batch | PairBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Nothing is read yet.
+        """Select the usable examples; no text is read yet.
 
         Args:
-            examples: what is learned from.
-            documents: where the texts are.
-            model: how texts are tokenized.
-            size: queries of a batch, over all processes.
-            in_batch: whether a query is compared with the documents of all others.
-            seed: decides the order, each epoch's own, and which negatives are drawn.
-            negatives: how many of an example's are drawn at each step; None for all.
-            unknown: documents that the collection lacks: an example whose first document is one is left out.
+            examples: the training examples.
+            documents: the collection with the documents' texts.
+            model: tokenizes the texts.
+            size: queries per batch, over all processes.
+            in_batch: whether each query is also compared with the documents of the other queries.
+            seed: decides the order of each epoch, and which negatives are drawn.
+            negatives: the number of an example's negatives drawn at each step; None for all.
+            unknown: ids of documents missing from the collection; an example is left out if its first document is one.
             rank: the number of this process.
-            world_size: how many processes there are.
+            world_size: the number of processes.
+
+        Raises:
+            UserError: if no example is usable.
         """
         self._examples, self._documents, self._model = examples, documents, model
         self._size, self._in_batch, self._seed = size, in_batch, seed
@@ -114,22 +117,22 @@ class Batches(Dataset[Batch | PairBatch]):
             kept = [position for position in range(len(examples)) if examples[position].doc_ids[0] not in unknown]
             self._usable = np.array(kept, dtype=np.int64)
         if not len(self._usable):
-            raise UserError("no training example has its relevant document in the collection; look at dataset.train")
+            raise UserError("no training example has its relevant document in the collection; check dataset.train")
 
     @property
     def examples(self) -> int:
-        """How many examples an epoch has."""
+        """The number of examples per epoch."""
         return len(self._usable)
 
     def __getitem__(self, number: int) -> Batch | PairBatch:
         positions = self.positions(number)
-        whole = [self._drawn(self._examples[position], number, row) for row, position in enumerate(positions)]
+        whole = [self._draw_negatives(self._examples[position], number, row) for row, position in enumerate(positions)]
         share = self._size // self._world_size
         own = whole[self._rank * share : (self._rank + 1) * share]
         if isinstance(self._model, CrossEncoder):
             return self._pairs(self._model, own)
         assert isinstance(self._model, BiEncoder)
-        distribute = self._among_all if self._in_batch else self._among_own
+        distribute = self._share_with_all if self._in_batch else self._share_own
         mine, earlier, target_BN, column_BN = distribute(whole, own)
         texts = self._documents.get_many(set(mine))
         return Batch(
@@ -140,8 +143,8 @@ class Batches(Dataset[Batch | PairBatch]):
             torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
         )
 
-    def _drawn(self, example: Example, number: int, row: int) -> Example:
-        """An example with as many of its negatives as are wanted."""
+    def _draw_negatives(self, example: Example, number: int, row: int) -> Example:
+        """An example with a random sample of its negatives."""
         if self._negatives is None or len(example.doc_ids) <= self._negatives + 1:
             return example
         generator = np.random.default_rng([self._seed, number, row])
@@ -167,7 +170,7 @@ class Batches(Dataset[Batch | PairBatch]):
         return PairBatch(pairs, list(map(len, lists)), target_BN, column_BN)
 
     def positions(self, number: int) -> list[int]:
-        """The examples of a batch; one epoch follows another without a gap."""
+        """The positions of a batch's examples; a batch may span two epochs."""
         first = number * self._size
         places = range(first, first + self._size)
         return [int(self._order(place // self.examples)[place % self.examples]) for place in places]
@@ -178,15 +181,16 @@ class Batches(Dataset[Batch | PairBatch]):
             self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
         return self._orders[epoch]
 
-    def _among_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, None]:
-        """The documents of this process and of those before it, and the targets of its queries over those of all.
+    def _share_with_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, None]:
+        """The documents of this process, those of lower ranks, and targets over all documents of the batch.
 
-        The first document's target is 1 and any other's 0: a teacher gave those of other queries no score.
+        The target is 1 for the example's first document, else 0, since a teacher has not scored other queries'
+        documents.
         """
         doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids if d not in self._unknown))
         share = math.ceil(len(doc_ids) / self._world_size)
         mine = doc_ids[self._rank * share : (self._rank + 1) * share]
-        mine += [doc_ids[0]] * (share - len(mine))  # every process gathers equally many; the filling has no target
+        mine += [doc_ids[0]] * (share - len(mine))  # as many per process; duplicates have no target
         target_BN = torch.full((len(own), share * self._world_size), torch.nan)
         target_BN[:, : len(doc_ids)] = 0.0
         column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
@@ -197,8 +201,8 @@ class Batches(Dataset[Batch | PairBatch]):
             target_BN[row, column[example.doc_ids[0]]] = 1.0
         return mine, set(doc_ids[: self._rank * share]), target_BN, None
 
-    def _among_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Tensor]:
-        """The documents of this process and of those before it, and the targets and columns of each query's own."""
+    def _share_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Tensor]:
+        """The documents of this process, those of lower ranks, and each query's targets and columns."""
         mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
         column = {doc_id: position for position, doc_id in enumerate(mine)}
         longest = max(len(example.doc_ids) for example in own)
@@ -212,7 +216,7 @@ class Batches(Dataset[Batch | PairBatch]):
         return mine, earlier, target_BN, column_BN
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
-        """An example's documents with their targets, less negatives that are known to be relevant or not there."""
+        """An example's documents with their targets, less unknown ones and negatives known to be relevant."""
         return [
             (doc_id, target)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
@@ -221,7 +225,7 @@ class Batches(Dataset[Batch | PairBatch]):
 
 
 def unknown_documents(examples: Examples, documents: Documents) -> set[str]:
-    """The documents that examples name and the collection lacks."""
+    """The ids of documents that occur in examples but not in the collection."""
     named = sorted(examples.doc_ids())
     unknown: set[str] = set()
     for start in range(0, len(named), 10_000):

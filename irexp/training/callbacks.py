@@ -1,4 +1,4 @@
-"""What happens beside the training step: a history that survives a kill, and the checkpoint to go on from."""
+"""Lightning callbacks: the history, which survives a kill, and the checkpoint that a killed training resumes from."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-#: What the history says of a step.
+#: The columns of the history.
 COLUMNS = ("step", "name", "value")
 
 
 class History(Callback):
-    """Losses and validations as `history.csv`: step, name, value."""
+    """Writes losses and validations to `history.csv`: step, name, value."""
 
     def __init__(self, path: Path, *, every: int) -> None:
-        """The history of a training.
+        """Choose the file.
 
         Args:
-            path: the file; what a killed process wrote behind the step it is resumed at is cut off.
+            path: the file; rows after the step at which a training is resumed are removed.
             every: optimizer steps between two losses.
         """
         self._path, self._every, self._written = path, every, -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Cut off what is behind the present step."""
+        """Remove the rows after the current step."""
         if trainer.is_global_zero:
             rows = [row for row in read_history(self._path) if int(row["step"]) <= trainer.global_step]
             with self._path.open("w", newline="", encoding="utf8") as file:
@@ -43,7 +43,7 @@ class History(Callback):
             self._written = step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the measure."""
+        """Write the validation's measure."""
         found = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("validation/")}
         self._append(trainer, trainer.global_step, found)
 
@@ -58,14 +58,14 @@ class History(Callback):
 
 
 class Resumable(Callback):
-    """Writes the checkpoint from which a killed training goes on, between two steps and behind a validation."""
+    """Writes the checkpoint that a killed training resumes from: between two steps, after any validation."""
 
     def __init__(self, path: Path, *, every: int) -> None:
-        """Every so many optimizer steps."""
+        """Write to `path` every `every` optimizer steps."""
         self._path, self._every, self._saved = path, every, 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save before a step begins: the step before it is complete, and so is its validation."""
+        """Save before a step begins, when the previous step and its validation are complete."""
         step = trainer.global_step
         if step == self._saved or step % self._every or batch_idx % trainer.accumulate_grad_batches:
             return
@@ -77,7 +77,7 @@ class Resumable(Callback):
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of a history; none where there is no file."""
+    """The rows of a history; an empty list if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf8") as file:
@@ -85,7 +85,7 @@ def read_history(path: Path) -> list[dict[str, str]]:
 
 
 def validations(path: Path, name: str) -> dict[int, float]:
-    """The values of a measure in a history by step, those of the trained model."""
+    """The values of a measure in a history by step, without step 0, the untrained model."""
     return {
         int(row["step"]): float(row["value"])
         for row in read_history(path)

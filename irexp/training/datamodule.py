@@ -1,4 +1,4 @@
-"""The loaders of training and validation."""
+"""The data loaders of training and validation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class RetrievalData(LightningDataModule):
-    """Batches for Lightning; a resumed training begins at the batch that comes next."""
+    """Batches for Lightning; a resumed training starts at its next batch."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RetrievalData(LightningDataModule):
         seed: int,
         validation: Validation | None,
     ) -> None:
-        """Say how often the collection lacks a document; read nothing else yet."""
+        """Log how many documents are missing from the collection; no text is tokenized yet."""
         super().__init__()
         check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, documents, model
@@ -47,8 +47,8 @@ class RetrievalData(LightningDataModule):
         self._batches = self._make(rank=0, world_size=1)
         if self._unknown:
             log.warning(
-                "%d documents of the training examples are unknown, such as %r: %d of %d examples are left out for "
-                "their relevant document, and negatives where they are unknown",
+                "%d documents of the training examples are not in the collection, such as %r: %d of %d examples lack "
+                "their relevant document and are left out, and so are the missing negatives",
                 len(self._unknown),
                 min(self._unknown),
                 len(examples) - self._batches.examples,
@@ -58,12 +58,12 @@ class RetrievalData(LightningDataModule):
 
     @property
     def steps(self) -> int:
-        """The optimizer steps of the whole training."""
+        """The total number of optimizer steps."""
         training = self._training
         if (training.steps is None) == (training.epochs is None):
             raise UserError(
-                f"training.steps={training.steps} and training.epochs={training.epochs}: one of them says how long; "
-                f"the other is null"
+                f"training.steps={training.steps} and training.epochs={training.epochs}: set one of them, and the "
+                f"other to null"
             )
         if training.steps is not None:
             return training.steps
@@ -71,11 +71,11 @@ class RetrievalData(LightningDataModule):
 
     @property
     def validate_every(self) -> int:
-        """Steps between two validations; a value beyond all steps if there are none."""
+        """Steps between two validations; without validation a value above the number of steps."""
         return self._training.validate_every or self.steps + 1
 
     def train_dataloader(self) -> DataLoader[Batch | PairBatch]:
-        """Batches from the next one on, without an end: the trainer stops by its steps."""
+        """Batches from the next one on, without end: the trainer stops after its number of steps."""
         trainer = self.trainer
         assert trainer is not None
         batches = self._make(rank=trainer.global_rank, world_size=trainer.world_size)
@@ -85,7 +85,7 @@ class RetrievalData(LightningDataModule):
             sampler=_From(trainer.global_step * self._training.accumulate_batches),
             num_workers=self._machine.num_workers,
             worker_init_fn=_tokenize_alone,
-            generator=torch.Generator().manual_seed(self._seed),  # else it draws from the one that dropout uses
+            generator=torch.Generator().manual_seed(self._seed),  # else it would use dropout's generator
         )
 
     def val_dataloader(self) -> DataLoader[ValidationBatch]:
@@ -109,7 +109,7 @@ class RetrievalData(LightningDataModule):
 
 
 class _From(Sampler[int]):
-    """Numbers from a first one on; it has no length, so that Lightning counts no epochs."""
+    """Yields numbers from a first one on, without end; it has no length, so that Lightning counts no epochs."""
 
     def __init__(self, first: int) -> None:
         self._first = first
@@ -122,20 +122,20 @@ class _From(Sampler[int]):
 
 
 def _tokenize_alone(worker: int) -> None:
-    """Keep a forked worker from waiting for threads that tokenize in its parent and that it has not."""
+    """Keep a forked worker from waiting for tokenizer threads that exist only in its parent process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def check_batch_size(training: Training, machine: Machine) -> None:
-    """The batch size is global: accumulated batches and devices share it.
+    """Check that the global batch size can be divided among devices and accumulated batches.
 
     Raises:
-        UserError: if it cannot be divided.
+        UserError: if it cannot.
     """
     parts = training.accumulate_batches * machine.devices * machine.num_nodes
     if training.batch_size < 1 or training.batch_size % parts:
         raise UserError(
-            f"training.batch_size={training.batch_size} counts all devices and accumulated batches; it must be a "
-            f"multiple of {parts} (accumulate_batches {training.accumulate_batches} x devices {machine.devices} x "
+            f"training.batch_size={training.batch_size} is the total over devices and accumulated batches; it must be "
+            f"a multiple of {parts} (accumulate_batches {training.accumulate_batches} x devices {machine.devices} x "
             f"nodes {machine.num_nodes})"
         )

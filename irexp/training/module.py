@@ -1,6 +1,6 @@
 """The training step, on one screen.
 
-Shapes: B queries of this process, N documents that they are compared with, H embedding dimensions.
+Shapes: B queries of this process, N documents per query, H embedding dimensions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from irexp.types import Embeddings, TokenEmbeddings, UserError
 
 
 class RetrievalModule(LightningModule):
-    """A model in training."""
+    """A model with its loss and optimizer, as a Lightning module."""
 
     def __init__(
         self,
@@ -43,19 +43,19 @@ class RetrievalModule(LightningModule):
         validation: Validation | None,
         processes: int,
     ) -> None:
-        """Put the parts together.
+        """Combine the parts.
 
         Args:
-            model: what is trained.
-            loss: what is minimised.
-            regularizer: a penalty on embeddings, minimised with it; None for none.
+            model: the model to train.
+            loss: the loss to minimise.
+            regularizer: a penalty on embeddings, added to the loss; None for no penalty.
             optimizer: called with parameter groups and `lr`.
-            schedule: called with the step and `steps`; the factor of the learning rate.
-            learning_rate: its peak.
-            steps: all optimizer steps.
+            schedule: called with the step and `steps`; returns the factor of the learning rate.
+            learning_rate: the peak learning rate.
+            steps: the total number of optimizer steps.
             seed: decides dropout.
-            validation: what the model is measured on; None for nothing.
-            processes: how many share a batch.
+            validation: the development queries and documents; None for no validation.
+            processes: the number of processes that share a batch.
         """
         super().__init__()
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
@@ -63,8 +63,8 @@ class RetrievalModule(LightningModule):
         self._seed, self._processes = seed, processes
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
-        """Encode, compare, compute the loss."""
-        scores, penalty = self._of_pairs(batch) if isinstance(batch, PairBatch) else self._of_embeddings(batch)
+        """Encode, score, compute the loss."""
+        scores, penalty = self._score_pairs(batch) if isinstance(batch, PairBatch) else self._score_embeddings(batch)
         loss = torch.stack([self.loss(score_BN, batch.target_BN) for score_BN in scores]).mean()
         if self._processes > 1:
             loss = loss * self._weight(batch.target_BN)
@@ -73,21 +73,21 @@ class RetrievalModule(LightningModule):
             loss = loss + penalty
         if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, keep "
+                f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, set "
                 f"training.clip_norm, or use training.precision=32-true"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN), sync_dist=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
-    def _of_pairs(self, batch: PairBatch) -> tuple[list[Tensor], None]:
+    def _score_pairs(self, batch: PairBatch) -> tuple[list[Tensor], None]:
         """score_BN of a cross-encoder."""
         assert isinstance(self.model, CrossEncoder)
         score_P = self.model.score_pairs(batch.pairs, batch.sizes)
         return [score_P[batch.column_BN]], None
 
-    def _of_embeddings(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
-        """score_BN of a bi-encoder, one or several, and the penalty on its embeddings."""
+    def _score_embeddings(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
+        """One or several score_BN of a bi-encoder, and the penalty on its embeddings."""
         assert isinstance(self.model, BiEncoder)
         queries = self.model.encode_queries(batch.queries)
         documents = self.model.encode_documents(batch.documents)
@@ -100,10 +100,12 @@ class RetrievalModule(LightningModule):
         return scores, penalty
 
     def _penalty(self, queries: Encoded, documents: Encoded, is_new_N: Tensor | None) -> Tensor:
-        """The penalty on the texts of all processes, each once."""
+        """The penalty on the embeddings of all processes, each text counted once."""
         assert self.regularizer is not None
         if not isinstance(queries, Embeddings) or not isinstance(documents, Embeddings):
-            raise UserError("a regularizer takes one vector a text, and the model makes one a token: regularizer=none")
+            raise UserError(
+                "a regularizer needs one vector per text, but the model has one per token; set regularizer=none"
+            )
         document_NH = documents.vectors_BH if is_new_N is None else documents.vectors_BH[is_new_N]
         mean = own_mean if is_new_N is None else self._mean
         penalty: Tensor = self.regularizer(
@@ -112,35 +114,35 @@ class RetrievalModule(LightningModule):
         return penalty
 
     def _mean(self, value_B: Tensor) -> Tensor:
-        """The mean over the texts of all processes, with its gradient."""
-        count = self._of_all(value_B.new_tensor(len(value_B)))
-        total: Tensor = self._of_all(value_B.sum(dim=0)).sum(dim=0)
+        """The mean over the texts of all processes, with gradients."""
+        count = self._all_values(value_B.new_tensor(len(value_B)))
+        total: Tensor = self._all_values(value_B.sum(dim=0)).sum(dim=0)
         return total / count.sum()
 
     def _weight(self, target_BN: Tensor) -> Tensor:
-        """What this process's loss is multiplied by, so that their mean is that of a single process."""
+        """The factor of this process's loss which makes the mean over processes equal a single process's loss."""
         terms = self.loss.terms(target_BN)
-        return terms / self._of_all(terms).float().mean().clamp(min=1e-9)
+        return terms / self._all_values(terms).float().mean().clamp(min=1e-9)
 
-    def _of_all(self, value: Tensor) -> Tensor:
-        """The values of all processes, one after the other, with their gradient."""
+    def _all_values(self, value: Tensor) -> Tensor:
+        """The values of all processes, stacked in order of their ranks, with gradients."""
         gathered = self.all_gather(value, sync_grads=value.requires_grad)
         assert isinstance(gathered, Tensor)
         return gathered
 
     def validation_step(self, batch: ValidationBatch, number: int) -> None:
-        """Encode a batch of one side, or score one of pairs."""
+        """Encode a batch of queries or documents, or score a batch of pairs."""
         assert self.validation is not None
         self.validation.collect(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Search and measure."""
+        """Search, and log the measure."""
         assert self.validation is not None
         name, value = self.validation.measure()
         self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Matrices are decayed; biases, norms and other vectors are not."""
+        """Weight decay applies to matrices, not to biases, norms and other vectors."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         vectors = [parameter for parameter in trained if parameter.ndim <= 1]
@@ -150,24 +152,24 @@ class RetrievalModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Count the batch that is ready as not begun, since a checkpoint is taken between two steps.
+        """Reset the count of fetched batches to the completed ones, since a checkpoint is saved between two steps.
 
-        Else Lightning would validate one batch early for the rest of a resumed training.
+        Otherwise Lightning would run every validation one batch early in a resumed training.
         """
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
 
     def on_train_batch_start(self, batch: Batch | PairBatch, number: int) -> None:
-        """Draw dropout from the seed, the batch's number and the process: a resumed training draws the same."""
+        """Seed dropout by the seed, the batch's number and the process, so that a resumed training draws the same."""
         torch.manual_seed(int(np.random.SeedSequence([self._seed, number, self.global_rank]).generate_state(1)[0]))
 
     def _gather(self, documents: Encoded) -> Encoded:
-        """The documents of all processes, in their order; gradients flow back to where they came from."""
+        """The documents of all processes, in order of their ranks; gradients flow back to their processes."""
         if isinstance(documents, Embeddings):
             return Embeddings(self._gathered(documents.vectors_BH))
         length = documents.mask_BL.shape[1]
-        missing = int(self._of_all(torch.tensor(length, device=self.device)).max()) - length
+        missing = int(self._all_values(torch.tensor(length, device=self.device)).max()) - length
         ids_BL = documents.token_ids_BL
         return TokenEmbeddings(
             self._gathered(pad(documents.vectors_BLH, (0, 0, 0, missing))),
@@ -176,4 +178,4 @@ class RetrievalModule(LightningModule):
         )
 
     def _gathered(self, share: Tensor) -> Tensor:
-        return self._of_all(share).flatten(0, 1)
+        return self._all_values(share).flatten(0, 1)

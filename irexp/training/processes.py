@@ -1,4 +1,4 @@
-"""What the processes of several devices and nodes need: where they find one another, and how their errors come back."""
+"""Training on several devices and nodes: the address at which processes meet, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
-#: The line of a traceback with a type that may be raised again.
+#: The line of a traceback with an error's type, of irexp or torch.
 _RAISED = re.compile(r"^((?:irexp|torch)(?:\.\w+)+): ", re.MULTILINE)
 
-#: The ports that a Slurm job's number leads to.
+#: The range of ports, from which a Slurm job's number selects one.
 _FIRST_PORT, _PORTS = 15_000, 10_000
 
 
 class Nodes(LightningEnvironment):
-    """Nodes of which each starts its own processes.
+    """The environment of nodes that each start their own processes.
 
     Inside a Slurm job Lightning would read the rank of a process from Slurm's variables, which count the tasks that
-    Slurm started, and not the processes that are started here.
+    Slurm started, not the processes that irexp starts.
     """
 
     def __init__(self, num_nodes: int) -> None:
-        """So many nodes; of several, the variables of torchrun, Slurm or the user say which one this is."""
+        """Set the number of nodes; if there are several, `node_rank` tells them apart by environment variables."""
         super().__init__()
         self._num_nodes = num_nodes
 
     def node_rank(self) -> int:
-        """The number of this node."""
+        """The rank of this node."""
         return node_rank(self._num_nodes)
 
     @property
     def main_address(self) -> str:
-        """The first node: MASTER_ADDR, or the first of Slurm's list."""
+        """The address of the first node: MASTER_ADDR, or the first of Slurm's list."""
         nodes = os.environ.get("SLURM_JOB_NODELIST")
         if self._num_nodes == 1 or nodes is None or "MASTER_ADDR" in os.environ:
             return super().main_address
@@ -49,7 +49,7 @@ class Nodes(LightningEnvironment):
 
     @property
     def main_port(self) -> int:
-        """Its port: MASTER_PORT, or one that follows from the number of Slurm's job, the same on every node."""
+        """The port on the first node: MASTER_PORT, or one derived from the Slurm job's number, equal on all nodes."""
         job = os.environ.get("SLURM_JOB_ID")
         if self._num_nodes == 1 or job is None or "MASTER_PORT" in os.environ:
             return super().main_port
@@ -58,9 +58,9 @@ class Nodes(LightningEnvironment):
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raise an error of a process that was started here as itself, if it is one for the user or of a GPU's memory.
+    """Raise a UserError or out-of-memory error of a child process with its own type.
 
-    torch hands over the text of its traceback.
+    torch reports it only as the text of its traceback.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def own_errors() -> Iterator[None]:
 
 
 def _last_error(traceback: str) -> Exception | None:
-    """The error that a traceback ends with; None if it is of another type."""
+    """The error at the end of a traceback; None if it is neither a UserError nor an out-of-memory error."""
     raised = [match for match in _RAISED.finditer(traceback)]
     if not raised or "\nTraceback (most recent call last):" in traceback[raised[-1].end() :]:
         return None

@@ -1,15 +1,15 @@
-"""Learning-rate schedules: the factor of each optimizer step, up linearly over the warm-up and then as named."""
+"""Learning-rate schedules: the factor at each optimizer step, which rises linearly in the warm-up, then as named."""
 
 import math
 
 
 def linear_warmup(step: int, *, steps: int, warmup: float = 0.1) -> float:
-    """Down linearly to zero.
+    """Linear decay to zero after the warm-up.
 
     Args:
         step: the optimizer step, from 0.
-        steps: all of them.
-        warmup: a fraction of the steps below 1, else steps.
+        steps: the total number of steps.
+        warmup: a fraction of the steps if below 1, else a number of steps.
 
     >>> [linear_warmup(step, steps=6, warmup=2) for step in range(7)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
@@ -19,7 +19,7 @@ def linear_warmup(step: int, *, steps: int, warmup: float = 0.1) -> float:
 
 
 def constant(step: int, *, steps: int, warmup: float = 0) -> float:
-    """Constant behind the warm-up.
+    """Constant after the warm-up.
 
     >>> [constant(step, steps=4, warmup=2) for step in range(4)]
     [0.5, 1.0, 1.0, 1.0]
@@ -29,7 +29,7 @@ def constant(step: int, *, steps: int, warmup: float = 0) -> float:
 
 
 def cosine(step: int, *, steps: int, warmup: float = 0.1) -> float:
-    """Down by half a cosine, to zero.
+    """Cosine decay to zero after the warm-up.
 
     >>> [round(cosine(step, steps=5, warmup=1), 3) for step in range(6)]
     [1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
@@ -43,5 +43,5 @@ def _warmup_steps(steps: int, warmup: float) -> int:
 
 
 def _progress(step: int, steps: int, rising: int) -> float:
-    """How far behind the warm-up, between 0 and 1."""
+    """The completed fraction of the steps after the warm-up, between 0 and 1."""
     return min(1.0, (step - rising) / max(1, steps - rising))

@@ -1,6 +1,6 @@
-"""Experiment trackers: one per job, for the curves of its training, its configuration, its measures and its table.
+"""Experiment trackers: one per job, for its training curves, configuration, measures and table.
 
-Secrets stay out: wandb reads its key from its own environment variable or login, never from the configuration.
+The configuration holds no secrets: wandb reads its key from its own environment variable or login.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def wandb_logger(
     Args:
         save_dir: the job's output folder.
         group: the sweep that the job belongs to.
-        name: what the job's run is called; its id is made anew, so that runs never merge.
+        name: the name of the run; its id is random, so that runs never merge.
         project: the project on the server.
-        mode: offline needs no account; `wandb sync` sends the files later.
-        entity: the user or team; None for the account's own.
-        tags: words to find the run by.
+        mode: offline needs no account; `wandb sync` uploads the files later.
+        entity: the user or team; None for the account's default.
+        tags: tags of the run.
     """
     import wandb
 
-    wandb.finish()  # a job that died in this process must not lend its run to this one
+    wandb.finish()  # end the run of an earlier job that failed in this process
     return WandbLogger(
         name=name,
         save_dir=str(save_dir),
@@ -71,7 +71,7 @@ def wandb_logger(
 
 
 class _Relay(Logger):
-    """What a process that was started here logs, sent to it."""
+    """The logger of a child process, which sends its metrics to the parent."""
 
     def __init__(self, sender: Connection) -> None:
         super().__init__()
@@ -79,26 +79,26 @@ class _Relay(Logger):
 
     @property
     def name(self) -> None:
-        """Lightning asks for it; the tracker itself has one."""
+        """Required by Lightning; the parent's tracker has its own."""
 
     @property
     def version(self) -> None:
-        """Lightning asks for it; the tracker itself has one."""
+        """Required by Lightning; the parent's tracker has its own."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send them."""
+        """Send the metrics to the parent process."""
         self._sender.send((dict(metrics), step))
 
     def log_hyperparams(self, params: Any, *arguments: Any, **settings: Any) -> None:
-        """The job logs its whole configuration."""
+        """Ignored, since the job logs its whole configuration."""
 
 
 @contextmanager
 def relayed(tracker: Logger) -> Iterator[Logger]:
-    """A logger for processes that are started meanwhile: this one logs what theirs log, with the one tracker.
+    """A logger for child processes, whose metrics this process writes to the tracker.
 
-    A tracker of their own would begin anew in each: csv with an empty file, wandb with another run.
+    With a tracker of its own each child would start over: csv with an empty file, wandb with another run.
     """
     receiver, sender = get_context("spawn").Pipe(duplex=False)
 
@@ -119,7 +119,7 @@ def relayed(tracker: Logger) -> Iterator[Logger]:
 
 
 def log_outcome(logger: Logger, *, measures: dict[str, float], tables: dict[str, Table]) -> None:
-    """Log the measures and, where there is a place, the tables."""
+    """Log the measures, and in wandb also the tables."""
     if measures:
         logger.log_metrics(measures)
     if isinstance(logger, WandbLogger):

@@ -1,4 +1,4 @@
-"""Lightning's trainer around a model, a loss and data: it goes on where it was killed, and keeps the best weights."""
+"""Training with Lightning's trainer: it resumes after a kill, and keeps the best weights."""
 
 from __future__ import annotations
 
@@ -52,21 +52,25 @@ def train_model(
     seed: int,
     logger: Any,
 ) -> dict[str, float]:
-    """Train a model in place; `folder/.training` holds what a killed training goes on from.
+    """Train a model in place; a killed training resumes from `folder/.training`.
 
-    Of an example's documents the first and `negatives` others, drawn anew, are seen at each step; None for all.
+    Each step uses an example's first document and `negatives` others, drawn again each time; None for all.
 
     Returns:
-        The best validation and the step it was reached at; without validations the steps.
+        The best validation and its step; without validation the number of steps.
+
+    Raises:
+        UserError: if loss, regularizer or batch size do not fit the model or machine, examples or validation queries
+            are missing, or the training diverges.
     """
     _check_dtypes(model)
     if isinstance(model, CrossEncoder) and loss.in_batch:
         raise UserError(
-            "a cross-encoder scores a query's own documents only, and the loss compares with those of the whole batch: "
+            "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "
             "loss=lce, or loss.in_batch=false"
         )
     if isinstance(model, CrossEncoder) and regularizer is not None:
-        raise UserError("a regularizer presses down embeddings, of which a cross-encoder makes none: regularizer=none")
+        raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
     validation = _validation(model, documents, dev, training, machine, seed)
     data = RetrievalData(
         train,
@@ -106,7 +110,7 @@ def _check_dtypes(model: Model) -> None:
 
 
 def is_resuming(folder: Path) -> bool:
-    """Whether a killed training of this folder is resumed."""
+    """Whether the folder holds a killed training, which will be resumed."""
     return (folder / ".training" / "last.ckpt").is_file()
 
 
@@ -117,7 +121,7 @@ def _validation(
         return None
     if dev is None:
         raise UserError(
-            "training.validate_every is set and there is no dataset.dev to validate on; name one, or set "
+            "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
             "training.validate_every=null, which keeps the last weights"
         )
     return make_validation(documents, dev, model, training, seed=seed, token_budget=machine.token_budget)
@@ -159,16 +163,16 @@ def _train(
     is_alone = machine.devices * machine.num_nodes == 1
     with (
         warnings.catch_warnings(),
-        _naming_what_takes_memory(),
+        _explain_out_of_memory(),
         own_errors(),
         nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,
     ):
-        _silence_what_is_meant()
+        _silence_expected_warnings()
         trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=tracker)
-        if module.validation and not last.is_file():  # the model as it comes is step 0 of the history
+        if module.validation and not last.is_file():  # the untrained model is step 0 of the history
             trainer.validate(module, data, verbose=False, weights_only=True)
         if last.is_file():
-            log.info("going on with the training in %s", working)
+            log.info("resuming the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if training.validate_every:
             return _keep_best(trainer, module, data, best, folder / "history.csv")
@@ -176,8 +180,8 @@ def _train(
 
 
 @contextmanager
-def _naming_what_takes_memory() -> Iterator[None]:
-    """Say in one line what to lower where a GPU's memory is too small."""
+def _explain_out_of_memory() -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into a message that says what to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -191,14 +195,17 @@ def _naming_what_takes_memory() -> Iterator[None]:
 def _keep_best(
     trainer: Trainer, module: RetrievalModule, data: RetrievalData, best: ModelCheckpoint, history: Path
 ) -> dict[str, float]:
-    """Load the best weights, after a last validation if the last steps had none."""
+    """Load the best weights, after a final validation if the last step was not validated."""
     assert best.monitor is not None
     validated = validations(history, best.monitor)
     unvalidated = data.steps % data.validate_every
     stopped_early = max(validated, default=0) < data.steps - unvalidated
     if unvalidated and not stopped_early:
         if trainer.world_size > 1 and validated:
-            log.warning("the last %d steps have no validation; training.steps is no multiple of it", unvalidated)
+            log.warning(
+                "the last %d steps are not validated; make training.steps a multiple of training.validate_every",
+                unvalidated,
+            )
         else:
             ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
             if value > max(validated.values(), default=-math.inf):
@@ -210,9 +217,7 @@ def _keep_best(
 
 def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
     for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
-        logging.getLogger(f"lightning.{name}").setLevel(
-            logging.WARNING
-        )  # its banners; the progress bar says what matters
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)  # hides its banners
     every = training.validate_every
     return Trainer(
         accelerator=machine.accelerator,
@@ -235,27 +240,27 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         enable_checkpointing=bool(every),
         enable_model_summary=False,
         enable_progress_bar=machine.progress,
-        use_distributed_sampler=False,  # a batch knows its process
+        use_distributed_sampler=False,  # each batch already is this process's share
     )
 
 
 def _strategy(machine: Machine) -> str:
-    """Several devices get processes of their own, started from the objects of this one.
+    """The strategy: with several devices, child processes that are given this process's objects.
 
-    Lightning's `ddp` starts run.py again for each, and every one of them would run all stages.
+    Lightning's `ddp` would start run.py again for each device, and each would run all stages.
     """
     if machine.strategy == "ddp":
-        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn, or auto")
+        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn or auto")
     is_alone = machine.devices * machine.num_nodes == 1
     return "ddp_spawn" if machine.strategy == "auto" and not is_alone else machine.strategy
 
 
-def _silence_what_is_meant() -> None:
-    """Warnings of Lightning about choices that are deliberate here."""
+def _silence_expected_warnings() -> None:
+    """Ignore Lightning's warnings about deliberate choices."""
     for message in (
-        ".*does not have many workers.*",  # tokenizing takes a hundredth of the step
-        ".*dataloader is not resumable.*",  # it begins at the step that comes next
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed training's own
+        ".*does not have many workers.*",  # tokenizing takes 1 % of a step
+        ".*dataloader is not resumable.*",  # a resumed one starts at the next batch
+        ".*Checkpoint directory .* exists and is not empty.*",  # the resumed training's
         ".*is not configured so.*checkpoint.*",
         ".*GPU available but not used.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",

@@ -1,6 +1,6 @@
-"""Validation by true retrieval: the development queries searched, exactly, in a sample of the collection or all of it.
+"""Validation by retrieval: an exact search of the development queries in a sample of the collection, or all of it.
 
-A cross-encoder re-ranks what BM25 finds in that sample.
+A cross-encoder re-ranks BM25's results in that sample.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ValidationBatch:
-    """Texts of one side to encode, or pairs to score, and where the results go."""
+    """Queries or documents to encode, or pairs to score, and the rows of their results."""
 
     tokens: Tokens
     is_query: bool
@@ -49,12 +49,12 @@ class ValidationBatch:
 
 
 class Validation(Dataset[ValidationBatch], ABC):
-    """What is searched for and in what: batches by number, what becomes of them, and the measure they come to."""
+    """A sample of queries and documents: its batches by number, their collected results, and the measure."""
 
     def __init__(
         self, queries: list[Query], qrels: list[Qrel], documents: list[Document], measure: ir_measures.Measure
     ) -> None:
-        """What was sampled."""
+        """Keep the ids and judgements of the sample."""
         self._query_ids = [query.query_id for query in queries]
         self._doc_ids = [document.doc_id for document in documents]
         self._qrels, self._measure = qrels, measure
@@ -64,7 +64,7 @@ class Validation(Dataset[ValidationBatch], ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many batches there are."""
+        """The number of batches."""
 
     @abstractmethod
     def collect(self, batch: ValidationBatch) -> None:
@@ -72,7 +72,7 @@ class Validation(Dataset[ValidationBatch], ABC):
 
     @abstractmethod
     def run(self) -> list[ScoredDoc]:
-        """The rankings, once every batch is collected."""
+        """The rankings, after every batch is collected."""
 
     def measure(self) -> tuple[str, float]:
         """The measure's name and value, over all queries."""
@@ -84,7 +84,7 @@ class Validation(Dataset[ValidationBatch], ABC):
 
 
 class Retrieval(Validation):
-    """Every document's embedding compared with every query's."""
+    """Validation of a bi-encoder: an exact search over the embeddings."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Retrieval(Validation):
         *,
         token_budget: int,
     ) -> None:
-        """Tokenize what was sampled."""
+        """Tokenize the sample."""
         super().__init__(queries, qrels, documents, measure)
         self._model = model
         self._tokens = {
@@ -147,7 +147,7 @@ class Retrieval(Validation):
 
 
 class ReRanking(Validation):
-    """What BM25 finds in the sample, scored by a cross-encoder."""
+    """Validation of a cross-encoder: BM25's results in the sample, re-ranked."""
 
     def __init__(
         self,
@@ -207,10 +207,10 @@ def make_validation(
     Args:
         documents: the collection.
         topics: the development queries.
-        model: a bi-encoder searches all of the sample, a cross-encoder re-ranks what BM25 finds in it.
+        model: a bi-encoder searches the whole sample, a cross-encoder re-ranks BM25's results in it.
         training: `validation_queries`, `validation_documents`, `validation_depth` and `select_by`.
         seed: decides the sample.
-        token_budget: tokens of a batch, padding included.
+        token_budget: tokens per batch, padding included.
 
     Raises:
         UserError: if no query has a relevant document in the collection.
@@ -233,7 +233,7 @@ def _sample_queries(topics: Topics, count: int | None, seed: int) -> tuple[list[
     judged = {qrel.query_id for qrel in topics.qrels() if qrel.relevance > 0}
     queries = [query for query in topics.queries() if query.query_id in judged]
     if not queries:
-        raise UserError("no development query has a relevant document; look at dataset.dev")
+        raise UserError("no development query has a relevant document; check dataset.dev")
     if count is not None and count < len(queries):
         queries = random.Random(seed).sample(queries, count)
     kept = {query.query_id for query in queries}
@@ -257,7 +257,9 @@ def _sample_documents(documents: Documents, qrels: list[Qrel], count: int | None
         elif (place := generator.randrange(seen)) < room:
             drawn[place] = document
     if missing := len(relevant) - len(kept):
-        log.warning("%d of %d relevant documents of the development queries are unknown", missing, len(relevant))
+        log.warning(
+            "%d of %d relevant documents of the development queries are not in the collection", missing, len(relevant)
+        )
     if not kept:
-        raise UserError("no relevant document of the development queries is in the collection; look at dataset.dev")
+        raise UserError("no relevant document of the development queries is in the collection; check dataset.dev")
     return kept + drawn

@@ -127,7 +127,7 @@ def stopped_and_resumed(bench: Bench) -> list[Check]:
     printed = (bench.scratch / "stopped_again" / "irexp.log").read_text(encoding="utf8")
     steps = [int(row.split(",")[0]) for row in _history(artifacts)]
     last = max(steps)
-    resumed = "going on with the training" in printed or "resum" in printed
+    resumed = "resuming the training" in printed
     return [
         Check("the step it was stopped at", stopped_at, "100 to 480", 100 <= stopped_at <= 480),
         Check("the second says that it resumes", resumed, "True", resumed),

@@ -1,4 +1,4 @@
-"""Batches by a token budget: every text once, and smaller batches where a GPU's memory is too small."""
+"""Batches by a token budget: every text once, and smaller batches if a GPU's memory is too small."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ LENGTHS = [3, 9, 4, 8, 2, 7, 9, 1]
 
 
 class SmallMemory:
-    """A GPU that holds so many tokens."""
+    """A simulated GPU whose memory holds a fixed number of tokens."""
 
     def __init__(self, tokens: int) -> None:
-        """Nothing was read yet."""
+        """Set the capacity; `read` counts batches."""
         self._tokens, self.read = tokens, 0
 
     def check(self, tokens: int) -> None:
-        """Fail as torch does, or count what is read."""
+        """Count a batch, or fail as torch does if it is too large."""
         if tokens > self._tokens:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.read += 1
 
 
-def test_every_text_is_in_one_batch_and_no_batch_is_over_the_budget() -> None:
-    """Padding counts: a batch is as long as its longest text."""
+def test_every_text_is_in_one_batch_and_no_batch_exceeds_the_budget() -> None:
+    """A batch's size includes padding: its number of texts times its longest text."""
     batches = token_budget_batches(LENGTHS, 16)
     assert sorted(position for batch in batches for position in batch) == list(range(8))
     assert all(len(batch) * max(LENGTHS[p] for p in batch) <= 16 for batch in batches)
     assert len(batches) < 8
 
 
-def test_where_memory_is_too_small_batches_are_halved_and_stay_so(caplog: pytest.LogCaptureFixture) -> None:
-    """Every text is done once; one line for each halving; the next windows begin with what was found to fit."""
+def test_out_of_memory_halves_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:
+    """Every text is processed once; each halving logs one line; later calls start with the reduced budget."""
     memory, budget = SmallMemory(20), TokenBudget(72)
 
     def work(batch: list[int]) -> list[int]:
@@ -62,8 +62,8 @@ def test_where_memory_is_too_small_batches_are_halved_and_stay_so(caplog: pytest
     assert len(caplog.records) == halvings
 
 
-def test_a_text_that_alone_is_too_long_for_the_memory_says_what_to_lower() -> None:
-    """There is nothing to halve."""
+def test_out_of_memory_on_a_single_text_says_what_to_lower() -> None:
+    """A batch of one text cannot be halved: the error names the setting."""
 
     def work(batch: list[int]) -> None:
         SmallMemory(8).check(len(batch) * max(LENGTHS[position] for position in batch))
@@ -73,10 +73,10 @@ def test_a_text_that_alone_is_too_long_for_the_memory_says_what_to_lower() -> No
 
 
 @pytest.mark.parametrize("kind", ["dense", "mono"])
-def test_a_model_reads_no_more_than_its_budget_or_the_memory(
+def test_a_model_stays_within_its_budget_and_the_memory(
     backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Embeddings and scores are those that are read at once, but for the last bits, which padding moves."""
+    """Small batches give the embeddings and scores of one large batch, up to rounding."""
     memory = SmallMemory(30)
     lengths: dict[str, Any] = {"query_length": 8, "document_length": 16}
     model: Any = (DenseBiEncoder if kind == "dense" else Mono)(backbones["encoder"], **lengths).eval()
@@ -94,21 +94,21 @@ def test_a_model_reads_no_more_than_its_budget_or_the_memory(
 
     expected = embed(10_000)
     monkeypatch.setattr(model, name, checked)
-    for budget in (30, 10_000):  # all fits; it has to be found out
+    for budget in (30, 10_000):  # the first fits into memory, the second must be halved until it does
         memory.read = 0
         np.testing.assert_allclose(embed(budget), expected, atol=1e-5)
         assert memory.read > 1
 
 
-def test_a_list_that_the_memory_does_not_hold_says_what_to_lower(
+def test_out_of_memory_on_a_list_says_what_to_lower(
     backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A listwise model reads it at once."""
+    """A listwise model cannot split a list: the error names re_rank.depth."""
     model = SetEncoder(backbones["encoder"], query_length=8, document_length=16).eval()
 
     def fails(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(model, "score_pairs", fails)
-    with pytest.raises(UserError, match=r"a list of 4 documents that are read at once; lower re_rank\.depth"):
+    with pytest.raises(UserError, match=r"a list of 4 documents in one batch; lower re_rank\.depth"):
         model.score(tiny.QUERIES[0], tiny.DOCUMENTS)

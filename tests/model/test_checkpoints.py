@@ -1,4 +1,4 @@
-"""Checkpoints: recorded ones of other libraries, what is saved and opened here, and what is refused."""
+"""Checkpoints: folders of other libraries, saving and loading of every family, and refused folders."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FIXTURES = Path(__file__).parents[1] / "data" / "checkpoint"
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in FIXTURES.glob("*/scores.json")))
-def test_what_another_library_saved_scores_as_it_does_there(name: str) -> None:
-    """Folders and scores made by tests/data/make_checkpoints.py in that library's own environment."""
+def test_a_checkpoint_of_another_library_scores_as_in_that_library(name: str) -> None:
+    """The scores equal those that tests/data/make_checkpoints.py recorded in that library's own environment."""
     recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))
     model = load(FIXTURES / name)
     found = model.score(recorded["queries"], recorded["documents"]).numpy()
@@ -41,10 +41,10 @@ def test_what_another_library_saved_scores_as_it_does_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_what_is_saved_opens_as_the_same_model(
+def test_a_saved_model_loads_as_the_same_model(
     name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """Kind, name, lengths and scores survive, for every family and setting."""
+    """Class, name, lengths and scores survive saving, for every family and setting."""
     torch.manual_seed(5)
     model = MAKE[name](backbones).eval()
     if isinstance(model, SPLADE) and model.static_weights is not None:
@@ -64,16 +64,16 @@ def test_what_is_saved_opens_as_the_same_model(
     assert_equal_but_for_rounding(scores_of(load(tmp_path / "again")), scores_of(model))
 
 
-def test_a_saved_xtr_keeps_what_it_is_trained_with(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """The number of retrieved tokens matters in training only, and would be lost unseen."""
+def test_a_saved_xtr_keeps_k_train(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """k_train affects training only, so that no score would show its loss."""
     save(MAKE["xtr"](backbones), tmp_path)
     opened = load(tmp_path)
     assert isinstance(opened, XTR)
     assert opened.k_train == 7
 
 
-def test_castorinis_unicoil_opens(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """All weights under `coil_encoder.`, as in castorini/unicoil-noexp-msmarco-passage; vocab.txt is for pyserini."""
+def test_castorinis_unicoil_loads(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """The prefix `coil_encoder.` is removed, as in castorini/unicoil-noexp-msmarco-passage; vocab.txt is saved."""
     torch.manual_seed(5)
     model = UniCOIL(backbones["encoder"], keep_sep=True).eval()
     save(model, tmp_path)
@@ -87,8 +87,8 @@ def test_castorinis_unicoil_opens(backbones: dict[str, HuggingFaceBackbone], tmp
     assert_equal_but_for_rounding(scores_of(opened), scores_of(model))
 
 
-def test_coils_own_folders_open(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """Recognised by model.pt; a layer norm of a later variant is named and refused."""
+def test_a_folder_of_coils_original_code_loads(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """It is recognised by model.pt; the unsupported layer norm of a later variant is refused by name."""
     torch.manual_seed(5)
     model = MAKE["coil"](backbones).eval()
     save(model, tmp_path)
@@ -102,14 +102,14 @@ def test_coils_own_folders_open(backbones: dict[str, HuggingFaceBackbone], tmp_p
         load(tmp_path)
 
 
-def test_a_folder_that_fits_nothing_is_refused_with_what_was_looked_for(
+def test_an_unrecognised_folder_is_refused_with_the_files_that_were_looked_for(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    """No checkpoint at all; one without what the configured model needs; a family of the future."""
+    """Refused: a folder without checkpoint files, one without the configured model's layers, an unknown family."""
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UserError, match=r"is no checkpoint: it has none of irexp.json.* but notes.txt"):
+    with pytest.raises(UserError, match=r"is not a checkpoint: it has none of irexp.json.*; it has notes.txt"):
         load(tmp_path)
-    with pytest.raises(UserError, match="with nothing of a ColBERT beside it"):
+    with pytest.raises(UserError, match="is a bare BertForMaskedLM without the parts of a ColBERT"):
         load(folders["encoder"], like=partial(ColBERT))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"without the layer that model\.projection_dim asks for"):
         load(folders["encoder"], like=partial(DenseBiEncoder, projection_dim=4))  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_a_folder_that_fits_nothing_is_refused_with_what_was_looked_for(
 
 @pytest.mark.parametrize("name", ["unicoil", "colbert", "set_encoder", "mono"])
 def test_a_missing_weight_is_named(name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """A damaged file is no model with a layer drawn anew."""
+    """A missing weight is an error, rather than a randomly drawn layer."""
     save(MAKE[name](backbones), tmp_path)
     lost = {"unicoil": "tok_proj.bias", "colbert": "linear.weight", "set_encoder": "linear.weight"}
     path = tmp_path / ("1_Dense/model.safetensors" if name == "colbert" else "model.safetensors")
@@ -132,7 +132,7 @@ def test_a_missing_weight_is_named(name: str, backbones: dict[str, HuggingFaceBa
 
 
 def test_a_token_that_the_vocabulary_lacks_is_refused(tmp_path: Path) -> None:
-    """An early commit of webis/set-encoder-base asks for an extra token under another name than its vocabulary has."""
+    """Its vector would be random, as for an early commit of webis/set-encoder-base, which names another token."""
     shutil.copytree(FIXTURES / "set_encoder_extra_token", tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("*.json"):
         path.write_text(path.read_text(encoding="utf8").replace("[INT]", "[DOC]"), encoding="utf8")
@@ -140,10 +140,10 @@ def test_a_token_that_the_vocabulary_lacks_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_weights_that_are_left_over_are_refused_by_name(
+def test_unexpected_weights_are_refused_by_name(
     folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A layer beside the encoder, or one more in it, says that it is something else; a head that is known is named."""
+    """An additional layer means another kind of model, so it is refused; a known unused head is only logged."""
     with caplog.at_level("INFO"):
         assert isinstance(load(folders["encoder"]), DenseBiEncoder)
     assert "heads that are not used: cls.predictions.bias, cls.predictions.transform" in caplog.text
@@ -157,8 +157,8 @@ def test_weights_that_are_left_over_are_refused_by_name(
             load(tmp_path, like=like)  # type: ignore[arg-type]
 
 
-def test_a_folder_of_stanford_that_says_nothing_of_itself_is_no_dense_model(tmp_path: Path) -> None:
-    """Without metadata and architecture there is still the layer beside the encoder."""
+def test_a_stanford_folder_without_metadata_and_architecture_is_refused(tmp_path: Path) -> None:
+    """It would load as a dense model without its linear layer; the error names that layer."""
     shutil.copytree(FIXTURES / "stanford", tmp_path, dirs_exist_ok=True)
     (tmp_path / "artifact.metadata").unlink()
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf8"))
@@ -167,8 +167,8 @@ def test_a_folder_of_stanford_that_says_nothing_of_itself_is_no_dense_model(tmp_
         load(tmp_path)
 
 
-def test_a_classifier_that_names_no_architecture_is_a_cross_encoder(tmp_path: Path) -> None:
-    """Told by its weights."""
+def test_a_classifier_without_architecture_loads_as_a_cross_encoder(tmp_path: Path) -> None:
+    """It is recognised by its classifier's weights."""
     tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=1)
     expected = scores_of(load(tmp_path))
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf8"))
@@ -178,26 +178,26 @@ def test_a_classifier_that_names_no_architecture_is_a_cross_encoder(tmp_path: Pa
 
 
 def test_damaged_weights_are_named(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """A file that was cut off, of the encoder and of a layer beside it."""
+    """A truncated weights file, of the encoder or of another layer, is an error that names the file."""
     for name, file in (("colbert", "1_Dense/model.safetensors"), ("unicoil", "model.safetensors")):
         save(MAKE[name](backbones), tmp_path / name)
         path = tmp_path / name / file
         path.write_bytes(path.read_bytes()[:50])
-        with pytest.raises(UserError, match=r"model\.safetensors is no safetensors file|cannot be read as a AutoModel"):
+        with pytest.raises(UserError, match=r"\.safetensors is not a safetensors file|cannot be read as a AutoModel"):
             load(tmp_path / name)
 
 
 def test_a_pickle_that_runs_code_is_refused(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """Anything but tensors in a torch file ends the loading, not the machine."""
+    """A torch file with anything but tensors is refused before its code runs."""
     save(MAKE["coil"](backbones), tmp_path)
 
     class Harm:
-        """What would write a file when it is unpickled."""
+        """Writes a file when it is unpickled."""
 
         def __reduce__(self) -> tuple[Any, ...]:
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"tok_proj.weight": Harm()}, tmp_path / "model.pt")
-    with pytest.raises(UserError, match="holds more than tensors, of which nothing is run"):
+    with pytest.raises(UserError, match="holds more than tensors, which is refused, since it could run code"):
         load(tmp_path)
     assert not (tmp_path / "harm").exists()

@@ -25,28 +25,28 @@ TEXTS = ["create a bucket", "", "list all the objects of a bucket, with their si
 
 
 def model(**settings: Any) -> DenseBiEncoder:
-    """The offline backbone under settings, its projection drawn by a seed."""
+    """A model on the offline backbone, with a seeded projection."""
     torch.manual_seed(3)
     return DenseBiEncoder(TINY, **settings).eval()
 
 
 def open_dense(folder: Path | str, **settings: Any) -> DenseBiEncoder:
-    """A checkpoint that must turn out to be a dense model."""
+    """Load a checkpoint that must be a dense model."""
     encoder = load(folder, **settings)
     assert isinstance(encoder, DenseBiEncoder)
     return encoder
 
 
 def test_padding_changes_no_embedding() -> None:
-    """A text alone and beside a longer one has the same vector."""
+    """A text has the same vector alone as in a batch with longer texts."""
     encoder = model()
     together = encoder.embed_documents(TEXTS)
     alone = np.concatenate([encoder.embed_documents([text]) for text in TEXTS])
     assert_equal_but_for_rounding(together, alone)
 
 
-def test_scores_are_the_inner_products_and_cosine_is_normalised() -> None:
-    """One query gives a row, several a matrix; the cosine of a text with itself is 1."""
+def test_scores_are_inner_products_and_the_cosine_is_normalised() -> None:
+    """Scores of one query are a row, of several a matrix; the cosine of a text with itself is 1."""
     encoder = model()
     scores = encoder.score(["create a bucket", "list"], TEXTS)
     assert scores.shape == (2, 4)
@@ -58,20 +58,20 @@ def test_scores_are_the_inner_products_and_cosine_is_normalised() -> None:
     assert dot.score("list", TEXTS).tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_lengths_cut_and_no_texts_are_no_vectors() -> None:
-    """Of a long text so many tokens are read, and what is behind them changes nothing."""
+def test_texts_are_truncated_and_no_texts_give_no_vectors() -> None:
+    """Tokens after the maximum length change nothing; an empty list gives an array of shape (0, H)."""
     encoder = model(query_length=8, document_length=12)
     assert max(map(len, encoder.tokenize_documents(TEXTS))) == 12
     assert max(map(len, encoder.tokenize_queries(TEXTS))) == 8
     long = "one two three four five six seven eight nine ten eleven twelve "
     np.testing.assert_array_equal(encoder.embed_documents([long + "a"]), encoder.embed_documents([long + "b"]))
     assert encoder.embed_documents([]).shape == (0, 128)
-    with pytest.raises(UserError, match=r"model\.document_length=9999: the backbone reads 512 tokens at most"):
+    with pytest.raises(UserError, match=r"model\.document_length=9999: the backbone reads at most 512 tokens"):
         model(document_length=9999)
 
 
-def test_prompts_stand_in_front_and_may_be_left_out_of_the_pooling() -> None:
-    """A prompt changes the vector; without its tokens in the mean it is another one again."""
+def test_a_prompt_is_put_in_front_and_can_be_left_out_of_the_pooling() -> None:
+    """A prompt changes the vector, and pooling without the prompt's tokens changes it again."""
     plain, prompted = model(), model(query_prompt="query: ")
     left_out = model(query_prompt="query: ", pool_prompt=False)
     assert prompted.tokenize_queries(["list"]) == plain.tokenize_queries(["query: list"])
@@ -81,8 +81,8 @@ def test_prompts_stand_in_front_and_may_be_left_out_of_the_pooling() -> None:
 
 
 @pytest.mark.parametrize("pooling", get_args(Pooling))
-def test_a_text_that_is_all_prompt_has_a_vector(backbones: dict[str, HuggingFaceBackbone], pooling: Pooling) -> None:
-    """Where the tokenizer adds nothing and the prompt is not pooled, an empty text is pooled over its prompt."""
+def test_an_empty_text_is_pooled_over_its_prompt(backbones: dict[str, HuggingFaceBackbone], pooling: Pooling) -> None:
+    """Without special tokens and with `pool_prompt` off there would be nothing to pool, and the vector would be NaN."""
     left_out, pooled = (
         DenseBiEncoder(backbones["decoder"], pooling=pooling, query_prompt="list a queue", pool_prompt=pool_prompt)
         for pool_prompt in (False, True)
@@ -93,7 +93,7 @@ def test_a_text_that_is_all_prompt_has_a_vector(backbones: dict[str, HuggingFace
 
 
 def test_two_towers_share_nothing() -> None:
-    """With a query backbone of its own, training one side leaves the other."""
+    """With a separate query backbone, changing the query encoder's weights does not change document vectors."""
     encoder = model(query_backbone=TINY)
     before = encoder.embed_documents(TEXTS)
     with torch.no_grad():
@@ -113,10 +113,10 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_sentence_transformers_opens_what_is_saved_and_gives_equal_embeddings(
+def test_a_saved_model_has_the_same_embeddings_in_sentence_transformers(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    """Their encoder and ours, ours reloaded, theirs saved again and opened here: one set of numbers."""
+    """Embeddings are equal in irexp, in sentence-transformers, and after loading the folder that either saved."""
     from sentence_transformers import SentenceTransformer
 
     ours = model(document_length=64, query_length=64, **settings)
@@ -132,8 +132,8 @@ def test_sentence_transformers_opens_what_is_saved_and_gives_equal_embeddings(
         assert_equal_but_for_rounding(opened.embed_documents(TEXTS), documents)
 
 
-def test_two_towers_come_back(tmp_path: Path) -> None:
-    """Each side with its own modules and length."""
+def test_two_towers_survive_saving(tmp_path: Path) -> None:
+    """Each side keeps its own modules and length."""
     ours = model(query_backbone=TINY, projection_dim=8, query_length=32, document_length=64)
     save(ours, tmp_path)
     opened = open_dense(tmp_path)
@@ -143,8 +143,8 @@ def test_two_towers_come_back(tmp_path: Path) -> None:
     assert_equal_but_for_rounding(opened.embed_queries(TEXTS), ours.embed_queries(TEXTS))
 
 
-def test_two_towers_in_two_folders_come_back(tmp_path: Path) -> None:
-    """How they were written before there was a Router."""
+def test_two_towers_saved_in_two_folders_load(tmp_path: Path) -> None:
+    """The layout from before irexp wrote a Router still loads."""
     sides = {"query": model(query_length=32), "document": model(pooling="mean", document_length=64)}
     with torch.no_grad():
         for parameter in sides["query"].parameters():
@@ -158,8 +158,8 @@ def test_two_towers_in_two_folders_come_back(tmp_path: Path) -> None:
     assert_equal_but_for_rounding(opened.embed_documents(TEXTS), sides["document"].embed_documents(TEXTS))
 
 
-def test_a_plain_transformer_opens_with_mean_pooling(tmp_path: Path) -> None:
-    """As in sentence-transformers, which says so in its log, and up to its length."""
+def test_a_bare_transformer_loads_with_mean_pooling(tmp_path: Path) -> None:
+    """Its embeddings equal those of sentence-transformers, which pools by the mean, too, up to the same length."""
     from sentence_transformers import SentenceTransformer
 
     folder = TINY.location()[0]
@@ -170,16 +170,16 @@ def test_a_plain_transformer_opens_with_mean_pooling(tmp_path: Path) -> None:
     assert_equal_but_for_rounding(open_dense(tmp_path).embed_documents(TEXTS), expected)
 
 
-def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
-    """An empty folder, a path that is not there, a module that is not understood, a weight that is missing."""
-    with pytest.raises(UserError, match="is no checkpoint: it has none of"):
+def test_an_invalid_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Refused: an empty folder, a missing folder, an unsupported module, a missing weights file."""
+    with pytest.raises(UserError, match="is not a checkpoint: it has none of"):
         open_dense(tmp_path)
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match=r"there is no folder .*elsewhere"):
         open_dense(tmp_path / "elsewhere")
     save(model(projection_dim=4), tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").write_text(json.dumps([*modules[:-1], {**modules[-1], "type": "x.LSTM"}]))
-    with pytest.raises(UserError, match=r"the module LSTM in .* is not understood"):
+    with pytest.raises(UserError, match=r"the module LSTM in .* is not supported"):
         open_dense(tmp_path)
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     (tmp_path / "2_Dense" / "model.safetensors").unlink()
@@ -188,7 +188,7 @@ def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
 
 
 def test_a_backbone_with_weights_missing_is_refused(tmp_path: Path) -> None:
-    """Layers that were drawn at random must not pass for a checkpoint."""
+    """Missing weights are an error, rather than randomly drawn layers."""
     save(model(), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))

@@ -1,4 +1,4 @@
-"""What holds for every family: no score depends on padding or on the batch; every key of the configuration works."""
+"""Properties of every family: scores do not depend on padding or the batch; every setting has an effect."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LONG = "create a bucket, stop all instances and list the queue of an instance (w
 
 
 def kind_of(family: str) -> str:
-    """The kind of transformer that a family is made of."""
+    """The kind of transformer that a family needs."""
     if family.endswith("t5"):
         return "t5"
     return "decoder" if family in ("mono_decoder", "repllama", "qwen3_embedding") else "encoder"
 
 
 def made(compose: Compose, folders: dict[str, Path], family: str, *overrides: str) -> Model:
-    """The model of a configuration, its new layers drawn by a seed."""
+    """The model of a configuration, with seeded new layers."""
     backbone = ("backbone=hugging_face", f"backbone.name_or_path={folders[kind_of(family)]}")
     lengths: tuple[str, ...] = ("model.query_length=null", "model.document_length=null")
     if family == "mono_decoder":
@@ -49,28 +49,28 @@ def made(compose: Compose, folders: dict[str, Path], family: str, *overrides: st
     return model.eval()
 
 
-def test_every_family_is_seen() -> None:
-    """The parametrisations below are over conf/model."""
+def test_all_families_of_conf_are_tested() -> None:
+    """The parametrisations below would be empty if conf/model were not found."""
     assert len(FAMILIES) >= 16
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_comes_with_a_backbone_that_it_can_be_made_of(family: str, compose: Compose) -> None:
-    """A decoder where its name says so, whatever the default is."""
+def test_a_family_selects_a_backbone_that_fits_it(family: str, compose: Compose) -> None:
+    """T5 and decoder families select a T5 and a decoder; the default encoder would fail."""
     expected = {"t5": "google-t5/t5-base", "decoder": "Qwen/Qwen3-0.6B", "encoder": None}[kind_of(family)]
     assert compose(f"model={family}").backbone.get("name_or_path") == expected
 
 
-def test_decoders_as_encoders_have_keys_of_their_own() -> None:
-    """Those of their papers, each tested below."""
+def test_settings_of_decoder_encoders_are_tested() -> None:
+    """The settings of RepLLaMA and Qwen3-Embedding are among the parameters below."""
     assert {("repllama", "append_eos"), ("repllama", "document_prompt"), ("qwen3_embedding", "pooling")} <= set(KEYS)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_score_depends_on_no_padding_and_on_no_other_text(
+def test_a_score_does_not_depend_on_padding_or_other_texts(
     family: str, compose: Compose, folders: dict[str, Path]
 ) -> None:
-    """A pair alone, beside longer texts, and in any order has the same score, to 1e-5 in fp32."""
+    """A pair has the same score alone, in a batch with longer texts, and in any order, to 1e-5 in fp32."""
     model = made(compose, folders, family)
     documents = [*tiny.DOCUMENTS, LONG, ""]
     together = model.score(tiny.QUERIES, documents)
@@ -86,16 +86,16 @@ def test_a_score_depends_on_no_padding_and_on_no_other_text(
 
 
 @pytest.mark.parametrize("family", ["sbert", "splade", "coil", "colbert", "mono"])
-def test_no_documents_have_no_scores(family: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """For one query and for several, of every kind of vectors and of none."""
+def test_an_empty_list_of_documents_gives_no_scores(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """The shape is (0,) for one query and (2, 0) for two, for every representation and for cross-encoders."""
     model = made(compose, folders, family)
     assert model.score("list", []).shape == (0,)
     assert model.score(tiny.QUERIES, []).shape == (2, 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_trained_is_what_is_searched(family: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """The differentiable scores of a batch are those of the vectors that are stored."""
+def test_training_scores_equal_search_scores(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """The differentiable scores of a batch equal the scores of the stored vectors."""
     model = made(compose, folders, family)
     expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     with torch.no_grad():
@@ -112,8 +112,8 @@ def test_what_is_trained_is_what_is_searched(family: str, compose: Compose, fold
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lengths_are_tokens_and_cut_the_text_alone(family: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """What stands behind the length changes nothing; what stands before it does."""
+def test_lengths_count_tokens_and_truncate_the_text(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """A change after the maximum length has no effect on the score; a change before it has one."""
     lengths: tuple[str, ...] = ("model.query_length=12", "model.document_length=16")
     if family == "qwen3_embedding":
         lengths = ("model.query_prompt='Query '", *lengths)
@@ -128,22 +128,22 @@ def test_lengths_are_tokens_and_cut_the_text_alone(family: str, compose: Compose
     torch.testing.assert_close(one, model.score(words * 2 + "instance", ["list a queue"])[0])
 
 
-#: Keys whose effect is on training, on the name, or tested elsewhere, with the test.
+#: Settings that only affect training or the name, or are tested elsewhere, with that test.
 ELSEWHERE = {
     "backbone": "every test",
     "query_backbone": "test_dense.py",
-    "k_train": "test_formulas.py: test_xtr_in_training",
-    "matryoshka_dims": "test_formulas.py: test_matryoshka",
+    "k_train": "test_formulas.py: test_xtr_in_training_is_its_formula",
+    "matryoshka_dims": "test_formulas.py: test_matryoshka_scores_are_those_of_truncated_vectors",
     "pool_prompt": "test_dense.py",
     "projection_bias": "test_dense.py",
     "projection_activation": "test_dense.py",
-    "name": "test_checkpoints.py: test_what_is_saved_opens_as_the_same_model",
-    "query_length": "test_lengths_are_tokens_and_cut_the_text_alone",
-    "document_length": "test_lengths_are_tokens_and_cut_the_text_alone",
-    "special_tokens": "test_special_tokens_of_a_template",
+    "name": "test_checkpoints.py: test_a_saved_model_loads_as_the_same_model",
+    "query_length": "test_lengths_count_tokens_and_truncate_the_text",
+    "document_length": "test_lengths_count_tokens_and_truncate_the_text",
+    "special_tokens": "test_special_tokens_are_added_to_a_template_if_set",
 }
 
-#: Another value of each key.
+#: A value of each setting that differs from its default.
 OTHER = {
     "pooling": {"splade": "sum", "sbert": "max", "dpr": "mean", "repllama": "cls", "qwen3_embedding": "cls"},
     "similarity": {"sbert": "dot", "dpr": "cosine", "repllama": "dot", "qwen3_embedding": "dot"},
@@ -188,8 +188,8 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("family", "key"), KEYS)
-def test_every_key_has_an_effect(family: str, key: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """Another value changes a score, or the test that sees its effect is named."""
+def test_every_setting_has_an_effect(family: str, key: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """Another value changes a score, or ELSEWHERE names the test of its effect."""
     if key in ELSEWHERE:
         return
     value: Any = OTHER[key]
@@ -204,8 +204,8 @@ def test_every_key_has_an_effect(family: str, key: str, compose: Compose, folder
     assert not np.allclose(before.numpy(), after.numpy(), atol=1e-4)
 
 
-def test_special_tokens_of_a_template(compose: Compose, folders: dict[str, Path]) -> None:
-    """With them a T5 reads </s> behind the template, without them it does not."""
+def test_special_tokens_are_added_to_a_template_if_set(compose: Compose, folders: dict[str, Path]) -> None:
+    """With `special_tokens` a T5's template ends with </s>, without it does not."""
     ends = []
     for value in ("true", "false"):
         model = made(compose, folders, "mono_t5", f"model.special_tokens={value}")
@@ -225,41 +225,43 @@ def test_special_tokens_of_a_template(compose: Compose, folders: dict[str, Path]
         ("colbert", "decoder", "tokenizer has no mask token"),
     ],
 )
-def test_a_backbone_that_lacks_what_a_model_needs_is_refused_by_name(
+def test_an_unsuitable_backbone_is_refused_with_the_reason(
     family: str, backbone: str, message: str, compose: Compose, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Before any work, saying what is missing."""
+    """The error comes when the model is made, and names the missing part."""
     folder = tiny.bert(tmp_path, "BertModel") if backbone == "bare" else folders[backbone]
     with pytest.raises(UserError, match=message):
         made(compose, dict.fromkeys(folders, folder), family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_more_than_the_backbone_reads_is_refused(family: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """The tiny ones have 64 positions; T5 has no bound."""
+def test_a_length_above_the_backbones_maximum_is_refused(
+    family: str, compose: Compose, folders: dict[str, Path]
+) -> None:
+    """The tiny backbones have 64 positions; T5 has no limit."""
     if family.endswith("t5"):
         assert made(compose, folders, family, "model.document_length=500").document_length == 500
         return
-    with pytest.raises(UserError, match=r"model\.document_length=500: the backbone reads 64 tokens at most"):
+    with pytest.raises(UserError, match=r"model\.document_length=500: the backbone reads at most 64 tokens"):
         made(compose, folders, family, "model.document_length=500")
 
 
-def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> None:
-    """Values that no model can have, each named."""
+def test_invalid_settings_of_a_family_are_refused(compose: Compose, folders: dict[str, Path]) -> None:
+    """Each error names the setting and the reason."""
     for family, override, message in (
-        ("coil", "model.token_dim=0", "dimensions cannot be so few"),
+        ("coil", "model.token_dim=0", "they must be at least 1 and 0"),
         ("mvr", "model.viewers=0", "needs at least one"),
-        ("xtr", "model.k_train=0", "at least one token is retrieved"),
-        ("mono_t5", "model.template='no places'", "it needs {query} and {document}, once each"),
+        ("xtr", "model.k_train=0", "it must be at least 1"),
+        ("mono_t5", "model.template='no places'", "it must contain {query} and {document} once each"),
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
-        ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .*: 'yes'"),
+        ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .* such as 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
         ("sbert", "model.truncate_dim=0", "model.truncate_dim=0: the vectors have 16 dimensions"),
         ("sbert", "model.matryoshka_dims=[8,17]", r"matryoshka_dims=\[8, 17\]: the vectors have 16 dimensions$"),
         ("sbert", "model={truncate_dim:4,matryoshka_dims:[8]}", "16 dimensions, of which model.truncate_dim keeps 4"),
         ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),
         ("sbert", "model.pooling=[mean,meen]", "is not one of .mean., .cls., .*, a list of them"),
-        ("splade", "model.max_active_dims=0", "at least one word keeps its weight"),
+        ("splade", "model.max_active_dims=0", "it must be at least 1, or null"),
     ):
         with pytest.raises(UserError, match=message):
             made(compose, folders, family, override)
@@ -268,30 +270,30 @@ def test_what_a_family_refuses(compose: Compose, folders: dict[str, Path]) -> No
 @pytest.mark.parametrize(
     ("family", "overrides", "message"),
     [
-        ("sbert", ["model.query_length=2"], r"model\.query_length=2: the least is 3; 2 are no text"),
-        ("sbert", ["model.document_length=0"], r"model\.document_length=0: the least is 3"),
-        ("sbert", ["model.query_length=5", "model.query_prompt='list a queue'"], "the least is 6; 5 are no text"),
-        ("repllama", ["model.query_prompt=list", "model.query_length=2"], "the least is 3; 2 are no text"),
-        ("splade", ["model.query_length=-1"], r"model\.query_length=-1: the least is 3"),
-        ("colbert", ["model.query_length=3"], r"model\.query_length=3: the least is 4; 3 are no text"),
-        ("colbert", ["model.document_length=3"], r"model\.document_length=3: the least is 4"),
-        ("mvr", ["model.document_length=10"], r"model\.document_length=10: the least is 11; 10 are no text"),
-        ("mvr", ["model.query_length=3"], r"model\.query_length=3: the least is 4"),
-        ("mono", ["model.query_length=0"], r"model\.query_length=0: the least is 1$"),
-        ("mono_decoder", ["model.document_length=-3"], r"model\.document_length=-3: the least is 1$"),
+        ("sbert", ["model.query_length=2"], r"model\.query_length=2: the minimum is 3: 2 for special"),
+        ("sbert", ["model.document_length=0"], r"model\.document_length=0: the minimum is 3"),
+        ("sbert", ["model.query_length=5", "model.query_prompt='list a queue'"], "the minimum is 6: 5 for special"),
+        ("repllama", ["model.query_prompt=list", "model.query_length=2"], "the minimum is 3: 2 for special"),
+        ("splade", ["model.query_length=-1"], r"model\.query_length=-1: the minimum is 3"),
+        ("colbert", ["model.query_length=3"], r"model\.query_length=3: the minimum is 4: 3 for special"),
+        ("colbert", ["model.document_length=3"], r"model\.document_length=3: the minimum is 4"),
+        ("mvr", ["model.document_length=10"], r"model\.document_length=10: the minimum is 11: 10 for special"),
+        ("mvr", ["model.query_length=3"], r"model\.query_length=3: the minimum is 4"),
+        ("mono", ["model.query_length=0"], r"model\.query_length=0: the minimum is 1$"),
+        ("mono_decoder", ["model.document_length=-3"], r"model\.document_length=-3: the minimum is 1$"),
     ],
 )
-def test_a_length_without_place_for_a_text_is_refused(
+def test_a_length_without_room_for_a_text_is_refused(
     family: str, overrides: list[str], message: str, compose: Compose, folders: dict[str, Path]
 ) -> None:
-    """Special tokens, markers, viewers and prompts are counted, and zero is no other word for null."""
+    """Special tokens, markers, viewers and prompts are counted, and zero does not mean null."""
     with pytest.raises(UserError, match=message):
         made(compose, folders, family, *overrides)
 
 
 @pytest.mark.parametrize("family", ["mono", "set_encoder"])
-def test_two_long_texts_share_the_room(family: str, compose: Compose, folders: dict[str, Path]) -> None:
-    """Whatever the lengths are, a pair fits into the encoder, and neither side is cut away."""
+def test_two_long_texts_share_the_maximum_length(family: str, compose: Compose, folders: dict[str, Path]) -> None:
+    """A pair always fits into the encoder, and neither text is dropped entirely."""
     model = made(compose, folders, family, "model.query_length=64", "model.document_length=64")
     assert isinstance(model, CrossEncoder)
     short, long = "stop a queue", "list " * 80
@@ -300,8 +302,8 @@ def test_two_long_texts_share_the_room(family: str, compose: Compose, folders: d
         assert [place for place, token in enumerate(pair.ids) if tiny.WORDS[token] == "[SEP]"] == ends
 
 
-def test_a_template_shortens_the_document_and_is_never_cut(compose: Compose, folders: dict[str, Path]) -> None:
-    """A filled template has the backbone's positions and no more; a document gives way before the query does."""
+def test_a_filled_template_truncates_the_document_first(compose: Compose, folders: dict[str, Path]) -> None:
+    """It fits into the backbone's positions; the document is truncated before the query, the template never."""
     for query_length, queries in ((20, 20), (64, 61)):
         model = made(compose, folders, "mono_decoder", f"model.query_length={query_length}")
         assert isinstance(model, CrossEncoder)

@@ -1,4 +1,4 @@
-"""Every model against its paper's formula, in loops over the hidden states of its own encoder."""
+"""Every model's scores against its paper's formula, computed in loops over the encoder's hidden states."""
 
 from __future__ import annotations
 
@@ -48,14 +48,16 @@ def both(model: SharedBiEncoder) -> tuple[list[int], list[int]]:
 
 
 def is_word(token: int) -> bool:
-    """Whether a token is none of the special ones."""
+    """Whether a token is not a special token."""
     return tiny.WORDS[token] not in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @pytest.mark.parametrize("query_encoding", ["mlm", "lexical", "static", "binary"])
 @pytest.mark.parametrize(("pooling", "activation"), [("max", "log1p"), ("sum", "log1p_log1p")])
-def test_splade(masked_lm: HuggingFaceBackbone, query_encoding: Any, pooling: Any, activation: Any) -> None:
-    """Log(1 + relu) of the head's logits, pooled; lexical, static and binary queries have their own words only."""
+def test_splade_is_its_formula(
+    masked_lm: HuggingFaceBackbone, query_encoding: Any, pooling: Any, activation: Any
+) -> None:
+    """Weights are the pooled log(1 + relu(logit)); lexical, static and binary queries contain only their own words."""
     model = SPLADE(masked_lm, query_encoding=query_encoding, pooling=pooling, activation=activation).eval()
     if model.static_weights is not None:
         model.static_weights.data = torch.linspace(0, 2, model.embedding_dim)
@@ -84,8 +86,8 @@ def test_splade(masked_lm: HuggingFaceBackbone, query_encoding: Any, pooling: An
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_unicoil(masked_lm: HuggingFaceBackbone) -> None:
-    """Each query word times the best equal document word; a repeated query word counts twice."""
+def test_unicoil_is_its_formula(masked_lm: HuggingFaceBackbone) -> None:
+    """Each query word's weight times the largest weight of the same document word; repeated query words count twice."""
     torch.manual_seed(1)
     model = UniCOIL(masked_lm).eval()
     query_ids, document_ids = both(model)
@@ -101,8 +103,8 @@ def test_unicoil(masked_lm: HuggingFaceBackbone) -> None:
 
 
 @pytest.mark.parametrize("cls_dim", [0, 6, 16])
-def test_coil(masked_lm: HuggingFaceBackbone, cls_dim: int) -> None:
-    """The inner product of the texts' vectors, and each query word's best equal document word, not below zero."""
+def test_coil_is_its_formula(masked_lm: HuggingFaceBackbone, cls_dim: int) -> None:
+    """The text vectors' inner product, plus each query word's best match with the same document word, at least 0."""
     torch.manual_seed(1)
     model = COIL(masked_lm, token_dim=4, cls_dim=cls_dim).eval()
     query_ids, document_ids = both(model)
@@ -119,7 +121,7 @@ def test_coil(masked_lm: HuggingFaceBackbone, cls_dim: int) -> None:
 
 
 def in_training(model: SharedBiEncoder) -> float:
-    """The score as the training step computes it, beside another document and query."""
+    """The score as the training step computes it, in a batch with other texts."""
     queries = model.pad(model.tokenize_queries(["stop", QUERY]), is_query=True)
     documents = model.pad(
         model.tokenize_documents(["a", DOCUMENT, "stop all instances and delete the queue"]), is_query=False
@@ -130,8 +132,8 @@ def in_training(model: SharedBiEncoder) -> float:
 
 
 @pytest.mark.parametrize("attend", [False, True])
-def test_colbert(masked_lm: HuggingFaceBackbone, attend: bool) -> None:
-    """Each of the query's 12 vectors, masks included, with the best document vector that is no punctuation."""
+def test_colbert_is_its_formula(masked_lm: HuggingFaceBackbone, attend: bool) -> None:
+    """Each of the query's 12 vectors, [MASK] included, with the best document vector, punctuation excluded."""
     torch.manual_seed(1)
     model = ColBERT(masked_lm, dim=4, query_length=12, document_length=20, attend_to_expansion=attend).eval()
     query_ids, document_ids = both(model)
@@ -158,8 +160,8 @@ def test_colbert(masked_lm: HuggingFaceBackbone, attend: bool) -> None:
     assert in_training(model) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_document_of_punctuation_alone_keeps_it(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """Where the tokenizer adds nothing else: it scores the same in search as in training, and is no loss of all."""
+def test_a_document_of_punctuation_only_keeps_its_vectors(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Without special tokens it would have no vector, and so no score; training and search score it the same."""
     settings: dict[str, Any] = {"dim": 4, "query_marker": None, "document_marker": None, "query_expansion": False}
     model = ColBERT(backbones["decoder"], **settings).eval()
     kept = ColBERT(backbones["decoder"], **settings, mask_punctuation=False)
@@ -171,8 +173,8 @@ def test_a_document_of_punctuation_alone_keeps_it(backbones: dict[str, HuggingFa
     torch.testing.assert_close(model.similarity(query, document)[0][0].detach(), found)
 
 
-def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
-    """Of all the batch's document tokens a query token keeps the k nearest; the mean over those that keep one of d."""
+def test_xtr_in_training_is_its_formula(masked_lm: HuggingFaceBackbone) -> None:
+    """Each query token keeps its k nearest tokens of the batch; a score is the mean over query tokens that keep one."""
     torch.manual_seed(1)
     model = XTR(masked_lm, dim=4, k_train=3)
     for dropout in model.modules():
@@ -200,7 +202,7 @@ def test_xtr_in_training(masked_lm: HuggingFaceBackbone) -> None:
 
 
 def test_xtr_outside_of_training_is_the_sum_over_all_query_tokens(masked_lm: HuggingFaceBackbone) -> None:
-    """The best document token of each, whatever k_train; neither masked nor divided."""
+    """Each query token counts with its best document token, whatever k_train is, without a mean."""
     torch.manual_seed(1)
     model = XTR(masked_lm, dim=4, k_train=1).eval()
     query, document = (
@@ -211,8 +213,8 @@ def test_xtr_outside_of_training_is_the_sum_over_all_query_tokens(masked_lm: Hug
     assert in_training(model) == pytest.approx(expected, rel=1e-4)
 
 
-def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
-    """The best of a document's viewers with the query's."""
+def test_mvr_is_its_formula(masked_lm: HuggingFaceBackbone) -> None:
+    """The score is the largest inner product of the query's viewer with a document's viewers."""
     torch.manual_seed(1)
     model = MVR(masked_lm, viewers=3).eval()
     query_ids, document_ids = both(model)
@@ -223,8 +225,8 @@ def test_mvr(masked_lm: HuggingFaceBackbone) -> None:
 
 
 @pytest.mark.parametrize("labels", [1, 2])
-def test_mono(tmp_path: Path, labels: Any) -> None:
-    """The classifier's logit of the pair, or the log-probability of the second of two; reported through a sigmoid."""
+def test_mono_is_its_formula(tmp_path: Path, labels: Any) -> None:
+    """The classifier's logit, or the log-probability of the second of two logits, through the reported sigmoid."""
     folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=labels)
     model = Mono(HuggingFaceBackbone(str(folder)), labels=labels, activation="Sigmoid", has_head=True).eval()
     pair = model.tokenizer(QUERY, DOCUMENT, return_tensors="pt")
@@ -235,8 +237,8 @@ def test_mono(tmp_path: Path, labels: Any) -> None:
 
 
 @pytest.mark.parametrize("extra_token", [False, True])
-def test_set_encoder(tmp_path: Path, extra_token: bool) -> None:
-    """With one layer of attention computed by hand: own tokens, and the others' interaction tokens."""
+def test_set_encoder_is_its_formula(tmp_path: Path, extra_token: bool) -> None:
+    """One layer computed by hand attends to a document's own tokens and the other documents' interaction tokens."""
     folder = tiny.bert(tmp_path, "BertModel", num_hidden_layers=1)
     torch.manual_seed(1)
     model = SetEncoder(HuggingFaceBackbone(str(folder)), extra_token=extra_token).eval()
@@ -263,8 +265,8 @@ def test_set_encoder(tmp_path: Path, extra_token: bool) -> None:
     assert model.score(QUERY, tiny.DOCUMENTS[:3]).tolist() == pytest.approx(scores, rel=1e-4)
 
 
-def test_a_set_encoder_looks_at_the_whole_list_and_at_no_order(tmp_path: Path) -> None:
-    """Permuting the documents permutes the scores; another document changes them."""
+def test_a_set_encoder_uses_the_whole_list_but_not_its_order(tmp_path: Path) -> None:
+    """Permuting the documents permutes the scores; removing a document changes them."""
     torch.manual_seed(1)
     model = SetEncoder(HuggingFaceBackbone(str(tiny.bert(tmp_path)))).eval()
     scores = model.score(QUERY, tiny.DOCUMENTS)
@@ -274,21 +276,21 @@ def test_a_set_encoder_looks_at_the_whole_list_and_at_no_order(tmp_path: Path) -
     torch.testing.assert_close(together[0], scores, atol=1e-5, rtol=1e-5)
 
 
-def test_a_list_beyond_the_budget_is_read_at_once_and_warned_of(
+def test_a_list_above_the_budget_is_one_batch_with_a_warning(
     masked_lm: HuggingFaceBackbone, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its documents see one another; the warning comes once and names the mend."""
+    """The list is not split, since its documents see one another; the warning comes once and says what to lower."""
     model = SetEncoder(masked_lm).eval()
     expected = model.score(QUERY, tiny.DOCUMENTS)
     assert caplog.text == ""
     for _ in range(2):
         torch.testing.assert_close(model.score_lists([(QUERY, tiny.DOCUMENTS)], budget=TokenBudget(50))[0], expected)
-    assert caplog.text.count("one of 4 documents takes up to") == 1
-    assert "more than the budget of 50: where memory is short, lower re_rank.depth" in caplog.text
+    assert caplog.text.count("4 documents have up to") == 1
+    assert "more than the budget of 50; if memory runs out, lower re_rank.depth" in caplog.text
 
 
-def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:
-    """In training each number of leading dimensions has scores of its own, those of the vectors cut to it."""
+def test_matryoshka_scores_are_those_of_truncated_vectors(masked_lm: HuggingFaceBackbone) -> None:
+    """In training each number of leading dimensions gives its own scores, equal to those with `truncate_dim`."""
     model = DenseBiEncoder(masked_lm, matryoshka_dims=[4, 8]).eval()
     cut = DenseBiEncoder(masked_lm, truncate_dim=4).eval()
     query = model.pad(model.tokenize_queries([QUERY]), is_query=True)
@@ -302,8 +304,8 @@ def test_matryoshka(masked_lm: HuggingFaceBackbone) -> None:
     assert not torch.allclose(whole, eight)
 
 
-def test_what_the_mask_leaves_out_wins_no_maxsim(masked_lm: HuggingFaceBackbone) -> None:
-    """A padded token with a huge vector changes no score."""
+def test_a_masked_token_never_wins_maxsim(masked_lm: HuggingFaceBackbone) -> None:
+    """A masked token with a huge vector changes no score."""
     from dataclasses import replace
 
     from irexp.model.maxsim import maxsim

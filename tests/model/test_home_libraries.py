@@ -1,4 +1,4 @@
-"""Checkpoints of home libraries open here, and ours there, with equal scores."""
+"""Checkpoints load in both directions between irexp and the libraries of each format, with equal scores."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def tiny_config(architecture: str, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["splade", "splade_static", "splade_binary"])
-def test_splade_opens_in_sentence_transformers(
+def test_a_saved_splade_scores_the_same_in_sentence_transformers(
     name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """Saved here, equal scores there."""
+    """SparseEncoder loads the folder that irexp saved and gives equal scores."""
     model = MAKE[name](backbones).eval()
     assert isinstance(model, SPLADE)
     if model.static_weights is not None:
@@ -60,8 +60,8 @@ def test_splade_opens_in_sentence_transformers(
 
 @pytest.mark.parametrize("kind", ["plain", "router"])
 @pytest.mark.parametrize("architecture", ["Bert", "DistilBert", "Roberta", "ModernBert"])
-def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, architecture: str, tmp_path: Path) -> None:
-    """SparseEncoder folders over every head, and document-only ones whose queries are static weights."""
+def test_a_sparse_encoder_of_sentence_transformers_loads(kind: str, architecture: str, tmp_path: Path) -> None:
+    """Folders load with equal scores for every kind of head, also with queries encoded by static weights."""
     start = tmp_path / "start"
     config = tiny_config(architecture)
     tiny.make(start, getattr(transformers, f"{architecture}ForMaskedLM"), config)
@@ -80,10 +80,10 @@ def test_what_sentence_transformers_saves_as_sparse_opens_here(kind: str, archit
     assert ours.query_encoding == ("static" if kind == "router" else "mlm")
 
 
-def test_a_plain_masked_language_model_is_what_the_configuration_says(
+def test_a_bare_masked_language_model_loads_as_the_configured_family(
     folders: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Naver's folders without a list of modules: SPLADE where that is configured, else a dense model, which is said."""
+    """Naver's folders without a list of modules load as a SPLADE if configured, else dense with a warning."""
     like = partial(SPLADE, query_encoding="lexical", document_encoding="mlm")
     opened = load(folders["encoder"], like=like)  # type: ignore[arg-type]
     assert isinstance(opened, SPLADE)
@@ -91,12 +91,13 @@ def test_a_plain_masked_language_model_is_what_the_configuration_says(
     assert "opened as a dense model" not in caplog.text
     assert isinstance(load(folders["encoder"]), DenseBiEncoder)
     assert (
-        "opened as a dense model; for a SPLADE say model=splade, in Python load(…, like=partial(SPLADE))" in caplog.text
+        "opened as a dense model; for a SPLADE use model=splade, or in Python load(…, like=partial(SPLADE))"
+        in caplog.text
     )
 
 
-def test_the_weights_at_hand_have_the_similarities_of_their_readme() -> None:
-    """splade_tiny (rasyosef/splade-tiny): three sentences with one another, as its model card says."""
+def test_splade_tiny_has_the_similarities_of_its_model_card() -> None:
+    """Similarities of three sentences under rasyosef/splade-tiny equal those in its model card."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -108,10 +109,10 @@ def test_the_weights_at_hand_have_the_similarities_of_their_readme() -> None:
 
 
 @pytest.mark.parametrize("name", ["colbert", "colbert_plain"])
-def test_colbert_opens_in_sentence_transformers(
+def test_a_saved_colbert_scores_the_same_in_sentence_transformers(
     name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """Saved here in PyLate's layout; MultiVectorEncoder reads it, and scores the same."""
+    """MultiVectorEncoder loads the folder that irexp saved in PyLate's layout, and gives equal scores."""
     torch.manual_seed(5)
     model = MAKE[name](backbones).eval()
     save(model, tmp_path)
@@ -122,8 +123,8 @@ def test_colbert_opens_in_sentence_transformers(
     assert_equal_but_for_rounding(scores_of(model), expected)
 
 
-def test_what_sentence_transformers_saves_as_multi_vector_opens_here(tmp_path: Path) -> None:
-    """MultiVectorEncoder's own layout, made of a folder of PyLate."""
+def test_a_multi_vector_encoder_of_sentence_transformers_loads(tmp_path: Path) -> None:
+    """A PyLate folder that MultiVectorEncoder saved in its own layout loads with the recorded scores."""
     theirs = MultiVectorEncoder(str(FIXTURES / "pylate"), device="cpu")
     theirs.save(str(tmp_path / "saved"))
     recorded = json.loads((FIXTURES / "pylate" / "scores.json").read_text(encoding="utf8"))
@@ -131,8 +132,8 @@ def test_what_sentence_transformers_saves_as_multi_vector_opens_here(tmp_path: P
     assert_equal_but_for_rounding(found, recorded["scores"])
 
 
-def test_googles_xtr_opens(tmp_path: Path) -> None:
-    """A T5 encoder and a linear layer in 2_Dense, with MaxSim over normalised tokens."""
+def test_googles_xtr_loads(tmp_path: Path) -> None:
+    """The T5 encoder and the layer in 2_Dense give MaxSim over normalised token vectors."""
     folder = tiny.t5(tmp_path / "xtr", "T5EncoderModel")
     (folder / "2_Dense").mkdir()
     torch.manual_seed(2)
@@ -162,8 +163,10 @@ def test_googles_xtr_opens(tmp_path: Path) -> None:
         ("ModernBert", "ReLU"),
     ],
 )
-def test_cross_encoders_of_sentence_transformers_both_ways(architecture: str, activation: str, tmp_path: Path) -> None:
-    """A saved CrossEncoder with the activation that it names, and one that is saved here."""
+def test_a_cross_encoder_scores_the_same_in_sentence_transformers(
+    architecture: str, activation: str, tmp_path: Path
+) -> None:
+    """Scores, with the activation that the folder names, are equal whichever library saved it."""
     config = tiny_config(architecture, num_labels=1)
     start = tiny.make(tmp_path / "start", getattr(transformers, f"{architecture}ForSequenceClassification"), config)
     theirs = CrossEncoder(str(start), activation_fn=getattr(torch.nn, activation)(), device="cpu")
@@ -179,8 +182,8 @@ def test_cross_encoders_of_sentence_transformers_both_ways(architecture: str, ac
 
 
 @pytest.mark.parametrize("key", ["sentence_transformers", "sbert_ce_default_activation_function"])
-def test_old_cross_encoder_folders_name_their_activation_in_the_configuration(key: str, tmp_path: Path) -> None:
-    """Versions before 6 and before 4."""
+def test_the_activation_of_an_old_cross_encoder_is_read_from_config_json(key: str, tmp_path: Path) -> None:
+    """The keys of versions before 6 and before 4 are read, rather than the default Sigmoid applied."""
     folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=1)
     by_default = scores_of(load(folder))
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
@@ -190,8 +193,10 @@ def test_old_cross_encoder_folders_name_their_activation_in_the_configuration(ke
     np.testing.assert_allclose(torch.sigmoid(torch.tensor(scores_of(load(folder)))).numpy(), by_default, atol=1e-5)
 
 
-def test_decoders_with_logit_score_both_ways(folders: dict[str, Path], tmp_path: Path) -> None:
-    """What is read is the chat template; the score is the difference of two logits, through the activation."""
+def test_a_decoder_with_logit_score_scores_the_same_in_sentence_transformers(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """The template is the chat template; the score is the difference of two logits, through the activation."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders["decoder"])
     tokenizer.chat_template = (
         "Query: {{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }} "
@@ -215,8 +220,8 @@ def test_decoders_with_logit_score_both_ways(folders: dict[str, Path], tmp_path:
 
 
 @pytest.mark.parametrize("family", ["mono_t5", "rank_t5"])
-def test_t5_re_rankers_by_the_configuration(family: str, folders: dict[str, Path]) -> None:
-    """A bare T5 says nothing of its template: monoT5 unless RankT5 is configured; scored as transformers does."""
+def test_a_bare_t5_loads_as_a_monot5_or_the_configured_rankt5(family: str, folders: dict[str, Path]) -> None:
+    """The scores equal those computed with transformers for the template and tokens of either."""
     settings = {"template": "Query: {query} Document: {document}", "true_token": "<extra_id_10>", "false_token": None}
     like = partial(TokenLogit, **settings) if family == "rank_t5" else None  # type: ignore[arg-type]
     model = load(folders["t5"], like=like)  # type: ignore[arg-type]
@@ -237,8 +242,8 @@ def test_t5_re_rankers_by_the_configuration(family: str, folders: dict[str, Path
     assert_equal_but_for_rounding(scores_of(model), expected)
 
 
-def test_monobert_opens(tmp_path: Path) -> None:
-    """A sequence classifier with two logits: the log-probability of the second."""
+def test_monobert_loads(tmp_path: Path) -> None:
+    """The score of a sequence classifier with two logits is the log-probability of the second."""
     folder = tiny.bert(tmp_path, "BertForSequenceClassification", num_labels=2)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     bert = transformers.BertForSequenceClassification.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What MultiVectorEncoder and PyLate say of prompts, markers, lengths and masks: done, or refused by name."""
+"""Settings of MultiVectorEncoder and PyLate (prompts, markers, lengths, masks) are applied, or refused by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DOCUMENTS = [*tiny.DOCUMENTS, "list buckets, and delete the queue " * 50 + "stop
 
 
 def home_scores(folder: Path) -> list[list[float]]:
-    """What sentence-transformers makes of the texts."""
+    """The scores of the texts in sentence-transformers."""
     theirs = MultiVectorEncoder(str(folder), device="cpu")
     documents = theirs.encode_document(DOCUMENTS)
     return [[float((q @ d.T).amax(dim=1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]
@@ -42,7 +42,7 @@ def modules(folder: Path, **settings: Any) -> list[Any]:
 
 
 def assert_equal_at_home(folder: Path) -> ColBERT:
-    """A folder of theirs opens here with equal scores, every time, and is saved so that they open it so."""
+    """A folder of sentence-transformers loads with equal scores, and keeps them when irexp saves it again."""
     expected = home_scores(folder)
     ours = load(folder)
     assert_equal_but_for_rounding(ours.score(tiny.QUERIES, DOCUMENTS), expected)
@@ -54,15 +54,15 @@ def assert_equal_at_home(folder: Path) -> ColBERT:
 
 
 def test_without_a_mask_no_word_is_skipped_and_no_marker_is_added(tmp_path: Path) -> None:
-    """Nothing of PyLate's defaults holds for the layout of sentence-transformers."""
+    """PyLate's defaults must not apply to the layout of sentence-transformers."""
     folder = tiny.long_bert(tmp_path / "start")
     MultiVectorEncoder(modules=modules(folder), device="cpu").save(str(tmp_path / "saved"))
     ours = assert_equal_at_home(tmp_path / "saved")
     assert (ours.query_marker, ours.query_expansion, ours.skipped, ours.document_length) == (None, False, [], 512)
 
 
-def test_prompts_are_texts_there(tmp_path: Path) -> None:
-    """Words of the vocabulary, not tokens that are added to it."""
+def test_prompts_of_a_multi_vector_encoder_are_tokenized_as_text(tmp_path: Path) -> None:
+    """They are not added to the vocabulary as PyLate's markers are, which would change every score."""
     start = modules(tiny.long_bert(tmp_path / "start"), query_length=8, document_length=20)
     all_modules = [*start[:2], MultiVectorMask(skiplist_words=[",", "the"]), start[2]]
     prompts = {"query": "list all ", "document": "delete the "}
@@ -71,8 +71,8 @@ def test_prompts_are_texts_there(tmp_path: Path) -> None:
     assert (ours.query_prompt, ours.query_length, ours.document_length) == ("list all ", 8, 20)
 
 
-def test_an_expansion_is_of_a_fixed_length(tmp_path: Path) -> None:
-    """Filled up with [MASK], seen or not; with another token it is refused by name."""
+def test_query_expansion_to_a_fixed_length_is_read_and_others_are_refused(tmp_path: Path) -> None:
+    """Expansion with [MASK] to a fixed length gives equal scores; another strategy or token is refused by name."""
     folder = tiny.long_bert(tmp_path / "start")
     expansion: dict[str, Any] = {"strategy": "fixed", "length": 12, "attend": True}
     start = modules(folder, query_expansion=expansion)
@@ -83,13 +83,13 @@ def test_an_expansion_is_of_a_fixed_length(tmp_path: Path) -> None:
         path = tmp_path / "saved" / "sentence_bert_config.json"
         said = json.loads(path.read_text(encoding="utf8"))
         path.write_text(json.dumps(said | {"query_expansion": expansion | change}))
-        with pytest.raises(UserError, match=r"the query expansion .* is not understood"):
+        with pytest.raises(UserError, match=r"the query expansion .* is not supported"):
             load(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("name", ["pylate", "stanford"])
 def test_a_marker_that_the_vocabulary_lacks_is_refused(name: str, tmp_path: Path) -> None:
-    """Its vector would be another one with every loading."""
+    """Its vector would be random, and differ each time the model is loaded."""
     shutil.copytree(FIXTURES / name, tmp_path / "saved")
     path = tmp_path / "saved" / ("artifact.metadata" if name == "stanford" else "config_sentence_transformers.json")
     key = "query_token_id" if name == "stanford" else "query_prefix"
@@ -98,8 +98,10 @@ def test_a_marker_that_the_vocabulary_lacks_is_refused(name: str, tmp_path: Path
         load(tmp_path / "saved")
 
 
-def test_a_model_without_markers_opens_at_home(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """XTR, and a ColBERT with a text for each side: an empty prefix, since null is PyLate's own."""
+def test_a_model_without_markers_scores_the_same_in_sentence_transformers(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """XTR and a ColBERT with prompts save an empty prefix, since null would be PyLate's default marker."""
     torch.manual_seed(5)
     colbert = ColBERT(
         backbones["encoder"],
@@ -118,8 +120,8 @@ def test_a_model_without_markers_opens_at_home(backbones: dict[str, HuggingFaceB
         assert json.loads((tmp_path / name / "config_sentence_transformers.json").read_text())["query_prefix"] == ""
 
 
-def test_stanfords_defaults_hold_without_its_metadata(tmp_path: Path) -> None:
-    """Its architecture tells it; so does sentence-transformers."""
+def test_a_stanford_folder_without_metadata_has_stanfords_defaults(tmp_path: Path) -> None:
+    """It is recognised by its architecture, and scores as in sentence-transformers."""
     shutil.copytree(FIXTURES / "stanford", tmp_path / "saved")
     (tmp_path / "saved" / "artifact.metadata").unlink()
     ours = load(tmp_path / "saved")

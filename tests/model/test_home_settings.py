@@ -1,4 +1,4 @@
-"""What a folder of sentence-transformers says of lengths, prompts, poolings and the like: done, or refused by name."""
+"""Settings of sentence-transformers' folders (lengths, prompts, poolings, …) are applied, or refused by name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Folders = dict[str, Path]
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Tiny BERTs that read 512 tokens, more than any length by default."""
+    """Tiny BERTs that read 512 tokens, more than any default length."""
     heads = {"plain": "BertModel", "masked": "BertForMaskedLM", "classifier": "BertForSequenceClassification"}
     return {
         kind: tiny.long_bert(tmp_path_factory.mktemp(kind), head, num_labels=1 if kind == "classifier" else 2)
@@ -51,7 +51,7 @@ def edit(path: Path, **values: Any) -> None:
 
 
 def home_scores(folder: Path, kind: Any = SentenceTransformer) -> Any:
-    """What sentence-transformers makes of the texts."""
+    """The scores of the texts in sentence-transformers."""
     theirs = kind(str(folder), device="cpu")
     if kind is CrossEncoder:
         return theirs.predict([(q, d) for q in QUERIES for d in DOCUMENTS]).reshape(len(QUERIES), -1)
@@ -59,7 +59,7 @@ def home_scores(folder: Path, kind: Any = SentenceTransformer) -> Any:
 
 
 def assert_equal_at_home(folder: Path, kind: Any = SentenceTransformer) -> Model:
-    """A folder of theirs opens here with equal scores, and is saved so that they open it with equal scores."""
+    """A folder of sentence-transformers loads with equal scores, and keeps them when irexp saves it again."""
     expected = home_scores(folder, kind)
     ours = load(folder)
     assert_equal_but_for_rounding(ours.score(QUERIES, DOCUMENTS).numpy(), expected)
@@ -70,17 +70,15 @@ def assert_equal_at_home(folder: Path, kind: Any = SentenceTransformer) -> Model
 
 
 def dense(folder: Path, *more: Any, pooling: Any = "mean", include_prompt: bool = True, **lengths: int) -> list[Any]:
-    """Modules of a dense model."""
+    """The modules of a dense model."""
     transformer = Transformer(str(folder), **lengths)
     return [transformer, Pooling(16, pooling_mode=pooling, include_prompt=include_prompt), *more]
 
 
 @pytest.mark.parametrize("lengths", ["the tokenizer's", "max_seq_length", "one for each side"])
 @pytest.mark.parametrize("kind", [SentenceTransformer, SparseEncoder], ids=lambda kind: kind.__name__)
-def test_texts_are_read_up_to_the_length_that_the_checkpoint_says(
-    kind: Any, lengths: str, long: Folders, tmp_path: Path
-) -> None:
-    """Texts of up to 420 tokens, which every length cuts otherwise."""
+def test_texts_are_truncated_to_the_checkpoints_length(kind: Any, lengths: str, long: Folders, tmp_path: Path) -> None:
+    """Texts have up to 420 tokens, so that each length gives other scores."""
     each: dict[str, Any] = {"query_length": 5, "document_length": 7} if lengths == "one for each side" else {}
     if kind is SparseEncoder:
         transformer = Transformer(str(long["masked"]), transformer_task="fill-mask", **each)
@@ -98,8 +96,8 @@ def test_texts_are_read_up_to_the_length_that_the_checkpoint_says(
 @pytest.mark.parametrize(
     ("limit", "place"), [(None, "the tokenizer's"), (32, "the tokenizer's"), (32, "max_seq_length")]
 )
-def test_a_pair_is_cut_at_one_length(limit: int | None, place: str, long: Folders, tmp_path: Path) -> None:
-    """The longer text first, be it the query or the document."""
+def test_a_pair_is_truncated_to_one_length(limit: int | None, place: str, long: Folders, tmp_path: Path) -> None:
+    """The longer text is truncated first, query or document, as in sentence-transformers."""
     settings = {"max_length": limit} if place == "the tokenizer's" else {}
     CrossEncoder(str(long["classifier"]), device="cpu", **settings).save(str(tmp_path))
     if limit and place == "max_seq_length":
@@ -107,8 +105,8 @@ def test_a_pair_is_cut_at_one_length(limit: int | None, place: str, long: Folder
     assert_equal_at_home(tmp_path, CrossEncoder)
 
 
-def test_what_is_trained_here_with_lengths_reads_as_much_at_home(long: Folders, tmp_path: Path) -> None:
-    """Each side its own, for SPLADE and dense models; for pairs, whose length is one, where the query fills its own."""
+def test_saved_lengths_apply_in_sentence_transformers(long: Folders, tmp_path: Path) -> None:
+    """Truncated texts score the same there; pairs, which have one length there, only if the query fills its own."""
     backbones = {kind: HuggingFaceBackbone(str(folder)) for kind, folder in long.items()}
     lengths: dict[str, Any] = {"query_length": 6, "document_length": 16}
     for kind, model in (
@@ -125,8 +123,8 @@ def test_what_is_trained_here_with_lengths_reads_as_much_at_home(long: Folders, 
         assert_equal_but_for_rounding(found[texts], expected[texts])
 
 
-def test_a_length_of_the_tokenizer_beyond_the_positions_is_what_can_be_read(tmp_path: Path) -> None:
-    """As sentence-transformers does; the tokenizers of many checkpoints know no limit."""
+def test_a_tokenizers_length_above_the_number_of_positions_is_capped(tmp_path: Path) -> None:
+    """As in sentence-transformers; many checkpoints' tokenizers have no limit."""
     folder = tiny.bert(tmp_path)
     edit(folder / "tokenizer_config.json", model_max_length=128)
     SentenceTransformer(modules=dense(folder), device="cpu").save(str(tmp_path / "saved"))
@@ -136,8 +134,10 @@ def test_a_length_of_the_tokenizer_beyond_the_positions_is_what_can_be_read(tmp_
 
 
 @pytest.mark.parametrize("pooling", ["cls", "weightedmean", "lasttoken", ("mean", "max"), ("max", "cls")], ids=str)
-def test_every_pooling_without_the_prompt(pooling: Any, long: Folders, tmp_path: Path) -> None:
-    """The first token is the first one behind the prompt; two poolings are one vector, in their order."""
+def test_every_pooling_without_the_prompt_is_as_in_sentence_transformers(
+    pooling: Any, long: Folders, tmp_path: Path
+) -> None:
+    """`cls` takes the first token after the prompt; two poolings are concatenated in their order."""
     modules = dense(long["plain"], pooling=pooling, include_prompt=False)
     if isinstance(pooling, tuple):
         torch.manual_seed(2)
@@ -148,7 +148,7 @@ def test_every_pooling_without_the_prompt(pooling: Any, long: Folders, tmp_path:
 
 
 def test_poolings_of_the_old_layout_are_concatenated(long: Folders, tmp_path: Path) -> None:
-    """One flag for each, in the order of the flags."""
+    """Flags of version 5 select several poolings, concatenated in the order of the flags."""
     SentenceTransformer(modules=dense(long["plain"]), device="cpu").save(str(tmp_path))
     flags = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True, "pooling_mode_cls_token": False}
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **flags}))
@@ -158,8 +158,8 @@ def test_poolings_of_the_old_layout_are_concatenated(long: Folders, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", [SentenceTransformer, SparseEncoder], ids=lambda kind: kind.__name__)
-def test_prompts_are_those_of_queries_and_documents(kind: Any, long: Folders, tmp_path: Path) -> None:
-    """An empty one is one: the default prompt is for texts that are neither."""
+def test_an_empty_query_prompt_is_not_replaced_by_the_default_prompt(kind: Any, long: Folders, tmp_path: Path) -> None:
+    """The default prompt applies neither to queries nor to documents."""
     start = long["plain"] if kind is SentenceTransformer else long["masked"]
     prompts = {"query": "", "document": "list ", "other": "delete the "}
     kind(str(start), device="cpu", prompts=prompts, default_prompt_name="other").save(str(tmp_path))
@@ -168,8 +168,8 @@ def test_prompts_are_those_of_queries_and_documents(kind: Any, long: Folders, tm
     assert (ours.query_prompt, ours.document_prompt) == ("", "list ")
 
 
-def test_the_heaviest_words_are_kept(long: Folders, tmp_path: Path) -> None:
-    """A SparseEncoder with max_active_dims; while it is trained, all words are."""
+def test_max_active_dims_keeps_the_largest_weights_outside_of_training(long: Folders, tmp_path: Path) -> None:
+    """Scores equal those of a SparseEncoder with max_active_dims; in training all weights are kept."""
     SparseEncoder(str(long["masked"]), device="cpu", max_active_dims=5).save(str(tmp_path))
     ours = assert_equal_at_home(tmp_path, SparseEncoder)
     assert isinstance(ours, SPLADE)
@@ -177,8 +177,8 @@ def test_the_heaviest_words_are_kept(long: Folders, tmp_path: Path) -> None:
     assert int((ours.train().encode_queries(tokens).vectors_BH > 0).sum(dim=1).min()) > 5
 
 
-def test_the_default_prompt_of_a_cross_encoder_stands_before_the_query(long: Folders, tmp_path: Path) -> None:
-    """The only prompt that `predict` puts anywhere."""
+def test_the_default_prompt_of_a_cross_encoder_is_put_before_the_query(long: Folders, tmp_path: Path) -> None:
+    """It is the only prompt that CrossEncoder's `predict` uses."""
     prompts = {"a": "delete the ", "query": "list "}
     CrossEncoder(str(long["classifier"]), device="cpu", prompts=prompts, default_prompt_name="a").save(str(tmp_path))
     ours = assert_equal_at_home(tmp_path, CrossEncoder)
@@ -186,8 +186,8 @@ def test_the_default_prompt_of_a_cross_encoder_stands_before_the_query(long: Fol
     assert ours.query_prompt == "delete the "
 
 
-def test_a_chat_template_is_never_cut_and_has_the_prompt_in_it(folders: Folders, tmp_path: Path) -> None:
-    """A decoder that reads 64 tokens, a document of 420, and the default prompt as the system's message."""
+def test_a_chat_template_contains_the_default_prompt_and_is_never_truncated(folders: Folders, tmp_path: Path) -> None:
+    """With 64 positions and a document of 420 tokens, only the document is cut; the prompt is the system message."""
     place = "{{{{ messages | selectattr('role', 'eq', '{}') | map(attribute='content') | first }}}}"
     query, document, system = (place.format(role) for role in ("query", "document", "system"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders["decoder"])
@@ -210,8 +210,8 @@ def test_a_chat_template_is_never_cut_and_has_the_prompt_in_it(folders: Folders,
     assert_equal_but_for_rounding(found, expected)
 
 
-def test_texts_are_put_into_lower_case(long: Folders, tmp_path: Path) -> None:
-    """Where the tokenizer does not do it already."""
+def test_do_lower_case_applies_to_a_cased_tokenizer(long: Folders, tmp_path: Path) -> None:
+    """Otherwise capitalised words would become [UNK]."""
     SentenceTransformer(modules=dense(long["plain"]), device="cpu").save(str(tmp_path))
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 512, "do_lower_case": true}')
     text = "HOW do I LIST Buckets"
@@ -222,8 +222,8 @@ def test_texts_are_put_into_lower_case(long: Folders, tmp_path: Path) -> None:
     assert ours.tokenize_queries([text]) == ours.tokenize_queries([text.lower()])
 
 
-def test_an_encoder_for_each_side_is_a_router_both_ways(long: Folders, tmp_path: Path) -> None:
-    """Saved here it opens there, with equal scores, and theirs here."""
+def test_separate_encoders_are_saved_and_loaded_as_a_router(long: Folders, tmp_path: Path) -> None:
+    """Scores are equal in irexp and sentence-transformers, whichever saved the folder."""
     sides = []
     for seed in (1, 2):
         modules = dense(long["plain"], Dense(16, 8), Normalize(), pooling="cls")
@@ -243,8 +243,8 @@ def test_an_encoder_for_each_side_is_a_router_both_ways(long: Folders, tmp_path:
     assert_equal_but_for_rounding(found, dpr.score(QUERIES, DOCUMENTS).numpy())
 
 
-def test_the_end_token_of_a_decoder_is_its_tokenizers(folders: Folders, tmp_path: Path) -> None:
-    """RepLLaMA's vector is that of the end token, which no setting of sentence-transformers appends."""
+def test_the_appended_end_token_is_saved_in_the_tokenizer(folders: Folders, tmp_path: Path) -> None:
+    """RepLLaMA uses the end token's vector, and no setting of sentence-transformers would append the token."""
     backbone = HuggingFaceBackbone(str(folders["decoder"]))
     ours = DenseBiEncoder(backbone, pooling="last", append_eos=True, query_length=9, document_length=9).eval()
     assert [ids[-1] for ids in ours.tokenize_queries(QUERIES)] == [ours.query_tower.tokenizer.eos_token_id] * 3
@@ -256,8 +256,10 @@ def test_the_end_token_of_a_decoder_is_its_tokenizers(folders: Folders, tmp_path
 
 @pytest.mark.parametrize("query", ["lexical", "mlm"])
 @pytest.mark.parametrize("document", ["lexical", "mlm"])
-def test_a_lexical_splade_scores_at_home_as_here(query: Any, document: Any, long: Folders, tmp_path: Path) -> None:
-    """Written as weights of one behind the pooling; without irexp.json it is recognised by them."""
+def test_a_lexical_splade_scores_the_same_in_sentence_transformers(
+    query: Any, document: Any, long: Folders, tmp_path: Path
+) -> None:
+    """It is saved as weights of one after the pooling, by which it is recognised without irexp.json."""
     backbone = HuggingFaceBackbone(str(long["masked"]))
     model = SPLADE(backbone, query_encoding=query, document_encoding=document).eval()
     save(model, tmp_path)
@@ -269,7 +271,7 @@ def test_a_lexical_splade_scores_at_home_as_here(query: Any, document: Any, long
 
 
 def test_an_adapter_in_a_list_of_modules_keeps_the_other_modules(long: Folders, tmp_path: Path) -> None:
-    """What sentence-transformers saves of a model with an adapter: its modules, and no transformer but the adapter."""
+    """In place of the transformer sentence-transformers saves only its adapter; scores must be equal nevertheless."""
     from peft import LoraConfig
 
     torch.manual_seed(4)
@@ -289,9 +291,9 @@ Change = Callable[[Path], None]
     [
         ("plain", lambda f: edit(f / "config_sentence_transformers.json", similarity_fn_name="euclidean"), "euclidean"),
         ("plain", lambda f: edit(f / "sentence_bert_config.json", processing_kwargs={"text": {}}), "processing_kwargs"),
-        ("plain", lambda f: (f / "modules.json").write_text("{}"), "is no list of modules"),
-        ("plain", lambda f: (f / "modules.json").write_text("[]"), "is no list of modules"),
-        ("plain", lambda f: (f / "modules.json").write_text('[{"path": ""}]'), "is no list of modules"),
+        ("plain", lambda f: (f / "modules.json").write_text("{}"), "is not a list of modules"),
+        ("plain", lambda f: (f / "modules.json").write_text("[]"), "is not a list of modules"),
+        ("plain", lambda f: (f / "modules.json").write_text('[{"path": ""}]'), "is not a list of modules"),
         (
             "plain",
             lambda f: (f / "modules.json").write_text('[{"type": "Transformer"}, {"type": "Normalize"}]'),
@@ -302,10 +304,10 @@ Change = Callable[[Path], None]
         ("masked", lambda f: edit(f / "config_sentence_transformers.json", similarity_fn_name="cosine"), "'cosine'"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_name(
+def test_unsupported_settings_and_damaged_files_are_refused_by_name(
     kind: str, change: Change, message: str, long: Folders, tmp_path: Path
 ) -> None:
-    """Settings that would change a score, and damaged files."""
+    """Ignoring such a setting would silently change the scores."""
     home = SparseEncoder if kind == "masked" else SentenceTransformer
     home(str(long[kind]), device="cpu").save(str(tmp_path))
     change(tmp_path)
@@ -313,35 +315,35 @@ def test_what_is_not_understood_is_refused_by_name(
         load(tmp_path)
 
 
-def test_modules_in_another_order_are_refused_by_name(long: Folders, tmp_path: Path) -> None:
-    """A Dense of token vectors, and vectors that are cut behind their normalisation."""
+def test_modules_in_an_unsupported_order_are_refused_by_name(long: Folders, tmp_path: Path) -> None:
+    """Refused: a Dense before the Pooling, truncation after normalisation, a Dense in a cross-encoder."""
     tokens: dict[str, Any] = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
     modules = [Transformer(str(long["plain"])), Dense(16, 8, **tokens), Pooling(8)]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "order"))
-    with pytest.raises(UserError, match=r"the module Pooling in .* is not understood by a dense model"):
+    with pytest.raises(UserError, match=r"the module Pooling in .* is not supported there in a dense model"):
         load(tmp_path / "order")
     modules = dense(long["plain"], Normalize())
     SentenceTransformer(modules=modules, device="cpu", similarity_fn_name="dot").save(str(tmp_path / "cut"))
     edit(tmp_path / "cut" / "config_sentence_transformers.json", truncate_dim=4)
-    with pytest.raises(UserError, match="truncate_dim=4 of vectors that are normalised before"):
+    with pytest.raises(UserError, match="truncate_dim=4 is not supported for vectors that are normalised before"):
         load(tmp_path / "cut")
     modules = [*dense(long["plain"], pooling="cls"), Dense(16, 1, module_output_name="scores")]
     CrossEncoder(modules=modules, device="cpu").save(str(tmp_path / "pair"))
-    with pytest.raises(UserError, match="Transformer, Pooling, Dense are not understood by a cross-encoder"):
+    with pytest.raises(UserError, match="Transformer, Pooling, Dense are not supported in a cross-encoder"):
         load(tmp_path / "pair")
 
 
-def test_weights_of_words_behind_an_encoder_are_refused(long: Folders, tmp_path: Path) -> None:
-    """They would have to be ones to be the lexical encoding."""
+def test_weights_per_word_after_an_encoder_are_refused(long: Folders, tmp_path: Path) -> None:
+    """Only weights of one are the lexical encoding; others would be ignored."""
     transformer = Transformer(str(long["masked"]), transformer_task="fill-mask")
     static = SparseStaticEmbedding(transformer.tokenizer, weight=torch.rand(len(tiny.WORDS)))
     SparseEncoder(modules=[transformer, SpladePooling(), static], device="cpu").save(str(tmp_path))
-    with pytest.raises(UserError, match="unless they are ones"):
+    with pytest.raises(UserError, match="weights per word after an encoder are only supported if all are 1"):
         load(tmp_path)
 
 
-def test_a_cross_encoder_that_names_no_activation_has_that_of_sentence_transformers(tmp_path: Path) -> None:
-    """Sigmoid for one logit; of two, none."""
+def test_a_cross_encoder_without_activation_has_sentence_transformers_default(tmp_path: Path) -> None:
+    """The default is Sigmoid for one logit, Identity for two."""
     folder = tiny.long_bert(tmp_path / "one", "BertForSequenceClassification", num_labels=1)
     assert_equal_but_for_rounding(load(folder).score(QUERIES, DOCUMENTS), home_scores(folder, CrossEncoder))
     two = load(tiny.bert(tmp_path / "two", "BertForSequenceClassification", num_labels=2))

@@ -1,4 +1,4 @@
-"""Folders of Lightning IR: settings are followed, or refused by name; test_checkpoints.py compares their scores."""
+"""Settings of Lightning IR's folders are applied, or refused by name; test_checkpoints.py compares their scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAMILIES: dict[str, type[Any]] = {
 
 
 def copied(name: str, folder: Path, **changes: Any) -> Path:
-    """A folder with other settings."""
+    """A copy of a folder, with changed settings."""
     shutil.copytree(FIXTURES / name, folder)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | changes), encoding="utf8")
@@ -41,12 +41,12 @@ def copied(name: str, folder: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_folder_is_read_as_its_family_and_saved_as_any_of_it(name: str, tmp_path: Path) -> None:
-    """With its lengths; saved here it scores the same."""
+def test_a_folder_loads_as_its_family_and_keeps_its_scores_when_saved(name: str, tmp_path: Path) -> None:
+    """Class and lengths are those of config.json; after saving in irexp's format the scores are the recorded ones."""
     model = load(FIXTURES / name)
     assert type(model) is FAMILIES[name]
     config = json.loads((FIXTURES / name / "config.json").read_text(encoding="utf8"))
-    special = 2 if name == "lir_splade_static" else 0  # which no query has there
+    special = 2 if name == "lir_splade_static" else 0  # queries have no special tokens there
     assert (model.query_length, model.document_length) == (config["query_length"] + special, config["doc_length"])
     recorded = json.loads((FIXTURES / name / "scores.json").read_text(encoding="utf8"))
     save(model, tmp_path)
@@ -60,9 +60,9 @@ def test_a_folder_is_read_as_its_family_and_saved_as_any_of_it(name: str, tmp_pa
         (
             "lir_dpr",
             {"pooling_strategy": "sum"},
-            "pooling_strategy='sum' of Lightning IR is not understood; 'first', 'me",
+            "pooling_strategy='sum' is not supported; supported: 'first', 'me",
         ),
-        ("lir_dpr", {"similarity_function": "l2"}, "similarity_function='l2' .* not understood; 'dot', 'cosine' are"),
+        ("lir_dpr", {"similarity_function": "l2"}, "similarity_function='l2' .* supported: 'dot', 'cosine'"),
         ("lir_dpr", {"sparsification_strategy": "relu"}, "sparsification_strategy='relu'"),
         ("lir_dpr", {"use_adapter": True}, "use_adapter=True"),
         ("lir_splade", {"query_expansion": False}, "query_expansion=False"),
@@ -70,30 +70,30 @@ def test_a_folder_is_read_as_its_family_and_saved_as_any_of_it(name: str, tmp_pa
         (
             "lir_splade",
             {"backbone_model_type": "distilbert"},
-            "a head of distilbert is not understood; that of bert is",
+            "the head of a distilbert is not supported; supported: bert",
         ),
-        ("lir_col", {"normalization_strategy": None}, "token vectors that are not normalised are not understood"),
+        ("lir_col", {"normalization_strategy": None}, "token vectors that are not normalised is not supported"),
         ("lir_col", {"doc_expansion": True}, "doc_expansion=True"),
         ("lir_mono", {"_bert_pool": True}, "_bert_pool=True"),
         ("lir_mono", {"backbone_model_type": "future"}, "Unrecognized model identifier: future"),
         (
             "lir_mono",
             {"model_type": "mvr"},
-            "a mvr of Lightning IR is not understood; lir-dpr, splade, col, mono, set-en",
+            "Lightning IR's mvr is not supported; supported: lir-dpr, splade, col, mono, set-en",
         ),
         ("set_encoder", {"linear_bias": True}, "linear_bias=True"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_name(
+def test_unsupported_settings_are_refused_by_name(
     name: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    """The setting, its value and those that are understood; no word of versions of other libraries."""
+    """The error names the setting, its value and the supported values."""
     with pytest.raises(UserError, match=message):
         load(copied(name, tmp_path / "folder", **changes))
 
 
 def test_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """Under their old names; poolings that differ are refused."""
+    """The old names give the same scores; different poolings per side are refused."""
     expected = load(FIXTURES / "lir_dpr").score("stop", ["stop instances", "a queue"])
     folder = copied("lir_dpr", tmp_path / "old", query_pooling_strategy="mean", doc_pooling_strategy="mean")
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
@@ -101,13 +101,13 @@ def test_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     torch.testing.assert_close(load(folder).score("stop", ["stop instances", "a queue"]), expected)
     (folder / "config.json").write_text(json.dumps(config | {"doc_pooling_strategy": "max"}))
-    with pytest.raises(UserError, match="queries and documents differ in their pooling"):
+    with pytest.raises(UserError, match="different poolings for queries and documents are not supported"):
         load(folder)
 
 
 @pytest.mark.parametrize("name", ["lir_splade", "lir_mono", "lir_col"])
 def test_a_missing_weight_is_named(name: str, tmp_path: Path) -> None:
-    """No layer is drawn at random in its place."""
+    """A missing weight is an error, rather than a randomly drawn layer."""
     folder = copied(name, tmp_path / "folder")
     state = load_file(folder / "model.safetensors")
     lost = next(
@@ -119,7 +119,7 @@ def test_a_missing_weight_is_named(name: str, tmp_path: Path) -> None:
         load(folder)
 
 
-def test_no_length_is_what_the_encoder_reads(tmp_path: Path) -> None:
-    """Nothing is cut there."""
+def test_a_length_of_null_or_above_the_maximum_is_the_encoders_maximum(tmp_path: Path) -> None:
+    """Lightning IR does not truncate then, while irexp's default would."""
     model = load(copied("lir_dpr", tmp_path / "folder", doc_length=None, query_length=512))
     assert (model.query_length, model.document_length) == (64, 64)

@@ -1,4 +1,4 @@
-"""LoRA on any model: what is frozen, what is trained, saved, loaded and merged."""
+"""LoRA on every family: frozen and trained weights; saving, loading and merging of adapters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests import tiny
 
 Recipe = Callable[..., Any]
 
-#: Of each family a recipe with settings that are not its defaults, without its backbones.
+#: A recipe of each family with settings that differ from its defaults, without backbones.
 RECIPES: dict[str, Recipe] = {
     "dense": partial(DenseBiEncoder, projection_dim=4, pooling="max", query_prompt="list "),
     "two_towers": partial(DenseBiEncoder, pooling="cls", similarity="dot"),
@@ -54,7 +54,7 @@ FAMILIES = list(RECIPES)
 
 
 def recipe(family: str, folder: Path) -> partial[Model]:
-    """A tiny model as a configuration has it: to be called."""
+    """A tiny model as a partial, as a configuration gives it."""
     folder.mkdir(exist_ok=True)
     if family in ("decoder", "repllama"):
         place = tiny.decoder(folder)
@@ -67,20 +67,20 @@ def recipe(family: str, folder: Path) -> partial[Model]:
 
 
 def made(family: str, folder: Path) -> Model:
-    """A tiny model, its new layers drawn by a seed."""
+    """A tiny model, with seeded new layers."""
     call = recipe(family, folder)
     torch.manual_seed(3)
     return call().eval()
 
 
 def lora(family: str) -> LoraConfig:
-    """An adapter; of a kind that peft has no choice of layers for, all linear ones."""
+    """An adapter; for a model type without default layers in peft, one of all linear layers."""
     kind = "decoder" if family in ("decoder", "repllama") else "encoder"
     return LoraConfig(r=2, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear" if kind == "decoder" else None)
 
 
 def trained(family: str, folder: Path) -> Model:
-    """A model whose trainable weights were moved."""
+    """A model with adapters and noise on all trainable weights."""
     model = made(family, folder)
     add_lora(model, lora(family))
     torch.manual_seed(4)
@@ -92,7 +92,7 @@ def trained(family: str, folder: Path) -> Model:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_head_is_trained_and_the_transformer_is_not(family: str, tmp_path: Path) -> None:
-    """Adapters, heads, projections and new tokens have gradients; the transformer's own weights have none."""
+    """Adapters, heads, projections and new tokens are trainable; the transformer's own weights are frozen."""
     model = made(family, tmp_path / "start")
     before = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     add_lora(model, lora(family))
@@ -109,8 +109,8 @@ def test_the_head_is_trained_and_the_transformer_is_not(family: str, tmp_path: P
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_backbone_of_half_precision_is_scored_and_carries_adapters_in_full(family: str, tmp_path: Path) -> None:
-    """Without autocast: what stands on top of it and the adapters are in fp32, and scores are close."""
+def test_a_half_precision_backbone_scores_closely_and_has_fp32_adapters(family: str, tmp_path: Path) -> None:
+    """Without autocast, adapters and the layers on top must be in fp32: in bf16 small steps would be lost."""
     full = made(family, tmp_path / "start").score(tiny.QUERIES, tiny.DOCUMENTS)
     call = recipe(family, tmp_path / "start")
     call.keywords["backbone"].dtype = "bfloat16"
@@ -126,8 +126,8 @@ def test_a_backbone_of_half_precision_is_scored_and_carries_adapters_in_full(fam
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_saved_loaded_and_merged_adapters_score_alike(family: str, tmp_path: Path) -> None:
-    """In the model, merged, merged and saved, and loaded into a fresh model: one score."""
+def test_saved_loaded_and_merged_adapters_score_the_same(family: str, tmp_path: Path) -> None:
+    """Scores are equal in the trained model, loaded into a fresh model, merged, and merged and saved."""
     model = trained(family, tmp_path / "start")
     expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "start"))
@@ -142,8 +142,8 @@ def test_saved_loaded_and_merged_adapters_score_alike(family: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_adapters_folder_opens_as_the_model_it_belongs_to(family: str, tmp_path: Path) -> None:
-    """Family, settings, heads and bases stand beside the adapters; a name and a length may be wished otherwise."""
+def test_an_adapters_folder_loads_as_the_model_it_belongs_to(family: str, tmp_path: Path) -> None:
+    """Family, settings, heads and bases come from the folder; the caller may override name and lengths."""
     model = trained(family, tmp_path / "start")
     expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     call = recipe(family, tmp_path / "start")
@@ -159,15 +159,15 @@ def test_an_adapters_folder_opens_as_the_model_it_belongs_to(family: str, tmp_pa
     other = load(tmp_path / "adapter", name="other", query_length=9)
     assert (other.name, other.query_length, other.document_length) == ("other", 9, 20)
     (tmp_path / "adapter" / "trained.safetensors").unlink()
-    with pytest.raises(UserError, match=r"trained\.safetensors is not there, which holds what was trained beside"):
+    with pytest.raises(UserError, match=r"trained\.safetensors, .*weights trained with the adapters, is missing"):
         load(tmp_path / "adapter")
 
 
-def test_adapters_that_say_nothing_of_their_model_are_refused_or_opened_as_the_configured_one(tmp_path: Path) -> None:
-    """A bare transformer with adapters may be anything: the configured model, and no guess."""
+def test_adapters_without_a_recipe_load_as_the_configured_model_only(tmp_path: Path) -> None:
+    """A bare transformer with adapters could be any model: without a configuration it is refused, not guessed."""
     model = trained("decoder", tmp_path / "start")
     save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "start"))
-    with pytest.raises(UserError, match=r"a bare transformer, and nothing says of what model; say it as load\("):
+    with pytest.raises(UserError, match=r"a bare transformer, and no file names the model; name it with load\("):
         load(tmp_path / "adapter")
     opened = load(tmp_path / "adapter", like=recipe("decoder", tmp_path / "start"))
     expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
@@ -178,15 +178,15 @@ def test_adapters_that_say_nothing_of_their_model_are_refused_or_opened_as_the_c
 
 
 def test_adapters_of_another_transformer_are_refused(tmp_path: Path) -> None:
-    """A decoder's layers are not those of a BERT."""
+    """A decoder's adapters do not fit a BERT's layers: the error says so."""
     save_adapter(trained("decoder", tmp_path / "start"), tmp_path / "adapter", base=str(tmp_path / "start"))
     with pytest.raises(UserError, match=r"adapter: .*; these are not adapters of a BertModel"):
         load_adapter(made("colbert", tmp_path / "other"), tmp_path / "adapter")
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft's own loading
-def test_a_folder_of_adapters_opens_on_its_base(tmp_path: Path) -> None:
-    """As castorini's RepLLaMA: adapter_config.json names the base, and peft's own loading gives the same vectors."""
+def test_an_adapters_folder_loads_on_the_base_that_it_names(tmp_path: Path) -> None:
+    """adapter_config.json names the base, as for castorini's RepLLaMA; peft's own loading gives the same vectors."""
     from peft import PeftModel
     from transformers import AutoModel
 
@@ -208,16 +208,14 @@ def test_a_folder_of_adapters_opens_on_its_base(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(model.embed_queries(tiny.QUERIES[:1]))[0], vector, atol=1e-4, rtol=1e-4)
 
 
-def test_layers_that_are_not_there_are_named(tmp_path: Path) -> None:
-    """The adapter's layers are looked for in the model's."""
+def test_target_modules_that_match_no_layer_are_refused(tmp_path: Path) -> None:
+    """Otherwise nothing would be adapted; the error names adapter.target_modules."""
     with pytest.raises(UserError, match=r"name layers in adapter\.target_modules"):
         add_lora(made("dense", tmp_path / "start"), LoraConfig(target_modules=["nowhere"]))
 
 
-def test_all_linear_layers_are_adapted_where_peft_has_no_choice(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """For a kind of transformer that it does not know; where it does, its choice; and said so."""
+def test_all_linear_layers_are_adapted_if_peft_has_no_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For a model type unknown to peft all linear layers are adapted, with a log line; else peft's default layers."""
     for family, expected in (("repllama", "all-linear"), ("dense", None)):
         model = made(family, tmp_path / family)
         caplog.clear()
@@ -228,7 +226,7 @@ def test_all_linear_layers_are_adapted_where_peft_has_no_choice(
         }
         if expected:
             assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
-            assert "peft has no choice of layers for a arcee: all linear ones are adapted" in caplog.text
+            assert "peft has no default layers for the model type arcee: all linear layers are adapted" in caplog.text
         else:
             assert adapted == {"query", "value"}
-            assert "all linear ones" not in caplog.text
+            assert "all linear layers" not in caplog.text

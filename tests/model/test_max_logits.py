@@ -1,4 +1,4 @@
-"""Pooling over logits that are never held all at once."""
+"""Pooling over logits in chunks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from irexp.model.max_logits import max_logits, sum_activations
 
 @pytest.mark.parametrize("pooling", ["max", "sum"])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_chunked_pooling_has_the_values_and_gradients_of_the_whole(
+def test_chunked_pooling_has_the_values_and_gradients_of_unchunked_pooling(
     monkeypatch: pytest.MonkeyPatch, pooling: str, has_bias: bool
 ) -> None:
-    """Whatever is held at once, and with what is masked in front, in between and behind."""
+    """Also with masked tokens at the start, in the middle and at the end."""
     monkeypatch.setattr("irexp.model.max_logits._CHUNK_VALUES", 40)
     torch.manual_seed(0)
     hidden_BLH, weight_VH, bias_V = torch.randn(3, 5, 4), torch.randn(11, 4), torch.randn(11)

@@ -1,4 +1,4 @@
-"""A new family is two files, its module and its option: trained, saved and opened with nothing edited elsewhere."""
+"""A new family is two files, its module and its option: it is trained, saved and loaded without any other change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.conftest import CONF
 from tests.training.test_fit import SMALL, TOYS, write_toys
 
 MODULE = '''
-"""Two linear layers over [CLS], one a side, and a learned temperature."""
+"""Two linear layers over [CLS], one per side, and a learned temperature."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ model:
   document_length: ${dataset.document_length}
 """
 
-#: What opens a folder and scores, in a process that has seen nothing of the family but its path.
+#: Loads a folder and scores texts, in a process that knows only the path of the family's module.
 OPENS = """
 import json, sys
 import irexp.model
@@ -112,7 +112,7 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "conf" / "model" / "two_heads.yaml").write_text(OPTION)
     monkeypatch.setattr(irexp.model, "__path__", [*irexp.model.__path__, str(tmp_path / "model")])
     monkeypatch.delitem(sys.modules, "irexp.model.two_heads", raising=False)
-    monkeypatch.delattr(irexp.model, "two_heads", raising=False)  # both hold what the test before has imported
+    monkeypatch.delattr(irexp.model, "two_heads", raising=False)  # both keep the previous test's import
     return tmp_path
 
 
@@ -121,7 +121,7 @@ def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_family_is_trained_saved_and_opened(
     kind: str, adapter: str, two_files: Path, folders: dict[str, Path]
 ) -> None:
-    """By the stage that trains any; another process opens what was trained, the adapters too; its card has no home."""
+    """stage=fit trains it; another process loads the checkpoint and the adapters; its card names no other library."""
     register_resolvers()
     register_schema()
     data = write_toys(two_files / "toys")
@@ -152,7 +152,7 @@ def test_a_new_family_is_trained_saved_and_opened(
 
 
 class Divided(DenseBiEncoder):
-    """A family of another package: two encoders, in irexp's own layout, and a setting."""
+    """A family of another package, with two encoders and a setting, in irexp's own layout."""
 
     layout: ClassVar[Layout] = native
 
@@ -166,20 +166,20 @@ class Divided(DenseBiEncoder):
         query_length: int | None = None,
         document_length: int | None = None,
     ) -> None:
-        """Queries are divided by a number."""
+        """Set the number that query vectors are divided by."""
         lengths = {"query_length": query_length, "document_length": document_length}
         super().__init__(backbone, query_backbone=query_backbone, similarity="dot", name=name, **lengths)  # type: ignore[arg-type]
         self.by = by
 
     def encode_queries(self, tokens: Tokens) -> Embeddings:
-        """A part of what they would be."""
+        """The query vectors, divided by the number."""
         return Embeddings(super().encode_queries(tokens).vectors_BH / self.by)
 
 
-def test_a_family_of_another_package_is_opened_where_it_is_configured(
+def test_a_family_of_another_package_loads_only_if_it_is_configured(
     backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """The file alone has nothing imported; an encoder for queries has a folder of its own."""
+    """A checkpoint alone must not make load import a package; both encoders and the setting survive saving."""
     call: Any = partial(Divided, backbone=backbones["encoder"], query_backbone=backbones["decoder"], by=3.0)
     model = call().eval()
     save(model, tmp_path)
@@ -191,7 +191,7 @@ def test_a_family_of_another_package_is_opened_where_it_is_configured(
     torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS))
     path = tmp_path / "irexp.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"bye": 1}))
-    with pytest.raises(UserError, match=r"irexp\.json: a Divided has no bye; it has by"):
+    with pytest.raises(UserError, match=r"irexp\.json: a Divided has no setting bye; its settings: by"):
         load(tmp_path, like=call)
 
 
@@ -205,7 +205,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("target", sorted(target for target in TARGETS if target.startswith("irexp.model.")))
 def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
-    """The module's, as folders have it since the first version; the class's and the path's as well."""
+    """Old folders name the module; the class's name and path are found, too."""
     family: Any = get_class(target)
     for name in (family.family(), family.__name__, target):
         assert find_family(name, Path("irexp.json")) is family
@@ -216,8 +216,8 @@ def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
 OLD = {"dense", "splade", "unicoil", "coil", "colbert", "xtr", "mvr", "mono", "token_logit", "set_encoder"}
 
 
-def test_the_names_of_old_are_known() -> None:
-    """Each of them; the parametrisation above has seen as many classes."""
+def test_the_family_names_of_the_first_version_are_known() -> None:
+    """Checkpoints of the first version must still load; the parametrisation above has as many classes."""
     assert len([target for target in TARGETS if target.startswith("irexp.model.")]) == len(OLD)
     assert {find_family(name, Path("irexp.json")).family() for name in OLD} == OLD
 
@@ -235,8 +235,8 @@ def test_the_names_of_old_are_known() -> None:
         (["a"], "is not known"),
     ],
 )
-def test_what_is_no_family_is_refused(name: object, message: str, tmp_path: Path) -> None:
-    """Whatever a file names."""
+def test_a_name_that_is_not_a_family_is_refused(name: object, message: str, tmp_path: Path) -> None:
+    """A file must not make load import or call anything but a family of models."""
     (tmp_path / "irexp.json").write_text(json.dumps({"family": name}))
     with pytest.raises(UserError, match=message):
         load(tmp_path)

@@ -1,4 +1,4 @@
-"""Poolings against loops."""
+"""Every pooling against its formula in loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASK = [[1, 1, 0], [0, 1, 1]]
 
 
 def naive(vectors: list[list[float]], mask: list[int], pooling: str) -> list[float]:
-    """One text, one dimension after the other."""
+    """The pooled vector of one text, one dimension after the other."""
     kept = [(place + 1, vector) for place, (vector, m) in enumerate(zip(vectors, mask, strict=True)) if m]
     result = []
     for dim in range(len(vectors[0])):
@@ -36,14 +36,14 @@ def naive(vectors: list[list[float]], mask: list[int], pooling: str) -> list[flo
 
 
 @pytest.mark.parametrize("pooling", get_args(Pooling))
-def test_it_is_the_formula_and_padding_never_counts(pooling: Pooling) -> None:
-    """All values of the last token of text 1 are the largest, and it is padding."""
+def test_a_pooling_is_its_formula_and_ignores_padding(pooling: Pooling) -> None:
+    """The last token of the first text is padding with the largest values: it must not change the result."""
     found = pool(torch.tensor(VECTORS), torch.tensor(MASK), pooling)
     expected = [naive(vectors, mask, pooling) for vectors, mask in zip(VECTORS, MASK, strict=True)]
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
 def test_an_unknown_pooling_names_the_choices() -> None:
-    """The nearest spelling comes with it."""
+    """A misspelt pooling is refused with the list of poolings."""
     with pytest.raises(UserError, match="mean"):
         check_poolings("meen")

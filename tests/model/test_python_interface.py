@@ -1,4 +1,4 @@
-"""What every family's public methods make of one text in place of a list, of no texts, and of other sequences."""
+"""Every family's public methods on a single text instead of a list, on empty lists, and on other sequences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def methods(model: Model) -> dict[str, Any]:
-    """The methods that take a list of texts, to be called with it."""
+    """The methods that take a list of texts, as functions of that list."""
     found: dict[str, Any] = {
         "documents": lambda texts: model.score("how", texts),
         "documents of several": lambda texts: model.score(["how"], texts),
@@ -42,21 +42,21 @@ def methods(model: Model) -> dict[str, Any]:
     return found | lists
 
 
-def test_one_text_is_no_list_of_texts(model: Model) -> None:
-    """Its characters would be, three of "how": refused, with the spelling that is meant; so is anything but a text."""
+def test_a_single_text_instead_of_a_list_is_refused(model: Model) -> None:
+    """The letters of "how" would be taken for three texts; items that are not texts are refused, too."""
     found = methods(model)
     assert len(found) == 5 + isinstance(model, BiEncoder)
     for call in found.values():
-        with pytest.raises(UserError, match=r"is a single text, where a list of them is needed: \['how'\]"):
+        with pytest.raises(UserError, match=r"is a single text, but must be a list of texts: \['how'\]"):
             call("how")
-        with pytest.raises(UserError, match=r"\[1\] is not a text but of the type NoneType"):
+        with pytest.raises(UserError, match=r"\[1\] is a NoneType, but must be a text"):
             call(["how", None])
-    with pytest.raises(UserError, match=r"query\[1\] is not a text but of the type int"):
+    with pytest.raises(UserError, match=r"query\[1\] is a int, but must be a text"):
         model.score(["how", 3], ["how"])  # type: ignore[list-item]
 
 
-def test_no_texts_are_as_many_scores(model: Model) -> None:
-    """Of no documents, of no queries, of neither; the same scores for a tuple and an array as for a list."""
+def test_empty_lists_give_empty_scores_and_any_sequence_is_accepted(model: Model) -> None:
+    """Shapes are right without queries, documents or both; a tuple and an array score as a list."""
     assert model.score("how", []).shape == (0,)
     assert model.score(["how", "list"], []).shape == (2, 0)
     assert model.score([], tiny.DOCUMENTS).shape == (0, 4)
@@ -70,7 +70,7 @@ def test_no_texts_are_as_many_scores(model: Model) -> None:
             assert len(model.tokenize_queries(texts)) == len(model.tokenize_documents(texts)) == len(texts)
 
 
-def test_a_text_of_half_a_character_is_named(model: Model) -> None:
-    """As a JSON file may hold it; no tokenizer reads it."""
-    with pytest.raises(UserError, match=r"the text '.*a \\ud83d b' has half a character in it"):
+def test_a_text_with_an_unpaired_surrogate_is_refused_by_name(model: Model) -> None:
+    """JSON files may contain one; tokenizers would fail without naming the text."""
+    with pytest.raises(UserError, match=r"the text '.*a \\ud83d b' contains half a character"):
         model.score("how", ["list", "a \ud83d b"])

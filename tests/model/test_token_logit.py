@@ -1,4 +1,4 @@
-"""Re-rankers by the next token's logits, against their formulas."""
+"""Re-rankers by the next token's logits against their formulas."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ QUERY, DOCUMENT = "list all buckets, list all", "list a bucket and all of the bu
 
 @pytest.mark.parametrize("score", ["log_probability", "log_odds", None])
 @pytest.mark.parametrize("kind", ["t5", "decoder"])
-def test_token_logit(tmp_path: Path, kind: str, score: Any) -> None:
-    """The logits of the next token behind the template, of one word or two."""
+def test_token_logit_is_its_formula(tmp_path: Path, kind: str, score: Any) -> None:
+    """The score comes from the logits of one or two tokens after the filled template."""
     folder = tiny.t5(tmp_path) if kind == "t5" else tiny.decoder(tmp_path)
     settings: dict[str, Any] = {"true_token": "yes", "false_token": "no", "score": score or "log_odds"}
     if score is None:
@@ -36,8 +36,8 @@ def test_token_logit(tmp_path: Path, kind: str, score: Any) -> None:
     assert model.score(QUERY, [DOCUMENT]).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_of_a_decoder_the_last_positions_alone_become_logits(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """The head sees one hidden state a pair, and nothing of it is left behind when the scores are there."""
+def test_a_decoder_computes_logits_at_the_last_position_only(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """The head gets one hidden state per pair, else memory would run out; afterwards it works as before."""
     model = TokenLogit(backbones["decoder"], true_token="yes", false_token="no").eval()
     shapes: list[tuple[int, ...]] = []
     head: torch.nn.Module = model.encoder.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -49,8 +49,8 @@ def test_of_a_decoder_the_last_positions_alone_become_logits(backbones: dict[str
 
 
 @pytest.mark.parametrize("template", ["Query: {query} Document: {document}", "Document: {document} Query: {query}"])
-def test_a_template_is_filled_once(backbones: dict[str, HuggingFaceBackbone], template: str) -> None:
-    """A text that reads like a place of the template stays what it is."""
+def test_placeholders_within_a_text_are_not_filled(backbones: dict[str, HuggingFaceBackbone], template: str) -> None:
+    """A query that contains `{document}` stays unchanged."""
     model = TokenLogit(backbones["t5"], template=template)
     query, document = "all {document} the", "list {query} a"
     parts = {"Query": f"Query: {query}", "Document": f"Document: {document}"}

@@ -1,4 +1,4 @@
-"""A tokenizer fits its transformer, ends a text as it should, and what it stumbles over is named."""
+"""Tokenizers: they must fit their transformer, append the end token once, and their errors name the cause."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END, BEGIN = tiny.WORDS.index("</s>"), tiny.WORDS.index("[CLS]")
 
 
 def without_tokenizer(folder: Path, head: str = "BertForMaskedLM") -> Path:
-    """A folder as a trainer leaves it at a step: weights and their configuration."""
+    """A folder as a trainer saves it: weights and configuration, but no tokenizer."""
     (tiny.decoder if head.startswith("Arcee") else tiny.bert)(folder, head)
     for path in (*folder.glob("tokenizer*"), *folder.glob("special_tokens*")):
         path.unlink()
@@ -36,15 +36,15 @@ def without_tokenizer(folder: Path, head: str = "BertForMaskedLM") -> Path:
 
 @pytest.mark.parametrize("family", [DenseBiEncoder, SPLADE, ColBERT, Mono, TokenLogit])
 def test_a_folder_without_a_tokenizer_is_refused(family: type[Any], tmp_path: Path) -> None:
-    """Of an empty one, which transformers makes, every text would be the same two tokens, and every score 1."""
+    """With the empty tokenizer that transformers makes, every text would be the same two tokens, and every score 1."""
     head = "ArceeForCausalLM" if family is TokenLogit else "BertForMaskedLM"
     folder = without_tokenizer(tmp_path / "checkpoint-500", head)
     with pytest.raises(UserError, match="has no tokenizer, and an empty one would map every text to the same tokens"):
         family(HuggingFaceBackbone(str(folder)))
 
 
-def test_where_the_tokenizer_can_be_had_is_said(tmp_path: Path) -> None:
-    """In the folder above, as a trainer leaves it; else that of the model which config.json names."""
+def test_the_error_for_a_missing_tokenizer_says_where_to_get_it(tmp_path: Path) -> None:
+    """It gives a command that works: from the parent folder, else from the model that config.json names."""
     folder = without_tokenizer(tmp_path / "trained" / "checkpoint-500")
     with pytest.raises(UserError, match=r"AutoTokenizer\.from_pretrained\('the model that it was trained from'\)"):
         load(folder)
@@ -62,7 +62,7 @@ def test_where_the_tokenizer_can_be_had_is_said(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_of_far_fewer_words_than_vectors_is_refused(tmp_path: Path) -> None:
-    """One of another model, of which half the vectors would never be read."""
+    """It belongs to another model: half of the vectors would never be used."""
     folder = tiny.bert(tmp_path / "start")
     model = transformers.BertModel.from_pretrained(folder)
     model.resize_token_embeddings(2 * len(tiny.WORDS) + 2)
@@ -72,7 +72,7 @@ def test_a_tokenizer_of_far_fewer_words_than_vectors_is_refused(tmp_path: Path) 
 
 
 def test_a_tokenizer_of_more_words_than_vectors_is_refused(tmp_path: Path) -> None:
-    """It would fail at the first text that has one; a matrix that is filled up is fine."""
+    """It would fail at the first text with such a word; a padded embedding matrix is accepted."""
     folder = tiny.bert(tmp_path / "start")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["kubernetes"])
@@ -86,7 +86,7 @@ def test_a_tokenizer_of_more_words_than_vectors_is_refused(tmp_path: Path) -> No
 
 
 def with_post_processor(folder: Path, processor: Any) -> HuggingFaceBackbone:
-    """A decoder whose tokenizer adds what a processor says."""
+    """A decoder whose tokenizer has a given post-processor."""
     tiny.decoder(folder)
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"post_processor": processor}))
@@ -94,7 +94,7 @@ def with_post_processor(folder: Path, processor: Any) -> HuggingFaceBackbone:
 
 
 def template(*pieces: str) -> dict[str, Any]:
-    """A template of the tokenizers library: `A` and special tokens."""
+    """A template of the tokenizers library, made of `A`, the text, and special tokens."""
     parts: list[Any] = [
         {"Sequence": {"id": "A", "type_id": 0}} if piece == "A" else {"SpecialToken": {"id": piece, "type_id": 0}}
         for piece in pieces
@@ -123,8 +123,8 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "u
     ],
     ids=["none", "bytes", "template", "Gemma", "ends already", "Llama 3", "Qwen", "BERT"],
 )
-def test_the_end_token_comes_after_every_text_once(processor: Any, begin: list[int], tmp_path: Path) -> None:
-    """Whatever the tokenizer adds itself, as Gemma's <bos>; within the length, here and where it was saved."""
+def test_the_end_token_is_appended_exactly_once(processor: Any, begin: list[int], tmp_path: Path) -> None:
+    """Whatever else the tokenizer adds, such as Gemma's <bos>; within the length, before and after saving."""
     backbone = with_post_processor(tmp_path / "start", processor)
     model = DenseBiEncoder(backbone, pooling="last", append_eos=True, query_length=6, document_length=6)
     text = [tiny.WORDS.index(word) for word in ("list", "a", "queue")]
@@ -144,8 +144,8 @@ def test_the_end_token_comes_after_every_text_once(processor: Any, begin: list[i
 
 
 @pytest.mark.parametrize("family", [DenseBiEncoder, Mono, TokenLogit])
-def test_a_tokenizer_that_panics_is_named(family: type[Any], tmp_path: Path) -> None:
-    """Two templates one after the other, which the tokenizers library cannot do: no end of the process."""
+def test_a_panic_of_a_tokenizer_is_an_error_that_names_it(family: type[Any], tmp_path: Path) -> None:
+    """The tokenizers library panics on two templates in sequence; the process must not end without a message."""
     panics = {"type": "Sequence", "processors": [template("[CLS]", "A", "a"), template("A", "</s>")]}
     backbone = with_post_processor(tmp_path / "start", panics)
     words = {"true_token": "yes", "false_token": "no"} if family is TokenLogit else {}
@@ -154,7 +154,7 @@ def test_a_tokenizer_that_panics_is_named(family: type[Any], tmp_path: Path) -> 
 
 
 def test_a_tokenizer_without_an_unknown_token_is_named(tmp_path: Path) -> None:
-    """At the first text with a word that it lacks."""
+    """It fails at the first text with an unknown word; other texts are encoded."""
     folder = tiny.bert(tmp_path / "start")
     path = folder / "tokenizer.json"
     said = json.loads(path.read_text(encoding="utf8"))
@@ -166,8 +166,8 @@ def test_a_tokenizer_without_an_unknown_token_is_named(tmp_path: Path) -> None:
     assert len(model.embed_queries(["list"])) == 1
 
 
-def test_adapters_have_the_tokenizer_beside_them(tmp_path: Path) -> None:
-    """A folder of sentence-transformers over another transformer; one that lacks its words is refused as any."""
+def test_a_folder_without_its_tokenizer_files_is_refused(tmp_path: Path) -> None:
+    """The folder loads with its tokenizer files; without them it is refused, rather than given an empty tokenizer."""
     folder = tmp_path / "folder"
     model = DenseBiEncoder(HuggingFaceBackbone(str(tiny.bert(tmp_path / "base"))))
     save(model.eval(), folder)

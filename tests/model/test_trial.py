@@ -1,4 +1,4 @@
-"""Whether a model can be saved and opened is known before it is trained, and finding out changes nothing."""
+"""The check before training that a model can be saved and loaded again; the check changes nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.model.test_lora import FAMILIES, recipe
 
 @pytest.mark.parametrize("largest", [LARGEST, 0], ids=["whole", "one layer"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_passes_and_is_left_as_it_was(family: str, largest: int, tmp_path: Path) -> None:
-    """Weights, mode and random numbers, whether all of it was tried or one layer; the folder is empty again."""
+def test_every_family_passes_and_is_left_unchanged(family: str, largest: int, tmp_path: Path) -> None:
+    """Weights, mode, random state and folder are unchanged, whether the whole model or one layer is checked."""
     call = recipe(family, tmp_path / "start")
     torch.manual_seed(3)
     model = call().train()
@@ -41,8 +41,8 @@ def test_every_family_passes_and_is_left_as_it_was(family: str, largest: int, tm
 
 
 @pytest.mark.parametrize("family", ["repllama", "splade", "decoder"])
-def test_a_backbone_of_half_precision_passes(family: str, tmp_path: Path) -> None:
-    """It is opened in fp32, whose scores are other ones by the rounding alone."""
+def test_a_half_precision_backbone_passes(family: str, tmp_path: Path) -> None:
+    """It is loaded in fp32: scores that differ by rounding only must not fail the check."""
     call = recipe(family, tmp_path / "start")
     call.keywords["backbone"].dtype = "bfloat16"
     check_saving(call(), call, tmp_path)
@@ -51,7 +51,7 @@ def test_a_backbone_of_half_precision_passes(family: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("largest", [LARGEST, 0], ids=["whole", "one layer"])
 @pytest.mark.parametrize("kind", ["bart", "t5"])
 def test_unicoil_on_an_encoder_decoder_is_refused_by_name(kind: str, largest: int, tmp_path: Path) -> None:
-    """Its layout has one file for all weights: BART's would never open again, T5's cannot be written."""
+    """All weights would be in one file, which could not be loaded again for BART, and not be written for T5."""
     backbone: Backbone = HuggingFaceBackbone(str(tmp_path / "t5"))
     if kind == "bart":
         backbone = made(tmp_path / "bart", "bart", "BartForConditionalGeneration", **BART)
@@ -59,30 +59,30 @@ def test_unicoil_on_an_encoder_decoder_is_refused_by_name(kind: str, largest: in
         tiny.t5(tmp_path / "t5")
     call: Any = partial(UniCOIL, backbone=backbone)
     encoder = {"bart": "BartEncoder", "t5": "T5EncoderModel"}[kind]
-    with pytest.raises(UserError, match=f"model=unicoil: a UniCOIL on a {encoder} cannot be saved and opened again"):
+    with pytest.raises(UserError, match=f"model=unicoil: a UniCOIL on a {encoder} cannot be saved and loaded again"):
         check_saving(call(), call, tmp_path, largest=largest)
     assert not (tmp_path / ".trial").exists()
 
 
 class Forgets(MVR):
-    """A family that does not keep a setting."""
+    """A family that does not store a setting as an attribute."""
 
     def __init__(self, backbone: Backbone, *, views: int = 2, name: str = "forgets", **lengths: Any) -> None:
-        """Views are viewers."""
+        """Pass `views` on as `viewers`."""
         super().__init__(backbone, viewers=views, name=name)
 
 
-def test_a_setting_that_is_not_kept_is_named(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
-    """It would be lost in every checkpoint."""
+def test_a_setting_without_an_attribute_is_named(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """It would be missing from every checkpoint."""
     call: Any = partial(Forgets, backbone=backbones["encoder"])
-    with pytest.raises(UserError, match="its constructor takes views, lengths and keeps no attribute of that name"):
+    with pytest.raises(UserError, match="its constructor takes views, lengths, but there is no attribute of that name"):
         check_saving(call(), call, tmp_path)
 
 
-def test_a_weight_that_begins_as_a_constant_and_is_not_saved_is_seen(
+def test_an_unsaved_weight_is_noticed_even_if_it_starts_as_a_constant(
     backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Static weights of one each are those of a fresh model: lost, they would be equal until they are trained."""
+    """A fresh model's static weights are all 1, so that without noise a lost weight would not change a score."""
     call: Any = partial(SPLADE, backbone=backbones["encoder"], query_encoding="static")
 
     def forgets(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
@@ -93,5 +93,5 @@ def test_a_weight_that_begins_as_a_constant_and_is_not_saved_is_seen(
 
     load = sparse_encoder.load
     monkeypatch.setattr(sparse_encoder, "load", forgets)
-    with pytest.raises(UserError, match=r"cannot be saved and opened again, .* it scores \["):
+    with pytest.raises(UserError, match=r"cannot be saved and loaded again, .* its scores were \["):
         check_saving(call(), call, tmp_path)

@@ -1,4 +1,4 @@
-"""No file of a checkpoint has code run: only the configuration, or `load`'s caller, can allow it."""
+"""No file of a checkpoint can have code run: only the configuration, or the caller of `load`, can allow it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CLASSES = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
 
 @pytest.fixture
 def harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is there once code of a checkpoint was run."""
+    """A file that exists once code of a checkpoint was run."""
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(tmp_path / "modules")
     return tmp_path / "harm"
@@ -57,15 +57,15 @@ def edit(path: Path, **values: Any) -> None:
 
 
 def with_code(folder: Path, harm: Path) -> Path:
-    """A tiny BERT of an architecture of its own."""
+    """A tiny BERT whose architecture is defined by code in its folder."""
     tiny.bert(folder)
     (folder / "own.py").write_text(CODE.format(harm=str(harm)))
     edit(folder / "config.json", model_type="own", auto_map=CLASSES)
     return folder
 
 
-def test_code_is_run_for_who_says_so(harm: Path, tmp_path: Path) -> None:
-    """By a parameter, or by the backbone of a configured model; so the folders below do have code to run."""
+def test_code_is_run_if_the_caller_allows_it(harm: Path, tmp_path: Path) -> None:
+    """Allowed by a parameter or a configured backbone; this proves that the folders below contain code to run."""
     folder = with_code(tmp_path / "own", harm)
     with pytest.raises(UserError, match="contains custom code which must be executed"):
         load(folder)
@@ -85,7 +85,7 @@ def test_code_is_run_for_who_says_so(harm: Path, tmp_path: Path) -> None:
 
 
 def _adapters(folder: Path, harm: Path) -> None:
-    """Adapters of a model of irexp's, whose recipe has a backbone with code."""
+    """Adapters whose recipe names a backbone with code."""
     base = with_code(folder / "base", harm)
     _over(folder, base)
     place = {"name_or_path": str(base), "revision": None, "attn_implementation": None, "trust_remote_code": True}
@@ -102,7 +102,7 @@ def _over(folder: Path, base: Path) -> None:
 
 
 def _adapters_of_a_target(folder: Path, harm: Path) -> None:
-    """A recipe with a node that hydra would build."""
+    """A recipe with a node that Hydra would instantiate."""
     _over(folder, tiny.bert(folder / "base"))
     node = {"_target_": "pathlib.Path.touch", "_args_": [str(harm)]}
     place = {"name_or_path": str(folder / "base")}
@@ -115,7 +115,7 @@ def _adapters_elsewhere(folder: Path, harm: Path) -> None:
 
 
 def _attention_of_a_recipe(folder: Path, harm: Path) -> None:
-    """Attention is code where its name is one of the hub."""
+    """An attention named after a hub repository is code."""
     _over(folder, tiny.bert(folder / "base"))
     place = {"name_or_path": str(folder / "base"), "attn_implementation": "owner/kernel"}
     edit(folder / "irexp.json", adapter_of="DenseBiEncoder", settings={}, backbones={"backbone": place})
@@ -126,7 +126,7 @@ def _attention_of_a_configuration(folder: Path, harm: Path) -> None:
 
 
 def _tokenizer(folder: Path, harm: Path) -> None:
-    """A tokenizer of its own for a BERT."""
+    """A BERT with a tokenizer defined by code."""
     with_code(folder, harm)
     edit(folder / "config.json", model_type="bert", auto_map={})
     auto_map = {"AutoTokenizer": ["own.OwnTokenizer", "own.OwnTokenizer"]}
@@ -134,7 +134,7 @@ def _tokenizer(folder: Path, harm: Path) -> None:
 
 
 def _transformer_of_a_list(folder: Path, harm: Path) -> None:
-    """The transformer in a list of modules."""
+    """A transformer with code in a list of modules."""
     with_code(folder / "0_Transformer", harm)
     modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
     pooling = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
@@ -144,14 +144,14 @@ def _transformer_of_a_list(folder: Path, harm: Path) -> None:
 
 
 def _module(folder: Path, harm: Path) -> None:
-    """A module with a class of its own."""
+    """A module whose class is defined by code."""
     with_code(folder, harm)
     edit(folder / "config.json", model_type="bert", auto_map={})
     (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "own.OwnModel"}]))
 
 
 def _kind_of_tokenizer(folder: Path, harm: Path) -> None:
-    """Lightning IR's name of a class, which is another class."""
+    """Lightning IR's setting for the tokenizer's class, with the name of another class."""
     shutil.copytree(Path(__file__).parents[1] / "data" / "checkpoint" / "set_encoder", folder, dirs_exist_ok=True)
     edit(folder / "tokenizer_config.json", backbone_tokenizer_class="pipeline")
 
@@ -169,14 +169,14 @@ def _chat_template(folder: Path, harm: Path) -> None:
 
 
 def _activation(folder: Path, harm: Path) -> None:
-    """Any class of torch.nn."""
+    """An activation that is another class of torch.nn."""
     tiny.decoder(folder)
     settings = {"true_token": "yes", "false_token": "no", "activation": "Module"}
     edit(folder / "irexp.json", family="token_logit", name="x", **settings)
 
 
 def _adapters_of_another_kind(folder: Path, harm: Path) -> None:
-    """Of which there are many, with settings of their own."""
+    """Adapters of a type other than LoRA, with other settings."""
     _over(folder, tiny.bert(folder / "base"))
     place = {"name_or_path": str(folder / "base")}
     edit(folder / "irexp.json", adapter_of="DenseBiEncoder", settings={}, backbones={"backbone": place})
@@ -188,23 +188,23 @@ def _adapters_of_another_kind(folder: Path, harm: Path) -> None:
     [
         (with_code, "contains custom code which must be executed"),
         (_adapters, "a backbone's trust_remote_code must not be set by a checkpoint"),
-        (_adapters_of_a_target, r"token_dim=.* is not a plain value"),
+        (_adapters_of_a_target, r"token_dim=.* must be a number, a string, null, or a list"),
         (_adapters_elsewhere, "contains custom code which must be executed"),
         (_attention_of_a_recipe, "attn_implementation=owner/kernel must not be set by a checkpoint"),
         (_attention_of_a_configuration, "asks for the attention owner/kernel, which is code from the hub"),
         (_transformer_of_a_list, "contains custom code which must be executed"),
-        (_module, "the module OwnModel in .* is not understood"),
+        (_module, "the module OwnModel in .* is not supported"),
         (_kind_of_tokenizer, "'pipeline' is not a tokenizer of transformers"),
         (_chat_template, r"its chat template cannot be filled \(access to attribute"),
-        (_activation, "the activation Module is not understood"),
-        (_adapters_of_another_kind, "adapters of the kind .*IA3 are not understood"),
+        (_activation, "the activation Module is not supported"),
+        (_adapters_of_another_kind, "adapters of type .*IA3 are not supported"),
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else "",
 )
 def test_code_of_a_checkpoint_is_refused(
     make: Callable[[Path, Path], Any], message: str, harm: Path, tmp_path: Path
 ) -> None:
-    """Wherever a file asks for it, in one line, and before anything is run."""
+    """Whichever file asks for it, the error comes before anything is run."""
     make(tmp_path / "folder", harm)
     like: Any = partial(DenseBiEncoder) if make is _adapters_elsewhere else None
     with pytest.raises(UserError, match=message):
@@ -212,8 +212,8 @@ def test_code_of_a_checkpoint_is_refused(
     assert not harm.exists()
 
 
-def test_a_tokenizer_with_code_of_its_own_is_the_one_that_transformers_has(harm: Path, tmp_path: Path) -> None:
-    """For an architecture that it knows."""
+def test_a_tokenizer_with_code_is_replaced_by_that_of_transformers(harm: Path, tmp_path: Path) -> None:
+    """For a known architecture transformers' own tokenizer is used, and the code is not run."""
     _tokenizer(tmp_path / "folder", harm)
     expected = load(tiny.bert(tmp_path / "plain")).score(tiny.QUERIES, tiny.DOCUMENTS)
     torch.testing.assert_close(load(tmp_path / "folder").score(tiny.QUERIES, tiny.DOCUMENTS), expected)
@@ -221,14 +221,14 @@ def test_a_tokenizer_with_code_of_its_own_is_the_one_that_transformers_has(harm:
 
 
 class Harm:
-    """What makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, place: Path) -> None:
-        """The folder."""
+        """Choose the folder."""
         self.place = place
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a pickle calls."""
+        """The call that unpickling makes."""
         return (os.mkdir, (str(self.place),))
 
 
@@ -239,7 +239,7 @@ class Harm:
 def test_a_pickle_that_runs_code_is_refused_wherever_it_is(
     name: str, harm: Path, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """Weights of a transformer, whole and in parts, of the layers beside one, and of adapters."""
+    """In the weights of a transformer, whole or sharded, of other layers, and of adapters."""
     folder = tmp_path / "folder"
     path = folder / name
     if name.startswith("pytorch_model"):
@@ -263,19 +263,19 @@ def test_a_pickle_that_runs_code_is_refused_wherever_it_is(
         (folder / "adapter_model.safetensors").unlink()
     torch.save({"embeddings.word_embeddings.weight": Harm(harm)}, path)
     like: Any = partial(DenseBiEncoder) if name == "adapter_model.bin" else None
-    with pytest.raises(UserError, match=r"of which nothing is run|cannot be read as a AutoModel .*[Ww]eights.only"):
+    with pytest.raises(UserError, match=r"since it could run code|cannot be read as a AutoModel .*[Ww]eights.only"):
         load(folder, like=like)
     assert not harm.exists()
     torch.load(path, weights_only=False)
-    assert harm.exists()  # where it is allowed to
+    assert harm.exists()  # if it is allowed to
 
 
-def test_a_setting_of_a_checkpoint_that_its_family_lacks_is_refused(
+def test_a_checkpoints_setting_that_its_family_lacks_is_refused(
     backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
-    """Among them leave to run code."""
+    """This includes trust_remote_code: a file must not allow its own code to run."""
     save(MAKE["mvr"](backbones), tmp_path)
     assert load_file(tmp_path / "model.safetensors")
     edit(tmp_path / "irexp.json", trust_remote_code=True)
-    with pytest.raises(UserError, match=r"a MVR has no trust_remote_code; it has viewers"):
+    with pytest.raises(UserError, match=r"a MVR has no setting trust_remote_code; its settings: viewers"):
         load(tmp_path)

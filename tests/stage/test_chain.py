@@ -180,7 +180,7 @@ def test_a_killed_encoding_goes_on_behind_its_last_shard(
         (["search.depth=0"], r"search\.depth: 0 is out of range"),
         (["machine.accelerator=gpu"], "torch sees no GPU here"),
         (["dataset.test.qrels_path=nowhere"], "nowhere is not there"),
-        (["model.query_length=100000"], r"model\.query_length=100000: the backbone reads 512"),
+        (["model.query_length=100000"], r"model\.query_length=100000: the backbone reads at most 512"),
     ],
 )
 def test_what_the_user_can_mend_is_said(

@@ -1,4 +1,4 @@
-"""Batches: what is compared with what, and by whom."""
+"""Training batches: their examples, targets and negatives, and their division among processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BACKBONE = instantiate(OmegaConf.load(ROOT / "conf" / "backbone" / "splade_tiny.
 RELEVANT = {"q0": {"d0", "d1"}, **{f"q{i}": {f"d{i + 1}"} for i in range(1, 7)}}
 
 
-class Six(Documents):
+class Eight(Documents):
     """Documents d0 … d7."""
 
     def __iter__(self) -> Iterator[Document]:
@@ -50,16 +50,16 @@ class Six(Documents):
         return 8
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
-        """Those that are asked for and there."""
+        """The requested documents that exist."""
         known = {document.doc_id: document for document in self}
         return {doc_id: known[doc_id] for doc_id in doc_ids if doc_id in known}
 
 
 class Listed(Examples):
-    """Examples as listed."""
+    """Examples from a list."""
 
     def __init__(self, *examples: tuple[str, tuple[str, ...], tuple[float, ...]]) -> None:
-        """Query id, document ids, targets of each."""
+        """Query id, document ids and targets of each example."""
         self._examples = examples
 
     def __len__(self) -> int:
@@ -70,11 +70,11 @@ class Listed(Examples):
         return Example(Query(query_id, f"question {query_id}"), doc_ids, targets)
 
     def doc_ids(self) -> set[str]:
-        """All of them."""
+        """The ids of all examples' documents."""
         return {doc_id for _, doc_ids, _ in self._examples for doc_id in doc_ids}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """As RELEVANT says."""
+        """The ids in RELEVANT."""
         return frozenset(RELEVANT[query_id])
 
 
@@ -88,13 +88,13 @@ def model() -> DenseBiEncoder:
 
 
 def batches(model: BiEncoder, examples: Examples = PAIRS, **changes: Any) -> Batches:
-    """Batches of four, all compared with all."""
+    """Batches of four queries with in-batch negatives."""
     settings = {"size": 4, "in_batch": True, "seed": 1} | changes
-    return Batches(examples, Six(), model, **settings)
+    return Batches(examples, Eight(), model, **settings)
 
 
-def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(model: DenseBiEncoder) -> None:
-    """Batches are consecutive pieces of one permutation after another."""
+def test_every_epoch_visits_each_example_once_in_a_new_order(model: DenseBiEncoder) -> None:
+    """Batches are consecutive slices of one seeded permutation per epoch."""
     made = batches(model)
     positions = [position for number in range(4) for position in made.positions(number)]
     assert sorted(positions[:8]) == sorted(positions[8:]) == list(range(8))
@@ -104,7 +104,7 @@ def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(model: DenseB
 
 
 def test_a_known_positive_is_never_a_negative(model: DenseBiEncoder) -> None:
-    """Where q0 is in the batch with d0, its other relevant document d1 has no target; strangers are negatives."""
+    """For q0 with d0, the other relevant document d1 has no target; other queries' documents are negatives."""
     examples = Listed(*((q, (d,), (1.0,)) for q, d in [("q0", "d0"), ("q0", "d1"), ("q3", "d4"), ("q4", "d5")]))
     batch = first(batches(model, examples))
     rows = [examples[position] for position in batches(model, examples).positions(0)]
@@ -121,17 +121,17 @@ def test_a_known_positive_is_never_a_negative(model: DenseBiEncoder) -> None:
 
 
 def test_a_document_of_two_queries_is_encoded_once(model: DenseBiEncoder) -> None:
-    """The same positive twice is one column, positive for both."""
+    """A negative that two queries share is one column, not two."""
     examples = Listed(("q3", ("d4", "d6"), (1.0, 0.0)), ("q4", ("d5", "d6"), (1.0, 0.0)))
     batch = first(batches(model, examples, size=2))
     assert len(batch.documents.input_ids_BL) == 3
     assert (batch.target_BN == 1.0).sum() == 2
 
 
-def test_with_in_batch_negatives_the_positive_is_the_first_document_whatever_a_teacher_says(
+def test_with_in_batch_negatives_the_first_document_is_the_positive_whatever_the_teachers_scores(
     model: DenseBiEncoder,
 ) -> None:
-    """Logits below zero: neither a stranger, which has none, nor the query's second document becomes the positive."""
+    """With negative logits, no unscored document of another query and no second document becomes the positive."""
     examples = Listed(
         ("q3", ("d4", "d6"), (-1.5, -6.0)), ("q4", ("d5", "d7"), (-2.5, -0.5)), ("q0", ("d0", "d1"), (3.0, 2.0))
     )
@@ -146,8 +146,8 @@ def test_with_in_batch_negatives_the_positive_is_the_first_document_whatever_a_t
         torch.testing.assert_close(batch.target_BN[row], torch.tensor(expected), equal_nan=True)
 
 
-def test_own_documents_only(model: DenseBiEncoder) -> None:
-    """Without in-batch negatives a query has its own columns; a listed negative that is relevant has no target."""
+def test_without_in_batch_negatives_a_query_has_only_its_own_documents(model: DenseBiEncoder) -> None:
+    """Targets are those of the example; a listed negative that is known to be relevant has no target."""
     examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7"), (0.9, 0.3)))
     batch = first(batches(model, examples, size=2, in_batch=False))
     rows = [examples[position].query.query_id for position in batches(model, examples, size=2).positions(0)]
@@ -159,10 +159,10 @@ def test_own_documents_only(model: DenseBiEncoder) -> None:
     assert batch.target_BN[q3].isnan().sum() == 1
 
 
-def test_unknown_documents_are_found(model: DenseBiEncoder) -> None:
-    """An example without its relevant document is left out, an unknown negative has no column."""
+def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncoder) -> None:
+    """An example without its relevant document is left out; a missing negative has no column."""
     examples = Listed(("q3", ("gone",), (1.0,)), ("q4", ("d5", "gone too"), (1.0, 0.0)))
-    unknown = unknown_documents(examples, Six())
+    unknown = unknown_documents(examples, Eight())
     assert unknown == {"gone", "gone too"}
     made = batches(model, examples, size=1, unknown=unknown)
     assert made.examples == 1
@@ -176,8 +176,8 @@ def first(made: Batches) -> Batch:
     return batch
 
 
-def test_negatives_are_drawn_anew_at_each_step_by_the_seed(model: DenseBiEncoder) -> None:
-    """Of four negatives two are seen at a step, others at another, the same ones in another process."""
+def test_negatives_are_drawn_again_at_each_step_from_the_seed(model: DenseBiEncoder) -> None:
+    """Each step uses two of four negatives, not always the same two; the same step draws the same two again."""
     examples = Listed(("q3", ("d4", "d5", "d6", "d7", "d1"), (1.0, 0.0, 0.0, 0.0, 0.0)))
     settings: dict[str, Any] = {"size": 1, "in_batch": False, "negatives": 2}
     seen = [first_n.target_BN.shape[1] for first_n in (batches(model, examples, **settings)[n] for n in range(4))]
@@ -188,12 +188,12 @@ def test_negatives_are_drawn_anew_at_each_step_by_the_seed(model: DenseBiEncoder
     assert torch.equal(again.documents.input_ids_BL, batches(model, examples, **settings)[5].documents.input_ids_BL)  # type: ignore[union-attr]
 
 
-def test_pairs_of_a_cross_encoder(model: DenseBiEncoder) -> None:
-    """Each query with its own documents, in columns as long as the longest list; what is relevant is no negative."""
+def test_a_cross_encoders_batch_pairs_each_query_with_its_own_documents(model: DenseBiEncoder) -> None:
+    """Shorter lists are padded with NaN targets, and a relevant document is not paired as a negative."""
     torch.manual_seed(0)
     mono = Mono(BACKBONE, query_length=8, document_length=16)
     examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)), ("q3", ("d4", "d7", "d5"), (0.9, 0.3, 0.2)))
-    made = Batches(examples, Six(), mono, size=2, in_batch=False, seed=1)
+    made = Batches(examples, Eight(), mono, size=2, in_batch=False, seed=1)
     batch = made[0]
     assert isinstance(batch, PairBatch)
     rows = [examples[position].query.query_id for position in made.positions(0)]
@@ -206,7 +206,7 @@ def test_pairs_of_a_cross_encoder(model: DenseBiEncoder) -> None:
 
 
 def made(kind: str) -> BiEncoder:
-    """A model without dropout, its projection drawn by a seed."""
+    """A model without dropout, with a seeded projection."""
     torch.manual_seed(3)
     lengths: dict[str, Any] = {"query_length": 16, "document_length": 16}
     return (ColBERT(BACKBONE, dim=8, **lengths) if kind == "colbert" else DenseBiEncoder(BACKBONE, **lengths)).eval()
@@ -214,14 +214,14 @@ def made(kind: str) -> BiEncoder:
 
 @dataclass
 class Case:
-    """What two processes minimise, and of which examples."""
+    """The loss, regularizer and examples that two processes train with."""
 
     loss: Loss
     regularizer: Regularizer | None = None
     examples: Examples = PAIRS
 
 
-#: Queries with different numbers of documents, of which they share some: seven, so that one of two processes has three.
+#: Queries with different numbers of documents, some shared: seven in all, so that one of two processes has three.
 LISTS = Listed(
     ("q3", ("d4", "d6"), (0.9, 0.2)),
     ("q4", ("d5", "d6", "d7"), (0.8, 0.3, 0.4)),
@@ -242,7 +242,7 @@ CASES = {
 
 
 def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
-    """What a single process minimises."""
+    """The loss of a single process."""
     queries, documents = model.encode_queries(batch.queries), model.encode_documents(batch.documents)
     (score_BN,) = model.similarity(queries, documents)
     if batch.column_BN is not None:
@@ -255,7 +255,7 @@ def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
 
 
 def one_process(port: int, folder: str, kind: str, rank: int) -> None:
-    """One of two processes: a training step under Lightning's own strategy."""
+    """Run one training step as one of two processes, under Lightning's own strategy."""
     from lightning import Trainer
 
     from irexp.training.module import RetrievalModule
@@ -303,16 +303,16 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CASES)
-def test_two_processes_learn_what_one_learns(kind: str, tmp_path: Path) -> None:
-    """A step on two processes equals the same step on one, and so does the loss that is logged.
+def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, tmp_path: Path) -> None:
+    """The step and the logged loss are equal, up to the order in which fp32 numbers are summed.
 
-    In-batch negatives are gathered with their gradients, a penalty is that of the whole batch's embeddings, and a mean
-    over pairs is taken over those of both. Weights differ by the order in which fp32 numbers are summed.
+    This needs in-batch negatives gathered with their gradients, a penalty on the whole batch's embeddings, and means
+    over the pairs of both processes.
     """
     alone, case = made(kind), CASES[kind]
     batch = first(batches(alone, case.examples, in_batch=case.loss.in_batch))
     if isinstance(alone, ColBERT):
-        assert lead_of_the_best(alone, batch) > 1e-5  # a hundred roundings: MaxSim's gradient goes to the same tokens
+        assert lead_of_the_best(alone, batch) > 1e-5  # above rounding: MaxSim's gradient goes to the same tokens
     loss = compute_loss(alone, batch, case)
     names, parameters = zip(*alone.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -333,20 +333,20 @@ def test_two_processes_learn_what_one_learns(kind: str, tmp_path: Path) -> None:
 
 
 def allowed(step: Tensor, before: Tensor, largest: float) -> float:
-    """How far apart the steps of one parameter may be, since other shapes of matrices are summed in another order.
+    """The allowed difference between two steps of a parameter, since other matrix shapes are summed in another order.
 
-    A score of ColBERT is a sum of 16 cosines, rounded to 16 eps / 2, and its logit 1 / 0.05 times that: the
-    probabilities of the loss, and with them every gradient, are right to 2e-5 of what is summed up in them, of which
-    the largest value of the parameter's step tells the size. The layers before the score add about as much again, so
-    that ten times that is allowed. Where a gradient is zero by its formula, as that of a key's bias is, nothing but
-    rounding is left of the terms that cancel. A weight itself is rounded when the step is subtracted.
+    A score of ColBERT is a sum of 16 cosines, with a rounding error of 16 eps / 2; its logit has 1 / 0.05 times that.
+    So the loss's probabilities, and every gradient, have a relative error of 2e-5, measured against the largest value
+    of the parameter's step. Ten times that is allowed, since the layers below the score add more. A gradient that is
+    zero by its formula, such as that of a key's bias, consists of rounding errors only. Finally, the weight is rounded
+    when the step is subtracted.
     """
     eps = torch.finfo(torch.float32).eps
     return 2e-4 * float(step.abs().max()) + 10 * eps * largest + eps * float(before.abs().max())
 
 
 def lead_of_the_best(model: ColBERT, batch: Batch) -> float:
-    """By how much each query token's best token of a document is ahead of the second one, at least."""
+    """The smallest lead of a query token's best document token over the second best, per document."""
     with torch.no_grad():
         query, document = model.encode_queries(batch.queries), model.encode_documents(batch.documents)
         similarity_BQNL = products(query, document).masked_fill(~document.mask_BL.bool(), -torch.inf)

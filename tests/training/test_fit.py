@@ -41,7 +41,7 @@ Compose = Callable[..., DictConfig]
 
 
 def fit(compose: Compose, folder: Path, *overrides: str) -> dict[str, float]:
-    """Run the stage as the runner does."""
+    """Run the stage as run.py does."""
     folder.mkdir(exist_ok=True)
     call = instantiate(compose(*SMALL, *overrides).stage.fit, _convert_="object")
     measures: dict[str, float] = call(folder)
@@ -54,12 +54,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Bitwise."""
+    """Assert that all weights are bitwise equal."""
     assert one.keys() == other.keys()
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-#: Trains and is killed, as by the machine, when the batch of the given number is made.
+#: A training that is killed when it makes the batch of the given number.
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -85,7 +85,7 @@ instantiate(config.stage.fit, _convert_="object")(Path(sys.argv[3]))
 
 
 def write_toys(folder: Path) -> Path:
-    """Six queries with a document each, in BEIR's layout; the last one's document is not there."""
+    """Six queries with one document each, in BEIR's layout; the last query's relevant document does not exist."""
     (folder / "qrels").mkdir(parents=True)
     for name, kind in (("corpus.jsonl", "d"), ("queries.jsonl", "q")):
         lines = [json.dumps({"_id": f"{kind}{i}", "text": f"{TOYS[i]} {kind}"}) for i in range(6)]
@@ -109,10 +109,10 @@ TOYS = ("red cups", "tall trees", "old songs", "fast cars", "deep lakes", "cold 
     ],
     ids=["steps", "accumulated", "epochs"],
 )
-def test_a_killed_training_goes_on_as_if_nothing_had_been(
+def test_a_killed_and_resumed_training_equals_an_uninterrupted_one(
     compose: Compose, tmp_path: Path, more: tuple[str, ...], die_at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """2 + 2 steps or epochs equal 4 bitwise: weights, dropout, schedule, history, best; also with accumulated batches.
+    """Weights, history and best validation are bitwise equal, in steps or epochs, also with accumulated batches.
 
     `die_at` is the number of the batch at which the process dies.
     """
@@ -121,7 +121,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with caplog.at_level("INFO"):
         measures = fit(compose, whole, *more)
-    assert "it can be saved and opened again" in caplog.text
+    assert "the model can be saved and loaded again" in caplog.text
     caplog.clear()
     killed.mkdir()
     done = subprocess.run(
@@ -136,14 +136,14 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     assert not (killed / "model.safetensors").exists()
     with caplog.at_level("INFO"):
         assert fit(compose, killed, *more) == measures
-    assert "it can be saved and opened again" not in caplog.text  # which was known when it began
+    assert "the model can be saved and loaded again" not in caplog.text  # checked before the first step only
     assert_equal(weights(killed), weights(whole))
     assert read_history(killed / "history.csv") == read_history(whole / "history.csv")
     assert not (killed / ".training").exists()
 
 
-def test_a_training_that_was_killed_at_once_begins_anew(compose: Compose, tmp_path: Path) -> None:
-    """What it left before its first checkpoint does not stay in the history."""
+def test_a_training_killed_before_its_first_checkpoint_starts_over(compose: Compose, tmp_path: Path) -> None:
+    """The rows that it left in the history are removed."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "history.csv").write_text("step,name,value\n0,validation/nDCG@10,0.5\n")
@@ -152,7 +152,7 @@ def test_a_training_that_was_killed_at_once_begins_anew(compose: Compose, tmp_pa
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Compose, tmp_path: Path) -> None:
-    """Two processes' worth of randomness, one result."""
+    """Weights of two trainings with one seed are bitwise equal; with another seed they differ."""
     fit(compose, tmp_path / "a")
     fit(compose, tmp_path / "b")
     fit(compose, tmp_path / "c", "seed=7")
@@ -163,10 +163,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Comp
     assert changed
 
 
-def test_workers_that_tokenize_change_nothing(
+def test_data_loader_workers_do_not_change_the_weights(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where batches are made is no part of the result; nor do workers wait for the parent's threads that tokenize."""
+    """Batches are the same wherever they are made; a worker does not hang waiting for its parent's threads."""
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     fit(compose, tmp_path / "a", "training.steps=2")
     fit(compose, tmp_path / "b", "training.steps=2", "machine.num_workers=1")
@@ -174,34 +174,34 @@ def test_workers_that_tokenize_change_nothing(
 
 
 def test_the_best_weights_are_kept_not_the_last(compose: Compose, tmp_path: Path) -> None:
-    """With a learning rate that ruins the model, the first validation behind the start is the best."""
+    """With a ruinous learning rate the result is the best validated step after the start, with its measure."""
     more = ("training.steps=6", "training.learning_rate=0.05", "schedule=constant", "training.clip_norm=null")
     measures = fit(compose, tmp_path / "run", *more)
     history = [row for row in read_history(tmp_path / "run" / "history.csv") if row["name"] == "validation/nDCG@10"]
     values = {int(row["step"]): float(row["value"]) for row in history}
-    assert list(values) == [0, 2, 4, 6]  # the model as it came, and every second step
+    assert list(values) == [0, 2, 4, 6]  # the untrained model, and every second step
     best = max((2, 4, 6), key=values.__getitem__)
     assert measures["steps"] == best
     assert measures["validation/nDCG@10"] == pytest.approx(values[best], rel=1e-5)
 
 
-def test_training_stops_when_it_gets_no_better(compose: Compose, tmp_path: Path) -> None:
-    """With patience 1 a ruined model ends before its steps do."""
+def test_training_stops_early_when_validation_does_not_improve(compose: Compose, tmp_path: Path) -> None:
+    """With patience 1 a ruined model stops before the last step."""
     more = ("training.steps=40", "training.learning_rate=1.0", "training.clip_norm=null", "training.patience=1")
     fit(compose, tmp_path / "run", *more)
     assert max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv")) < 40
 
 
 @pytest.mark.parametrize(("every", "expected"), [(2, [0, 2, 4, 5]), (100, [0, 5])])
-def test_the_last_steps_are_validated_too(compose: Compose, tmp_path: Path, every: int, expected: list[int]) -> None:
-    """Five steps, validated every second one or never in between: the fifth has its validation at the end."""
+def test_the_last_step_is_always_validated(compose: Compose, tmp_path: Path, every: int, expected: list[int]) -> None:
+    """Five steps, validated every second one or never in between: the fifth is validated at the end."""
     fit(compose, tmp_path / "run", "training.steps=5", f"training.validate_every={every}")
     steps = [int(r["step"]) for r in read_history(tmp_path / "run" / "history.csv") if r["name"].startswith("valid")]
     assert steps == expected
 
 
-def test_untrained_is_the_model_as_it_comes(compose: Compose, tmp_path: Path) -> None:
-    """training=none saves the backbone's own weights."""
+def test_training_of_zero_steps_saves_the_backbones_weights(compose: Compose, tmp_path: Path) -> None:
+    """An untrained model must be the loaded backbone, bitwise."""
     assert fit(compose, tmp_path / "run", "training.steps=0", "training.validate_every=null") == {}
     encoder = load(tmp_path / "run")
     assert isinstance(encoder, DenseBiEncoder)
@@ -214,44 +214,46 @@ def test_untrained_is_the_model_as_it_comes(compose: Compose, tmp_path: Path) ->
     [
         (("dataset.train=null",), "no dataset.train to learn from"),
         (("dataset.dev=null",), "no dataset.dev to validate on"),
-        (("training.epochs=1",), "one of them says how long"),
+        (("training.epochs=1",), "set one of them, and the other to null"),
         (("training.accumulate_batches=3",), "must be a multiple of 3"),
         (("training.batch_size=1",), "no query of the batch has a negative"),
         (("training.select_by=nonsense@3",), "nonsense"),
     ],
 )
-def test_what_cannot_be_trained_says_why(
+def test_settings_that_cannot_be_trained_are_refused(
     compose: Compose, tmp_path: Path, overrides: tuple[str, ...], message: str
 ) -> None:
-    """Each faulty setting has an error that names it."""
+    """Each error names the faulty setting."""
     with pytest.raises(UserError, match=message):
         fit(compose, tmp_path / "run", *overrides)
 
 
-def test_what_could_not_be_opened_again_is_not_trained(
+def test_a_model_that_cannot_be_saved_and_loaded_is_not_trained(
     compose: Compose, tmp_path: Path, folders: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before the first step; nothing is tried where nothing is trained."""
+    """The error comes before the first step; without training nothing is checked."""
     overrides = ["model=unicoil", "backbone=hugging_face", f"backbone.name_or_path={folders['t5']}"]
     with pytest.raises(
-        UserError, match="model=unicoil: a UniCOIL on a T5EncoderModel cannot be saved and opened again"
+        UserError, match="model=unicoil: a UniCOIL on a T5EncoderModel cannot be saved and loaded again"
     ):
         fit(compose, tmp_path / "run", *overrides)
     assert list((tmp_path / "run").iterdir()) == []
     with caplog.at_level("INFO"):
         fit(compose, tmp_path / "untrained", "training.steps=0")
-    assert "it can be saved and opened again" not in caplog.text
+    assert "the model can be saved and loaded again" not in caplog.text
 
 
-def test_a_diverged_training_says_so(compose: Compose, tmp_path: Path) -> None:
-    """A loss that is no number ends the training with the mend rather than with useless weights."""
+def test_a_diverged_training_stops_with_an_error(compose: Compose, tmp_path: Path) -> None:
+    """A loss that is not finite stops the training and says how to fix it, rather than saving useless weights."""
     with pytest.raises(UserError, match=r"lower training\.learning_rate"):
         fit(compose, tmp_path / "run", "training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant")
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_precision_and_accumulation_learn(compose: Compose, tmp_path: Path, precision: str) -> None:
-    """Retrieval gets far better, in full and in half precision, also when a step has two batches.
+def test_training_improves_retrieval_in_full_and_half_precision(
+    compose: Compose, tmp_path: Path, precision: str
+) -> None:
+    """nDCG@10 rises by more than 0.1, also if a step accumulates two batches.
 
     The losses of single batches, of eight queries each, differ by more than thirty steps change them.
     """
@@ -266,14 +268,15 @@ def test_precision_and_accumulation_learn(compose: Compose, tmp_path: Path, prec
     assert after > before + 0.1
 
 
-def test_an_unknown_relevant_document_is_left_out_and_counted(
+def test_an_example_without_its_relevant_document_is_left_out_and_counted(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Qrels of a document that the collection lacks: one log line, and training goes on."""
+    """Qrels of a document that is not in the collection give one log line, and training continues."""
     more = ("dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.validate_every=null")
     fit(compose, tmp_path / "run", *more, "training.batch_size=4", "training.steps=3")
     assert (
-        "1 documents of the training examples are unknown, such as 'gone': 1 of 6 examples are left out" in caplog.text
+        "1 documents of the training examples are not in the collection, such as 'gone': 1 of 6 examples lack their "
+        "relevant document and are left out" in caplog.text
     )
 
 
@@ -283,7 +286,7 @@ def test_an_unknown_relevant_document_is_left_out_and_counted(
 def test_no_weight_is_trained_in_half_precision(
     compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str, adapter: str, name: str
 ) -> None:
-    """Neither all of them, nor a head beside adapters."""
+    """Small steps would be lost: refused for the whole model, and for a head trained with adapters."""
     more = [f"model={model}", f"adapter={adapter}", "backbone=hugging_face", "+backbone.dtype=bfloat16"]
     more += ["dataset.document_length=32"]
     with pytest.raises(UserError, match=rf"backbone\.dtype=bfloat16: .*{name}.* would be trained in it"):
@@ -294,7 +297,7 @@ def test_no_weight_is_trained_in_half_precision(
 def test_a_re_ranker_learns_from_a_runs_negatives(
     compose: Compose, tmp_path: Path, folders: dict[str, Path], model: str
 ) -> None:
-    """Listwise, encoder-decoder and decoder: weights move, and the adapters' folder opens as the merged checkpoint."""
+    """Training changes the scores, and the adapters' folder scores as the merged checkpoint."""
     kind = "encoder" if model == "set_encoder" else "decoder" if model == "mono_decoder" else "t5"
     more = [f"model={model}", "backbone=hugging_face", f"backbone.name_or_path={folders[kind]}", "adapter=lora"]
     more += ["dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.validate_every=null"]
@@ -316,11 +319,13 @@ def test_a_re_ranker_learns_from_a_runs_negatives(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_two_processes_train_as_one_does(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With validations and a tracker, from end to end, inside a Slurm job of one task.
+def test_training_on_two_processes_equals_training_on_one(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task.
 
-    Dropout is off, since each process draws its own; what is left is the order in which fp32 numbers are summed. The
-    bias of the keys is left out: attention does not depend on it, so that Adam makes steps of its gradient's rounding.
+    Dropout is off, since each process draws its own. The bias of the keys is not compared: attention does not depend
+    on it, so that its gradient is rounding error, which Adam scales up to full steps.
     """
     for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
         monkeypatch.setenv(name, "0")
@@ -355,8 +360,8 @@ def test_two_processes_train_as_one_does(compose: Compose, tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_an_error_in_one_of_two_processes_is_told_as_in_one(compose: Compose, tmp_path: Path) -> None:
-    """A diverged training on two devices: the same one line, and not the traceback of a process."""
+def test_an_error_in_one_of_two_processes_is_a_single_line(compose: Compose, tmp_path: Path) -> None:
+    """A diverged training on two devices gives the same message as on one, not the traceback of a process."""
     more = ("training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant", "machine=cpu")
     with pytest.raises(UserError, match=r"^the loss is nan at step \d: lower training\.learning_rate") as error:
         fit(compose, tmp_path / "run", *more, "machine.devices=2", "training.validate_every=null")

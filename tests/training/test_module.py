@@ -1,4 +1,4 @@
-"""The training step: what of a batch is minimised."""
+"""The training step: the loss of a batch."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def batch(model: DenseBiEncoder) -> Batch:
     )
 
 
-def test_the_loss_is_the_mean_over_the_whole_vectors_and_every_matryoshka_dimension(
+def test_the_loss_is_the_mean_over_whole_vectors_and_every_matryoshka_dimension(
     model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each number of dimensions weighs the same, and none is left out."""
+    """Each number of dimensions has the same weight, and none is left out."""
     query, document = model.encode_queries(batch.queries).vectors_BH, model.encode_documents(batch.documents).vectors_BH
     losses = []
     for dims in (16, 2, 4):
@@ -67,10 +67,8 @@ def test_the_loss_is_the_mean_over_the_whole_vectors_and_every_matryoshka_dimens
     torch.testing.assert_close(step(model, batch, monkeypatch), torch.stack(losses).mean(), rtol=0, atol=rounding)
 
 
-def test_a_penalty_is_minimised_with_the_loss(
-    model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is returned is their sum."""
+def test_the_penalty_is_added_to_the_loss(model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The returned loss is the sum of both, and the penalty is large enough to notice."""
     regularizer = L1(query_weight=0.5, document_weight=0.25)
     query, document = model.encode_queries(batch.queries).vectors_BH, model.encode_documents(batch.documents).vectors_BH
     penalty = 0.5 * query.abs().sum(dim=1).mean() + 0.25 * document.abs().sum(dim=1).mean()

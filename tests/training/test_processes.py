@@ -1,4 +1,4 @@
-"""Several processes: where they find one another, and what of them comes back."""
+"""Several processes: the address at which they meet, and how their errors and metrics are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from irexp.types import UserError
 
 
 def raised_in_a_process(error: Exception, cause: Exception | None = None) -> None:
-    """Raise what torch raises when a process it started ends with an error."""
+    """Raise the error that torch raises when a process that it started fails."""
     try:
         raise error from cause
     except Exception:
@@ -35,8 +35,8 @@ def raised_in_a_process(error: Exception, cause: Exception | None = None) -> Non
     ],
 )
 @pytest.mark.parametrize("cause", [None, UserError("what came before"), KeyError("q1")])
-def test_an_error_for_the_user_comes_back_as_itself(error: Exception, cause: Exception | None) -> None:
-    """The same type with the same words, and not a traceback, whatever it was raised from."""
+def test_a_user_error_of_a_process_keeps_its_type_and_message(error: Exception, cause: Exception | None) -> None:
+    """It is not reported as a traceback, whatever it was raised from."""
     with pytest.raises(type(error)) as found, own_errors():
         raised_in_a_process(error, cause)
     assert type(found.value) is type(error)
@@ -45,13 +45,13 @@ def test_an_error_for_the_user_comes_back_as_itself(error: Exception, cause: Exc
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("irexp"), torch.AcceleratorError("no GPU")])
 def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
-    """Also where it was raised from one for the user."""
+    """Even if it was raised from a UserError."""
     with pytest.raises(ProcessRaisedException, match=type(error).__name__), own_errors():
         raised_in_a_process(error, UserError("what came before"))
 
 
-def test_inside_a_slurm_job_of_one_node_nothing_is_taken_from_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that are started here number themselves and meet on this machine."""
+def test_slurms_variables_are_ignored_with_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a Slurm job, child processes on one node must number themselves and meet on this machine."""
     for name, value in {"SLURM_NTASKS": "1", "SLURM_NODEID": "3", "SLURM_JOB_NODELIST": "far[3-4]"}.items():
         monkeypatch.setenv(name, value)
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
@@ -72,10 +72,10 @@ def test_inside_a_slurm_job_of_one_node_nothing_is_taken_from_slurm(monkeypatch:
     ],
     ids=["Slurm", "an address", "a rank"],
 )
-def test_nodes_of_a_slurm_job_meet_on_its_first(
+def test_nodes_of_a_slurm_job_meet_on_its_first_node(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: tuple[int, str, int]
 ) -> None:
-    """Slurm's variables say which node this is and where the first one is, unless the user's say otherwise."""
+    """Rank and address come from Slurm's variables, unless the user's variables override them."""
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
     slurm = {"SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[03-04,07]", "SLURM_JOB_ID": "8612678"}
@@ -85,8 +85,8 @@ def test_nodes_of_a_slurm_job_meet_on_its_first(
     assert (nodes.node_rank(), nodes.main_address, nodes.main_port) == expected
 
 
-def test_a_tracker_keeps_what_was_logged_through_a_relay_before(tmp_path: Path) -> None:
-    """One tracker has it all, in its order; a second relay of the same job adds to it."""
+def test_a_second_relay_adds_to_the_metrics_of_the_first(tmp_path: Path) -> None:
+    """The tracker has the metrics of both relays of a job, in order."""
     tracker = CSVLogger(tmp_path, name=None, version="")
     for step in (1, 2):
         with relayed(tracker) as logger:

@@ -1,4 +1,4 @@
-"""Trackers: without an account, one run a job, configuration and table in it."""
+"""Trackers: no account needed, one run per job, with configuration, measures and table."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MEASURES = {"test/RR@10": 0.75}
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_wandb_needs_no_account_and_never_merges_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two jobs of one process and one group leave two offline runs, each with its table."""
+    """Two jobs in one process and group give two offline runs, each with its table."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     for patience in ("WANDB_X_SERVICE_WAIT", "WANDB_INIT_TIMEOUT"):
-        monkeypatch.setenv(patience, "3600")  # seconds: how long a busy machine takes is no fault
+        monkeypatch.setenv(patience, "3600")  # seconds, so that a busy machine does not fail the test
     ids = []
     for number in range(2):
         folder = tmp_path / str(number)
@@ -49,7 +49,7 @@ def test_wandb_needs_no_account_and_never_merges_runs(tmp_path: Path, monkeypatc
 
 
 def test_csv_and_tensorboard_write_into_the_jobs_folder(tmp_path: Path) -> None:
-    """Curves, measures and the configuration."""
+    """Curves, measures and the configuration are written as csv, and curves as an event file."""
     logger = csv_logger(tmp_path, group=None, name="mine")
     logger.log_metrics({"train/loss": 0.5}, step=1)
     logger.log_hyperparams(CONFIGURATION)

@@ -1,4 +1,4 @@
-"""Validation by retrieval: the same measure as index, search and evaluate give."""
+"""Validation by retrieval: it gives the same measure as the stages index, search and evaluate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chains import run
 
 
 def validation(compose: Callable[..., DictConfig], *overrides: str) -> tuple[Validation, float]:
-    """A validation of the untrained model, and what it measures."""
+    """A validation of the untrained model, and its measure."""
     config = compose(*overrides)
     model = instantiate(config.model, _convert_="object")().eval()
     training = OmegaConf.to_object(config.training)
@@ -37,13 +37,13 @@ def validation(compose: Callable[..., DictConfig], *overrides: str) -> tuple[Val
 
 
 @pytest.mark.slow
-def test_the_whole_collection_gives_what_the_stages_give(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
-    """Over all documents, validation is the evaluation of the development queries."""
+def test_validation_on_all_documents_equals_the_stages(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """It gives the measure that index, search and evaluate give for the development queries, up to rounding."""
     _, value = validation(compose, "training.validation_documents=null")
     more = ("training=none", "dataset.test.split=dev", f"paths.artifacts={tmp_path}", "machine.progress=false")
     outcomes = run(compose, list(more))
     found = list(read_run(Path(str(outcomes["search"].path)) / "test.run"))
-    # A cosine is right to some 1e-6, and the two encode in batches of their own: closer documents may be exchanged.
+    # A cosine has an error of about 1e-6, and the two use different batches: closer documents may swap places.
     lowest, highest = (ndcg_with_relevant_moved(found, by) for by in (-1e-5, 1e-5))
     assert lowest - 1e-9 <= outcomes["evaluate"].measures["nDCG@10"] <= highest + 1e-9
     assert lowest - 1e-9 <= value <= highest + 1e-9
@@ -51,15 +51,15 @@ def test_the_whole_collection_gives_what_the_stages_give(compose: Callable[..., 
 
 
 def ndcg_with_relevant_moved(run: list[ScoredDoc], by: float) -> float:
-    """The measure of the development queries where every relevant document has so much more, and every other less."""
+    """The development measure after adding `by` to relevant documents' scores, and subtracting it elsewhere."""
     qrels = list(AwsHowtoTopics("dev").qrels())
     relevant = {(qrel.query_id, qrel.doc_id) for qrel in qrels if qrel.relevance > 0}
     moved = [line._replace(score=line.score + (by if line[:2] in relevant else -by)) for line in run]
     return evaluate(moved, qrels, parse_measures(["nDCG@10"])).aggregated["nDCG@10"]
 
 
-def test_a_sample_holds_the_relevant_documents_and_is_drawn_by_the_seed(compose: Callable[..., DictConfig]) -> None:
-    """A smaller collection is easier; the same seed draws the same."""
+def test_a_sample_is_easier_than_the_collection_and_fixed_by_the_seed(compose: Callable[..., DictConfig]) -> None:
+    """It keeps all relevant documents, so that the measure is higher; the same seed draws the same sample."""
     few, easier = validation(compose, "training.validation_documents=700", "training.validation_queries=50")
     _, again = validation(compose, "training.validation_documents=700", "training.validation_queries=50")
     _, harder = validation(compose, "training.validation_documents=null", "training.validation_queries=50")
@@ -69,8 +69,10 @@ def test_a_sample_holds_the_relevant_documents_and_is_drawn_by_the_seed(compose:
 
 
 @pytest.mark.parametrize("overrides", [("model=sbert",), ("model=splade",), ("model=colbert",), ("model=mono",)])
-def test_what_is_not_finite_is_an_error(overrides: tuple[str, ...], compose: Callable[..., DictConfig]) -> None:
-    """A diverged model is named as such."""
+def test_embeddings_or_scores_that_are_not_finite_are_an_error(
+    overrides: tuple[str, ...], compose: Callable[..., DictConfig]
+) -> None:
+    """A diverged model is reported, rather than given a measure."""
     config = compose(*overrides, "training.validation_documents=700", "training.validation_queries=5")
     model = instantiate(config.model, _convert_="object")().eval()
     next(model.parameters()).data.fill_(float("nan"))
@@ -83,8 +85,8 @@ def test_what_is_not_finite_is_an_error(overrides: tuple[str, ...], compose: Cal
         made.measure()
 
 
-def test_a_cross_encoder_re_ranks_what_bm25_finds(compose: Callable[..., DictConfig]) -> None:
-    """Its rankings hold as many documents as are asked for, each query's own, by the scores of the model."""
+def test_a_cross_encoder_re_ranks_bm25s_results(compose: Callable[..., DictConfig]) -> None:
+    """Each query has at most `validation_depth` documents, with the model's scores of the query and the document."""
     config = compose("model=mono", "training.validation_documents=700", "training.validation_queries=5")
     torch.manual_seed(0)
     model = instantiate(config.model, _convert_="object")().eval()
@@ -113,7 +115,7 @@ def test_development_queries_are_measured_as_their_collection_says(
     remove_query: bool | None,
     expected: float,
 ) -> None:
-    """From the grade on that it counts as relevant, and with or without the query's own document, which comes first."""
+    """The collection sets the grade that counts as relevant, and whether the query's own document is dropped."""
     texts = {"q": "create a bucket", "d1": "create a bucket for files", "d2": "the colour of the moon"}
     (tmp_path / "c.tsv").write_text("".join(f"{doc_id}\t{text}\n" for doc_id, text in texts.items()))
     (tmp_path / "q.tsv").write_text("q\tcreate a bucket\n")

@@ -1,1 +1,1 @@
-"""Checkpoint formats, irexp's own and other libraries', recognised by their content."""
+"""Checkpoint formats of irexp and of other libraries, recognised by their content."""

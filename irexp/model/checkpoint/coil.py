@@ -1,4 +1,4 @@
-"""COIL's checkpoints: the encoder, and `tok_proj` and `cls_proj` in model.pt."""
+"""COIL's checkpoints: the encoder, with the layers `tok_proj` and `cls_proj` in model.pt."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def recognises(content: Content) -> bool:
-    """The file of the layers."""
+    """Whether the folder has model.pt, the file of the layers, and no list of modules."""
     return not content.is_listed and content.has("model.pt")
 
 
 def save(model: COIL, folder: Path) -> None:
-    """Write a model in the layout of COIL's own code."""
+    """Write a model in the format of COIL's original code."""
     write_settings(folder, model)
     model.encoder.save_pretrained(folder)
     save_tokenizer(model.tokenizer, folder)
@@ -45,17 +45,17 @@ def save(model: COIL, folder: Path) -> None:
 
 
 def load(family: type[COIL], folder: Path, wanted: Wanted) -> COIL:
-    """Open a folder of irexp or of COIL's own code."""
+    """Load a folder saved by irexp or by COIL's original code."""
     state = read_torch(folder / "model.pt")
     if unknown := sorted(name for name in state if not name.startswith(("tok_proj.", "cls_proj."))):
-        raise UserError(f"{folder / 'model.pt'}: unexpected weights {unknown}; tok_proj and cls_proj are understood")
+        raise UserError(f"{folder / 'model.pt'}: unexpected weights {unknown}; supported: tok_proj, cls_proj")
     if "tok_proj.weight" not in state:
         raise UserError(f"{folder / 'model.pt'}: missing weights ['tok_proj.weight']")
     model = family(
         HuggingFaceBackbone(str(folder), trust_remote_code=wanted.trust_remote_code),
         token_dim=len(state["tok_proj.weight"]),
         cls_dim=len(state["cls_proj.weight"]) if "cls_proj.weight" in state else 0,
-        **wanted.over(folder, read_optional(folder / SETTINGS)),
+        **wanted.name_and_lengths(folder, read_optional(folder / SETTINGS)),
     )
     for part, module in (("tok_proj", model.token_projection), ("cls_proj", model.cls_projection)):
         if module is not None:

@@ -1,7 +1,7 @@
-"""Cross-encoders' checkpoints: sentence-transformers' CrossEncoder, and monoBERT.
+"""Cross-encoder checkpoints: sentence-transformers' CrossEncoder, and monoBERT.
 
-CrossEncoder          a sequence classifier, read up to one length for both texts; the activation of its score in
-                      config_sentence_transformers.json (version 6) or in config.json (before), Sigmoid where none is
+CrossEncoder          a sequence classifier with one maximum length per pair; the activation of its score is in
+                      config_sentence_transformers.json (version 6) or config.json (before), by default Sigmoid
 monoBERT              a sequence classifier with two logits
 """
 
@@ -28,12 +28,12 @@ from irexp.types import UserError
 if TYPE_CHECKING:
     from irexp.model.mono import Mono
 
-#: The type of the module that a list of modules begins with.
+#: The type of the first module of a list of modules.
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules of a CrossEncoder; without one a sequence classifier, which older folders name by weights."""
+    """Whether it is a CrossEncoder's list of modules, or a sequence classifier by its architecture or weights."""
     if content.is_listed:
         return bool(read_config(content.folder).get("model_type") == "CrossEncoder")
     if content.architecture:
@@ -42,10 +42,10 @@ def recognises(content: Content) -> bool:
 
 
 def save(model: Mono, folder: Path) -> None:
-    """Write a model in the layout of sentence-transformers, of old and new versions.
+    """Write a model in the format of sentence-transformers, for old and new versions.
 
-    There a pair is cut at one length, which is that of the longest pair that is read here: scores are equal as long as
-    no query and no document is longer than its own length.
+    sentence-transformers truncates the pair as a whole, at the longest pair that irexp reads. So both give the same
+    scores as long as no query and no document exceeds its own length.
     """
     write_settings(folder, model, longest=model.longest)
     model.encoder.save_pretrained(folder)
@@ -62,13 +62,13 @@ def save(model: Mono, folder: Path) -> None:
 
 
 def write_transformer(folder: Path, task: str, output: str, **more: int) -> None:
-    """Write how a transformer is called.
+    """Write the settings of a Transformer module.
 
     Args:
-        folder: the module's.
-        task: classification or generation, as transformers names them.
-        output: what sentence-transformers calls what comes out.
-        more: lengths.
+        folder: the module's folder.
+        task: the task, as transformers names it.
+        output: sentence-transformers' name for the module's output.
+        more: maximum lengths.
     """
     modality = {"method": "forward", "method_output_name": "logits"}
     modalities: dict[str, Any] = {"text": modality}
@@ -81,29 +81,29 @@ def write_transformer(folder: Path, task: str, output: str, **more: int) -> None
 
 
 def path_of(activation: ScoreActivation) -> str:
-    """The class of an activation, as sentence-transformers imports it."""
+    """The import path of an activation's class."""
     module = "linear" if activation == "Identity" else "activation"
     return f"torch.nn.modules.{module}.{activation}"
 
 
 def load(family: type[Mono], folder: Path, wanted: Wanted) -> Mono:
-    """Open a sequence classifier with one logit or two.
+    """Load a sequence classifier with one or two logits.
 
     Raises:
-        UserError: if there is a module or a setting that is not understood, or a weight is missing or left over.
+        UserError: if a module or setting is not supported, or a weight is missing or unexpected.
     """
     settings, config = read_optional(folder / SETTINGS), read_config(folder)
     (transformer, *more), _ = read_routes(folder)
     if more or transformer.kind != "Transformer":
         raise UserError(
-            f"{folder}: the modules {', '.join(module.kind for module in (transformer, *more))} are not understood by "
-            f"a cross-encoder; a Transformer alone, or with LogitScore, is"
+            f"{folder}: the modules {', '.join(module.kind for module in (transformer, *more))} are not supported in a "
+            f"cross-encoder; supported: Transformer, alone or with LogitScore"
         )
     backbone = ModuleBackbone(transformer.folder, trust_remote_code=wanted.trust_remote_code)
     architecture = backbone.load_config()
     labels: Any = architecture.num_labels
     if labels not in (1, 2):
-        raise UserError(f"{folder}: a classifier of {labels} classes is no re-ranker, which has one logit or two")
+        raise UserError(f"{folder}: a classifier of {labels} classes is not a re-ranker, which has one or two logits")
     lengths = backbone.lengths()
     model = family(
         backbone,
@@ -111,7 +111,7 @@ def load(family: type[Mono], folder: Path, wanted: Wanted) -> Mono:
         activation=read_activation(folder, config, architecture.to_dict(), "Sigmoid" if labels == 1 else "Identity"),
         query_prompt=default_prompt(config),
         has_head=True,
-        **wanted.over(folder, lengths | settings),
+        **wanted.name_and_lengths(folder, lengths | settings),
     )
     limit = settings.get("longest") if settings else lengths["document_length"]
     if model.longest is not None and limit is not None:
@@ -120,14 +120,14 @@ def load(family: type[Mono], folder: Path, wanted: Wanted) -> Mono:
 
 
 def default_prompt(config: dict[str, Any]) -> str:
-    """What is put in front of a pair where no prompt is named."""
+    """The prompt put in front of a pair if no other is chosen."""
     return (config.get("prompts") or {}).get(config.get("default_prompt_name") or "") or ""
 
 
 def read_activation(
     folder: Path, config: dict[str, Any], architecture: dict[str, Any], default: str
 ) -> ScoreActivation:
-    """The activation that a checkpoint names, else the default of sentence-transformers."""
+    """The activation that a checkpoint names, else the default."""
     new = config.get("activation_fn")
     old = (architecture.get("sentence_transformers") or {}).get("activation_fn")
     oldest = architecture.get("sbert_ce_default_activation_function")
@@ -135,9 +135,13 @@ def read_activation(
 
 
 def check_activation(activation: str, folder: Path) -> ScoreActivation:
-    """An activation that a file names, if it is one of those that are understood."""
+    """An activation that a file names.
+
+    Raises:
+        UserError: if it is not supported.
+    """
     if activation not in get_args(ScoreActivation):
         raise UserError(
-            f"{folder}: the activation {activation} is not understood; {', '.join(get_args(ScoreActivation))} are"
+            f"{folder}: the activation {activation} is not supported; supported: {', '.join(get_args(ScoreActivation))}"
         )
     return cast(ScoreActivation, activation)

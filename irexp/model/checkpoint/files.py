@@ -1,4 +1,4 @@
-"""Files of checkpoints: JSON, and tensors that are read without running code."""
+"""Files of checkpoints: JSON, and tensors, which are read without running code."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ if TYPE_CHECKING:
 
     from irexp.model.model import Model
 
-#: What the layouts of other libraries have no place for.
+#: The file with settings that other libraries' formats have no place for.
 SETTINGS = "irexp.json"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write an indented file."""
+    """Write an indented JSON file."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def read_json(path: Path) -> Any:
-    """Read a file that must be there.
+    """Read a required JSON file.
 
     Raises:
-        UserError: if it is not, or is no JSON.
+        UserError: if it does not exist, or is not JSON.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there, though the checkpoint's other files name it: it is incomplete")
+        raise UserError(
+            f"{path} is missing, though other files of the checkpoint require it; the checkpoint is damaged"
+        )
     try:
         return json.loads(path.read_text(encoding="utf8"))
     except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); the checkpoint is damaged") from None
+        raise UserError(f"{path} is not JSON ({error}); the checkpoint is damaged") from None
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """What a file says; nothing where there is none."""
+    """The content of a JSON file; empty if there is no file."""
     content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
@@ -55,7 +57,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder's weights file.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such file.
     """
     if (folder / "model.safetensors").is_file():
         return read_safetensors(folder / "model.safetensors")
@@ -74,26 +76,27 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file ({error}); the checkpoint is damaged") from None
+        raise UserError(f"{path} is not a safetensors file ({error}); the checkpoint is damaged") from None
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:
     """The tensors of a torch file.
 
     Raises:
-        UserError: if there is anything else in it, of which nothing is run.
+        UserError: if it is damaged or holds anything but tensors; none of its code is run.
     """
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise UserError(
-            f"{path} is damaged, or holds more than tensors, of which nothing is run ({type(error).__name__})"
+            f"{path} is damaged, or holds more than tensors, which is refused, since it could run code "
+            f"({type(error).__name__})"
         ) from None
     return state
 
 
 def tensor_names(folder: Path) -> set[str]:
-    """The names of a folder's weights, those of all its shards."""
+    """The names of a folder's weights, in all its shards."""
     names: set[str] = set()
     for path in folder.glob("*.safetensors"):
         with _opened(path) as file:
@@ -104,15 +107,15 @@ def tensor_names(folder: Path) -> set[str]:
 
 
 def _opened(path: Path) -> Any:
-    """A file in the safetensors format, of which nothing is read yet."""
+    """A file in the safetensors format, opened without reading its tensors."""
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file ({error}); the checkpoint is damaged") from None
+        raise UserError(f"{path} is not a safetensors file ({error}); the checkpoint is damaged") from None
 
 
 def find_tensors(folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The weights with certain names, from whichever shard holds them."""
+    """The weights whose names are wanted, from all shards."""
     found: dict[str, Tensor] = {}
     for path in folder.glob("*.safetensors"):
         with _opened(path) as file:
@@ -126,13 +129,13 @@ def fill(module: nn.Module, state: dict[str, Tensor], place: Path, *, names: Col
     """Load the weights of a module.
 
     Args:
-        module: what is filled.
+        module: the module whose weights are set.
         state: the weights.
-        place: where they come from.
-        names: the weights of the module that must be there; None for all.
+        place: the file or folder that they come from, for the message.
+        names: the module's weights that must be in `state`; None for all.
 
     Raises:
-        UserError: naming what is missing, left over or of another shape.
+        UserError: naming the weights that are missing, unexpected or of another shape.
     """
     wanted = {name: value for name, value in module.state_dict().items() if names is None or name in names}
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
@@ -146,18 +149,18 @@ def fill(module: nn.Module, state: dict[str, Tensor], place: Path, *, names: Col
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint's folder says of itself, by which its layout is recognised; each file is read once."""
+    """The content of a checkpoint's folder, by which its format is recognised; each file is read once."""
 
     folder: Path
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What irexp.json says."""
+        """The content of irexp.json."""
         return read_optional(self.folder / SETTINGS)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What config.json says."""
+        """The content of config.json."""
         return read_optional(self.folder / "config.json")
 
     @cached_property
@@ -167,7 +170,7 @@ class Content:
 
     @property
     def architecture(self) -> str:
-        """The class of transformers that config.json names; empty for none."""
+        """The class of transformers that config.json names; empty if it names none."""
         return str((self.config.get("architectures") or [""])[0])
 
     @property
@@ -176,20 +179,20 @@ class Content:
         return self.has("modules.json")
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of a name."""
+        """Whether the folder has a file of this name."""
         return (self.folder / name).is_file()
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller wants otherwise than a checkpoint says; None for as it says.
+    """A caller's choices, which override the checkpoint's; None keeps the checkpoint's.
 
     Attributes:
-        name: what tables call the model.
-        query_length: tokens of a query that are read.
-        document_length: tokens of a document that are read.
+        name: the model's name in tables.
+        query_length: tokens kept per query.
+        document_length: tokens kept per document.
         like: the settings of the configured model, for what a checkpoint leaves open.
-        trust_remote_code: whether Python code that comes with the checkpoint may be run, which no file of it can say.
+        trust_remote_code: whether Python code shipped with the checkpoint may be run; no file of it can allow this.
     """
 
     name: str | None = None
@@ -198,8 +201,8 @@ class Wanted:
     like: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
 
-    def over(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The name and the lengths."""
+    def name_and_lengths(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The name and the lengths: the caller's, else those in `settings`; the name falls back to the folder's."""
         return {
             "name": self.name or settings.get("name") or folder.name,
             "query_length": self.query_length or settings.get("query_length"),
@@ -208,18 +211,18 @@ class Wanted:
 
 
 def write_settings(folder: Path, model: Model, **settings: Any) -> None:
-    """Write the family, and what the layout beside has no place for."""
+    """Write irexp.json: family, name, lengths, and the settings that the other files have no place for."""
     lengths = {"query_length": model.query_length, "document_length": model.document_length}
     write_json(folder / SETTINGS, {"family": model.family(), "name": model.name, **lengths, **settings})
 
 
 def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: Any) -> None:
-    """The list of modules and the configuration that sentence-transformers looks for.
+    """Write the list of modules and the configuration that sentence-transformers reads.
 
     Args:
         folder: the checkpoint.
-        modules: the type and the folder of each.
-        config: what config_sentence_transformers.json says.
+        modules: type and folder of each module.
+        config: the content of config_sentence_transformers.json.
     """
     entries = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (kind, path) in enumerate(modules)]
     write_json(folder / "modules.json", entries)
@@ -227,7 +230,7 @@ def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: An
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer so that older versions of transformers, which other libraries need, open it, too."""
+    """Write a tokenizer so that the older versions of transformers that other libraries need can load it, too."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = read_json(path)
@@ -236,7 +239,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def save_with_head(encoder: PreTrainedModel, head: Mapping[str, Tensor], folder: Path) -> None:
-    """An encoder's weights under its prefix, and those of what stands on top, in one file."""
+    """Write an encoder's weights, under its prefix, and a head's weights into one file."""
     prefix = encoder.base_model_prefix
     state = {f"{prefix}.{name}": value for name, value in encoder.state_dict().items()} | dict(head)
     encoder.config.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Google's XTR: a T5 encoder, and its layer in 2_Dense, a file of sentence-transformers without a configuration."""
+"""Google's XTR: a T5 encoder, and its projection in 2_Dense, a Dense of sentence-transformers without config.json."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def recognises(content: Content) -> bool:
-    """The layer's folder, without a list of modules."""
+    """Whether there is the projection's folder, and no list of modules."""
     return not content.is_listed and (content.folder / "2_Dense").is_dir()
 
 
 def load(family: type[XTR], folder: Path, wanted: Wanted) -> XTR:
-    """Open a folder of Google's XTR."""
+    """Load a folder of Google's XTR."""
     state = {name.removeprefix("linear."): value for name, value in read_tensors(folder / "2_Dense").items()}
     model = family(
         HuggingFaceBackbone(str(folder), trust_remote_code=wanted.trust_remote_code),
         dim=len(state["weight"]),
-        **wanted.over(folder, {"query_length": 32, "document_length": 512}),
+        **wanted.name_and_lengths(folder, {"query_length": 32, "document_length": 512}),
     )
     (projection,) = model.projections
     assert isinstance(projection, Projection)

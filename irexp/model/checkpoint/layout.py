@@ -1,7 +1,7 @@
-"""What a layout is: how the folders of one library are recognised, read and written.
+"""The interface of a layout: how checkpoint folders of one library are recognised, loaded and saved.
 
-Each is a module of this package, which knows a library's files and no model: the family that a folder is read as is
-handed to it. A family names its layouts beside its model (`irexp.model.model.Model`).
+Each layout is a module of this package. It knows a library's files but imports no model: it is given the family that a
+folder is loaded as. A family names its layouts as class attributes (`irexp.model.model.Model`).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """A layout that is read."""
+    """A layout that can be loaded."""
 
     def recognises(self, content: Content) -> bool:
-        """Whether a folder without irexp.json has this layout, by its files and the names of its weights."""
+        """Whether a folder without irexp.json has this layout, judged by its files and the names of its weights."""
 
     def load(self, family: Any, folder: Path, wanted: Wanted) -> Any:
-        """Open a folder as a model of a family; a weight that is missing or left over is a UserError."""
+        """Load a folder as a model of a family; a missing or unexpected weight is a UserError."""
 
 
 class Layout(Reader, Protocol):
-    """A layout that is also written."""
+    """A layout that can be loaded and saved."""
 
     def save(self, model: Any, folder: Path) -> None:
-        """Write a model into a folder that is there."""
+        """Write a model into an existing folder."""
 
 
 class Home(NamedTuple):
@@ -35,8 +35,8 @@ class Home(NamedTuple):
 
     Attributes:
         library: its name.
-        package: what is imported of it.
-        opener: what of the package is called with the checkpoint's name.
+        package: the package to import.
+        opener: the class of the package that is called with the checkpoint's name.
     """
 
     library: str
@@ -44,5 +44,5 @@ class Home(NamedTuple):
     opener: str
 
     def lines(self, name: str) -> list[str]:
-        """The Python lines that open a checkpoint there."""
+        """The Python lines that load a checkpoint with this library."""
         return [f"from {self.package} import {self.opener.partition('.')[0]}", f'{self.opener}("{name}")']

@@ -1,15 +1,15 @@
-"""Folders of Lightning IR: an encoder without a prefix, a layer beside it, and settings in config.json.
+"""Checkpoints of Lightning IR: an encoder's weights without a prefix, one more layer, and settings in config.json.
 
-`model_type` is the kind of model and `backbone_model_type` that of its encoder; what is pooled, projected and compared
-is said beside the encoder's own settings. Marker tokens, [QUE] and [DOC], come after the first token.
+`model_type` is the kind of model and `backbone_model_type` the type of its encoder. Pooling, projection and similarity
+are set among the encoder's own settings. Marker tokens, [QUE] and [DOC], come after the first token.
 
 lir-dpr        `projection`, a linear layer on the pooled vector
-splade         the masked-language-model head, as `projection`
+splade         `projection`, the masked-language-model head
 col            `projection`, a linear layer on each token's vector
-mono           `linear`, on the first token's vector
-set-encoder    the same, over lists
+mono           `linear`, a linear layer on the first token's vector
+set-encoder    the same, for a listwise model
 
-A length of null reads as much as the encoder can.
+A length of null means the encoder's maximum.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _POOLINGS = {"first": "cls", "mean": "mean", "max": "max"}
 
 _ACTIVATIONS = {"relu_log": "log1p", "relu_2xlog": "log1p_log1p"}
 
-#: Its names of a masked language model's weights, and those of transformers.
+#: Lightning IR's names of a masked language model's weights, mapped to those of transformers.
 _HEAD = {r"^projection\.predictions\.": "cls.predictions.", r"^(embeddings|encoder)\.": r"bert.\1."}
 
 _MARKERS = {"query": "[QUE]", "document": "[DOC]"}
 
-#: Settings that had another name in earlier versions.
+#: Settings that were renamed: the old and the new name.
 _RENAMED = {
     "normalization": "normalization_strategy",
     "sparsification": "sparsification_strategy",
@@ -57,32 +57,32 @@ _RENAMED = {
 
 
 class Kind:
-    """One kind of its models: a layout that is read."""
+    """The layout of one of Lightning IR's kinds of models; it can be loaded, not saved."""
 
     def __init__(self, name: str, read: Callable[[Any, _Folder, Wanted], Any]) -> None:
-        """A kind.
+        """Name the kind and its loader.
 
         Args:
             name: its `model_type`.
-            read: what makes a family's model of a folder.
+            read: loads a folder as a model of a family.
         """
         self.name, self._read = name, read
 
     def recognises(self, content: Content) -> bool:
-        """The kind, beside that of an encoder."""
+        """Whether config.json names this kind and an encoder's type."""
         return not content.is_listed and _KIND in content.config and content.config.get("model_type") == self.name
 
     def load(self, family: Any, folder: Path, wanted: Wanted) -> Any:
-        """Open a folder of this kind.
+        """Load a folder of this kind.
 
         Raises:
-            UserError: naming a setting that is not understood, or a weight that is missing or left over.
+            UserError: naming a setting that is not supported, or a weight that is missing or unexpected.
         """
         return self._read(family, _Folder(folder), wanted)
 
 
 class _Folder(HuggingFaceBackbone):
-    """What a folder says, and its encoder; no code is ever run for it."""
+    """The settings and the encoder of a folder; code of the folder is never run."""
 
     def __init__(self, folder: Path) -> None:
         """Read config.json."""
@@ -90,11 +90,11 @@ class _Folder(HuggingFaceBackbone):
         self.folder = folder
         said: dict[str, Any] = read_json(folder / "config.json")
         if "pooling_strategy" not in said and said.get("query_pooling_strategy") != said.get("doc_pooling_strategy"):
-            raise UserError(f"{folder}: queries and documents differ in their pooling, which they may not")
+            raise UserError(f"{folder}: different poolings for queries and documents are not supported")
         self.said = {new: said[old] for old, new in _RENAMED.items() if old in said} | said
 
     def load_config(self) -> PretrainedConfig:
-        """The configuration of the encoder's kind."""
+        """The configuration of the encoder's type."""
         try:
             config = transformers.AutoConfig.for_model(self.said[_KIND])
         except ValueError as error:
@@ -103,66 +103,66 @@ class _Folder(HuggingFaceBackbone):
         return config
 
     def load_encoder(self) -> PreTrainedModel:
-        """The encoder by the name of its kind."""
+        """The encoder of the type that config.json names."""
         encoder, missing = self._load(transformers.AutoModel, config=self.load_config())
         self._refuse(encoder, [name for name in missing if "pooler." not in name])
-        setattr(encoder, "pooler", None)  # noqa: B010 - unused parameters, which distributed training would wait for
+        setattr(encoder, "pooler", None)  # noqa: B010 - unused, but distributed training would wait for it
         return encoder
 
     def load_masked_lm(self) -> PreTrainedModel:
         """The encoder with its head."""
         if self.said[_KIND] != "bert":
-            raise UserError(f"{self.folder}: a head of {self.said[_KIND]} is not understood; that of bert is")
+            raise UserError(f"{self.folder}: the head of a {self.said[_KIND]} is not supported; supported: bert")
         self.key_mapping = _HEAD
         encoder, missing = self._load(transformers.AutoModelForMaskedLM, config=self.load_config())
-        self._refuse(encoder, [name for name in missing if "decoder" not in name])  # which is tied
+        self._refuse(encoder, [name for name in missing if "decoder" not in name])  # the decoder's weights are tied
         return encoder
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer by the name of its class."""
+        """The tokenizer of the class that its configuration names."""
         name = read_json(self.folder / "tokenizer_config.json")["backbone_tokenizer_class"]
         kind = getattr(transformers, name, None)
         if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)):
             raise UserError(f"{self.folder}: {name!r} is not a tokenizer of transformers")
         return kind.from_pretrained(self.folder)  # type: ignore[no-any-return]
 
-    def hold(self, **understood: object) -> None:
-        """Refuse a setting that has another value than those that are understood.
+    def require(self, **supported: object) -> None:
+        """Refuse settings with unsupported values.
 
         Args:
-            understood: the values of each setting; the first one is that of a folder which does not say.
+            supported: the supported values of each setting; the first is the default if the folder does not set it.
         """
-        for key, values in understood.items():
+        for key, values in supported.items():
             assert isinstance(values, tuple)
             if (value := self.said.get(key, values[0])) not in values:
                 allowed = ", ".join(map(repr, values))
-                raise UserError(f"{self.folder}: {key}={value!r} of Lightning IR is not understood; {allowed} are")
+                raise UserError(f"{self.folder}: Lightning IR's {key}={value!r} is not supported; supported: {allowed}")
 
-    def read(self, wanted: Wanted, *, besides: dict[str, int] | None = None) -> dict[str, Any]:
+    def read(self, wanted: Wanted, *, extra_tokens: dict[str, int] | None = None) -> dict[str, Any]:
         """The name and the lengths, as a family's constructor takes them.
 
         Args:
-            wanted: what is wished otherwise.
-            besides: tokens of each side that are counted here and not there.
+            wanted: the caller's choices, which override the folder's.
+            extra_tokens: per side, the number of tokens that irexp's length counts and Lightning IR's does not.
         """
         longest = max_positions(self.load_config(), self.load_tokenizer())
         lengths: dict[str, int | None] = {}
         for side, key in (("query", "query_length"), ("document", "doc_length")):
             length = self.said.get(key)
-            length = None if length is None else length + (besides or {}).get(side, 0)
+            length = None if length is None else length + (extra_tokens or {}).get(side, 0)
             lengths[f"{side}_length"] = min((n for n in (length, longest) if n is not None), default=None)
-        return wanted.over(self.folder, lengths)
+        return wanted.name_and_lengths(self.folder, lengths)
 
     def is_normalised(self) -> bool:
-        """Whether vectors are, by the name that any of its versions has for it."""
+        """Whether vectors are normalised, under the setting's old or new name."""
         return bool(self.said.get("normalize", self.said.get("normalization_strategy") == "l2"))
 
     def markers(self, setting: str, *, none: str | None) -> dict[str, Any]:
-        """The marker of each side.
+        """The settings for the marker of each side.
 
         Args:
-            setting: what a family calls it.
-            none: the setting of a model without markers.
+            setting: the family's name for it: marker or prompt.
+            none: the value for a model without markers.
         """
         if not self.said.get("add_marker_tokens"):
             return dict.fromkeys((f"{side}_{setting}" for side in _MARKERS), none)
@@ -179,8 +179,8 @@ class _Folder(HuggingFaceBackbone):
 
 
 def _dpr(family: type[DenseBiEncoder], folder: _Folder, wanted: Wanted) -> DenseBiEncoder:
-    folder.hold(pooling_strategy=tuple(_POOLINGS), similarity_function=("dot", "cosine"), use_adapter=(False,))
-    folder.hold(sparsification_strategy=(None,))
+    folder.require(pooling_strategy=tuple(_POOLINGS), similarity_function=("dot", "cosine"), use_adapter=(False,))
+    folder.require(sparsification_strategy=(None,))
     folder.own_layers = ("projection.",)
     state = folder.state("projection")
     is_cosine = folder.is_normalised() or folder.said.get("similarity_function") == "cosine"
@@ -200,12 +200,12 @@ def _dpr(family: type[DenseBiEncoder], folder: _Folder, wanted: Wanted) -> Dense
 
 
 def _splade(family: type[SPLADE], folder: _Folder, wanted: Wanted) -> SPLADE:
-    folder.hold(sparsification_strategy=tuple(_ACTIVATIONS), pooling_strategy=("max", "sum"), use_adapter=(False,))
-    folder.hold(similarity_function=("dot",), add_marker_tokens=(False,), doc_weighting=("contextualized",))
-    folder.hold(doc_expansion=(True,), query_weighting=("contextualized", "static", None))
+    folder.require(sparsification_strategy=tuple(_ACTIVATIONS), pooling_strategy=("max", "sum"), use_adapter=(False,))
+    folder.require(similarity_function=("dot",), add_marker_tokens=(False,), doc_weighting=("contextualized",))
+    folder.require(doc_expansion=(True,), query_weighting=("contextualized", "static", None))
     weighting = folder.said.get("query_weighting", "contextualized")
     if weighting == "contextualized":
-        folder.hold(query_expansion=(True,))  # without it, special tokens are words there
+        folder.require(query_expansion=(True,))  # without it, Lightning IR counts special tokens as words
     folder.own_layers = ("query_weights.",)
     special = folder.load_tokenizer().num_special_tokens_to_add()
     model = family(
@@ -213,7 +213,7 @@ def _splade(family: type[SPLADE], folder: _Folder, wanted: Wanted) -> SPLADE:
         query_encoding={"contextualized": "mlm", "static": "static"}.get(weighting, "binary"),  # type: ignore[arg-type]
         pooling=folder.said["pooling_strategy"],
         activation=_ACTIVATIONS[folder.said["sparsification_strategy"]],  # type: ignore[arg-type]
-        **folder.read(wanted, besides={} if weighting == "contextualized" else {"query": special}),
+        **folder.read(wanted, extra_tokens={} if weighting == "contextualized" else {"query": special}),
     )
     if model.static_weights is not None:
         model.static_weights.data = folder.state("query_weights")["weight"].flatten().float()
@@ -221,10 +221,10 @@ def _splade(family: type[SPLADE], folder: _Folder, wanted: Wanted) -> SPLADE:
 
 
 def _col(family: type[ColBERT], folder: _Folder, wanted: Wanted) -> ColBERT:
-    folder.hold(similarity_function=("dot", "cosine"), query_mask_scoring_tokens=(None,), doc_expansion=(False,))
-    folder.hold(query_aggregation_function=("sum",), doc_aggregation_function=("max",), use_adapter=(False,))
+    folder.require(similarity_function=("dot", "cosine"), query_mask_scoring_tokens=(None,), doc_expansion=(False,))
+    folder.require(query_aggregation_function=("sum",), doc_aggregation_function=("max",), use_adapter=(False,))
     if not folder.is_normalised() and folder.said.get("similarity_function") != "cosine":
-        raise UserError(f"{folder.folder}: token vectors that are not normalised are not understood by ColBERT")
+        raise UserError(f"{folder.folder}: ColBERT with token vectors that are not normalised is not supported")
     folder.own_layers = ("projection.",)
     state = folder.state("projection")
     model = family(
@@ -245,8 +245,8 @@ def _col(family: type[ColBERT], folder: _Folder, wanted: Wanted) -> ColBERT:
 
 
 def _mono(family: type[LinearMono], folder: _Folder, wanted: Wanted) -> LinearMono:
-    folder.hold(pooling_strategy=("first",), scoring_strategy=("rank", "mono"), _bert_pool=(False,))
-    folder.hold(is_encoder_decoder=(False,), use_adapter=(False,))
+    folder.require(pooling_strategy=("first",), scoring_strategy=("rank", "mono"), _bert_pool=(False,))
+    folder.require(is_encoder_decoder=(False,), use_adapter=(False,))
     folder.own_layers = ("linear.",)
     labels = 2 if folder.said.get("scoring_strategy") == "mono" else 1
     bias = bool(folder.said.get("linear_bias"))
@@ -256,7 +256,7 @@ def _mono(family: type[LinearMono], folder: _Folder, wanted: Wanted) -> LinearMo
 
 
 def _set_encoder(family: type[SetEncoder], folder: _Folder, wanted: Wanted) -> SetEncoder:
-    folder.hold(pooling_strategy=("first",), linear_bias=(False,), use_adapter=(False,))
+    folder.require(pooling_strategy=("first",), linear_bias=(False,), use_adapter=(False,))
     folder.own_layers = ("linear.",)
     model = family(folder, extra_token=folder.said["add_extra_token"], **folder.read(wanted))
     folder.fill(model.linear, "linear")
@@ -271,13 +271,13 @@ SET_ENCODER = Kind("set-encoder", _set_encoder)
 
 
 def refuse_unknown(content: Content) -> None:
-    """Refuse a folder of Lightning IR of a kind that is none of these.
+    """Refuse a folder of another kind of Lightning IR.
 
     Raises:
-        UserError: naming the kind, and those that are understood.
+        UserError: naming the kind, and the supported kinds.
     """
     if _KIND in content.config and not content.is_listed:
         known = ", ".join(kind.name for kind in (DPR, SPARSE, COL, MONO, SET_ENCODER))
         raise UserError(
-            f"{content.folder}: a {content.config.get('model_type')} of Lightning IR is not understood; {known} are"
+            f"{content.folder}: Lightning IR's {content.config.get('model_type')} is not supported; supported: {known}"
         )

@@ -1,7 +1,7 @@
-"""Checkpoints of re-rankers that look at a token's logit: monoT5, RankT5, sentence-transformers' LogitScore.
+"""Checkpoints of re-rankers that score by a token's logit: monoT5, RankT5, sentence-transformers' LogitScore.
 
-monoT5, RankT5        a T5 with nothing beside it: what is read and which token is looked at is the configuration's
-decoders              a list of modules that ends in LogitScore; what is read is the tokenizer's chat template
+monoT5, RankT5        a bare T5; the template and the tokens come from the configuration
+decoders              a list of modules that ends in LogitScore; the template is the tokenizer's chat template
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _LOGIT_SCORE = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
 
-#: How a chat template of sentence-transformers names the two texts.
+#: The two texts in irexp's templates, and in chat templates of sentence-transformers.
 _PLACES = {
     "{query}": "{{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }}",
     "{document}": "{{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}",
@@ -48,13 +48,13 @@ _TOKEN_LOGIT = ("template", "true_token", "false_token", "score", "special_token
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules with LogitScore in it."""
+    """Whether the list of modules contains LogitScore."""
     routes = read_routes(content.folder) if content.is_listed else ()
     return any(module.kind == "LogitScore" for route in routes for module in route)
 
 
 def save(model: TokenLogit, folder: Path) -> None:
-    """Write a model; a decoder's goes into the layout of sentence-transformers, with its template as chat template."""
+    """Write a model; a decoder in sentence-transformers' format, with its template as chat template."""
     values = (model.template, model.true_token, model.false_token, model.score_of, model.special_tokens)
     settings = dict(zip(_TOKEN_LOGIT, (*values, model.activation), strict=True))
     write_settings(folder, model, **settings)
@@ -67,7 +67,7 @@ def save(model: TokenLogit, folder: Path) -> None:
     model.encoder.save_pretrained(folder)
     save_tokenizer(model.tokenizer, folder)
     if not is_decoder or (model.score_of == "log_probability" and model.false_token is not None):
-        return  # sentence-transformers scores by the difference of the logits
+        return  # LogitScore is a decoder's logit, or the difference of two
     length = model.query_length + model.document_length + model.template_length
     write_transformer(folder, "text-generation", "causal_logits", max_seq_length=min(length, model.longest or length))
     (folder / "1_LogitScore").mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def save(model: TokenLogit, folder: Path) -> None:
 
 
 def load(family: type[TokenLogit], folder: Path, wanted: Wanted) -> TokenLogit:
-    """Open a language model; where it says nothing of its template and tokens, they are the configured model's."""
+    """Load a language model; without a template and tokens of its own it gets the configured model's."""
     settings = read_optional(folder / SETTINGS)
     backbone = ModuleBackbone(folder, trust_remote_code=wanted.trust_remote_code)
     lengths: dict[str, Any] = {}
@@ -94,14 +94,16 @@ def load(family: type[TokenLogit], folder: Path, wanted: Wanted) -> TokenLogit:
             lengths = backbone.lengths()
     said = {key: settings[key] for key in _TOKEN_LOGIT if key in settings}
     check_activation(said.get("activation", "Identity"), folder)
-    return family(backbone, **said, **wanted.over(folder, lengths | settings))
+    return family(backbone, **said, **wanted.name_and_lengths(folder, lengths | settings))
 
 
 def _of_logit_score(folder: Path, backbone: ModuleBackbone) -> dict[str, Any]:
-    """What the list of modules and the chat template say."""
+    """Template, tokens and activation, from the list of modules and the chat template."""
     modules = {module.kind: module.folder for module in read_routes(folder)[1]}
     if list(modules) != ["Transformer", "LogitScore"]:
-        raise UserError(f"{folder}: the modules {', '.join(modules)} are not understood; Transformer, LogitScore are")
+        raise UserError(
+            f"{folder}: the modules {', '.join(modules)} are not supported; supported: Transformer, LogitScore"
+        )
     ids = read_json(modules["LogitScore"] / "config.json")
     config = read_config(folder)
     tokenizer: Any = backbone.load_tokenizer()
@@ -110,7 +112,7 @@ def _of_logit_score(folder: Path, backbone: ModuleBackbone) -> dict[str, Any]:
         messages = [{"role": "system", "content": prompt}, *messages]
     try:
         template = tokenizer.apply_chat_template(messages, tokenize=False)
-    except TemplateError as error:  # transformers runs it in a sandbox
+    except TemplateError as error:  # transformers runs the template in a sandbox
         raise UserError(f"{folder}: its chat template cannot be filled ({error})") from error
     false_id = ids.get("false_token_id")
     return {

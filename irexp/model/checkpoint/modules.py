@@ -1,9 +1,9 @@
-"""The folders of sentence-transformers and PyLate: a list of modules, prompts, and how texts are read.
+"""The files shared by sentence-transformers and PyLate: a list of modules, prompts, and how texts are tokenized.
 
-modules.json                         the modules and their folders; a Router has a list for queries, one for documents
-config_sentence_transformers.json    prompts, similarity, and what each kind of model adds
-sentence_bert_config.json            beside a transformer: the tokens it reads, of each side in version 6; lower case
-adapter_config.json                  beside a transformer, in place of its config.json: a peft adapter over another one
+modules.json                         the modules and their folders; a Router lists those for queries and for documents
+config_sentence_transformers.json    prompts, similarity, and settings of the kind of model
+sentence_bert_config.json            in a transformer's folder: maximum length (per side in version 6), lower-casing
+adapter_config.json                  in a transformer's folder, instead of config.json: a peft adapter over a base model
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from irexp.types import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: The list of modules of a folder whose queries and documents pass through different ones.
+#: The list of modules of a folder whose queries and documents pass through different modules.
 ROUTER = [("sentence_transformers.base.modules.router.Router", "")]
 
-#: Settings of a transformer that would change how a text is read.
+#: Settings of a transformer that would change how a text is tokenized, and are not supported.
 _NOT_UNDERSTOOD = ("processing_kwargs", "processor_kwargs", "tokenizer_args")
 
 
 @dataclass(frozen=True)
 class Module:
-    """One of a list: the last part of its type, which all versions agree in, and its folder."""
+    """One module of a list: the last part of its type, which is the same in all versions, and its folder."""
 
     kind: str
     folder: Path
 
 
 def read_routes(folder: Path) -> tuple[list[Module], list[Module]]:
-    """The modules that queries and documents pass through; a folder without a list is a transformer.
+    """The modules that queries and documents pass through; a folder without a list is a single transformer.
 
     Raises:
-        UserError: if the list is damaged, or routes by something else than queries and documents.
+        UserError: if the list is damaged, or its routes are not those of queries and documents.
     """
     path = folder / "modules.json"
     if not path.is_file():
         return [Module("Transformer", folder)], [Module("Transformer", folder)]
     entries = read_json(path)
     if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) and "type" in e for e in entries):
-        raise UserError(f"{path} is no list of modules, each with its type; the checkpoint is damaged")
+        raise UserError(f"{path} is not a list of modules with a type each; the checkpoint is damaged")
     query: list[Module] = []
     document: list[Module] = []
     for entry in entries:
@@ -69,7 +69,7 @@ def _read_router(folder: Path) -> tuple[list[Module], list[Module]]:
     said = read_json(folder / "router_config.json")
     structure, types = said["structure"], said["types"]
     if sorted(structure) != ["document", "query"] or (said.get("parameters") or {}).get("route_mappings"):
-        raise UserError(f"{folder}: a Router of {', '.join(structure)} is not understood; query and document are")
+        raise UserError(f"{folder}: a Router of {', '.join(structure)} is not supported; supported: query, document")
     query, document = (
         [Module(types[name].rpartition(".")[2], folder / name) for name in structure[side]]
         for side in ("query", "document")
@@ -78,12 +78,12 @@ def _read_router(folder: Path) -> tuple[list[Module], list[Module]]:
 
 
 def write_router(folder: Path, query: Sequence[tuple[str, str]], document: Sequence[tuple[str, str]]) -> None:
-    """Write what tells queries from documents; `ROUTER` is the list of modules then.
+    """Write a Router, which sends queries and documents through different modules; the list of modules is `ROUTER`.
 
     Args:
         folder: the checkpoint.
-        query: the type and the folder of the modules that queries pass through.
-        document: those of documents; one in both is shared.
+        query: type and folder of each module for queries.
+        document: type and folder of each module for documents; a folder in both is shared.
     """
     router = {
         "types": {place: kind for kind, place in (*query, *document)},
@@ -94,14 +94,14 @@ def write_router(folder: Path, query: Sequence[tuple[str, str]], document: Seque
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config_sentence_transformers.json says."""
+    """The content of config_sentence_transformers.json."""
     return read_optional(folder / "config_sentence_transformers.json")
 
 
 def read_prompts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is put in front of queries and documents by `encode_query` and `encode_document`.
+    """The prompts that `encode_query` and `encode_document` put in front of texts.
 
-    An empty prompt is one; `default_prompt_name` is for texts that are neither.
+    An empty prompt counts as given; `default_prompt_name` applies neither to queries nor to documents.
     """
     prompts = config.get("prompts") or {}
     document = next((key for key in ("document", "passage", "corpus") if prompts.get(key) is not None), "document")
@@ -109,13 +109,13 @@ def read_prompts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ModuleBackbone(HuggingFaceBackbone):
-    """The transformer of a checkpoint: an adapter over it is merged, and its tokenizer set as its settings say."""
+    """The transformer of a checkpoint, with its adapter merged and its tokenizer set up by its settings."""
 
     def __init__(self, folder: Path, *, trust_remote_code: bool = False) -> None:
         """Read the settings.
 
         Raises:
-            UserError: if one is not understood.
+            UserError: if a setting is not supported.
         """
         name = base_of(folder) if is_adapter(folder) else str(folder)
         super().__init__(name, trust_remote_code=trust_remote_code)
@@ -123,14 +123,14 @@ class ModuleBackbone(HuggingFaceBackbone):
         files = sorted(folder.glob("sentence_*_config.json"))
         self.settings: dict[str, Any] = read_optional(files[0]) if files else {}
         if strange := [key for key in _NOT_UNDERSTOOD if self.settings.get(key)]:
-            raise UserError(f"{files[0]}: {strange[0]}={self.settings[strange[0]]} is not understood")
+            raise UserError(f"{files[0]}: {strange[0]}={self.settings[strange[0]]} is not supported")
 
     def longest(self) -> int | None:
-        """The tokens that the transformer can read; None if nothing bounds it."""
+        """The transformer's maximum number of tokens; None if there is no limit."""
         return max_positions(self.load_config(), self.load_tokenizer())
 
     def lengths(self) -> dict[str, int | None]:
-        """The tokens of queries and documents that are read, within what the transformer can; None if nothing says."""
+        """The lengths of queries and documents, within the transformer's maximum; None if no file sets them."""
         longest = self.longest()
         limit = self.settings.get("max_seq_length") or longest
         return {
@@ -140,7 +140,7 @@ class ModuleBackbone(HuggingFaceBackbone):
         }
 
     def words(self, longest: int | None) -> int | None:
-        """The tokens that are read where the tokenizer adds no special ones, with these, within what can be read."""
+        """The length of texts tokenized without special tokens, counted with them as irexp does; at most `longest`."""
         tokenizer = self.load_tokenizer()
         if tokenizer.model_max_length > 10**9:
             return longest
@@ -148,10 +148,10 @@ class ModuleBackbone(HuggingFaceBackbone):
         return min(words, longest or words)
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, which puts a text into lower case if the settings say so."""
+        """The tokenizer, which lower-cases texts if the settings say so."""
         place = HuggingFaceBackbone(str(self.folder), trust_remote_code=self.trust_remote_code)
         tokenizer = place.load_tokenizer()
-        if limit := self.settings.get("max_seq_length"):  # instead of what the tokenizer says
+        if limit := self.settings.get("max_seq_length"):  # takes precedence over the tokenizer's own limit
             tokenizer.model_max_length = max(tokenizer.model_max_length, limit)
         if self.settings.get("do_lower_case"):
             backend = tokenizer.backend_tokenizer

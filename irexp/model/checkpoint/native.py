@@ -1,8 +1,8 @@
-"""irexp's own layout, which any family has that names no other.
+"""irexp's own layout, used by every family that names no other.
 
-irexp.json            the family, by its class, and its settings
-config.json …         the transformer and its tokenizer, as transformers saves them; a second one is in a folder that
-                      has the name of its backbone in the constructor
+irexp.json            the family and its settings
+config.json …         the transformer and its tokenizer, in the format of transformers; a second transformer is in a
+                      subfolder named after its backbone's parameter in the constructor
 rest.safetensors      the model's other weights, if it has any
 """
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 _REST = "rest.safetensors"
 
-#: What irexp.json says of every model.
+#: The keys of irexp.json that every model has.
 _ALWAYS = ("family", "name", "query_length", "document_length")
 
 
-def is_given(key: str) -> bool:
-    """Whether a parameter of a family's constructor is a backbone, the name or a length rather than a setting."""
-    return key in _ALWAYS or key.endswith("backbone")
+def is_setting(key: str) -> bool:
+    """Whether a parameter of a family's constructor is a setting, rather than a backbone, the name or a length."""
+    return key not in _ALWAYS and not key.endswith("backbone")
 
 
 def recognises(content: Content) -> bool:
-    """Never: irexp.json says it."""
+    """Never: irexp.json names the family."""
     return False
 
 
@@ -51,7 +51,7 @@ def save(model: Model, folder: Path) -> None:
     """Write a model.
 
     Raises:
-        UserError: if a setting is not kept, or is not a plain value.
+        UserError: if there is no attribute for a setting.
     """
     write_settings(folder, model, **model.settings())
     for key, (encoder, tokenizer) in model.encoders().items():
@@ -64,7 +64,7 @@ def save(model: Model, folder: Path) -> None:
 
 
 def load(family: type[Model], folder: Path, wanted: Wanted) -> Model:
-    """Open a folder that irexp saved."""
+    """Load a folder that irexp saved."""
     said = read_json(folder / SETTINGS)
     keys = [key for key in inspect.signature(family).parameters if key.endswith("backbone")]
     places = {key: folder if key == "backbone" else folder / key for key in keys}
@@ -74,7 +74,7 @@ def load(family: type[Model], folder: Path, wanted: Wanted) -> Model:
         if place.is_dir()
     }
     settings = {key: value for key, value in said.items() if key not in _ALWAYS}
-    model = make(family, backbones, settings, wanted.over(folder, said), folder / SETTINGS)
+    model = make(family, backbones, settings, wanted.name_and_lengths(folder, said), folder / SETTINGS)
     state = read_safetensors(folder / _REST) if (folder / _REST).is_file() else {}
     fill(model, state, folder / _REST, names=rest_of(model).keys())
     return model
@@ -83,32 +83,33 @@ def load(family: type[Model], folder: Path, wanted: Wanted) -> Model:
 def make(
     family: type[Model], backbones: dict[str, Any], settings: dict[str, Any], read: dict[str, Any], place: Path
 ) -> Model:
-    """A model of settings that a file says.
+    """A model from the settings of a file.
 
     Args:
         family: its class.
         backbones: by their names in the constructor.
-        settings: its own ones: numbers, words and lists of them.
+        settings: its settings: numbers, strings and lists of these.
         read: its name and lengths.
-        place: the file.
+        place: the file, for the message.
 
     Raises:
-        UserError: if the constructor has no such setting, or a value is not a plain one.
+        UserError: if the constructor has no such setting, or a value is neither a number, a string nor a list of these.
     """
-    taken = [key for key in inspect.signature(family).parameters if not is_given(key)]
+    taken = [key for key in inspect.signature(family).parameters if is_setting(key)]
     if strange := sorted(settings.keys() - set(taken)):
         raise UserError(
-            f"{place}: a {family.__name__} has no {', '.join(strange)}; it has {', '.join(taken) or 'no settings'}"
+            f"{place}: a {family.__name__} has no setting {', '.join(strange)}; its settings: "
+            f"{', '.join(taken) or 'none'}"
         )
     for key, value in settings.items():
         if any(isinstance(item, dict | list) for item in (value if isinstance(value, list) else [value])):
-            raise UserError(f"{place}: {key}={value} is not a plain value")
+            raise UserError(f"{place}: {key}={value} must be a number, a string, null, or a list of these")
     model: Model = family(**backbones, **settings, **read)
     return model
 
 
 def rest_of(model: Model) -> dict[str, Tensor]:
-    """The weights that are in no transformer."""
+    """The weights that do not belong to a transformer."""
     encoders = [encoder for encoder, _ in model.encoders().values()]
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if any(module is e for e in encoders))
     return {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}

@@ -1,10 +1,10 @@
 """ColBERT and XTR checkpoints in the layout of PyLate, or of sentence-transformers' MultiVectorEncoder.
 
-PyLate                a list of modules: Transformer and one or two Dense; prefixes, lengths and skipped words in
+PyLate                the modules Transformer and one or two Dense; prefixes, lengths and skipped words are in
                       config_sentence_transformers.json
-MultiVectorEncoder    the same with MultiVectorMask and Normalize; lengths in sentence_bert_config.json
+MultiVectorEncoder    the same modules, MultiVectorMask and Normalize; lengths are in sentence_bert_config.json
 
-What that layout has no place for, as the tokens that XTR retrieves in training, is in `irexp.json`.
+Settings that these layouts have no place for, such as XTR's `k_train`, are in `irexp.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from irexp.model.checkpoint.files import (
     write_settings,
 )
 from irexp.model.checkpoint.modules import Module, ModuleBackbone, read_config, read_prompts, read_routes
-from irexp.model.checkpoint.native import is_given
+from irexp.model.checkpoint.native import is_setting
 from irexp.model.checkpoint.sentence_transformers import load_projection, save_projection
 from irexp.model.projection import Projection
 from irexp.types import UserError
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 _MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize")
 
 
-#: Settings that PyLate's files say; irexp.json has those that a family has beside them.
+#: Settings that PyLate's own files hold; irexp.json holds a family's other settings.
 _SAID = ("dim", "query_expansion", "attend_to_expansion", "mask_punctuation", "query_prompt", "document_prompt")
 
-#: Settings that they say as well, except that a marker is absent.
+#: Settings that both hold, since PyLate's files cannot say that there is no marker.
 _MARKERS = ("query_marker", "document_marker")
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules of a multi-vector model."""
+    """Whether it is the list of modules of a multi-vector model."""
     if not content.is_listed:
         return False
     config, (query, _) = read_config(content.folder), read_routes(content.folder)
@@ -62,7 +62,7 @@ def recognises(content: Content) -> bool:
 def save(model: ColBERT, folder: Path) -> None:
     """Write a model in PyLate's layout."""
     markers = {key: getattr(model, key) for key in _MARKERS}
-    write_settings(folder, model, **(markers | model.settings(besides=_SAID)))
+    write_settings(folder, model, **(markers | model.settings(except_for=_SAID)))
     model.encoder.save_pretrained(folder)
     save_tokenizer(model.tokenizer, folder)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.document_length, "do_lower_case": False})
@@ -78,7 +78,7 @@ def save(model: ColBERT, folder: Path) -> None:
         model_type="ColBERT",
         prompts={"query": model.query_prompt, "document": model.document_prompt},
         similarity_fn_name="MaxSim",
-        query_prefix=model.query_marker or "",  # null would be PyLate's own
+        query_prefix=model.query_marker or "",  # null would be PyLate's default
         document_prefix=model.document_marker or "",
         query_length=model.query_length,
         document_length=model.document_length,
@@ -89,29 +89,29 @@ def save(model: ColBERT, folder: Path) -> None:
 
 
 def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
-    """Open a folder in the layout of PyLate or of sentence-transformers.
+    """Load a folder in the layout of PyLate or of sentence-transformers.
 
     Raises:
-        UserError: if a module or a setting is not understood, or a weight is missing or left over.
+        UserError: if a module or a setting is not supported, or a weight is missing or unexpected.
     """
     settings, config = read_optional(folder / SETTINGS), read_config(folder)
     route, _ = read_routes(folder)
     kinds = [module.kind for module in route]
     if kinds[:1] != ["Transformer"] or not set(kinds) <= set(_MODULES) or sorted(kinds, key=_MODULES.index) != kinds:
         raise UserError(
-            f"{folder}: the modules {', '.join(kinds)} are not understood by ColBERT; {', '.join(_MODULES)} are, in "
-            f"this order"
+            f"{folder}: the modules {', '.join(kinds)} are not supported in a ColBERT; supported, in this order: "
+            f"{', '.join(_MODULES)}"
         )
     if (similarity := config.get("similarity_fn_name") or "maxsim").lower() not in ("maxsim", "cosine", "dot"):
-        raise UserError(f"{folder}: the similarity {similarity!r} is not understood by ColBERT; maxsim is")
+        raise UserError(f"{folder}: the similarity {similarity!r} is not supported in a ColBERT; supported: maxsim")
     backbone = ModuleBackbone(route[0].folder, trust_remote_code=wanted.trust_remote_code)
     is_new = "MultiVectorMask" in kinds or config.get("model_type") == "MultiVectorEncoder"
     said = _of_multi_vector(folder, backbone, route) if is_new else _of_pylate(config)
     skipped = said.pop("skipped")
-    read = wanted.over(folder, said | settings)
+    read = wanted.name_and_lengths(folder, said | settings)
     markers = {key: settings.get(key, said[key]) for key in _MARKERS}
     more = {key: said[key] for key in ("query_expansion", "attend_to_expansion")} | read_prompts(config)
-    own = {key: value for key, value in settings.items() if not is_given(key)}
+    own = {key: value for key, value in settings.items() if is_setting(key)}
     values = {"mask_punctuation": False} | more | own | markers
     taken = inspect.signature(family).parameters  # XTR is a ColBERT without some of its settings
     model = family(backbone, **{key: value for key, value in values.items() if key in taken}, **read)
@@ -135,18 +135,18 @@ def _of_pylate(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_multi_vector(folder: Path, backbone: ModuleBackbone, route: list[Module]) -> dict[str, Any]:
-    """What sentence-transformers' own layout says; its prompts are texts, a marker among them a token of the text."""
+    """The settings of sentence-transformers' own layout; there a marker is part of the prompt, not an added token."""
     places = {module.kind: module.folder for module in route}
     if "Normalize" not in places:
-        raise UserError(f"{folder}: a multi-vector model without Normalize is not understood")
+        raise UserError(f"{folder}: a multi-vector model without Normalize is not supported")
     mask = read_json(places["MultiVectorMask"] / "config.json") if "MultiVectorMask" in places else {}
     if mask.get("keep_only_token_ids") or mask.get("skiplist_tasks", ["document"]) != ["document"]:
-        raise UserError(f"{folder}: a MultiVectorMask that does more than skip words of documents is not understood")
+        raise UserError(f"{folder}: a MultiVectorMask that does more than skip words of documents is not supported")
     expansion = backbone.settings.get("query_expansion")
     if expansion and (expansion.get("strategy") != "fixed" or expansion.get("token") or not mask):
         raise UserError(
-            f"{folder}: the query expansion {expansion} is not understood; a fixed length, the tokenizer's mask and a "
-            f"MultiVectorMask are"
+            f"{folder}: the query expansion {expansion} is not supported; supported: a fixed length, the tokenizer's "
+            f"mask token and a MultiVectorMask"
         )
     lengths = backbone.lengths()
     return {

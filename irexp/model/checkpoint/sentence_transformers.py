@@ -1,8 +1,8 @@
-"""Dense checkpoints in the layout of sentence-transformers: of all its versions.
+"""Dense checkpoints in the layout of sentence-transformers, in all its versions.
 
-A list of modules: Transformer, Pooling, and where there are any Dense and Normalize; the module types of old and new
-versions differ in their paths and agree in their last part. A model with an encoder for each side is a Router over two
-such lists. What that layout has no place for is in `irexp.json` beside it.
+The folder has a list of modules: Transformer, Pooling, and optionally Dense and Normalize. Module types of old and new
+versions have different paths, but the same last part. A model with one encoder per side has a Router over two such
+lists. Settings that this layout has no place for are in `irexp.json`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The legacy flag of each pooling.
+#: The name of each pooling's flag before version 6.
 _FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -64,17 +64,17 @@ _MODES: dict[str, Pooling] = {
     "lasttoken": "last",
 }
 
-#: The modules that are understood, in their order.
+#: The supported modules, in their order.
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules; those of sparse encoders, cross-encoders and multi-vector models are recognised before."""
+    """Whether there is a list of modules; sparse encoders, cross-encoders and multi-vector models are tried before."""
     return content.is_listed
 
 
 def save(model: DenseBiEncoder, folder: Path) -> None:
-    """Write a model; two towers are a Router's."""
+    """Write a model; two towers become a Router."""
     write_settings(folder, model)
     if model.has_two_towers:
         routes = {
@@ -101,7 +101,7 @@ def save(model: DenseBiEncoder, folder: Path) -> None:
 def _save_tower(
     model: DenseBiEncoder, tower: Tower, folder: Path, query_length: int, document_length: int, *, prefix: str = ""
 ) -> list[tuple[str, str]]:
-    """Write the modules of a tower; their types and folders, the first one's being the checkpoint's if it is alone."""
+    """Write the modules of a tower, and return their types and folders; without a prefix the first is in `folder`."""
     modules: list[tuple[str, str]] = []
 
     def place_of(kind: str) -> Path:
@@ -114,7 +114,7 @@ def _save_tower(
     tower.encoder.save_pretrained(place)
     save_tokenizer(tower.tokenizer, place)
     lengths = {"query_length": query_length, "document_length": document_length}
-    old = {"max_seq_length": document_length, "do_lower_case": False}  # which versions before 6 read, too
+    old = {"max_seq_length": document_length, "do_lower_case": False}  # versions before 6 read these
     write_json(place / "sentence_bert_config.json", old if query_length == document_length else old | lengths)
     write_json(place_of("Pooling") / "config.json", _pooling_config(model, tower))
     for projection in tower.projections:
@@ -127,7 +127,7 @@ def _save_tower(
 
 def _pooling_config(model: DenseBiEncoder, tower: Tower) -> dict[str, Any]:
     dim = int(tower.encoder.config.hidden_size)
-    if len(tower.poolings) > 1:  # in an order that flags have no place for
+    if len(tower.poolings) > 1:  # flags cannot express their order
         modes = [mode for pooling in tower.poolings for mode, ours in _MODES.items() if ours == pooling]
         return {"embedding_dimension": dim, "pooling_mode": modes, "include_prompt": model.pool_prompt}
     flags = {flag: (pooling,) == tower.poolings for flag, pooling in _FLAGS.items()}
@@ -150,23 +150,23 @@ def save_projection(projection: Projection, folder: Path) -> None:
 
 
 def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiEncoder:
-    """Open a folder that irexp or sentence-transformers saved, or a plain transformer.
+    """Load a folder saved by irexp or sentence-transformers, or a bare transformer.
 
-    The latter is what the configured model says; without one it is pooled as sentence-transformers does.
+    A bare transformer gets the settings of the configured model; without one, mean pooling as in sentence-transformers.
 
     Raises:
-        UserError: if a module is not understood, or a weight is missing or left over.
+        UserError: if a module is not supported, or a weight is missing or unexpected.
     """
     settings = read_optional(folder / SETTINGS)
     if wanted.like and not settings and not (folder / "modules.json").is_file():
         return _as_configured(family, folder, wanted)
     place, routes = folder, read_routes(folder)
-    if settings.get("two_towers") and not (folder / "modules.json").is_file():  # as before there was a Router
+    if settings.get("two_towers") and not (folder / "modules.json").is_file():  # the layout before irexp wrote a Router
         place, routes = folder / "document", (read_routes(folder / "query")[0], read_routes(folder / "document")[1])
     document, query = _tower(routes[1], folder), _tower(routes[0], folder)
     for key in ("pooling", "pool_prompt", "is_normalised"):
         if query[key] != document[key]:
-            raise UserError(f"{folder}: queries and documents differ in {key.replace('_', ' ')}, which they may not")
+            raise UserError(f"{folder}: {key} differs between queries and documents, which is not supported")
     trust = wanted.trust_remote_code
     backbones = [ModuleBackbone(side["transformer"], trust_remote_code=trust) for side in (document, query)]
     lengths = {"query_length": backbones[1].lengths()["query_length"]}
@@ -179,7 +179,7 @@ def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiE
         append_eos=settings.get("append_eos", False),
         **_similarity(place, document["is_normalised"]),
         **read_prompts(read_config(place)),
-        **wanted.over(folder, lengths | settings),
+        **wanted.name_and_lengths(folder, lengths | settings),
     )
     for tower, modules in zip(model.towers(), (document, query), strict=False):
         tower.projections.extend(load_projection(path, output="sentence_embedding") for path in modules["dense"])
@@ -187,17 +187,20 @@ def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiE
 
 
 def _as_configured(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiEncoder:
-    """A plain transformer as the configured model."""
+    """A bare transformer, loaded as the configured model."""
     like = dict(wanted.like)
     if like.get("projection_dim"):
-        raise UserError(f"{folder} is a bare encoder without the layer that model.projection_dim asks for")
+        raise UserError(
+            f"{folder} is a bare encoder without the layer that model.projection_dim asks for; set it to null, or "
+            f"fine-tune"
+        )
     backbone = ModuleBackbone(folder, trust_remote_code=wanted.trust_remote_code)
     like |= {"backbone": backbone, "query_backbone": backbone if like.get("query_backbone") else None}
-    return family(**(like | wanted.over(folder, backbone.lengths())))
+    return family(**(like | wanted.name_and_lengths(folder, backbone.lengths())))
 
 
 def _tower(route: list[Module], folder: Path) -> dict[str, Any]:
-    """What a list of modules says, as settings of a tower."""
+    """The settings of a tower, from its list of modules."""
     found: dict[str, Any] = {"pooling": None, "pool_prompt": True, "dense": [], "is_normalised": False}
     rank = -1
     for module in route:
@@ -205,8 +208,8 @@ def _tower(route: list[Module], folder: Path) -> dict[str, Any]:
             continue
         if module.kind not in _ORDER or _ORDER.index(module.kind) < rank + (module.kind != "Dense"):
             raise UserError(
-                f"{folder}: the module {module.kind} in {module.folder} is not understood by a dense model; "
-                f"{', '.join(_ORDER)} are, in this order"
+                f"{folder}: the module {module.kind} in {module.folder} is not supported there in a dense model; "
+                f"supported, in this order: {', '.join(_ORDER)}"
             )
         rank = _ORDER.index(module.kind)
         if module.kind == "Transformer":
@@ -218,11 +221,11 @@ def _tower(route: list[Module], folder: Path) -> dict[str, Any]:
         else:
             found["is_normalised"] = True
     if "transformer" not in found:
-        raise UserError(f"{folder}: its modules have no Transformer, which a dense model needs")
+        raise UserError(f"{folder}: its list of modules has no Transformer, which a dense model needs")
     if found["pooling"] is None and len(route) > 1:
-        raise UserError(f"{folder}: its modules have no Pooling, which a dense model needs")
+        raise UserError(f"{folder}: its list of modules has no Pooling, which a dense model needs")
     if found["pooling"] is None:
-        log.info("%s has no modules.json: mean pooling, as sentence-transformers does", folder)
+        log.info("%s has no modules.json: mean pooling is used, as in sentence-transformers", folder)
     return found | {"pooling": found["pooling"] or ("mean",)}
 
 
@@ -234,7 +237,7 @@ def _pooling(path: Path) -> dict[str, Any]:
     else:
         chosen = [pooling for flag, pooling in _FLAGS.items() if config.get(flag)] or ["mean"]
     if unknown := [pooling for pooling in chosen if pooling not in get_args(Pooling)]:
-        raise UserError(f"{path}: the pooling {unknown[0]} is not understood; {', '.join(get_args(Pooling))} are")
+        raise UserError(f"{path}: the pooling {unknown[0]} is not supported; supported: {', '.join(get_args(Pooling))}")
     return {"pooling": tuple(chosen), "pool_prompt": config.get("include_prompt", True)}
 
 
@@ -244,32 +247,34 @@ def _similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
     similarity = config.get("similarity_fn_name") or "cosine"
     truncate_dim = config.get("truncate_dim")
     if similarity not in ("cosine", "dot"):
-        raise UserError(f"{path}: similarity {similarity!r} is not understood; cosine and dot are")
+        raise UserError(f"{path}: the similarity {similarity!r} is not supported; supported: cosine, dot")
     if is_normalised and similarity == "dot" and truncate_dim:
-        raise UserError(f"{path}: truncate_dim={truncate_dim} of vectors that are normalised before is not understood")
+        raise UserError(
+            f"{path}: truncate_dim={truncate_dim} is not supported for vectors that are normalised before it"
+        )
     return {"similarity": "cosine" if is_normalised else similarity, "truncate_dim": truncate_dim}
 
 
 def load_projection(folder: Path, *, output: str = "token_embeddings") -> Projection:
-    """A Dense module.
+    """Load a Dense module.
 
     Args:
-        folder: the module's.
-        output: what it reads and writes: token_embeddings, or sentence_embedding behind a Pooling.
+        folder: the module's folder.
+        output: the name of its input and output: token_embeddings, or sentence_embedding after a Pooling.
 
     Raises:
-        UserError: if it does more, or something else.
+        UserError: if it has another input or output, an unsupported activation, or a residual connection.
     """
     config = read_json(folder / "config.json")
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
     if activation not in get_args(Activation):
         raise UserError(
-            f"{folder}: the activation {activation} is not understood; {', '.join(get_args(Activation))} are"
+            f"{folder}: the activation {activation} is not supported; supported: {', '.join(get_args(Activation))}"
         )
     if config.get("use_residual"):
-        raise UserError(f"{folder}: a Dense with use_residual is not understood")
+        raise UserError(f"{folder}: a Dense with use_residual is not supported")
     if strange := {config.get(f"module_{side}_name") for side in ("input", "output")} - {None, output}:
-        raise UserError(f"{folder}: a Dense of {strange.pop()} is not understood here; one of {output} is")
+        raise UserError(f"{folder}: a Dense of {strange.pop()} is not supported here; supported: {output}")
     projection = Projection(
         config["in_features"], config["out_features"], bias=config.get("bias", True), activation=activation
     )

@@ -1,4 +1,4 @@
-"""Set-Encoder's checkpoints: `linear.weight` beside the encoder's weights, in one file."""
+"""Set-Encoder's checkpoints: `linear.weight` and the encoder's weights in one file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def recognises(content: Content) -> bool:
-    """Never: irexp.json says it."""
+    """Never: irexp.json names the family."""
     return False
 
 
@@ -35,11 +35,11 @@ def save(model: SetEncoder, folder: Path) -> None:
 
 
 def load(family: type[SetEncoder], folder: Path, wanted: Wanted) -> SetEncoder:
-    """Open a folder of irexp."""
+    """Load a folder that irexp saved."""
     settings = read_json(folder / SETTINGS)
     backbone = HuggingFaceBackbone(str(folder), trust_remote_code=wanted.trust_remote_code)
     backbone.own_layers = ("linear.",)
-    model = family(backbone, extra_token=settings["extra_token"], **wanted.over(folder, settings))
+    model = family(backbone, extra_token=settings["extra_token"], **wanted.name_and_lengths(folder, settings))
     state = find_tensors(folder, lambda name: name.startswith("linear."))
     fill(model.linear, {name.removeprefix("linear."): value for name, value in state.items()}, folder)
     return model

@@ -1,9 +1,9 @@
-"""SPLADE checkpoints: sentence-transformers' SparseEncoder, naver's plain folders, OpenSearch's document-only ones.
+"""SPLADE checkpoints: sentence-transformers' SparseEncoder, naver's plain folders, OpenSearch's document-only models.
 
-The plain layout is a masked language model, with or without a list of modules that ends in SpladePooling. Where queries
-are encoded otherwise than documents, a Router has a list for each. SparseStaticEmbedding is a weight for each word:
-alone it takes the place of the encoder, behind SpladePooling it multiplies what that makes, which is how a lexical side
-is written: zero at special tokens and at words that are not there.
+The folder is a masked language model, with or without a list of modules that ends in SpladePooling. If queries and
+documents are encoded differently, a Router has one list for each. SparseStaticEmbedding is a weight per word. Alone it
+replaces the encoder. After SpladePooling it multiplies the weights of the text's words and sets all others to zero: a
+lexical side is written with weights of one, and zero for special tokens.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _TYPES = {
 
 _ACTIVATIONS = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
 
-#: The modules that each encoding is.
+#: The modules of each encoding.
 _ROUTES = {
     "mlm": ("Transformer", "SpladePooling"),
     "lexical": ("Transformer", "SpladePooling", "SparseStaticEmbedding"),
@@ -61,7 +61,7 @@ _ROUTES = {
 
 
 def recognises(content: Content) -> bool:
-    """A list of modules with SpladePooling in it."""
+    """Whether the list of modules contains SpladePooling."""
     routes = read_routes(content.folder) if content.is_listed else ()
     return any(module.kind == "SpladePooling" for route in routes for module in route)
 
@@ -74,7 +74,7 @@ def save(model: SPLADE, folder: Path) -> None:
     routes = {}
     for side, encoding in encodings.items():
         kinds = _ROUTES[encoding]
-        owner = side if len(kinds) == 1 else "document"  # sides share what both have
+        owner = side if len(kinds) == 1 else "document"  # both sides share their common modules
         places = [f"{owner}_{i}_{kind}" if is_routed else f"{i}_{kind}" * (i > 0) for i, kind in enumerate(kinds)]
         routes[side] = [(_TYPES[kind], place) for kind, place in zip(kinds, places, strict=True)]
     for kind, place in {*routes["query"], *routes["document"]}:
@@ -114,12 +114,12 @@ def _save_encoder(model: SPLADE, folder: Path) -> None:
 
 
 def _save_static(model: SPLADE, folder: Path, *, is_alone: bool) -> None:
-    """A weight for each word: the learned ones, or ones; special tokens are no words.
+    """Write a weight per word: learned, or 1, with 0 for special tokens.
 
     Args:
         model: the model.
-        folder: the module's.
-        is_alone: whether it reads the queries itself, by the tokenizer beside it, which adds no special tokens.
+        folder: the module's folder.
+        is_alone: whether it encodes queries without an encoder, with its own tokenizer, which adds no special tokens.
     """
     learned_V = model.static_weights if is_alone else None
     weight_V = _ones(model) if learned_V is None else learned_V.detach().cpu()
@@ -133,21 +133,21 @@ def _save_static(model: SPLADE, folder: Path, *, is_alone: bool) -> None:
 
 
 def _ones(model: SPLADE) -> Tensor:
-    """One for each word of the vocabulary, zero for its special tokens."""
+    """1 for each word of the vocabulary, 0 for special tokens."""
     weight_V = torch.ones(model.embedding_dim)
     weight_V[model.tokenizer.all_special_ids] = 0.0
     return weight_V
 
 
 def load(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
-    """Open a folder; what it does not say of its queries and documents is taken from the configured model.
+    """Load a folder; an encoding of queries or documents that it does not set is the configured model's.
 
     Raises:
-        UserError: if a module or a setting is not understood, or a weight is missing or left over.
+        UserError: if a module or a setting is not supported, or a weight is missing or unexpected.
     """
     settings, config = read_optional(folder / SETTINGS), read_config(folder)
     if (similarity := config.get("similarity_fn_name") or "dot") != "dot":
-        raise UserError(f"{folder}: the similarity {similarity!r} is not understood by a sparse model; dot is")
+        raise UserError(f"{folder}: the similarity {similarity!r} is not supported in a sparse model; supported: dot")
     query, document = (_parts(route, folder) for route in read_routes(folder))
     backbone = ModuleBackbone(document["Transformer"], trust_remote_code=wanted.trust_remote_code)
     lengths = backbone.lengths()
@@ -160,10 +160,10 @@ def load(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
         **_pooling(document),
         **encodings,
         **read_prompts(config),
-        **wanted.over(folder, lengths | settings),
+        **wanted.name_and_lengths(folder, lengths | settings),
     )
     if model.static_weights is not None and "SparseStaticEmbedding" not in query:
-        raise UserError(f"{folder} has no weights for model.query_encoding=static")
+        raise UserError(f"{folder} has no weights for model.query_encoding=static; choose another encoding")
     for side, parts in (("query", query), ("document", document)):
         if "SparseStaticEmbedding" in parts:
             _read_static(model, parts["SparseStaticEmbedding"], encodings[f"{side}_encoding"])
@@ -173,7 +173,7 @@ def load(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
 def _encodings(
     folder: Path, query: dict[str, Path], document: dict[str, Path], settings: dict[str, Any], wanted: Wanted
 ) -> dict[str, Any]:
-    """How queries and documents become vectors."""
+    """The encodings of queries and documents."""
     said = {}
     for side, parts in (("query", query), ("document", document)):
         if "SparseStaticEmbedding" in parts:
@@ -182,9 +182,7 @@ def _encodings(
             said[f"{side}_encoding"] = wanted.like.get(f"{side}_encoding", "mlm")
     said |= {key: settings[key] for key in said if key in settings}
     if query.get("Transformer", document["Transformer"]) != document["Transformer"]:
-        raise UserError(
-            f"{folder}: an encoder for queries beside that of documents is not understood by a sparse model"
-        )
+        raise UserError(f"{folder}: separate encoders for queries and documents are not supported in a sparse model")
     return said
 
 
@@ -193,28 +191,28 @@ def _pooling(document: dict[str, Path]) -> dict[str, Any]:
     activation = pooling.get("activation_function", "relu")
     if activation not in _ACTIVATIONS:
         raise UserError(
-            f"{document['SpladePooling']}: the activation {activation!r} is not understood; "
-            f"{', '.join(_ACTIVATIONS)} are"
+            f"{document['SpladePooling']}: the activation {activation!r} is not supported; supported: "
+            f"{', '.join(_ACTIVATIONS)}"
         )
     return {"pooling": pooling.get("pooling_strategy", "max"), "activation": _ACTIVATIONS[activation]}
 
 
 def _read_static(model: SPLADE, folder: Path, encoding: str) -> None:
-    """A weight for each word; where none is learned they must be ones, and zero at special tokens."""
+    """Read a weight per word; unless they are learned, they must be 1, and 0 for special tokens."""
     weight_V = read_tensors(folder)["weight"].flatten().float()
     if len(weight_V) != model.embedding_dim:
-        raise UserError(f"{folder}: {len(weight_V)} weights, where the vocabulary has {model.embedding_dim}")
+        raise UserError(f"{folder}: {len(weight_V)} weights for a vocabulary of {model.embedding_dim} words")
     if encoding == "static" and model.static_weights is not None:
         fill(_Weights(model.static_weights), {"weight": weight_V}, folder)
         return
-    if encoding == "binary":  # special tokens are not read
+    if encoding == "binary":  # queries have no special tokens there
         weight_V[model.tokenizer.all_special_ids] = 0.0
     if not torch.equal(weight_V, _ones(model)):
-        raise UserError(f"{folder}: weights of words behind an encoder are not understood, unless they are ones")
+        raise UserError(f"{folder}: weights per word after an encoder are only supported if all are 1")
 
 
 class _Weights(torch.nn.Module):
-    """A parameter with a name, so that it is filled as any module is."""
+    """A module around one parameter, so that `fill` can load it."""
 
     def __init__(self, weight: torch.nn.Parameter) -> None:
         super().__init__()
@@ -222,16 +220,16 @@ class _Weights(torch.nn.Module):
 
 
 def _parts(route: list[Module], folder: Path) -> dict[str, Path]:
-    """The folders of a list of modules by their kinds.
+    """The folders of a list of modules, by their kinds.
 
     Raises:
-        UserError: if the list is none of `_ROUTES`, or of a transformer alone.
+        UserError: if the list is neither one of `_ROUTES` nor a single transformer.
     """
     parts = {module.kind.removeprefix("MLM"): module.folder for module in route}
     if tuple(parts) not in (*_ROUTES.values(), ("Transformer",)) or len(parts) != len(route):
         known = "; ".join(", ".join(kinds) for kinds in dict.fromkeys(_ROUTES.values()))
         raise UserError(
-            f"{folder}: the modules {', '.join(module.kind for module in route)} are not understood by a sparse "
-            f"model; understood are {known}"
+            f"{folder}: the modules {', '.join(module.kind for module in route)} are not supported in a sparse model; "
+            f"supported: {known}"
         )
     return parts

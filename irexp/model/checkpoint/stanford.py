@@ -1,4 +1,4 @@
-"""Checkpoints of Stanford's ColBERT: an encoder with `linear.weight` beside it, and artifact.metadata."""
+"""Checkpoints of Stanford's ColBERT: an encoder and `linear.weight` in one file, and artifact.metadata."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def recognises(content: Content) -> bool:
-    """The metadata, or the architecture alone."""
+    """Whether there is the metadata file, or only the architecture's name."""
     return content.has("artifact.metadata") or (not content.is_listed and content.architecture == "HF_ColBERT")
 
 
 def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
-    """Open a folder of Stanford's ColBERT; without artifact.metadata, with the values that it has by default.
+    """Load a folder of Stanford's ColBERT; without artifact.metadata, with that library's defaults.
 
     Raises:
-        UserError: if it is trained with another similarity than the cosine, or lacks its linear layer.
+        UserError: if its similarity is not the cosine, or its linear layer is missing.
     """
     said = read_optional(folder / "artifact.metadata")
     if said.get("similarity", "cosine") != "cosine":
-        raise UserError(f"{folder}: the similarity {said['similarity']!r} is not understood; cosine is")
+        raise UserError(f"{folder}: the similarity {said['similarity']!r} is not supported; supported: cosine")
     state = find_tensors(folder, lambda name: name.startswith("linear."))
     if "linear.weight" not in state:
         raise UserError(f"{folder}: missing weights ['linear.weight']")
@@ -42,7 +42,7 @@ def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
         attend_to_expansion=bool(said.get("attend_to_mask_tokens")),
         mask_punctuation=said.get("mask_punctuation", True),
         dim=len(state["linear.weight"]),
-        **wanted.over(folder, lengths),
+        **wanted.name_and_lengths(folder, lengths),
     )
     (projection,) = model.projections
     assert isinstance(projection, Projection)

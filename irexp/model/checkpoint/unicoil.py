@@ -1,4 +1,4 @@
-"""uniCOIL's checkpoints: `tok_proj` beside the encoder's weights, which may stand under `coil_encoder.` (castorini)."""
+"""uniCOIL's checkpoints: `tok_proj` and the encoder in one file, with the prefix `coil_encoder.` at castorini."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def recognises(content: Content) -> bool:
-    """The layer among the weights."""
+    """Whether the weights include the layer `tok_proj`."""
     return not content.is_listed and any(".tok_proj." in f".{name}" for name in content.weights)
 
 
 def save(model: UniCOIL, folder: Path) -> None:
-    """Write a model as pyserini's UniCoilEncoder reads it, whose tokenizer is made of a list of words."""
+    """Write a model that pyserini's UniCoilEncoder can read; it makes its tokenizer from vocab.txt."""
     write_settings(folder, model, keep_sep=model.keep_sep)
     head = {f"tok_proj.{name}": value for name, value in model.token_projection.state_dict().items()}
     save_with_head(model.encoder, head, folder)
@@ -42,14 +42,14 @@ def save(model: UniCOIL, folder: Path) -> None:
 
 
 def load(family: type[UniCOIL], folder: Path, wanted: Wanted) -> UniCOIL:
-    """Open a folder of irexp, castorini or pyserini; there [SEP] is a word."""
+    """Load a folder of irexp, castorini or pyserini; in the latter two [SEP] has a weight."""
     settings = read_optional(folder / SETTINGS)
     backbone = ModuleBackbone(folder, trust_remote_code=wanted.trust_remote_code)
     backbone.key_mapping, backbone.own_layers = {r"^coil_encoder\.": ""}, ("tok_proj.",)
     model = family(
         backbone,
         keep_sep=settings.get("keep_sep", not settings),
-        **wanted.over(folder, backbone.lengths() | settings),
+        **wanted.name_and_lengths(folder, backbone.lengths() | settings),
     )
     state = find_tensors(folder, lambda name: "tok_proj." in name)
     fill(model.token_projection, {name.rpartition("tok_proj.")[2]: value for name, value in state.items()}, folder)

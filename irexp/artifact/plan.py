@@ -115,7 +115,7 @@ def _makes(goals: Sequence[Step], others: set[Step], *, is_full_pipeline: bool) 
     """The steps that a job may make without training unasked.
 
     It makes what was requested. If it needs the run of another experiment, it also makes that and its inputs, except
-    the checkpoint: only a full pipeline, from fine-tuning to measures, trains for other experiments.
+    for the checkpoint: only a full pipeline, from fine-tuning to measures, trains other experiments.
     """
     return frozenset(goals) | {step for step in others if is_full_pipeline or not step.trains}
 

@@ -45,7 +45,7 @@ _PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimen
 
 
 def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
-    """Check the arguments of `run.py`; if there are faults, print them and exit with status 1."""
+    """Check the overrides and flags that were typed; print what is wrong and exit with 1."""
     try:
         check_command_line(arguments, config_dir)
     except ConfigError as error:
@@ -53,7 +53,7 @@ def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
 
 
 def check_command_line(arguments: Sequence[str], config_dir: str | Path) -> None:
-    """Check the arguments of `run.py`, including each job of a sweep; with flags that only print, check nothing.
+    """Check the overrides and flags that were typed, including each job of a sweep; flags that only print pass.
 
     Raises:
         ConfigError: naming every fault of the command line and of the files that it selects.

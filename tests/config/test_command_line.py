@@ -151,7 +151,7 @@ def test_faults_in_files_of_another_folder_are_listed(further: Path, typed: str)
 
 
 def test_another_primary_configuration_is_checked(tmp_path: Path) -> None:
-    """Faults are found in the files of --config-path, relative to run.py, and --config-name."""
+    """Faults are found in the files of --config-path and --config-name."""
     shutil.copytree(CONF, tmp_path / "mine")
     (tmp_path / "mine" / "other.yaml").write_text("defaults: [config, _self_]\nsearch: {depht: 3}\n")
     for path in (str(tmp_path / "mine"), os.path.relpath(tmp_path / "mine", CONF.parent)):

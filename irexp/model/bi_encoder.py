@@ -109,7 +109,7 @@ class BiEncoder(Model):
         was_training = self.training
         self.eval()
         parts, rows = [], []
-        for batch, vectors in (budget or TokenBudget()).over([len(tokens) for tokens in token_ids], embed):
+        for batch, vectors in (budget or TokenBudget()).map_batches([len(tokens) for tokens in token_ids], embed):
             parts.append(vectors)
             rows += batch
         self.train(was_training)

@@ -112,7 +112,7 @@ class CrossEncoder(Model):
                 with _explain_out_of_memory(len(batch)):
                     score_P[batch] = score(batch, batch_sizes)
         else:
-            for batch, scores in budget.over(
+            for batch, scores in budget.map_batches(
                 [len(pair.ids) for pair in pairs], lambda batch: score(batch, [1] * len(batch))
             ):
                 score_P[batch] = scores

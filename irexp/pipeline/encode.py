@@ -175,7 +175,7 @@ def _encode_window(
         return encoder.to_vectors(embeddings)
 
     parts, rows = [], []
-    for batch, vectors in budget.over([len(tokens) for tokens in token_ids], encode):
+    for batch, vectors in budget.map_batches([len(tokens) for tokens in token_ids], encode):
         parts.append(vectors)
         rows += batch
         advance(len(batch))

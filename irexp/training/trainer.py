@@ -99,13 +99,13 @@ def train_model(
 
 
 def _check_dtypes(model: Model) -> None:
-    """What is trained must be in fp32; what is frozen need not be."""
+    """Refuse trainable weights that are not fp32; frozen ones may be."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             dtype = str(parameter.dtype).removeprefix("torch.")
             raise UserError(
-                f"backbone.dtype={dtype}: {name} would be trained in it, and most steps rounded away; take float32, or "
-                f"adapter=lora with a model that trains no weights of the backbone beside its adapters"
+                f"backbone.dtype={dtype}: {name} would be trained in this precision, which rounds most updates to "
+                f"zero; use backbone.dtype=float32, or adapter=lora with a model that trains only adapters"
             )
 
 

@@ -102,7 +102,7 @@ def test_a_head_that_cannot_be_pooled_in_chunks_is_refused(
     tmp_path: Path, kind: str, head: str, settings: dict[str, Any]
 ) -> None:
     """A head whose logits are not the product of hidden states and one matrix is refused, not pooled incorrectly."""
-    with pytest.raises(UserError, match=f"model=splade: a {head} makes its logits of more than"):
+    with pytest.raises(UserError, match=f"model=splade: the logits of a {head} are not a linear function"):
         SPLADE(made(tmp_path, kind, head, **settings))
 
 
@@ -143,7 +143,7 @@ def test_a_decoder_without_a_padding_token_is_refused_as_a_cross_encoder(tmp_pat
     folder = tiny.decoder(tmp_path)
     path = folder / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"pad_token": "[PAD]", ', ""))
-    with pytest.raises(UserError, match="has no padding token, by which a ArceeForSequenceClassification finds"):
+    with pytest.raises(UserError, match="has no padding token, which a ArceeForSequenceClassification needs"):
         Mono(HuggingFaceBackbone(str(folder)))
 
 

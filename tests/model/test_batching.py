@@ -51,14 +51,14 @@ def test_out_of_memory_halves_the_budget_for_good(caplog: pytest.LogCaptureFixtu
         return [LENGTHS[position] for position in batch]
 
     with caplog.at_level(logging.WARNING):
-        done = list(budget.over(LENGTHS, work))
+        done = list(budget.map_batches(LENGTHS, work))
     assert sorted(position for batch, _ in done for position in batch) == list(range(8))
     assert all(lengths == [LENGTHS[position] for position in batch] for batch, lengths in done)
     assert budget.tokens <= 20
     halvings = len(caplog.records)
     assert 1 <= halvings <= 3
     assert f"continuing with {budget.tokens} tokens" in caplog.text
-    assert sorted(position for batch, _ in budget.over(LENGTHS, work) for position in batch) == list(range(8))
+    assert sorted(position for batch, _ in budget.map_batches(LENGTHS, work) for position in batch) == list(range(8))
     assert len(caplog.records) == halvings
 
 
@@ -69,7 +69,7 @@ def test_out_of_memory_on_a_single_text_says_what_to_lower() -> None:
         SmallMemory(8).check(len(batch) * max(LENGTHS[position] for position in batch))
 
     with pytest.raises(UserError, match=r"a single text of 9 tokens; lower dataset\.document_length"):
-        list(TokenBudget(72).over(LENGTHS, work))
+        list(TokenBudget(72).map_batches(LENGTHS, work))
 
 
 @pytest.mark.parametrize("kind", ["dense", "mono"])

@@ -146,7 +146,7 @@ def test_unexpected_weights_are_refused_by_name(
     """An additional layer means another kind of model, so it is refused; a known unused head is only logged."""
     with caplog.at_level("INFO"):
         assert isinstance(load(folders["encoder"]), DenseBiEncoder)
-    assert "heads that are not used: cls.predictions.bias, cls.predictions.transform" in caplog.text
+    assert "unused heads: cls.predictions.bias, cls.predictions.transform" in caplog.text
     shutil.copytree(folders["encoder"], tmp_path, dirs_exist_ok=True)
     state = load_file(tmp_path / "model.safetensors")
     layer = "bert.encoder.layer.7.attention.self.query.weight"

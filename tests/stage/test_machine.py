@@ -50,13 +50,13 @@ def test_every_stage_reads_by_the_machines_token_budget(
     compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str]
 ) -> None:
     """Documents when they are encoded, queries when they are searched, and both when a run is re-ranked."""
-    over, used = TokenBudget.over, []
+    over, used = TokenBudget.map_batches, []
 
     def spied(budget: TokenBudget, lengths: Sequence[int], work: Callable[[list[int]], object]) -> Iterator[object]:
         used.append(budget.tokens)
         return over(budget, lengths, work)
 
-    monkeypatch.setattr(TokenBudget, "over", spied)
+    monkeypatch.setattr(TokenBudget, "map_batches", spied)
     (tmp_path / "theirs.run").write_text("d0 Q0 d3 1 0.5 x\nd0 Q0 d4 2 0.25 x\n")
     more = [f"re_rank.candidates={tmp_path / 'theirs.run'}", "re_rank.depth=5"] if "re_rank" in stages else []
     run(compose, settings(tmp_path, collection, "machine.token_budget=24", "machine=cpu", *more), stages)

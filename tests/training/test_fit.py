@@ -289,7 +289,7 @@ def test_no_weight_is_trained_in_half_precision(
     """Small steps would be lost: refused for the whole model, and for a head trained with adapters."""
     more = [f"model={model}", f"adapter={adapter}", "backbone=hugging_face", "+backbone.dtype=bfloat16"]
     more += ["dataset.document_length=32"]
-    with pytest.raises(UserError, match=rf"backbone\.dtype=bfloat16: .*{name}.* would be trained in it"):
+    with pytest.raises(UserError, match=rf"backbone\.dtype=bfloat16: .*{name}.* would be trained in this precision"):
         fit(compose, tmp_path / "run", *more, f"backbone.name_or_path={folders['encoder']}")
 
 

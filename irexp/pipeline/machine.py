@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 #: How long a finished process waits for the others.
-_PATIENCE = timedelta(days=7)
+_TIMEOUT = timedelta(days=7)
 
 #: A process's share of the work: called with its device, its rank and the number of processes.
 Work = Callable[["torch.device", int, int], object]
@@ -68,7 +68,7 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
     from irexp.training.processes import Nodes, own_errors
 
     # gloo rather than NCCL, whose watchdog ends a job in which one process waits half an hour for another
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_PATIENCE)
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_TIMEOUT)
     fabric = Fabric(
         accelerator=machine.accelerator,
         devices=machine.devices,

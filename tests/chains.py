@@ -1,4 +1,4 @@
-"""Helpers that run a chain of stages on a dozen documents."""
+"""A chain of stages over a dozen documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Compose = Callable[..., DictConfig]
 
 
 def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, str]) -> Path:
-    """Write the dozen documents in BEIR's layout, with queries, and judgements by split."""
+    """The dozen documents in BEIR's layout, with queries, and judgements by their split."""
     (folder / "qrels").mkdir(parents=True)
     for name, texts in (("corpus", {f"d{n}": text for n, text in enumerate(TEXTS)}), ("queries", queries)):
         lines = [json.dumps({"_id": identifier, "text": text}) for identifier, text in texts.items()]
@@ -31,7 +31,7 @@ def write_collection(folder: Path, queries: dict[str, str], judged: dict[str, st
 
 
 def settings(tmp_path: Path, collection: Path, *more: str) -> list[str]:
-    """The overrides of an untrained model on the collection; one thread, so that results are equal bit by bit."""
+    """The overrides of an untrained model on the collection, in one thread wherever it runs, for the same last bits."""
     return [
         "training=none",
         "dataset=local",
@@ -49,7 +49,7 @@ def planned(compose: Compose, overrides: list[str], names: list[str] = STAGES) -
 
 
 def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> dict[str, Outcome]:
-    """Run stages; return stage → outcome for those of the experiment itself."""
+    """Run stages; stage → outcome, for those that make something."""
     plan = planned(compose, overrides, names)
     output = Path(plan.experiment.root).parent
     return {
@@ -60,7 +60,7 @@ def run(compose: Compose, overrides: list[str], names: list[str] = STAGES) -> di
 
 
 def name_of(plan: Plan, kind: str, reason: str = "this experiment") -> str:
-    """The name of the plan's one artifact of a kind whose reason starts with `reason`."""
+    """The name of the artifact of a kind that is in a plan for a reason."""
     found = {step.name for step in plan.steps if step.name.startswith(f"{kind}/") and step.reason.startswith(reason)}
     (name,) = found
     return name

@@ -1,4 +1,4 @@
-"""Shared fixtures: composed configurations, tiny transformers and a small collection."""
+"""What several tests need: composed configurations, and a small encoder that is there offline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from irexp.config.schema import register_schema
 from tests import tiny
 from tests.chains import write_collection
 
-torch.set_num_threads(1)  # one core per worker of pytest
+torch.set_num_threads(1)  # a worker of pytest has a core
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -26,13 +26,13 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Reset the threads that an earlier test set: the last bits of a matrix product can depend on them."""
+    """However many the test before has set: the last bits of a product of matrices can depend on it."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def compose() -> Compose:
-    """Compose the real configuration with overrides, as `run.py` does; the result may be changed."""
+    """The real configuration under overrides, as `run.py` composes it, open to changes."""
 
     def _compose(*overrides: str) -> DictConfig:
         register_resolvers()
@@ -57,12 +57,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def backbones(folders: dict[str, Path]) -> dict[str, HuggingFaceBackbone]:
-    """The tiny transformers, loaded as backbones."""
+    """The same as backbones."""
     return {kind: HuggingFaceBackbone(str(folder)) for kind, folder in folders.items()}
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
-    """A dozen documents in BEIR's layout; two test queries, one judged relevant to a document that is missing."""
+    """A dozen documents in BEIR's layout; two test queries, one of which asks for a document that is not there."""
     queries = {"d0": "make cups", "q2": "zzz"}
     return write_collection(tmp_path / "toys", queries, {"test": "d0\td0\t1\nd0\td3\t1\nq2\tgone\t1\n"})

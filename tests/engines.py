@@ -1,4 +1,4 @@
-"""Every engine for the tests, small vectors of each kind, and the naive engine to compare with."""
+"""Every engine for the tests, small vectors of each kind, and the naive engine to stand beside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IDS = [f"document {number % 7}\u00a0{number}" for number in range(COUNT)]
 
 @dataclass(frozen=True)
 class Case:
-    """An engine with exhaustive settings (`whole`), and with coarse ones (`little`)."""
+    """An engine as it is asked to look at everything, and as it is asked to look at little."""
 
     kind: Representation
     whole: Callable[[], Index]
@@ -104,7 +104,7 @@ ENGINES = {
 }
 
 
-#: Engines that search about a twentieth of two thousand documents, or as coarsely as they can.
+#: Engines that look at about a twentieth of two thousand documents, or as coarsely as they can.
 CLUSTERED = {
     "faiss_ivf": Case("dense", TorchDense, lambda: Faiss("IVF50,Flat", search=FaissSearch(probes=3))),
     "faiss_ivf_pq": Case("dense", TorchDense, lambda: Faiss("PQ8x4,RFlat", search=FaissSearch(candidates=100))),
@@ -128,7 +128,7 @@ CLUSTERED = {
 
 
 def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:
-    """Vectors around a hundred random centers, each dimension with half as much noise; four tokens per text."""
+    """Vectors around a hundred random centers, with as much noise as there is center; four tokens a text."""
     centers = np.random.default_rng(99).standard_normal((100, 4, 32)).astype(np.float32)
     generator = np.random.default_rng(seed)
     of_row = generator.integers(0, 100, size=rows)
@@ -143,7 +143,7 @@ def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:
 
 
 def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vectors:
-    """Random vectors of multiples of 0.5, so that ties are exact; some without a value or a token."""
+    """Random vectors of whole halves, so that ties are exact; some without a value or a token."""
     generator = np.random.default_rng(seed)
     low = {"both": -3, "positive": 1, "negative": -4}[signs]
     high = {"both": 4, "positive": 4, "negative": 0}[signs]
@@ -160,14 +160,12 @@ def vectors_of(case: Case, rows: int, seed: int, *, signs: str = "both") -> Vect
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = generator.integers(0, 4, size=lengths.sum()).astype(np.int32)
     if case.with_ids:
-        ids[
-            starts[:-1][lengths > 0][::2]
-        ] = -1  # as with cls_dim=0 for the others: documents without a shared token are not results
+        ids[starts[:-1][lengths > 0][::2]] = -1  # as with cls_dim=0 for the others: what shares no token is no result
     return TokenVectors(vectors, starts, ids if case.with_ids else None)
 
 
 def encode(folder: Path, vectors: Vectors, *, shards: int = 3, dtype: str = "float32") -> Encoding:
-    """Write vectors to disk as an encoding."""
+    """The vectors on disk."""
     folder.mkdir()
     writer = ShardWriter(folder, dtype=dtype)
     for rows in np.array_split(np.arange(count(vectors)), shards):
@@ -179,7 +177,7 @@ def encode(folder: Path, vectors: Vectors, *, shards: int = 3, dtype: str = "flo
 
 
 def built(index: Index, encoding: Encoding, folder: Path) -> Index:
-    """Build an engine from an encoding and load it from disk."""
+    """An engine over an encoding, from disk."""
     folder.mkdir()
     index.build(encoding, folder)
     index.load(folder)

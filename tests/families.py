@@ -23,7 +23,7 @@ TEMPLATE = "Query: {query} Document: {document} Relevant:"
 
 
 def scores_of(model: Model) -> list[list[float]]:
-    """The model's scores for the queries and documents of `tests.tiny`."""
+    """What the model makes of the queries and documents of `tests.tiny`."""
     scores: list[list[float]] = model.score(tiny.QUERIES, tiny.DOCUMENTS).tolist()
     return scores
 

@@ -1,4 +1,4 @@
-"""Several processes in one test: a reserved port, and an end to all of them if one fails."""
+"""Several processes of one test: a port that is theirs alone, and none that waits for one that has failed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 def reserved_port() -> Iterator[int]:
     """A port that no other program is given until the block ends.
 
-    The port is bound here, without listening. This socket and torch's store both set SO_REUSEADDR, so that the store
-    may listen on it. If the port were released first, another program could take it before the store does.
+    It is bound here and not listened to. Both this socket and that of torch's store say SO_REUSEADDR, so that the store
+    may listen to it; a port that is released before the store takes it could be somebody else's by then.
     """
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -23,9 +23,9 @@ def reserved_port() -> Iterator[int]:
 
 
 def wait_for_all(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
-    """The return code of each; if one fails, the others are killed, because they would wait for it."""
+    """The return code of each; where one fails, the others would wait for it and are killed."""
     while any(process.poll() is None for process in processes) and not any(process.poll() for process in processes):
         time.sleep(0.05)
     for process in processes:
-        process.kill()  # does nothing to a process that has ended
+        process.kill()  # which does nothing to one that has ended
     return [process.wait() for process in processes]

@@ -1,4 +1,4 @@
-"""How much two computations of the same value may differ in fp32."""
+"""How much two ways of computing the same may differ in fp32."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def assert_equal_but_for_rounding(found: Any, expected: Any) -> None:
-    """Assert that scores or vectors of a tiny transformer differ by at most 1e-5 of the largest value.
+    """Scores or vectors of a tiny transformer are equal to 1e-5 of the largest.
 
-    A matrix product that sums a hundred terms has rounding errors of about sqrt(100) eps / 2 = 6e-7 of the largest
-    value, which depend on batch shape and processor. The twenty products of a score in sequence make that 3e-6, which a
-    softmax can enlarge a few times. A different text, mask, length or weight changes far more.
+    A product of matrices that sums a hundred terms rounds its values by some sqrt(100) eps / 2 = 6e-7 of the largest,
+    in another way for every shape of a batch and every processor. The twenty products of a score, one after another,
+    make that 3e-6, which a softmax can enlarge a few times. Another text, mask, length or weight changes far more.
     """
     expected = np.asarray(expected)
     np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))

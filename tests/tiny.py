@@ -1,4 +1,4 @@
-"""Tiny random transformers of every kind for the tests, made in a second and saved into a given folder."""
+"""Tiny random transformers for the tests: made in a second, saved where a test says, of every kind that is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENTRIES = [
     *string.ascii_lowercase,
     *(f"##{letter}" for letter in string.ascii_lowercase),
     *string.punctuation,
-    "0",  # sentence-transformers fills a chat template with it, to find its end
+    "0",  # what sentence-transformers fills a chat template with, to find its end
 ]
 
 WORDS = list(dict.fromkeys(_ENTRIES))
@@ -49,7 +49,7 @@ def bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
 
 
 def long_bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
-    """A BERT like `bert`, with 512 positions."""
+    """The same with 512 positions."""
     bert(folder, head, max_position_embeddings=512, **settings)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"model_max_length": 512}))
@@ -57,7 +57,7 @@ def long_bert(folder: Path, head: str = "BertModel", **settings: Any) -> Path:
 
 
 def make(folder: Path, kind: Any, config: Any) -> Path:
-    """A model of any class, with the tokenizer of `bert`."""
+    """Any model with the tokenizer of `bert`."""
     torch.manual_seed(0)
     kind(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
@@ -73,7 +73,7 @@ def make(folder: Path, kind: Any, config: Any) -> Path:
 
 
 def t5(folder: Path, head: str = "T5ForConditionalGeneration") -> Path:
-    """A T5 whose tokenizer splits at whitespace and appends </s> to a text."""
+    """A T5 whose tokenizer splits at blanks and puts </s> behind a text."""
     torch.manual_seed(0)
     config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
     config.decoder_start_token_id = 0
@@ -90,7 +90,7 @@ def t5(folder: Path, head: str = "T5ForConditionalGeneration") -> Path:
 
 
 def decoder(folder: Path, head: str = "ArceeForCausalLM") -> Path:
-    """A decoder whose tokenizer splits at whitespace and adds no special tokens."""
+    """A decoder whose tokenizer splits at blanks and adds nothing."""
     torch.manual_seed(0)
     config = transformers.ArceeConfig(**_SMALL | {"num_key_value_heads": 2}, vocab_size=len(WORDS))
     getattr(transformers, head)(config).save_pretrained(folder)
@@ -101,7 +101,7 @@ def decoder(folder: Path, head: str = "ArceeForCausalLM") -> Path:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, **settings: Any) -> None:
-    """Write the two tokenizer files that transformers reads."""
+    """The two files that transformers reads."""
     tokenizer.save(str(folder / "tokenizer.json"))
     content = {"tokenizer_class": "PreTrainedTokenizerFast", **settings}
     (folder / "tokenizer_config.json").write_text(json.dumps(content), encoding="utf8")

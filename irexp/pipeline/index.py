@@ -66,7 +66,7 @@ def build_index(
     """
     machine = machine or component("machine")
     opened = source if isinstance(source, Encoding) else Texts(documents := open_documents(source))
-    engine = component("index", _exact(opened)) if engine is None else engine  # not `or`: an empty engine is falsy
+    engine = component("index", _exact(opened)) if engine is None else engine  # an empty one is false
     check_engine(engine, opened.representation)
     if isinstance(opened, Encoding):
         engine.check(len(opened), opened.dim)

@@ -156,7 +156,7 @@ def _rounded(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _minutes(name: str, lineage: Lineage) -> float:
-    """The minutes that it took to make an artifact and everything that it is made from."""
+    """The minutes that an artifact took, with all that it is made from."""
     parts = lineage.behind({name})
     return round(sum(float(lineage.manifests[part]["provenance"]["seconds"]) for part in parts) / 60, 2)
 

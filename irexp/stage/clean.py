@@ -35,18 +35,18 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     """
     store = Store(Path(artifacts))
     lineage = Lineage(store)
-    used = lineage.behind({*_recipes(artifacts), *_rows(tables)})
-    unused = [name for name in lineage.manifests if name not in used]
-    space = sum(bytes_of(lineage.manifests[name]) for name in unused)
-    listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in unused) or "  nothing"
+    needed = lineage.behind({*_recipes(artifacts), *_rows(tables)})
+    needless = [name for name in lineage.manifests if name not in needed]
+    space = sum(bytes_of(lineage.manifests[name]) for name in needless)
+    listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in needless) or "  nothing"
     if busy := store.locked():
         raise UserError(f"stage=clean: another process is making {', '.join(busy)}; run stage=clean when it has ended")
     verb = "removing" if confirm else "confirm=true removes"
     log.info("clean: no recipe, table or other artifact needs these; %s %s:\n%s\n", verb, size(space), listed)
     if confirm:
-        for name in unused:
+        for name in needless:
             store.remove(lineage.folders[name])
-    return unused
+    return needless
 
 
 def _recipes(artifacts: str) -> Iterator[str]:

@@ -120,7 +120,7 @@ def _vector(indices: np.ndarray, data: np.ndarray, terms: list[str], scale: floa
 
 
 def _write_ciff(path: Path, encoded: Encoding, terms: list[str], scale: float) -> None:
-    """Write an inverted index; SparseIndex has its posting lists in order."""
+    """By way of an inverted index, whose posting lists are already in order."""
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         index = SparseIndex()
         index.build(encoded, Path(name))

@@ -36,9 +36,7 @@ def why(output: Path, *, artifacts: str, of: Sequence[str]) -> list[str]:
         raise UserError(f"stage.why.of={list(of)}: name two artifacts, as stage.why.of=[1a2b3c4d,5e6f7a8b]")
     first, second = (lineage.find(text) for text in of)
     if first.partition("/")[0] != second.partition("/")[0]:
-        raise UserError(
-            f"{first} and {second} are of different kinds, so all their settings differ; name two of one kind"
-        )
+        raise UserError(f"{first} and {second} are of different kinds, so that all of their settings differ")
     settings = _lines(lineage.whole(first), lineage.whole(second))
     circumstances = _lines(*(_circumstances(lineage, name) for name in (first, second)))
     text = "\n".join(f"  {line}" for line in settings) or "  nothing: they have the same settings"

@@ -107,7 +107,7 @@ def test_a_missing_artifact_names_the_stage_and_the_difference(
 def test_a_given_checkpoint_replaces_fit(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A folder gives the same embeddings as the checkpoint; settings without effect are logged."""
+    """A folder takes the checkpoint's place, says which settings are ignored, and gives the same embeddings."""
     made = run(compose, settings(tmp_path, collection))
     given = tmp_path / "theirs"
     os.rename(str(made["fit"].path), given)
@@ -170,7 +170,7 @@ def test_a_killed_encoding_resumes_after_its_last_complete_shard(
     assert "resuming after 8 documents" in caplog.text
     assert outcomes["encode"].status == "made"
     vectors = [np.concatenate(list(Encoding(Path(str(o["encode"].path))).batches())) for o in (whole, outcomes)]
-    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)  # unit vectors, encoded in batches of other sizes
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)  # of length one; in batches of other sizes
     assert scores_of(outcomes) == pytest.approx(scores_of(whole), abs=1e-5)
 
 

@@ -70,4 +70,4 @@ def test_ctrl_c_is_recorded_and_the_same_command_resumes(tmp_path: Path) -> None
     text = (tmp_path / "again.txt").read_text()
     assert again.returncode == 0, text
     assert "going on with the training in" in text
-    assert made[:10] == list(range(10, 20))  # the missing steps; one more batch may have been read ahead
+    assert made[:10] == list(range(10, 20))  # those of the missing steps; one more may have been read ahead

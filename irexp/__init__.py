@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from irexp.pipeline.re_rank import re_rank
     from irexp.pipeline.search import search
 
-#: What is public, and the module that defines it; imported when it is used, so that `run.py --help` needs no torch.
+#: Public names and the modules that define them; imported on first use, so that `run.py --help` needs no torch.
 _MODULES = {
     "build_index": "irexp.pipeline.index",
     "compare": "irexp.pipeline.evaluate",

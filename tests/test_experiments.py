@@ -1,4 +1,4 @@
-"""Every experiment has its recipe, its claim and its numbers, and the small ones meet them."""
+"""Every experiment has a recipe, a claim and numbers, and the small ones meet their claims."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expec
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 VASWANI, STACKFAQ = COLLECTIONS / "vaswani", COLLECTIONS / "stackfaq"
 
-#: nDCG@10 that an approximate engine may lose of the exact one's, as experiments/engines states it.
+#: By how much an approximate engine's nDCG@10 may be below the exact one's, as in experiments/engines.
 LOSS = {
     "binary": 0.005,
     "faiss_sq": 0.001,
@@ -41,7 +41,7 @@ def expected(name: str) -> dict[str, dict[str, Any]]:
     return dict(rows["rows"])
 
 
-def test_every_recipe_has_its_claim_and_the_reverse() -> None:
+def test_every_recipe_has_a_claim_and_every_claim_a_recipe() -> None:
     """conf/experiment and experiments/ hold the same names, and there are at least two."""
     assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == NAMES
     assert len(NAMES) >= 2
@@ -51,8 +51,8 @@ def test_every_recipe_has_its_claim_and_the_reverse() -> None:
         assert f"experiment={name}" in text
 
 
-def test_the_table_is_made_from_what_is_expected_and_was_measured() -> None:
-    """experiments/README.md is what stage=check writes: no number in it is typed, and none is a failure."""
+def test_the_table_of_experiments_is_generated() -> None:
+    """experiments/README.md is what stage=check writes, and no experiment fails its claim."""
     assert table() in (ROOT / "experiments" / "README.md").read_text(encoding="utf8")
     assert "FAIL" not in table()
     measured = [json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "experiments").glob("*/measured.json")]
@@ -60,8 +60,8 @@ def test_the_table_is_made_from_what_is_expected_and_was_measured() -> None:
     assert all(found["commit"] != "unknown" for found in measured)
 
 
-def test_the_readme_shows_what_the_families_measured() -> None:
-    """The table of all families in the README is that of their experiment."""
+def test_the_readme_shows_the_claims_of_the_families_experiment() -> None:
+    """The README's table of all families has the values of experiments/families."""
     section = (ROOT / "README.md").read_text(encoding="utf8").partition("<!-- families:begin -->")[2]
     lines = [line.split("|") for line in section.partition("<!-- families:end -->")[0].splitlines() if "0." in line]
     shown = {cells[1].strip(): float(cells[2]) for cells in lines}
@@ -81,9 +81,9 @@ def run(name: str, folder: Path, *overrides: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not VASWANI.is_dir(), reason="the Vaswani collection is not beside this checkout")
-def test_vaswani_zero_shot(tmp_path: Path) -> None:
-    """From a folder rather than from ir_datasets, since there is no network; all else as the recipe says."""
+@pytest.mark.skipif(not VASWANI.is_dir(), reason="the Vaswani collection is not next to this checkout")
+def test_vaswani_zero_shot_meets_its_claim(tmp_path: Path) -> None:
+    """The recipe, with the collection from a folder, since ir_datasets needs a network."""
     found = run("vaswani_zero_shot", tmp_path, "dataset=local", f"dataset.path={VASWANI}")
     for row, measures in expected("vaswani_zero_shot").items():
         value = measures["nDCG@10"]
@@ -91,9 +91,9 @@ def test_vaswani_zero_shot(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not STACKFAQ.is_dir(), reason="the StackFAQ collection is not beside this checkout")
-def test_engines_on_stackfaq(tmp_path: Path) -> None:
-    """Exact engines agree to three digits over the same vectors; an approximate one loses what is stated at most."""
+@pytest.mark.skipif(not STACKFAQ.is_dir(), reason="the StackFAQ collection is not next to this checkout")
+def test_engines_on_stackfaq_lose_at_most_the_stated_quality(tmp_path: Path) -> None:
+    """On the same vectors exact engines agree to three digits, and approximate ones stay within `LOSS`."""
     folder = tmp_path / "stackfaq"
     (folder / "qrels").mkdir(parents=True)
     (folder / "corpus.jsonl").symlink_to(STACKFAQ / "corpus.jsonl")
@@ -113,5 +113,5 @@ def test_engines_on_stackfaq(tmp_path: Path) -> None:
     assert exact.keys() == {"sbert", "splade", "colbert"}
     for row, value in found.items():
         loss = [LOSS[name] for name in LOSS if re.search(rf"{name}( |$)", row)]
-        if "index=xtr" not in row:  # which is another formula
+        if "index=xtr" not in row:  # XTR's scores are defined differently
             assert exact[row.split()[0]] - value <= (loss[0] if loss else 0.0005), row

@@ -1,4 +1,4 @@
-"""What the README says to type, typed: on the embedded default, into one store of artifacts, in the README's order."""
+"""The README's commands, run on the embedded default with one store of artifacts, in the README's order."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, Any]:
-    """Run `run.py`; what it printed, and its summary."""
+    """Run `run.py`; return what it printed, and its summary."""
     number = len(list(store.glob("output*")))
     output = store / f"output{number}"
     command = [sys.executable, "run.py", *arguments, f"paths.artifacts={store / 'artifacts'}", "machine.progress=false"]
@@ -39,7 +39,7 @@ def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, Any]:
 
 
 def statuses(summary: dict[str, Any]) -> dict[str, str]:
-    """Stage → what became of it."""
+    """Stage → status."""
     return {stage["stage"]: stage["status"] for stage in summary["stages"]}
 
 
@@ -51,7 +51,7 @@ def first(store: Path) -> tuple[str, dict[str, Any]]:
 
 
 def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[str, dict[str, Any]]) -> None:
-    """Fine-tuning pays: nDCG@10 of at least 0.80, above BM25 and far above the model as it came."""
+    """Fine-tuning pays: nDCG@10 of at least 0.80, above BM25 and far above the untrained model."""
     text, summary = first
     assert statuses(summary) == dict.fromkeys(["fit", "encode", "index", "search", "evaluate"], "made")
     measures = summary["stages"][-1]["measures"]
@@ -63,7 +63,7 @@ def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[
 
 
 def test_the_readme_shows_the_table_that_the_command_prints(first: tuple[str, dict[str, Any]]) -> None:
-    """The README's table is the real one, up to what another processor changes in the last digits."""
+    """The README's values are the measured ones, up to differences between processors."""
     shown = README.partition("<!-- table:begin -->")[2].partition("<!-- table:end -->")[0]
     values = [
         [float(v) for v in re.findall(r"0\.\d{4}", line)]
@@ -76,8 +76,8 @@ def test_the_readme_shows_the_table_that_the_command_prints(first: tuple[str, di
         assert found == pytest.approx(expected, abs=0.02)
 
 
-def test_the_second_time_everything_is_done(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """Nothing is computed twice, no file of an artifact is written again, and the table comes back the same."""
+def test_the_second_time_nothing_is_made(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """Every stage is already done, no file of an artifact is written again, and the table is the same."""
 
     def written() -> dict[Path, int]:
         files = [path for path in (store / "artifacts").rglob("*") if path.is_file() and path.name[0] != "."]
@@ -92,15 +92,15 @@ def test_the_second_time_everything_is_done(store: Path, first: tuple[str, dict[
 
 
 def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """Another depth is another run from the same index."""
+    """Another depth makes another run from the same index."""
     _, summary = run(store, "model=sbert", "stage=search", "search.depth=50")
     assert statuses(summary) == {"search": "made"}
     lines = (Path(summary["stages"][0]["path"]) / "test.run").read_text(encoding="utf8").splitlines()
     assert len(lines) == 50 * summary["stages"][0]["measures"]["queries"]
 
 
-def test_what_is_missing_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """A stage never trains by surprise: it says what to run, and how the nearest checkpoint differs."""
+def test_a_missing_checkpoint_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """A search never trains: the error says what to run, and how the nearest checkpoint differs."""
     text, summary = run(store, "stage=search", "training.learning_rate=1e-4", fails=True)
     assert "stage=fit" in text
     assert "training.learning_rate: 0.0007 there, 0.0001 here" in text
@@ -108,8 +108,10 @@ def test_what_is_missing_is_named_with_the_difference(store: Path, first: tuple[
     assert summary["outcome"] == "failed"
 
 
-def test_a_sweep_records_every_job_and_goes_on_behind_a_failure(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """One failing job loses no other; the same command again runs only what is missing."""
+def test_a_sweep_records_every_job_and_continues_after_a_failure(
+    store: Path, first: tuple[str, dict[str, Any]]
+) -> None:
+    """A failing job does not stop the others; the same command again runs only what is missing."""
     sweep = ["-m", "model=sbert,bm25", "seed=1,2", "stage=all", "training.steps=4", "baselines=[]"]
     _, jobs = run(store, *sweep)
     assert [job["outcome"] for job in jobs] == ["done"] * 4
@@ -127,8 +129,8 @@ def test_a_sweep_records_every_job_and_goes_on_behind_a_failure(store: Path, fir
     assert "of 8 jobs failed" in text
 
 
-def test_a_report_over_all_that_was_measured(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """One table with every row there is, each called by what tells it from the others."""
+def test_the_report_has_a_row_per_measured_run(store: Path, first: tuple[str, dict[str, Any]]) -> None:
+    """One table lists all measures; each label names the settings in which its row differs."""
     text, _ = run(store, "stage=report")
     for label in ("bm25", "sbert training.steps=500 seed=42", "sbert training.steps=4 seed=1"):
         assert re.search(rf"^\| {label} +\|", text, re.MULTILINE), text
@@ -145,7 +147,7 @@ def test_help_lists_the_groups_and_options() -> None:
 
 
 def test_every_command_of_the_readme_composes() -> None:
-    """No command in the README names an option or key that is not there."""
+    """No command in the README names an option or key that does not exist."""
     from irexp.config.command_line import check_command_line
     from irexp.config.resolvers import register_resolvers
 
@@ -157,8 +159,8 @@ def test_every_command_of_the_readme_composes() -> None:
         check_command_line(arguments, ROOT / "conf")
 
 
-def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Twenty lines fine-tune, index, search and compare; the hub's model is replaced by an installed one."""
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """At most twenty lines fine-tune, index, search and compare; an installed model replaces the hub's."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     name = "sentence-transformers/all-MiniLM-L6-v2"
     assert name in code
@@ -171,8 +173,8 @@ def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["after"] >= values["before"] > values["bm25"]
 
 
-def test_the_table_of_contents_leads_somewhere() -> None:
-    """Every link of the README is a section of it or a file; what a newcomer asks first is in the table of contents."""
+def test_every_link_of_the_readme_has_a_target() -> None:
+    """Every link leads to a section or a file; the table of contents lists every section."""
     headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
@@ -185,16 +187,16 @@ def test_the_table_of_contents_leads_somewhere() -> None:
     assert anchors <= set(re.findall(r"\(#([^)]+)\)", contents)), "a section that the table of contents lacks"
 
 
-def test_the_file_tree_is_the_real_one() -> None:
-    """Each folder of the package is in the README's tree, and no other."""
+def test_the_file_tree_lists_every_package() -> None:
+    """The README's tree has each folder of irexp, and no other."""
     tree = README.partition("irexp/\n")[2].partition("tests/ ")[0]
     listed = {name for line in tree.splitlines() for name in re.findall(r"(?:^  | )(\w+)/", line)}
     folders = {path.parent.name for path in (ROOT / "irexp").glob("*/__init__.py")}
     assert listed == folders
 
 
-def test_every_engine_is_in_the_table() -> None:
-    """Each option of conf/index has its line, and no line is of an engine that is not there."""
+def test_the_engine_table_lists_every_engine() -> None:
+    """Each option of conf/index has a line, and each line is of an existing engine."""
     table = README.partition("<!-- engines:begin -->")[2].partition("<!-- engines:end -->")[0]
     listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     assert sorted(listed) == sorted(path.stem for path in (ROOT / "conf" / "index").glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""The tools that hold the house together: one command, `pytest`, runs them all."""
+"""Linters, types and import contracts, so that `pytest` alone runs all checks."""
 
 import subprocess
 import sys
@@ -21,15 +21,15 @@ BIN = Path(sys.executable).parent
     ids=" ".join,
 )
 def test_the_tool_finds_nothing(command: list[str]) -> None:
-    """Style, types and the import contracts hold."""
+    """A fault of style, types or imports fails the suite."""
     program = BIN / command[0]
     assert program.exists(), f'{command[0]} is not installed; pip install -e ".[test]"'
     done = subprocess.run([str(program), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_torch_for_help() -> None:
-    """The configuration answers without torch, Lightning, transformers or faiss being imported."""
+def test_showing_the_configuration_imports_no_torch() -> None:
+    """Nor Lightning, transformers or faiss, which would take seconds."""
     code = (
         "import sys; sys.argv = ['run.py', '--cfg', 'job', '--resolve', '-p', 'artifact']; import runpy; "
         "runpy.run_path('run.py', run_name='__main__'); "

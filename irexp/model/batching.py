@@ -30,7 +30,9 @@ class TokenBudget:
         """Start with this many tokens."""
         self.tokens = tokens
 
-    def map_batches(self, lengths: Sequence[int], work: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+    def map_batches(
+        self, lengths: Sequence[int], work: Callable[[list[int]], Result]
+    ) -> Iterator[tuple[list[int], Result]]:
         """Call a function on each batch of texts.
 
         Args:

@@ -1,1 +1,1 @@
-"""Fine-tune, encode, index, search, re-rank, evaluate and compare: as functions, which the stages call, too."""
+"""Functions that fine-tune, encode, index, search, re-rank, evaluate and compare; the stages call them, too."""

@@ -1,6 +1,6 @@
 """The options of conf/ as Python objects: `component("index", "plaid", bits=2)`, `new_model("colbert", backbone=…)`.
 
-Values that a call does not give are those of the option's file, so that they are written once.
+Values that a call leaves out come from the option's file.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ if TYPE_CHECKING:
 
     Record = TypeVar("Record", bound=DataclassInstance)
 
-#: Groups that are not objects by themselves.
+#: Groups whose options are not objects.
 _NOT_OBJECTS = ("stage", "experiment", "hydra", "paths")
 
-_PLAIN = (bool, int, float, str, list, tuple, Mapping, type(None))
+#: The types of settings; a value of any other type replaces a component.
+_SETTING_TYPES = (bool, int, float, str, list, tuple, Mapping, type(None))
 
 
 def component(group: str, option: str | None = None, /, **settings: Any) -> Any:
-    """The object that an option of a configuration group stands for.
+    """Build the object that an option of a configuration group describes.
 
     Args:
         group: a folder of conf/: loss, index, optimizer, schedule, regularizer, adapter, machine, training, …
-        option: a file of it, without its ending; None for the default.
-        settings: values that differ from the file's; an object takes the place of a component.
+        option: a file in it, without the suffix; None for the default.
+        settings: values that replace the file's; an object replaces a component.
 
     Raises:
-        UserError: naming every setting that the option does not have, with the nearest spelling.
+        UserError: if the option lacks a setting; names each, with the nearest spelling.
     """
     config = _composed(group, option)
-    objects = {key: value for key, value in settings.items() if not isinstance(value, _PLAIN)}
+    objects = {key: value for key, value in settings.items() if not isinstance(value, _SETTING_TYPES)}
     for key, value in settings.items():
         if key not in objects:
             OmegaConf.update(config, f"{group}.{key}", value, merge=isinstance(value, Mapping), force_add=True)
     faults = config_faults(config, [group])
     missing = sorted(key for key in OmegaConf.missing_keys(config[group]) if key not in objects)
-    faults += [f"{group}.{key}: needs a value, as {key}=…" for key in missing]
+    faults += [f"{group}.{key}: needs a value: {key}=…" for key in missing]
     if faults:
         raise ConfigError(faults)
     if group in RECORDS:
@@ -61,21 +62,21 @@ def component(group: str, option: str | None = None, /, **settings: Any) -> Any:
 def new_model(
     option: str = "sbert", *, backbone: str | Backbone | None = None, seed: int = 42, **settings: Any
 ) -> Model:
-    """A model before fine-tuning: `new_model("colbert", backbone="answerdotai/ModernBERT-base", dim=96)`.
+    """Build a model before fine-tuning: `new_model("colbert", backbone="answerdotai/ModernBERT-base", dim=96)`.
 
     Args:
         option: a file of conf/model: sbert, splade, colbert, mono, …
         backbone: an option of conf/backbone, a folder, a name on the Hugging Face hub, or an object; None for the
             default.
-        seed: of the weights that the backbone does not have, such as a projection.
-        settings: values that differ from the file's.
+        seed: decides the weights that the backbone lacks, such as a projection.
+        settings: values that replace the file's.
 
     Raises:
-        UserError: if there is no such option, setting or backbone, or the option has no weights, as bm25.
+        UserError: if there is no such option, setting or backbone, or the option has no weights (bm25).
     """
     config = _composed("model", option)
     if "_target_" not in config.model:
-        raise UserError(f"model={option} has no weights to load or train; bm25 is build_index(documents)")
+        raise UserError(f"model={option} has no weights to load or train; for BM25 call build_index(documents)")
     if isinstance(backbone, str):
         is_option = (CONF / "backbone" / f"{backbone}.yaml").is_file()
         chosen = backbone if is_option else "hugging_face"
@@ -90,14 +91,14 @@ def new_model(
 
 
 def record(kind: type[Record], node: DictConfig) -> Record:
-    """A node of the configuration as the record it is."""
+    """Convert a node of the configuration to its record."""
     found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), node))
     assert isinstance(found, kind)
     return found
 
 
 def _composed(group: str, option: str | None) -> DictConfig:
-    """The configuration with an option; texts are read as long as the checkpoint says."""
+    """Compose the configuration with an option; text lengths are the checkpoint's own."""
     register_resolvers()
     register_schema()
     folder = CONF / group

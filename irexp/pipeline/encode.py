@@ -1,8 +1,8 @@
-"""Encode a collection: every document's vectors, in shards on disk.
+"""Encode a collection: the vectors of all documents, in shards on disk.
 
-Documents are read in windows of one shard, sorted by length within it, and encoded in batches of equal token budget;
-the next window is read and tokenized by a thread meanwhile. Memory holds two windows, whatever the collection's size.
-Several devices encode every n-th window each; the shards are the same as those of one.
+Documents are read in windows of one shard each, sorted by length and encoded in batches of equal token budget, while a
+thread reads and tokenizes the next window. Memory holds two windows, whatever the collection's size. Each of n devices
+encodes every n-th window; the shards do not depend on n.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def encode(
     Args:
         model: a bi-encoder.
         documents: what `open_documents` opens: texts, a folder in BEIR's layout, a file, an id of ir_datasets.
-        folder: where the vectors are written, a new one; None for a temporary one.
+        folder: a new folder for the vectors; None for a temporary one.
         settings: how vectors are computed and stored; None for `component("encoding")`.
         machine: where it runs; None for `component("machine")`.
 
@@ -73,17 +73,17 @@ def check_bi_encoder(model: Model) -> BiEncoder:
     if isinstance(model, BiEncoder):
         return model
     raise UserError(
-        f"{model.name} is a {type(model).__name__}, a cross-encoder, which makes no embeddings; it re-ranks"
+        f"{model.name} is a {type(model).__name__}, a cross-encoder, which makes no embeddings; call re_rank with it"
     )
 
 
 def write_encoding(
     encoder: BiEncoder, documents: Documents, folder: Path, *, settings: Encoding, machine: Machine
 ) -> int:
-    """Encode documents into a folder, after the complete shards that it has.
+    """Encode documents into a folder, resuming after its complete shards.
 
     Returns:
-        The number of documents; 0 on a node that only helps.
+        The number of documents; 0 on every node but the first.
     """
     device = prepare(machine)
     encoder.eval()
@@ -97,7 +97,7 @@ def write_encoding(
         return 0
     writer = ShardWriter(folder, dtype=settings.dtype)
     if not writer.finished:
-        raise UserError("the collection has no documents; look at dataset.documents")
+        raise UserError("the collection has no documents; check dataset.documents")
     writer.close()
     return writer.finished
 
@@ -115,7 +115,7 @@ class _Share:
     skip: int
 
     def encode(self, device: torch.device, rank: int, processes: int) -> None:
-        """Encode the windows of one process; which process has a window does not change its shard."""
+        """Encode the windows of one process; a window's shard does not depend on the process."""
         self.encoder.to(device)
         budget = TokenBudget(self.machine.token_budget)
         total = self.documents.count()
@@ -137,7 +137,7 @@ class _Share:
 def _windows(
     encoder: BiEncoder, documents: Documents, *, skip: int, size: int, rank: int, step: int
 ) -> Iterator[tuple[int, Window]]:
-    """Every `step`-th tokenized window from `rank` on with its number, each made while the one before it is encoded."""
+    """Yield every `step`-th tokenized window from `rank` on, with its number; a thread prepares the next one."""
     stream = islice(iter(documents), skip, None)
     numbers = count()
 
@@ -150,9 +150,9 @@ def _windows(
         return 0, ([], [])
 
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read)
-        while (found := coming.result())[1][0]:
-            coming = reader.submit(read)
+        upcoming = reader.submit(read)
+        while (found := upcoming.result())[1][0]:
+            upcoming = reader.submit(read)
             yield found
 
 
@@ -165,12 +165,12 @@ def _encode_window(
     device: torch.device,
     advance: Callable[[int], object],
 ) -> Vectors:
-    """Encode a window; vectors in its order."""
-    lower = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
+    """Encode a window; the vectors keep its order."""
+    autocast = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
 
     def encode(batch: list[int]) -> Vectors:
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
-        with lower:
+        with autocast:
             embeddings = encoder.encode_documents(tokens.to(device))
         return encoder.to_vectors(embeddings)
 

@@ -1,4 +1,4 @@
-"""Measure runs against judgements, and compare what was measured."""
+"""Evaluate runs against judgements, and compare the results."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 def evaluate(
     run: RunSource, topics: Topics | Judgements | str | Path, measures: Sequence[str] | None = None
 ) -> Measured:
-    """Measure a run, over all queries of the judgements; one that the run does not answer counts 0.
+    """Evaluate a run over all judged queries; a query without results counts 0.
 
     Args:
         run: what `search` or `re_rank` returned, or a run file.
-        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the relevant documents of each query,
-            `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or judgements one by one.
+        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the relevant documents per query,
+            `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or a list of judgements.
         measures: names as in ir_measures, such as "nDCG@10"; None for `component("evaluation").measures`.
 
     Raises:
-        UserError: if there are no judgements, the run answers none of the queries, or a measure is not known.
+        UserError: if there are no judgements, the run answers none of the queries, or a measure is unknown.
     """
     opened = _judged(topics)
     measured = evaluate_run(
@@ -43,7 +43,7 @@ def evaluate(
     )
     if measured.unjudged_queries:
         name = run if isinstance(run, str | Path) else "the run"
-        log.warning("%d queries of %s have no judgement and do not count", measured.unjudged_queries, name)
+        log.warning("%d queries of %s have no judgement and are not counted", measured.unjudged_queries, name)
     return measured
 
 
@@ -56,21 +56,22 @@ def compare(
     correction: str | None = None,
     alpha: float | None = None,
 ) -> Table:
-    """A table of what `evaluate` found, with significance tests against a baseline.
+    """Make a table of results of `evaluate`, with significance tests against a baseline.
 
     Args:
-        measured: by the names of the rows.
-        measures: the columns; None for all that were measured.
+        measured: the results, by the names of their rows.
+        measures: the columns; None for all measures of the first row.
         baseline: the row that the others are compared with; None for the first.
-        significance: "t" or "randomisation"; None, here and below, for what `component("evaluation")` has.
-        correction: for many comparisons: "holm", "bonferroni" or "none".
+        significance: "t" or "randomisation"; None, here and below, for the value of
+            `component("evaluation")`.
+        correction: for multiple comparisons: "holm", "bonferroni" or "none".
         alpha: the corrected p-value below which a difference is marked.
 
     Returns:
-        The table; a notebook shows it, `print` writes it as Markdown, `to_latex` and `to_csv` for papers and programs.
+        The table; notebooks render it, `print` shows Markdown, `to_latex` and `to_csv` return LaTeX and CSV.
 
     Raises:
-        UserError: if there is nothing to compare, or rows are not over the same queries and measures.
+        UserError: if there is no row, or rows differ in queries or measures.
     """
     if not measured:
         raise UserError("there is nothing to compare: a table needs at least one row")
@@ -90,7 +91,7 @@ def compare(
 
 
 def _judged(topics: Topics | Judgements | str | Path) -> Topics:
-    """Topics that have judgements."""
+    """Open topics, or wrap bare judgements as topics."""
     if isinstance(topics, Topics | str | Path):
         return open_topics(topics)
     return TextTopics({"all": "judgements without their queries"}, topics)

@@ -32,7 +32,7 @@ from irexp.types import UserError
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-#: What a resumed training must have in common with the killed one, in the folder of its working files.
+#: The settings that a resumed training must share with the killed one: a file among its working files.
 _CALL = "call.json"
 
 
@@ -58,37 +58,37 @@ def fit(
     logger: Any = None,
     seed: int = 42,
 ) -> dict[str, float]:
-    """Fine-tune a model; it has the best weights afterwards, or without validations the last ones.
+    """Fine-tune a model in place; it ends with the best weights, or without validation with the last ones.
 
     Args:
-        model: of any family; changed in place.
+        model: a model of any family.
         loss: such as `component("loss", "info_nce")`.
         examples: what `open_examples` opens: topics, whose relevant documents are the positives, a folder in BEIR's
             layout, an id of ir_datasets; or texts, `(query, positive, negative, …)`.
-        documents: the collection that the examples and `dev` name documents of; None for examples that are texts.
+        documents: the collection whose ids the examples and `dev` use; None if the examples are texts.
         steps: optimizer steps.
-        learning_rate: at its highest; 2e-5 is usual for a BERT-base.
-        batch_size: queries of an optimizer step; None for what conf/training has.
-        dev: the queries of the validation by retrieval, as `open_topics` opens them (of a folder the split "dev"); None
-            for no validation.
-        negatives: a run over the training queries, of which further negatives are drawn.
-        negatives_per_query: how many negatives of an example are drawn at each step; None for all.
-        regularizer: of the embeddings, such as `component("regularizer", "flops")`.
-        adapter: such as `component("adapter", "lora")`; merged into the weights afterwards.
-        optimizer: from parameters to an optimizer; None for `component("optimizer")`.
-        schedule: from the step to a factor of the learning rate; None for `component("schedule")`.
+        learning_rate: its peak; 2e-5 is usual for a BERT-base.
+        batch_size: queries per optimizer step; None for the value of conf/training.
+        dev: queries to validate on by retrieval, as `open_topics` opens them (a folder's split "dev"); None for no
+            validation.
+        negatives: a run over the training queries, from which further negatives are drawn.
+        negatives_per_query: negatives drawn per example at each step; None for all.
+        regularizer: a regularizer of the embeddings, such as `component("regularizer", "flops")`.
+        adapter: such as `component("adapter", "lora")`; merged into the weights after training.
+        optimizer: a function from parameters to an optimizer; None for `component("optimizer")`.
+        schedule: a function from the step to a factor of the learning rate; None for `component("schedule")`.
         training: further settings of conf/training, such as `{"precision": "bf16-mixed", "validate_every": 500}`.
-        folder: where the checkpoint is saved, a new one; the same call resumes a training that was killed. None for
-            nowhere.
+        folder: a new folder to save the checkpoint in, where the same call resumes a killed training; None to save
+            nothing.
         machine: where it runs; None for `component("machine")`.
-        logger: of Lightning.
-        seed: of batches and dropout.
+        logger: a Lightning logger.
+        seed: decides batches and dropout.
 
     Returns:
-        The best validation and the step it was reached at; without validations the steps.
+        The best validation measure and its step; without validation the number of steps.
 
     Raises:
-        UserError: if model, loss, examples and settings do not go together, before the first step.
+        UserError: before the first step, if model, loss, examples and settings are incompatible.
     """
     from irexp.training.trainer import train_model  # Lightning takes seconds to import
 
@@ -133,7 +133,7 @@ def fit(
 def _settings(
     steps: int, learning_rate: float, batch_size: int | None, further: Mapping[str, Any] | None, *, validates: bool
 ) -> Training:
-    """The record of a training; without a validation it has no interval between two."""
+    """The training settings; without validation, `validate_every` is None."""
     given: dict[str, Any] = {"steps": steps, "learning_rate": learning_rate}
     if batch_size is not None:
         given["batch_size"] = batch_size
@@ -144,29 +144,29 @@ def _settings(
 
 
 def _collection(examples: Examples, documents: DocumentSource | None, *, is_searched: bool) -> Documents:
-    """Where the documents of examples and of the validation are looked up."""
+    """The collection that holds the documents of the examples and of the validation."""
     collection = None if documents is None else open_documents(documents)
     if isinstance(examples, TextExamples):
         if collection is None and is_searched:
-            raise UserError("dev needs documents to be searched in; name them")
+            raise UserError("dev needs documents to search in; pass documents=…")
         return examples.documents if collection is None else Joined(collection, examples.documents)
     if collection is None:
-        raise UserError("the examples name documents by their ids; documents=… says where their texts are")
+        raise UserError("the examples name documents by id; pass documents=… with their texts")
     return collection
 
 
 def _begin(folder: str | Path | None, call: dict[str, Any]) -> Path:
-    """A new folder, or that of a training which was killed in the same call.
+    """A new folder, or the folder in which the same call was killed.
 
     Raises:
-        UserError: if it holds something else.
+        UserError: if the folder holds anything else.
     """
     text = json.dumps(call, default=str, sort_keys=True)
     place = Path(folder).expanduser() if folder is not None else None
     if place is not None and (known := place / ".training" / _CALL).is_file():
         if known.read_text(encoding="utf8") != text:
             raise UserError(
-                f"{place} holds a training of other settings that was stopped; name another folder, or remove it"
+                f"{place} holds an unfinished training with other settings; name another folder, or remove it"
             )
         return place
     place = new_folder(folder)

@@ -1,4 +1,4 @@
-"""Build an index, from an encoding or, for an engine that reads them, from texts; open one."""
+"""Build an index from an encoding, or from texts for an engine that indexes texts; open an index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OpenIndex:
     """An index that is ready to be searched.
 
     Attributes:
-        engine: loaded.
+        engine: the loaded engine.
         doc_ids: the document id of each row.
     """
 
@@ -42,7 +42,7 @@ class OpenIndex:
     doc_ids: Sequence[str]
 
     def __len__(self) -> int:
-        """How many documents it holds."""
+        """The number of documents."""
         return len(self.doc_ids)
 
 
@@ -56,13 +56,13 @@ def build_index(
     """Build an index.
 
     Args:
-        source: an encoding; for BM25 documents, as `open_documents` opens them.
-        folder: where the index is written, a new one; None for a temporary one.
+        source: an encoding; for BM25 the documents, as `open_documents` opens them.
+        folder: a new folder for the index; None for a temporary one.
         engine: how vectors are stored and searched, such as `component("index", "plaid")`; None for an exact one.
         machine: where it runs; None for `component("machine")`.
 
     Raises:
-        UserError: if the engine takes something else than the source holds, or cannot be built for it.
+        UserError: if the engine does not take the source's kind of vectors, or cannot be built from it.
     """
     machine = machine or component("machine")
     opened = source if isinstance(source, EncodedDocuments) else Texts(documents := open_documents(source))
@@ -88,25 +88,25 @@ def open_index(engine: Index, folder: str | Path) -> OpenIndex:
     """Open an index that `build_index` or stage=index wrote.
 
     Args:
-        engine: of the same settings as the one that was built; its `search` settings may differ.
-        folder: of the index.
+        engine: an engine with the settings that the index was built with; its `search` settings may differ.
+        folder: the index's folder.
     """
     engine.load(Path(folder))
     return OpenIndex(engine, IdList([Path(folder) / _IDS]))
 
 
 def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine, total: int | None) -> int:
-    """Build an index in a folder, after what a killed process left there.
+    """Build an index in a folder, resuming what a killed process left there.
 
     Args:
-        engine: what takes vectors, or texts, of the source's kind.
+        engine: an engine for the source's kind of vectors, or for texts.
         source: an encoding or texts.
-        folder: where.
+        folder: where the index is written.
         machine: where it runs.
-        total: how many documents there are, for the progress bar; None if that is not known.
+        total: the number of documents, for the progress bar; None if unknown.
 
     Returns:
-        The number of documents; 0 on a node that only helps.
+        The number of documents; 0 on every node but the first.
     """
     device = prepare(machine)
     if is_helper(machine) and not isinstance(engine, Sharded):
@@ -131,7 +131,7 @@ def _exact(source: Source) -> str:
 
 
 def check_engine(engine: Index, representation: Representation) -> None:
-    """Refuse an engine that takes something else than a model makes; without a model there are the texts alone."""
+    """Refuse an engine that does not take a representation; without a model that is "text"."""
     if fault := engine_fault(type(engine).__name__, engine.takes, representation):
         raise UserError(fault)
 
@@ -139,7 +139,7 @@ def check_engine(engine: Index, representation: Representation) -> None:
 def _build_parts(
     device: torch.device, rank: int, processes: int, *, engine: Sharded, encoding: Path, folder: Path, machine: Machine
 ) -> None:
-    """Build the parts of one process."""
+    """Build one process's parts of a sharded index."""
     engine.build_on(device)
     build, source = partial(engine.build, rank=rank, processes=processes), EncodedDocuments(encoding)
     _build(build, source, folder, machine, total=len(source) // processes, rank=rank, processes=processes)

@@ -16,18 +16,18 @@ from irexp.types import UserError
 if TYPE_CHECKING:
     import torch
 
-#: How long a process that is done waits for the others.
-_PATIENCE = timedelta(days=7)
+#: How long a finished process waits for the others.
+_TIMEOUT = timedelta(days=7)
 
-#: What a process does: with its device, its rank, and the number of processes.
+#: A process's share of the work: called with its device, its rank and the number of processes.
 Work = Callable[["torch.device", int, int], object]
 
 
 def prepare(machine: Machine) -> torch.device:
     """Set the threads of this process and choose its device.
 
-    One thread fewer than there are cores is the default: two torch threads on two cores of which something else takes
-    a share were up to ten times slower than one, because every operation waits for the slower thread.
+    The default is one thread fewer than there are cores: on two cores that other programs used, too, two torch threads
+    were up to ten times slower than one, because every operation waits for the slower thread.
     """
     import torch
 
@@ -40,7 +40,7 @@ def prepare(machine: Machine) -> torch.device:
                 f"machine.devices={machine.devices}, but torch sees {seen} here; set machine.devices={gpus}"
             )
         gc.collect()
-        torch.cuda.empty_cache()  # of what earlier stages held: faiss and other processes have memory of their own
+        torch.cuda.empty_cache()  # cached by earlier stages; faiss and other processes cannot use it
         return torch.device("cuda")
     if machine.accelerator == "gpu":
         raise UserError("machine.accelerator=gpu, but torch sees no GPU here; use machine=cpu, or install a CUDA build")
@@ -50,15 +50,15 @@ def prepare(machine: Machine) -> torch.device:
 
 
 def is_helper(machine: Machine) -> bool:
-    """Whether this is another node than the first, which alone writes artifacts.
+    """Whether this node is not the first one, which alone writes artifacts.
 
-    Each node runs the same command over the same folder of artifacts.
+    Every node runs the same command on the same folder of artifacts.
     """
     return node_rank(machine.num_nodes) != 0
 
 
 def share_work(work: Work, machine: Machine, device: torch.device) -> None:
-    """Do what several devices share: here if there is one, else in a process for each, through Lightning."""
+    """Run work that devices share: one device in this process, several in one process each, by Lightning."""
     if machine.devices * machine.num_nodes == 1:
         work(device, 0, 1)
         return
@@ -68,7 +68,7 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
     from irexp.training.processes import Nodes, own_errors
 
     # gloo rather than NCCL, whose watchdog ends a job in which one process waits half an hour for another
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_PATIENCE)
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_TIMEOUT)
     fabric = Fabric(
         accelerator=machine.accelerator,
         devices=machine.devices,

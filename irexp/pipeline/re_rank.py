@@ -1,4 +1,4 @@
-"""Re-rank a run: the head of each ranking, scored by any model."""
+"""Re-rank a run: score the top documents per query with any model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from irexp.types import Query, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
 
-#: Tokens of the candidates that are held at once: 2 GiB of vectors of 128 dimensions in fp32, one for each token.
-_TOKENS = 2**22
+#: Candidate tokens that are in memory at a time: 2 GiB as fp32 vectors of 128 dimensions.
+_MAX_TOKENS = 2**22
 
-#: A run: its lines, or its file.
+#: A run: its lines or its file.
 RunSource = Iterable[ScoredDoc] | str | Path
 
 #: A query with the ids of its candidates.
@@ -45,14 +45,14 @@ def re_rank(
     depth: int | None = None,
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
-    """Score the best documents of each query of a run with a model, whichever made the run.
+    """Score the top documents per query of any run with a model.
 
     Args:
         model: a cross-encoder or a bi-encoder.
         run: what `search` returned, or a run file.
         queries: what `open_topics` opens.
         documents: what `open_documents` opens.
-        depth: documents per query that are scored, and kept; None for `component("re_rank").depth`.
+        depth: documents to score and keep per query; None for `component("re_rank").depth`.
         machine: where it runs; None for `component("machine")`.
 
     Raises:
@@ -67,7 +67,7 @@ def re_rank(
     found: list[ScoredDoc] = []
     total = sum(len(doc_ids) for _, doc_ids in rankings)
     with tqdm(total=total, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
-        for batch in _batches(rankings, machine.query_batch, most=max(1, _TOKENS // scorer.document_length)):
+        for batch in _batches(rankings, machine.query_batch, most=max(1, _MAX_TOKENS // scorer.document_length)):
             for (query, doc_ids), scores in zip(batch, _scores(scorer, batch, collection, budget), strict=True):
                 score_of = dict(zip(doc_ids, scores, strict=True))
                 found += [ScoredDoc(query.query_id, d, score_of[d]) for d in in_rank_order(score_of)]
@@ -78,28 +78,28 @@ def re_rank(
 
 
 def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
-    """The lines of a run, read where it is a file."""
+    """The lines of a run; a file is read."""
     return read_run(Path(run)) if isinstance(run, str | Path) else run
 
 
 def check_depth(depth: int | None) -> None:
-    """Refuse to re-rank nothing."""
+    """Refuse a depth below 1."""
     if depth is None or depth < 1:
-        raise UserError(f"re_rank.depth={depth}: how many documents per query are scored?")
+        raise UserError(f"re_rank.depth={depth}: set it to at least 1, the documents to score per query")
 
 
 def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[Candidates]:
-    """Every query with the head of its ranking."""
+    """Pair every query with its top `depth` documents."""
     heads: Mapping[str, list[str]] = run_heads(lines_of_run(run), depth)
     rankings = [(query, heads.get(query.query_id, [])) for query in queries]
     if not any(doc_ids for _, doc_ids in rankings):
         name = f"{run}" if isinstance(run, str | Path) else "the run"
-        raise UserError(f"{name} answers none of the queries of dataset.test; is it a run of another collection?")
+        raise UserError(f"{name} answers none of the queries of dataset.test; give a run over these queries")
     return rankings
 
 
 def _batches(rankings: list[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:
-    """So many queries at a time, but no more than have `most` candidates together, unless one alone has more."""
+    """Batches of at most `size` queries and `most` candidates; a query with more candidates is its own batch."""
     batch: list[Candidates] = []
     held = 0
     for query, doc_ids in rankings:
@@ -119,7 +119,7 @@ def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, bu
     texts = documents.get_many(wanted)
     if unknown := [doc_id for doc_id in wanted if doc_id not in texts]:
         raise UserError(
-            f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; look at "
+            f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; check "
             f"dataset.documents and re_rank.candidates"
         )
     if isinstance(scorer, CrossEncoder):

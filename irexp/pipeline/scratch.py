@@ -1,4 +1,4 @@
-"""The folders that functions write into: a new one that is named, or a temporary one that goes with its object."""
+"""Output folders: a new one that the caller names, or a temporary one that is removed with its object."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from irexp.types import UserError
 
 
 def new_folder(folder: str | Path | None) -> Path:
-    """A folder to write into; a temporary one for None.
+    """Make a folder to write into; a temporary one for None.
 
     Raises:
-        UserError: if there is something in it.
+        UserError: if it exists and is not an empty folder.
     """
     if folder is None:
         return Path(tempfile.mkdtemp(prefix="irexp-"))
@@ -26,5 +26,5 @@ def new_folder(folder: str | Path | None) -> Path:
 
 
 def remove_with(owner: object, folder: Path) -> None:
-    """Remove a temporary folder when the object that reads it is gone, at the latest when the program ends."""
+    """Remove a temporary folder once the object that reads it is deleted, at the latest at the program's end."""
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Answer queries from an index."""
+"""Search an index with queries."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def search(
     excluded: Set[str] = frozenset(),
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
-    """The best documents of every query, best first; equal scores in the order of their ids.
+    """Return the top documents per query, best first; equal scores in the order of document ids.
 
     Args:
-        index: an opened one.
+        index: what `build_index` or `open_index` returned.
         queries: what `open_topics` opens: texts, a folder in BEIR's layout, a file, an id of ir_datasets.
         model: the bi-encoder that encoded the documents; None for BM25.
         depth: documents per query; None for `component("search").depth`.
-        remove_query: whether the document with the query's own id is left out.
-        excluded: ids of documents that are left out, as if the index did not hold them.
+        remove_query: whether to leave out the document whose id is the query's.
+        excluded: ids of documents to leave out, as if the index did not hold them.
         machine: where it runs; None for `component("machine")`.
 
     Raises:
-        UserError: if there are no queries, or the index holds something else than the model makes.
+        UserError: if there are no queries, or the index does not hold the model's kind of vectors.
     """
     machine = machine or component("machine")
     depth = component("search").depth if depth is None else depth
@@ -58,7 +58,7 @@ def search(
     topics = open_topics(queries)
     asked = list(topics.queries())
     if not asked:
-        raise UserError("there are no queries to answer; look at dataset.test")
+        raise UserError("there are no queries to search with; check dataset.test")
     embed = query_encoder(model, index.engine, device, TokenBudget(machine.token_budget))
     index.engine.to(device)
     _log_unknown(topics, index.doc_ids)
@@ -82,7 +82,7 @@ def search(
 def query_encoder(
     model: Model | None, engine: Index, device: torch.device, budget: TokenBudget
 ) -> Callable[[list[str]], Queries]:
-    """From queries to what an engine is searched with: their vectors, or without a model the queries themselves."""
+    """The function that turns query texts into an engine's input: vectors, or without a model the texts."""
     if model is None:
         check_engine(engine, "text")
         return list
@@ -92,7 +92,7 @@ def query_encoder(
 
 
 def check_depth(depth: int) -> None:
-    """Refuse a search for nothing."""
+    """Refuse a depth below 1."""
     if depth < 1:
         raise UserError(f"search.depth={depth}: a run needs at least one document per query")
 
@@ -104,7 +104,7 @@ def _batches(queries: list[Query], size: int) -> Iterator[list[Query]]:
 
 
 def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
-    """Say how many relevant documents the index lacks: no search can find them."""
+    """Warn of relevant documents that are not in the index."""
     relevant = {qrel.doc_id for qrel in topics.qrels() if qrel.relevance > 0}
     unknown = relevant.difference(doc_ids)
     if unknown:

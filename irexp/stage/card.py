@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: what it is, how it is opened, what it was made from and what it measured."""
+"""The model card of a checkpoint: how to open it, how it was trained, and its measures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def model_card(
 
     Args:
         configuration: the experiment's, resolved, as plain values.
-        repository: what the model is opened by: a name on the hub, or the path of a folder.
-        identity: the checkpoint's identifier, whose digest is that of all it was made from.
-        validation: what the training reached.
-        measures: the test's, if there are any.
+        repository: what opens the model: a name on the hub, or the path of a folder.
+        identity: the checkpoint's identifier, which ends in a digest of all its settings.
+        validation: the best validation measures.
+        measures: those of the test queries, if any.
     """
     target = str(configuration["model"]["_target_"])
     kind = target.rpartition(".")[2]
@@ -61,27 +61,29 @@ def model_card(
 def write_card(
     folder: Path, configuration: Mapping[str, Any], *, name: str, root: Path, validation: Mapping[str, float]
 ) -> None:
-    """Write the card of a checkpoint that was just made into its folder, as README.md.
+    """Write the card of a new checkpoint into its folder, as README.md.
 
     Args:
-        folder: the checkpoint's, which does not have its name yet.
+        folder: the checkpoint's folder, still under its temporary name.
         configuration: the experiment's, resolved, as plain values.
         name: the checkpoint's identifier.
-        root: the artifacts' root.
-        validation: what the training reached.
+        root: the folder of all artifacts.
+        validation: the best validation measures.
     """
     card = model_card(configuration, repository=f"{root.name}/{name}", identity=name, validation=validation)
     (folder / "README.md").write_text(card, encoding="utf8")
 
 
 def card_of(checkpoint: Path, repository: str, measures: Path | None) -> str:
-    """The card of a checkpoint that irexp made, with what was measured of it.
+    """The card of a checkpoint that irexp made, with its measures.
 
     Raises:
         UserError: if irexp did not make it.
     """
     if not (checkpoint / MANIFEST).is_file():
-        raise UserError(f"{checkpoint} was not made by irexp, so that a card would not say what it was made from")
+        raise UserError(
+            f"{checkpoint} was not made by irexp, so a card could not say how it was made; name one of stage=fit"
+        )
     recorded = read_manifest(checkpoint)["provenance"]
     return model_card(
         recorded["configuration"],
@@ -93,7 +95,7 @@ def card_of(checkpoint: Path, repository: str, measures: Path | None) -> str:
 
 
 def _home(target: str) -> Home | None:
-    """The library that opens what is saved of a class; None for none, and for a class of old that is not there."""
+    """The library that opens the checkpoints of a class; None if none does, or the class no longer exists."""
     try:
         home: Home | None = get_class(target).home  # type: ignore[attr-defined]
         return home
@@ -102,7 +104,7 @@ def _home(target: str) -> Home | None:
 
 
 def _start(configuration: Mapping[str, Any]) -> str:
-    """What it began with, where that is no model of the hub, which the metadata name."""
+    """Where training started, unless from a model on the hub, which the metadata name."""
     backbone = configuration.get("backbone") or {}
     if "package" not in backbone:
         return ""
@@ -110,7 +112,7 @@ def _start(configuration: Mapping[str, Any]) -> str:
 
 
 def _is_local(value: Any) -> bool:
-    """Whether a value is a place on the machine, of which a card says the last part."""
+    """Whether a value is a local path, of which a card shows only the last part."""
     return isinstance(value, str) and value.startswith(("/", "~/", "./", "../"))
 
 
@@ -128,9 +130,9 @@ def _usage(repository: str, home: Home | None) -> str:
 
 
 def _training(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What decided the weights, one row a value."""
+    """The settings that decided the weights, one row per value."""
     if configuration["training"]["steps"] == 0:
-        return [("training.steps", "0: the backbone as it comes"), ("seed", str(configuration["seed"]))]
+        return [("training.steps", "0: the backbone without fine-tuning"), ("seed", str(configuration["seed"]))]
     rows = [("seed", str(configuration["seed"])), ("dataset", str(configuration["dataset"]["name"]))]
     for part in ("documents", "train", "dev"):
         rows += [(key, str(value)) for key, value in _flat(configuration["dataset"].get(part) or {}, f"dataset.{part}")]
@@ -156,7 +158,7 @@ def _flat(node: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
         if key == "_target_":
             rows.append((path, str(value).rpartition(".")[2]))
         elif isinstance(value, Mapping):
-            rows += _flat(value, f"{path}.{key}") if path != "model" else []  # a model's backbone stands above it
+            rows += _flat(value, f"{path}.{key}") if path != "model" else []  # a model's backbone has rows of its own
         elif value is not None and not str(key).startswith("_"):
             rows.append((f"{path}.{key}", Path(str(value)).name if _is_local(value) else value))
     return rows
@@ -173,8 +175,10 @@ def _results(
         ]
     if measures:
         found = [(name, f"{value:.4f}") for name, value in measures.items()]
-        over = "what another run found" if configuration["artifact"]["index"] is None else "the whole collection"
-        parts += ["## Results", f"The test queries of `{configuration['dataset']['name']}`, over {over}."]
+        task = (
+            "re-ranking another run" if configuration["artifact"]["index"] is None else "searching the whole collection"
+        )
+        parts += ["## Results", f"The test queries of `{configuration['dataset']['name']}`, {task}."]
         parts.append(_table(found, ("measure", "value")))
     return parts
 

@@ -1,7 +1,7 @@
-"""The stage that holds an experiment to its claim: what was measured against what is expected.
+"""The stage that compares what an experiment measured with what it claims.
 
-`experiments/<name>/expected.yaml` says what must come out, `measured.json` beside it what last came out here, and
-experiments/README.md is the table of both: no number in it is typed.
+`experiments/<name>/expected.yaml` holds the expected values and `measured.json` the latest measured ones. The table in
+experiments/README.md is generated from both.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _BEGIN, _END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
 
 @dataclass(frozen=True)
 class Claim:
-    """A value that must come out.
+    """An expected value.
 
     Attributes:
         row: the label of the table's row.
-        measure: its column.
-        value: what is expected.
-        tolerance: how far a measured value may be from it; at most twice as far is near.
+        measure: the table's column.
+        value: the expected value.
+        tolerance: how far a measured value may be from it; up to twice as far is "near".
         source: where the value comes from.
     """
 
@@ -51,7 +51,7 @@ class Claim:
     source: str
 
     def status(self, measured: float | None) -> Status:
-        """Whether a value is what is expected."""
+        """Compare a measured value with the expected one."""
         if measured is None:
             return "not measured"
         distance = abs(measured - self.value)
@@ -59,22 +59,22 @@ class Claim:
 
 
 def check(output: Path, rows: Sequence[Path] | None, experiment: Experiment, *, artifacts: str) -> None:
-    """Compare the measures of an experiment with its claim and write measured.json and the table of all experiments.
+    """Compare an experiment's measures with its claims; write measured.json and the table of all experiments.
 
     Args:
-        output: the job's folder, which nothing is written into.
+        output: the job's folder; nothing is written there.
         rows: the measures of the experiment and its baselines.
-        experiment: one of conf/experiment.
-        artifacts: the store.
+        experiment: an option of conf/experiment.
+        artifacts: the folder of all artifacts.
 
     Raises:
-        UserError: if the experiment has no claim, a value is missing, or one is not what is expected.
+        UserError: if the experiment has no claims, or a measured value is missing or too far from its claim.
     """
     name = experiment.options.get("experiment")
     claims = read_claims(str(name)) if name else []
     if not claims:
         known = ", ".join(names()) or "none here; experiments/ comes with a clone of the repository"
-        raise UserError(f"stage=check compares with what an experiment claims: experiment=… is one of {known}")
+        raise UserError(f"stage=check needs an experiment with claims: experiment=… is one of {known}")
     measured = _measured(rows or [], Lineage(Store(Path(artifacts))))
     found = [(claim, claim.status(measured["rows"].get(claim.row, {}).get(claim.measure))) for claim in claims]
     lines = [_line(claim, status, measured) for claim, status in found]
@@ -84,16 +84,16 @@ def check(output: Path, rows: Sequence[Path] | None, experiment: Experiment, *, 
     log.info("check: %s\n%s", name, "\n".join(lines))
     failed = [line for line, (_, status) in zip(lines, found, strict=True) if status in ("FAIL", "not measured")]
     if failed:
-        raise UserError(f"experiment={name} is not what it claims:\n" + "\n".join(failed))
+        raise UserError(f"experiment={name} does not meet its claims:\n" + "\n".join(failed))
 
 
 def names() -> list[str]:
-    """The experiments that claim something."""
+    """The names of the experiments that have claims."""
     return sorted(path.parent.name for path in EXPERIMENTS.glob("*/expected.yaml"))
 
 
 def read_claims(name: str) -> list[Claim]:
-    """What an experiment claims; nothing where it has no expected.yaml."""
+    """The claims of an experiment; none without an expected.yaml."""
     path = EXPERIMENTS / name / "expected.yaml"
     if not path.is_file():
         return []
@@ -113,7 +113,7 @@ def write_table() -> None:
 
 
 def table() -> str:
-    """The table of all experiments, in Markdown: what is expected, and what the last stage=check measured."""
+    """The table of all experiments, in Markdown: expected values, and those that the last stage=check measured."""
     lines = [
         "| experiment | row | measure | expected | measured | | minutes | commit, date, processor |",
         "| --- | --- | --- | ---: | ---: | --- | ---: | --- |",
@@ -135,7 +135,7 @@ def table() -> str:
 
 
 def _measured(folders: Iterable[Path], lineage: Lineage) -> dict[str, Any]:
-    """What was measured: values, minutes and artifacts by row; and when, with which code, and where."""
+    """The content of measured.json: values, minutes and artifacts per row; commit, date and processor."""
     artifacts = [f"measures/{folder.name}" for folder in dict.fromkeys(folders)]
     rows = dict(zip(labels(artifacts, lineage), artifacts, strict=True))
     records = [lineage.manifests[artifact]["provenance"] for artifact in artifacts]

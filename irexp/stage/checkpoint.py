@@ -11,7 +11,7 @@ from irexp.types import UserError
 
 
 def open_model(checkpoint: str, model: partial[Model]) -> Model:
-    """A checkpoint as a model that is ready to score, read as long as the configuration says.
+    """Open a checkpoint as a model, with the text lengths of the configuration.
 
     The checkpoint decides its own architecture; of `model` only the lengths and the name are used.
     """
@@ -26,11 +26,11 @@ def open_model(checkpoint: str, model: partial[Model]) -> Model:
 
 
 def open_encoder(checkpoint: str, model: partial[Model]) -> BiEncoder:
-    """A checkpoint as a bi-encoder that is ready to encode, read as long as the configuration says."""
+    """Open a checkpoint as a bi-encoder, with the text lengths of the configuration."""
     encoder = open_model(checkpoint, model)
     if not isinstance(encoder, BiEncoder):
         raise UserError(
-            f"{checkpoint} is a cross-encoder, which makes no embeddings to index; it re-ranks: re_rank=bm25 "
+            f"{checkpoint} is a cross-encoder, which makes no embeddings to index; re-rank with it: re_rank=bm25 "
             f"stage=[re_rank,evaluate]"
         )
     return encoder

@@ -1,4 +1,4 @@
-"""The stage that removes what nothing needs: no recipe, no table, and no artifact that one of them needs."""
+"""The stage that removes unused artifacts: those that no recipe, table or other used artifact needs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ log = logging.getLogger(__name__)
 
 
 def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool) -> list[str]:
-    """List what nothing needs, and remove it if that is confirmed.
+    """List unused artifacts, and remove them if that is confirmed.
 
     Args:
-        output: the job's folder, in which nothing is written.
-        artifacts: the store.
-        tables: folders below which tables lie, each with the names of its artifacts.
-        confirm: whether to remove.
+        output: the job's folder; nothing is written there.
+        artifacts: the folder of all artifacts.
+        tables: folders with tables at any depth, each table with a JSON file that names its artifacts.
+        confirm: whether to remove them.
 
     Returns:
-        The names of the artifacts that nothing needs.
+        The names of the unused artifacts.
 
     Raises:
-        UserError: if another process is making something in the store.
+        UserError: if another process is making an artifact.
     """
     store = Store(Path(artifacts))
     lineage = Lineage(store)
@@ -40,7 +40,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     space = sum(bytes_of(lineage.manifests[name]) for name in needless)
     listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in needless) or "  nothing"
     if busy := store.locked():
-        raise UserError(f"stage=clean: another process is making {', '.join(busy)}; clean when it has ended")
+        raise UserError(f"stage=clean: another process is making {', '.join(busy)}; run stage=clean when it has ended")
     verb = "removing" if confirm else "confirm=true removes"
     log.info("clean: no recipe, table or other artifact needs these; %s %s:\n%s\n", verb, size(space), listed)
     if confirm:
@@ -50,7 +50,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
 
 
 def _recipes(artifacts: str) -> Iterator[str]:
-    """The artifacts of the embedded default and of every recipe, with this store."""
+    """The artifacts of the default experiment and of every recipe, in this store."""
     for overrides in ((), *((f"experiment={path.stem}",) for path in sorted((CONF / "experiment").glob("*.yaml")))):
         typed = (*overrides, f"paths.artifacts={json.dumps(artifacts)}")
         experiment = composed(typed)
@@ -61,7 +61,7 @@ def _recipes(artifacts: str) -> Iterator[str]:
 
 
 def _rows(folders: Sequence[str]) -> Iterator[str]:
-    """The artifacts of every table below some folders."""
+    """The artifacts that the tables in some folders name."""
     for folder in folders:
         for path in Path(folder).glob("**/table*.json"):
             for row in json.loads(path.read_text(encoding="utf8")):

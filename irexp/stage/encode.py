@@ -1,4 +1,4 @@
-"""The stage that makes an encoding; a killed process resumes after the last complete shard."""
+"""The stage that makes an encoding; a killed one resumes after its last complete shard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encode(
 ) -> dict[str, float]:
     """Encode a collection into `folder`.
 
-    The engine that is to search the vectors is asked beforehand whether it can: not after hours of encoding.
+    The engine that will search the vectors is checked before the hours of encoding, not after.
 
     Returns:
         The number of documents.

@@ -1,4 +1,4 @@
-"""The stage that makes measures: a run against the judgements, per query and aggregated."""
+"""The stage that evaluates a run against the judgements, per query and aggregated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from irexp.stage.run import run_file
 
 
 def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation) -> dict[str, float]:
-    """Measure a run, an artifact or a file from elsewhere, over all queries of the judgements.
+    """Evaluate a run, an artifact or a given file, over all judged queries.
 
     Returns:
         The measures by name.

@@ -1,6 +1,6 @@
-"""Make what a plan lacks, in its order: each step's inputs are there before its stage is called.
+"""Make the missing artifacts of a plan, in its order, so that a step's inputs exist before its stage is called.
 
-Nothing that is there is made again, unless it is forced; nothing is begun if something is missing that this job may not
+An artifact that exists is made again only if forced. No stage starts if an artifact is missing that this job may not
 make.
 """
 
@@ -33,20 +33,20 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Bytes of free space below which an error is one of a full disk, whatever the library says.
+#: With less free space than these bytes, any error is taken for a full disk, whatever its text.
 _SPACE = 2**20
 
 
 @dataclass
 class Outcome:
-    """What became of a stage.
+    """The outcome of a stage.
 
     Attributes:
         stage: its name.
         status: made, already done, or done (it makes no artifact).
-        path: where the artifact lies.
-        seconds: how long this took now.
-        measures: what the stage measured, now or when it was made.
+        path: the artifact's folder.
+        seconds: how long the stage took in this job.
+        measures: what the stage measured, in this job or when the artifact was made.
     """
 
     stage: str
@@ -57,14 +57,14 @@ class Outcome:
 
 
 def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found]]:
-    """The steps that a job runs, in order: what was asked for and is missing, and what that needs.
+    """The steps that a job runs, in order: missing artifacts that were asked for, and their missing inputs.
 
     Returns:
-        The steps, and what was found of these and of what they need.
+        The steps, and the state in the store of these steps and of their inputs.
 
     Raises:
-        DamagedArtifactError: if something that is needed is not as it was written.
-        MissingArtifactError: naming the stage that makes what is missing and may not be made here.
+        DamagedArtifactError: if the files of a needed artifact have changed since it was made.
+        MissingArtifactError: if an artifact is missing that this job may not make; names the stage that makes it.
     """
     wanted: set[Step] = set()
     found: dict[Step, Found] = {}
@@ -77,9 +77,9 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
         if found[step].state in ("complete", "given") and step not in plan.forced:
             continue
         wanted.add(step)
-        # of what may not be made, the first of the same experiment is named
+        # below a step that may not be made, the error names the first missing one of its experiment
         waiting += [s for s in step.needs if step in plan.makes or s.experiment is step.experiment]
-    for step in wanted:  # what is handed only if it is there
+    for step in wanted:  # optional inputs are passed on if they exist
         found |= {before: store.look(before.artifact) for _, before in step.before if before not in found}
     for step in plan.steps:
         fault = found[step].fault if step in found else None
@@ -91,21 +91,21 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
 
 
 def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> Iterator[tuple[Step, Outcome, Any]]:
-    """Run what a plan lacks and say what became of each step that is run or was asked for, as it comes.
+    """Run the missing steps of a plan; yield every step that was run or asked for, once it is done.
 
     Args:
-        plan: what is to be there in the end.
-        store: where artifacts lie.
+        plan: the steps, and which of them were asked for.
+        store: where artifacts are looked up and made.
         output: the job's folder, for stages that make no artifact.
         logger: the job's tracker, for stages that take one.
 
     Yields:
-        The step, its outcome, and what its function returned, or what it measured when it was made.
+        The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
     wanted, found = steps_to_run(plan, store)
     for step in plan.steps:
         if step in wanted:
-            inputs = [_handed(step, name, found) for name in _taken(step)]
+            inputs = [_argument(step, name, found) for name in _taken(step)]
             outcome, result = _run(step, inputs, store, output, logger, is_forced=step in plan.forced)
             found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
             gc.collect()  # models of earlier steps must not crowd the next one's memory
@@ -125,8 +125,8 @@ def _taken(step: Step) -> list[str]:
     return [name for name, source in sources.items() if not isinstance(source, Own) or source.handed]
 
 
-def _handed(step: Step, name: str, found: dict[Step, Found]) -> Any:
-    """What a stage is handed of an input: where it lies, the name of a hub model, or the experiment itself."""
+def _argument(step: Step, name: str, found: dict[Step, Found]) -> Any:
+    """The argument for a stage's input: its folder, the name of a hub model, or the experiment itself."""
     assert step.stage is not None
     inputs, source = step.inputs[name], step.stage.inputs[name]
     if isinstance(source, This):
@@ -150,7 +150,7 @@ def _run(
         return _help(step, step.artifact, store, inputs)
     log.info("%s: making %s (%s)", stage.name, step.name, step.reason)
     with (
-        _naming_a_full_disk(store.root),
+        _reporting_full_disk(store.root),
         store.making(step.artifact, resumes=stage.resumes, again=is_forced) as making,
     ):
         if making.found is None:
@@ -166,8 +166,8 @@ def _run(
 
 
 def _record(step: Step, folder: Path, store: Store, measures: dict[str, float], seconds: float) -> dict[str, Any]:
-    """What made an artifact; a checkpoint says it in a card, too."""
-    configuration = plain(step)
+    """The provenance of an artifact; a checkpoint also gets a card."""
+    configuration = recorded_configuration(step)
     if step.stage is not None and step.stage.makes == "checkpoint":
         write_card(folder, configuration, name=step.name, root=store.root, validation=measures)
     return {
@@ -182,7 +182,7 @@ def _record(step: Step, folder: Path, store: Store, measures: dict[str, float], 
 
 
 def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:
-    """What the other nodes do: their share of what all make together; then they wait for the first one."""
+    """On the other nodes: make a share of what all nodes make together, then wait for the first node."""
     assert step.stage is not None
     with store.helping(identity, shares=step.stage.shared) as making:
         if making.found is None:
@@ -193,8 +193,8 @@ def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tu
 
 
 @contextmanager
-def _naming_a_full_disk(root: Path) -> Iterator[None]:
-    """Say in words that there is no space; libraries raise it as various errors."""
+def _reporting_full_disk(root: Path) -> Iterator[None]:
+    """Report a full disk as such; libraries raise various errors."""
     try:
         yield
     except UserError:
@@ -203,21 +203,21 @@ def _naming_a_full_disk(root: Path) -> Iterator[None]:
         if os.strerror(errno.ENOSPC) not in str(error) and shutil.disk_usage(root).free > _SPACE:
             raise
         raise UserError(
-            f"no space is left on the disk of {root.resolve()} ({error}); make some, or set paths.artifacts to another "
+            f"no space is left on the disk of {root.resolve()} ({error}); free some, or set paths.artifacts to another "
             f"disk. The same command resumes where this one stopped."
         ) from error
 
 
 def _compare(step: Step, changed: list[str] | None) -> None:
-    """Say whether what was made again is what it was."""
+    """Log whether a forced artifact has the same content as before."""
     if changed is None:
         return
     if not changed:
         log.info("force: %s has the same content as before", step.name)
         return
     log.warning(
-        "force: %s has another content than before, in %s; what was made from the old one is unchanged, so force its "
-        "stages, too",
+        "force: %s has different content than before, in %s; artifacts made from the old one are unchanged, so force "
+        "their stages, too",
         step.name,
         ", ".join(changed),
     )
@@ -228,7 +228,7 @@ def _already_done(step: Step, found: Found) -> Outcome:
 
 
 def announce(outcome: Outcome) -> None:
-    """One line about a stage, with its artifact, seconds and measures."""
+    """Log a line about a stage, with its artifact, seconds and measures."""
     measures = "  ".join(
         f"{name} {value:,.0f}" if value.is_integer() else f"{name} {value:.4f}"
         for name, value in outcome.measures.items()
@@ -237,8 +237,8 @@ def announce(outcome: Outcome) -> None:
     log.info("%s: %s%s  %s  %s", outcome.stage, outcome.status, seconds, outcome.path or "", measures)
 
 
-def plain(step: Step) -> dict[str, Any]:
+def recorded_configuration(step: Step) -> dict[str, Any]:
     """The experiment's resolved configuration, with the names of the artifacts that it uses."""
-    left_out = ("stage", "force", "dry_run", "confirm")  # what the stages are made of stands beside it already
+    left_out = ("stage", "force", "dry_run", "confirm")  # they say what to run, or repeat other settings
     configuration = {key: value for key, value in step.experiment.values.items() if key not in left_out}
     return {**configuration, "artifact": {**configuration["artifact"], **step.names}}

@@ -1,4 +1,4 @@
-"""A plan in words: what is missing and how it is made, and the tree that a dry run prints."""
+"""A plan in words: missing artifacts and how to make them, and the tree that a dry run prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from irexp.artifact.plan import Plan, Step
 from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
 
-#: The stages that make the run of any experiment; what has no part in it is left out.
+#: The stages that make the run of any experiment; those that do not apply to it are skipped.
 _MAKE_A_RUN = "stage=[fit,index,search,re_rank,fuse]"
 
 #: Differences that an error shows.
@@ -18,12 +18,12 @@ _SHOWN = 8
 
 
 def missing(plan: Plan, step: Step, store: Store) -> str:
-    """That an artifact is not there, the stage that makes it, and how the nearest one differs."""
+    """The message for a missing artifact: the stage that makes it, and how the nearest one differs."""
     root = store.root.resolve()
     if isinstance(step.artifact, Given):
         return (
-            f"{step.artifact.typed}={step.artifact.name}: there is no such artifact in {root}, where something must be "
-            f"made from it ({step.reason})"
+            f"{step.artifact.typed}={step.artifact.name}: there is no such artifact in {root}, which is needed to make "
+            f"another one ({step.reason})"
         )
     assert isinstance(step.artifact, Identity) and step.stage is not None
     if step.experiment is plan.experiment:
@@ -41,7 +41,7 @@ def missing(plan: Plan, step: Step, store: Store) -> str:
 
 
 def tree(plan: Plan, store: Store, states: Mapping[Step, str]) -> str:
-    """The plan as a tree: what was asked for, and below each what it is made from; each artifact once in full."""
+    """The plan as a tree: what was asked for, with its inputs below; each artifact is shown in full once."""
     lines: list[tuple[str, str]] = []
     shown: set[Step] = set()
 
@@ -64,13 +64,13 @@ def tree(plan: Plan, store: Store, states: Mapping[Step, str]) -> str:
 
 
 def _roots(plan: Plan) -> Iterator[Step]:
-    """What was asked for, less what something else that was asked for is made from."""
+    """The steps that were asked for and are not the input of another step."""
     inner = {before for step in plan.steps for _, before in step.before}
     yield from (step for step in plan.goals if step not in inner)
 
 
 def _words(plan: Plan, step: Step, state: str, store: Store, reason: str) -> Iterator[str]:
-    """The state of a step, its stage, why it is there if for another reason, and what making it may take."""
+    """The state of a step, its stage, its reason if it differs from `reason`, and an estimate of the seconds."""
     is_made = state in ("absent", "partial", "damaged")
     if is_made and step not in plan.makes:
         yield f"{'missing' if state == 'absent' else state}, not made by this command"
@@ -85,7 +85,7 @@ def _words(plan: Plan, step: Step, state: str, store: Store, reason: str) -> Ite
 
 
 def estimate(step: Step, store: Store) -> float | None:
-    """The seconds that the latest artifact took that the same stage made for the same model and collection."""
+    """The seconds of the latest artifact that the same stage made for the same model and collection."""
     if not isinstance(step.artifact, Identity) or step.stage is None:
         return None
     subject = step.name.partition("/")[2].rpartition("-")[0]

@@ -1,10 +1,10 @@
 """The stage that writes a sparse encoding for other engines: Anserini and Pyserini, CIFF, Seismic.
 
-anserini   docs.jsonl of {"id", "contents", "vector": {term: impact}} and queries.tsv, a term as often as its impact
-ciff       index.ciff, impacts in place of term frequencies, and queries.tsv
+anserini   docs.jsonl of {"id", "contents", "vector": {term: impact}} and queries.tsv, each term repeated impact times
+ciff       index.ciff, with impacts as term frequencies, and queries.tsv
 seismic    docs.jsonl of {"id", "content", "vector": {term: weight}} and queries.jsonl
 
-Impacts are whole numbers, `scale` times the weight. Terms are those of the checkpoint's tokenizer.
+An impact is the weight times `scale`, rounded. Terms are the tokens of the checkpoint's tokenizer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def export(
     """
     encoded = EncodedDocuments(encoding)
     if encoded.representation != "sparse":
-        raise UserError(f"stage=export writes sparse vectors, and {encoding} holds {encoded.representation} ones")
+        raise UserError(f"stage=export writes sparse vectors, but {encoding} holds {encoded.representation} ones")
     prepare(machine)
     encoder = open_encoder(checkpoint, model)
     tokenizer: Any = encoder.tokenizer

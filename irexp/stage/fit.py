@@ -1,7 +1,7 @@
 """The stage that makes a checkpoint: fine-tuning, with validation by retrieval and the best weights kept.
 
-A killed training goes on from `.training/last.ckpt`, as if nothing had been: optimizer, schedule, batches and random
-numbers. What is kept of it at the end is the checkpoint, in the layout of its home library, and `history.csv`.
+A killed training resumes from `.training/last.ckpt` with the same optimizer, schedule, batches and random numbers. In
+the end the folder holds the checkpoint, in the layout of its home library, and `history.csv`.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def fit(
     seed: int,
     logger: Any = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, going on where a killed process stopped; a run may hold further negatives.
+    """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
 
     Returns:
-        The best validation and the step it was reached at, if there were any.
+        The best validation measure and its step; empty without training.
     """
     prepare(machine)
-    torch.manual_seed(seed)  # of what the model draws: a projection
+    torch.manual_seed(seed)  # for weights that the model draws, such as a projection
     encoder = model().train()  # transformers hands encoders over without dropout
     if training.steps == 0:
         if not is_helper(machine):
@@ -67,7 +67,7 @@ def fit(
         return {}
     examples = _examples(train, negatives_run, negatives)
     if loss is None:
-        raise UserError("there is no loss to minimise; name one, or take the model as it comes with training=none")
+        raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
     from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds; most jobs train nothing
 
     if not is_helper(machine) and not is_resuming(folder):
@@ -97,7 +97,7 @@ def fit(
 
 
 def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
-    """Save what was trained, with its adapters by themselves if it has some, and forget how to go on."""
+    """Save the trained model, and its adapter on its own if it has one; remove what resuming needs."""
     if adapted is not None:
         _save_adapter(encoder, folder / "adapter", adapted)
         merge(encoder)
@@ -106,7 +106,7 @@ def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
-    """Write what was trained, and what it was trained upon."""
+    """Save an adapter, with the name of the backbone that it adapts."""
     query_backbone = model.keywords.get("query_backbone")
     save_adapter(
         encoder,
@@ -118,13 +118,15 @@ def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
 
 
 def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:
-    """What is learned from, with the negatives of a run where there is one."""
+    """The training examples, with negatives from a run if there is one."""
     if train is None:
         raise UserError(
-            "there is no dataset.train to learn from; name one, or take the model as it comes: training=none"
+            "there is no dataset.train to learn from; set dataset.train, or skip fine-tuning: training=none"
         )
     if negatives_run is None:
         return train
     if negatives.depth is None or negatives.depth < 1:
-        raise UserError(f"negatives.depth={negatives.depth}: how much of each ranking may negatives be drawn from?")
+        raise UserError(
+            f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
+        )
     return RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))

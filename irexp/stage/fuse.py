@@ -1,4 +1,4 @@
-"""The stage that makes one run of several."""
+"""The stage that fuses several runs into one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from irexp.types import ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
 
-#: The weights that were used, in the run's folder.
+#: The file of the weights, in the run's folder.
 WEIGHTS = "weights.json"
 
 
 def fuse(
     folder: Path, fused: Sequence[Path], fused_dev: Sequence[Path] | None, *, topics: Topics, dev: Topics, fuse: Fuse
 ) -> dict[str, float]:
-    """Fuse runs over the test queries, with weights that are tuned on the development queries if none are given.
+    """Fuse runs over the test queries; weights that are not given are tuned on the development queries.
 
     Returns:
         The number of queries, and the weight of each run.
@@ -38,7 +38,8 @@ def fuse(
             log.warning("%s answers %d of %d queries", path, len(run), len(wanted))
     if not all(runs):
         raise UserError(
-            f"{fused[[bool(run) for run in runs].index(False)]} answers none of the queries of dataset.test"
+            f"{fused[[bool(run) for run in runs].index(False)]} answers none of the queries of dataset.test; "
+            "give runs over these queries"
         )
     weights = fuse.weights
     if fuse.method == "wsum" and weights is None:
@@ -48,8 +49,8 @@ def fuse(
         try:
             weights = best_weights(dev_runs, dev.qrels(), norm=fuse.norm, measure=measure, step=fuse.step)
         except ValueError as error:
-            raise UserError(f"fuse.weights cannot be tuned: {error}; look at dataset.dev, or give weights") from error
-        log.info("weights that are best on the development queries: %s", weights)
+            raise UserError(f"fuse.weights cannot be tuned: {error}; check dataset.dev, or set the weights") from error
+        log.info("best weights on the development queries: %s", weights)
     scores = fuse_scores(runs, method=fuse.method, norm=fuse.norm, k=fuse.k, weights=weights)
     lines = []
     for query in wanted:

@@ -1,4 +1,4 @@
-"""The stage that makes an index, from an encoding or, for an engine that reads them, from the texts."""
+"""The stage that makes an index from an encoding, or from texts for an engine that indexes texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job under Hydra: a plan, what it makes, and a record of what came out."""
+"""One job under Hydra: plan, execution, and a record of the outcome."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Job:
     stages: list[Outcome] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write the record, as far as the job has come."""
+        """Write the record of the job so far."""
         (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
 
 
 def run_job(config: DictConfig) -> None:
     """Run a job and record its outcome.
 
-    A job of a sweep that fails loses no other: it is recorded, and the sweep ends with a list of what failed.
+    A failing job of a sweep does not stop the others: it is recorded, and the sweep ends with a list of failures.
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
@@ -72,12 +72,12 @@ def run_job(config: DictConfig) -> None:
 
 
 def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
-    """Plan the stages of an experiment, and make what is missing; a dry run prints the plan instead."""
+    """Plan the stages of an experiment and make what is missing; a dry run only prints the plan."""
     plan = make_plan(experiment, experiment.stages)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
         states = {step: store.look(step.artifact).state for step in plan.steps}
-        log.info("the plan of this command, of which nothing is made now:\n\n%s\n", tree(plan, store, states))
+        log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
         return
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
@@ -99,7 +99,7 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
 
 @contextmanager
 def _tracker(plan: Plan, output: Path) -> Iterator[Any]:
-    """The tracker of a job, closed whatever happens; those of one sweep are grouped under its folder's name."""
+    """The tracker of a job, closed even after errors; the trackers of a sweep form a group, named by its folder."""
     config = plan.experiment.config
     if config.logger is None or is_helper(config.machine):
         yield None

@@ -1,6 +1,6 @@
-"""What the rows of a table are called: what each is, and the settings in which it differs from rows that are the same.
+"""Labels of table rows: the name of the model or run, and the settings in which rows of the same name differ.
 
-A label is made from the configurations behind the rows, never from what happened to be typed.
+Labels are made from the recorded configurations, never from the typed overrides.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from irexp.artifact.identity import digest_in
 from irexp.artifact.lineage import Lineage, flatten
 
-#: The parts of a configuration that decide a number, in the order in which a label names them.
+#: The parts of a configuration that decide a result, in the order in which a label names them.
 _PARTS = (
     *("backbone", "model", "index", "loss", "regularizer", "negatives", "adapter", "training", "optimizer"),
     *("schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset", "artifact.checkpoint", "artifact.run"),
 )
 
-#: What the first words of a label say already.
-_SAID = {"model", "dataset", "re_rank", "fuse"}
+#: Parts that the first words of a label name already.
+_IN_NAME = {"model", "dataset", "re_rank", "fuse"}
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What is known of a row: its first words, whether it is untrained, the chosen options, and the settings."""
+class _Row:
+    """The parts of a row's label: first words, ending (for an untrained model), chosen options, and settings."""
 
     words: str
     ending: str
@@ -34,13 +34,13 @@ class _Made:
 
 
 def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
-    """A label for each of some measures, all of them different.
+    """Labels for measures, each different from all others.
 
     Args:
-        names: the artifacts.
-        lineage: the store, in which the runs that were re-ranked or fused are looked up.
+        names: the names of the measures' artifacts.
+        lineage: the store's; re-ranked and fused runs are looked up in it.
     """
-    rows = [_made(name, lineage) for name in names]
+    rows = [_row(name, lineage) for name in names]
     texts = [row.words for row in rows]
     for differing in (_options, _settings):
         added = {
@@ -57,21 +57,21 @@ def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
     ]
 
 
-def _made(name: str, lineage: Lineage) -> _Made:
+def _row(name: str, lineage: Lineage) -> _Row:
     provenance = lineage.manifests[name]["provenance"]
     configuration = provenance["configuration"]
-    words, ending = phrase(configuration, lineage)
+    words, ending = description(configuration, lineage)
     settings = {
         path: value
         for part in _PARTS
         for path, value in flatten(_part(configuration, part), part).items()
         if not path.endswith((".name", "._partial_"))
     }
-    return _Made(words, ending, provenance.get("options", {}), settings)
+    return _Row(words, ending, provenance.get("options", {}), settings)
 
 
-def phrase(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[str, str]:
-    """What a run is: its model and what that re-ranked or fused; and whether the model was not fine-tuned."""
+def description(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[str, str]:
+    """A run's model and the runs that it re-ranks or fuses; and an ending if the model was not fine-tuned."""
     artifact = configuration["artifact"]
     if artifact.get("run") and digest_in(str(artifact["run"])) is None and artifact["run"] != "own":
         return Path(str(artifact["run"])).name, ""
@@ -91,9 +91,9 @@ def phrase(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[str, str
 
 
 def _of_run(entry: str | list[str], name: str | None, lineage: Lineage) -> str:
-    """What another run is: by its own record if it is here, else by the overrides or the path that name it."""
+    """The description of another run: from its record if it is in the store, else its overrides or path."""
     if name in lineage.manifests:
-        return "".join(phrase(lineage.manifests[name]["provenance"]["configuration"], lineage))
+        return "".join(description(lineage.manifests[name]["provenance"]["configuration"], lineage))
     return Path(entry).name if isinstance(entry, str) else " ".join(entry).replace("model=", "")
 
 
@@ -108,31 +108,33 @@ def _part(configuration: Mapping[str, Any], part: str) -> Any:
     return found
 
 
-def _options(rows: Mapping[int, _Made]) -> dict[int, list[str]]:
+def _options(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
     """The options of configuration groups in which rows of the same name differ."""
-    groups = [group for group in _PARTS if group not in _SAID and any(group in row.options for row in rows.values())]
-    return _telling({position: {group: row.options.get(group) for group in groups} for position, row in rows.items()})
+    groups = [group for group in _PARTS if group not in _IN_NAME and any(group in row.options for row in rows.values())]
+    return _distinguishing(
+        {position: {group: row.options.get(group) for group in groups} for position, row in rows.items()}
+    )
 
 
-def _settings(rows: Mapping[int, _Made]) -> dict[int, list[str]]:
+def _settings(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
     """The values in which rows of the same name and options differ."""
-    return _telling({position: row.settings for position, row in rows.items()})
+    return _distinguishing({position: row.settings for position, row in rows.items()})
 
 
-def _telling(values: Mapping[int, Mapping[str, Any]]) -> dict[int, list[str]]:
-    """As few keys as tell rows apart, with their values; a class is called by its name."""
-    told: dict[int, list[str]] = {position: [] for position in values}
+def _distinguishing(values: Mapping[int, Mapping[str, Any]]) -> dict[int, list[str]]:
+    """A few keys that distinguish rows, with their values; a class is shown by its name."""
+    chosen: dict[int, list[str]] = {position: [] for position in values}
     keys = list(dict.fromkeys(key for row in values.values() for key in row))
     for key in keys:
-        if len({tuple(words) for words in told.values()}) == len(told):
+        if len({tuple(words) for words in chosen.values()}) == len(chosen):
             break
         with_key = {
-            position: [*told[position], *([_spelt(key, row[key])] if row.get(key) is not None else [])]
+            position: [*chosen[position], *([_spelt(key, row[key])] if row.get(key) is not None else [])]
             for position, row in values.items()
         }
-        if len({tuple(words) for words in with_key.values()}) > len({tuple(words) for words in told.values()}):
-            told = with_key
-    return told
+        if len({tuple(words) for words in with_key.values()}) > len({tuple(words) for words in chosen.values()}):
+            chosen = with_key
+    return chosen
 
 
 def _spelt(key: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The stage that publishes a checkpoint on the Hugging Face hub, with a card that holds what it measured."""
+"""The stage that publishes a checkpoint on the Hugging Face hub, with a card that lists its measures."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: What of an artifact's folder stays here: commands and hardware of the machine that made it; the card replaces it.
+#: Files that are not uploaded: the manifest names this machine's commands and hardware; a new card is made.
 _NOT_PUBLISHED = {"manifest.json", "README.md"}
 
 
 def push(output: Path, checkpoint: Path | str, measures: Path | None, *, repository: str, private: bool = True) -> str:
-    """Upload a checkpoint in one commit with its card, making the repository if it is not there.
+    """Upload a checkpoint in one commit with its card; create the repository if it does not exist.
 
     Args:
-        output: the job's folder, in which nothing is written.
-        checkpoint: the folder.
-        measures: what was measured of it, if anything was.
+        output: the job's folder; nothing is written there.
+        checkpoint: its folder.
+        measures: the folder of its measures, if any.
         repository: `owner/name` on the hub.
         private: whether a new repository is visible to its owner alone.
 
     Returns:
-        The commit's address.
+        The commit's URL.
 
     Raises:
         UserError: if the hub cannot be reached, or refuses.
     """
     if not isinstance(checkpoint, Path):
-        raise UserError(f"{checkpoint} is a model of the hub, and no checkpoint of this machine to publish")
+        raise UserError(f"{checkpoint} is a model on the hub already; name a checkpoint of stage=fit to publish")
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -47,24 +47,24 @@ def push(output: Path, checkpoint: Path | str, measures: Path | None, *, reposit
         commit = api.create_commit(repository, operations, commit_message=f"irexp: {checkpoint.name}")
     except (_transport_error(HfHubHTTPError), HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
-            f"{repository} could not be written on the hub ({str(error).strip().splitlines()[0]}); log in by "
-            f"`hf auth login` or HF_TOKEN, with a network, and name stage.push.repository as owner/name"
+            f"{repository} could not be written to the hub ({str(error).strip().splitlines()[0]}); check the "
+            f"network, log in by `hf auth login` or HF_TOKEN, and set stage.push.repository=owner/name"
         ) from error
     log.info("push: %s", commit.commit_url)
     return str(commit.commit_url)
 
 
 def _transport_error(error: type[Exception]) -> type[Exception]:
-    """What the hub's client raises where there is no connection, too: the base of its error about an answer.
+    """The base class of the hub client's HTTP errors, which a failed connection raises, too.
 
-    It is of httpx or of another library, by the client's version.
+    It belongs to httpx or to another library, depending on the client's version.
     """
     bases = [base for base in error.__mro__ if base.__name__ == "HTTPError"]
     return bases[0] if bases else error
 
 
 def published(checkpoint: Path) -> dict[str, Path]:
-    """The files of a checkpoint that are uploaded, by their names there."""
+    """The files of a checkpoint that are uploaded, by their paths in the repository."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     relative = {path.relative_to(checkpoint).as_posix(): path for path in files}
     return {

@@ -1,4 +1,4 @@
-"""The stage that makes a run of another one: the head of each ranking, scored by any model."""
+"""The stage that re-ranks a run: any model scores the top documents per query."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def re_rank(
     re_rank: ReRank,
     machine: Machine,
 ) -> dict[str, float]:
-    """Score the best `re_rank.depth` documents of each query of a run and write the new run into `folder`.
+    """Score the top `re_rank.depth` documents per query of a run and write the new run into `folder`.
 
     Returns:
-        The number of queries, of pairs that were scored, and of queries without a candidate.
+        The numbers of queries, of scored pairs, and of queries without a candidate.
     """
     check_depth(re_rank.depth)
     scorer = open_model(checkpoint, model)

@@ -1,6 +1,6 @@
-"""The stage that makes tables: one per test collection, over an experiment and its baselines or all that was measured.
+"""The stage that makes a table per test collection: of an experiment and its baselines, or of all measures.
 
-A row is called by what tells it from the others (`irexp.stage.label`), and lists the artifacts behind it.
+A row's label says how it differs from the others (`irexp.stage.label`); the artifacts of each row are listed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluat
 
     Args:
         output: the job's output folder.
-        rows: the measures to compare, the first being what the others are tested against; None for all there are.
-        artifacts: the store.
-        evaluation: the measures, which are the columns, and how differences are tested.
+        rows: the measures to compare, the first being the baseline of the tests; None for all in the store.
+        artifacts: the folder of all artifacts.
+        evaluation: the columns (measures), and how differences are tested.
 
     Returns:
         The tables by the collection's name.
@@ -44,7 +44,7 @@ def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluat
     if not groups:
         raise UserError(
             f"none of the {len(folders)} results in {Path(artifacts).resolve()} has all of "
-            f"{', '.join(evaluation.measures)}; take the evaluation that they were made with"
+            f"{', '.join(evaluation.measures)}; choose the evaluation that they were made with"
         )
     tables = {}
     lineage = Lineage(Store(Path(artifacts)))
@@ -73,12 +73,12 @@ def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluat
 def _report_costs(
     output: Path, stem: str, members: Sequence[Path], table: Table, store: Store, evaluation: Evaluation
 ) -> None:
-    """A table and a picture of the rows whose search was measured by stage=speed."""
-    found = {_run_digest(folder): read_manifest(folder)["provenance"]["measures"] for folder in store.all("speed")}
+    """Write a table and a plot of the rows whose search stage=speed measured."""
+    found = {_run_identity(folder): read_manifest(folder)["provenance"]["measures"] for folder in store.all("speed")}
     rows = [
-        (row.label, load_measured(folder).aggregated, found[_run_digest(folder)])
+        (row.label, load_measured(folder).aggregated, found[_run_identity(folder)])
         for row, folder in zip(table.rows, members, strict=True)
-        if _run_digest(folder) in found
+        if _run_identity(folder) in found
     ]
     if not rows:
         return
@@ -92,16 +92,16 @@ def _report_costs(
     (output / f"{stem}.speed.md").write_text(text + "\n", encoding="utf8")
     points = [Point(label, m[measure], c["ms_one_by_one"], c["bytes_per_document"]) for label, m, c in rows]
     plot_costs(points, measure, output / f"{stem}.speed.png")
-    log.info("what it costs\n\n%s\n\n%s\n", text, output / f"{stem}.speed.png")
+    log.info("search costs\n\n%s\n\n%s\n", text, output / f"{stem}.speed.png")
 
 
-def _run_digest(folder: Path) -> str:
-    """Which run an artifact was made from, and of which documents."""
+def _run_identity(folder: Path) -> str:
+    """The identity of the run that an artifact was made from."""
     return json.dumps(read_manifest(folder)["made_from"].get("artifact.run"), sort_keys=True)
 
 
 def _everything(store: Store) -> list[Path]:
-    """All measures, the oldest first, those of BM25 before them."""
+    """All measures: those of BM25 first, then by age, oldest first."""
     return sorted(
         store.all("measures"),
         key=lambda folder: (_model(folder) != "bm25", read_manifest(folder)["provenance"]["finished"]),
@@ -109,7 +109,7 @@ def _everything(store: Store) -> list[Path]:
 
 
 def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[Path]]:
-    """Measures grouped by the judgements they were taken with, if they hold the columns that are asked for."""
+    """Group measures by test set; leave out those that lack a requested column."""
     wanted = {str(measure) for measure in parse_measures(evaluation.measures)}
     groups: dict[str, list[Path]] = {}
     names: dict[str, str] = {}
@@ -142,7 +142,7 @@ def _rows(folders: Sequence[Path], lineage: Lineage) -> list[Row]:
 
 def _artifacts(folder: Path) -> dict[str, str]:
     configured: dict[str, Any] = read_manifest(folder)["provenance"]["configuration"]["artifact"]
-    if digest_in(str(configured["run"])) is None:  # a run from elsewhere was made by nothing here
+    if digest_in(str(configured["run"])) is None:  # a given run was not made from artifacts
         configured = {kind: configured[kind] for kind in ("run", "measures")}
     return {
         kind: " ".join(name) if isinstance(name, list) else name
@@ -156,7 +156,7 @@ def _model(folder: Path) -> str:
 
 
 def _collection(folder: Path) -> str:
-    """The collection's name, and that its development queries were searched for, as stage=tune does."""
+    """The collection's name; with ".dev" if its development queries were searched, as by stage=tune."""
     dataset = read_manifest(folder)["provenance"]["configuration"]["dataset"]
     is_dev = dataset.get("dev") is not None and dataset["test"] == dataset["dev"]
     return folder.name.partition(".")[2].rpartition("-")[0] + ".dev" * is_dev

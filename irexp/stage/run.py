@@ -1,4 +1,4 @@
-"""Where a run's file lies, in an artifact or as one from elsewhere."""
+"""The file of a run: in an artifact's folder, or a given file."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ RUN = "test.run"
 
 
 def run_file(run: Path) -> Path:
-    """The file of a run."""
+    """The file of a run, from its folder or the file itself."""
     return run / RUN if run.is_dir() else run

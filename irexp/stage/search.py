@@ -1,4 +1,4 @@
-"""The stage that makes a run: every test query answered from the index, as a TREC run file."""
+"""The stage that searches an index with the test queries and writes a TREC run file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def search(
     search: Search,
     machine: Machine,
 ) -> dict[str, float]:
-    """Answer the queries of `topics` and write the run into `folder`.
+    """Search with the queries of `topics` and write the run into `folder`.
 
     Returns:
-        The number of queries and of those without a hit.
+        The numbers of queries and of queries without a hit.
     """
     check_depth(search.depth)
     found = search_index(

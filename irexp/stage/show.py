@@ -1,4 +1,4 @@
-"""The stage that shows all that made a number, and the command that makes it again."""
+"""The stage that shows how an artifact was made, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Overrides that say what to run and where, not what is made.
+#: Overrides that say what to run and where; they do not change an artifact.
 _NOT_CONTENT = ("stage=", "stage.", "force=", "dry_run=", "confirm=", "hydra.", "hydra/", "baselines=")
 
 
@@ -23,8 +23,8 @@ def show(output: Path, *, artifacts: str, of: str) -> str:
     """Show the lineage of an artifact, with seconds and commits, and the command that makes it again.
 
     Args:
-        output: the job's folder, in which nothing is written.
-        artifacts: the store.
+        output: the job's folder; nothing is written there.
+        artifacts: the folder of all artifacts.
         of: the artifact, by its identifier, path or digest.
 
     Returns:
@@ -39,7 +39,7 @@ def show(output: Path, *, artifacts: str, of: str) -> str:
 
 
 def _tree(lineage: Lineage, name: str, label: str = "", depth: int = 0) -> list[str]:
-    """An artifact and what it is made from, a line each, and its own settings below it."""
+    """The lines of an artifact: its measures and settings, then its inputs, indented."""
     manifest = lineage.manifests[name]
     provenance = manifest["provenance"]
     indent = "    " * depth
@@ -55,12 +55,12 @@ def _tree(lineage: Lineage, name: str, label: str = "", depth: int = 0) -> list[
         if before is not None:
             lines += _tree(lineage, before, f"{source}: ", depth + 1)
         else:
-            lines.append(f"{indent}    {source}: {entry}, which is not here")
+            lines.append(f"{indent}    {source}: {entry}, which is not in this store")
     return lines
 
 
 def _command(lineage: Lineage, name: str) -> tuple[str, str]:
-    """What to type, and what is known of whether it leads to the same artifact today."""
+    """The command that makes an artifact, and whether it leads to the same one today."""
     manifest = lineage.manifests[name]
     typed = [o for o in manifest["provenance"]["overrides"] if not o.startswith(_NOT_CONTENT)]
     experiment = composed(typed)
@@ -84,7 +84,7 @@ def _maker(experiment: Experiment, kind: str) -> str:
 
 
 def _stages(step: Step) -> list[str]:
-    """The stages that make a step from nothing, in order; other experiments' runs are made on the way."""
+    """The stages that make a step from scratch, in order; other experiments' runs are made automatically."""
     names: list[str] = []
     for _, before in step.before:
         if before.experiment is step.experiment and before.stage is not None:

@@ -1,4 +1,4 @@
-"""The stage that measures what a search costs: time, memory, space, and what of the exact results it finds."""
+"""The stage that measures the cost of a search: time, memory, disk space, and recall of the exact results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from irexp.pipeline.machine import prepare
 from irexp.pipeline.search import check_depth, query_encoder
 from irexp.stage.checkpoint import open_encoder
 
-#: Queries that are timed; the first of the test set.
+#: How many queries are timed: the first of the test set.
 QUERIES = 128
 
 _REPETITIONS = 5
@@ -46,11 +46,11 @@ def speed(
     search: Search,
     machine: Machine,
 ) -> dict[str, float]:
-    """Search with the first queries of `topics` again and again; encoding them is not counted.
+    """Time searches with the first queries of `topics`; encoding the queries is not counted.
 
     Returns:
-        Milliseconds a query, one by one and all at once (medians); the memory that the index took; bytes a document;
-        seconds of building; and the part of the exact top 10 and of the exact results that are found.
+        Milliseconds per query, one by one and in one batch (medians); memory of the index (MiB); bytes per document;
+        seconds of building; and recall of the exact top 10 and of all exact results.
     """
     device = prepare(machine)
     check_depth(search.depth)
@@ -79,7 +79,7 @@ def _open(index: Index, folder: Path, device: torch.device) -> Index:
 
 
 def _memory(device: torch.device) -> int:
-    """The bytes that are held now, here and on the GPU, behind what Python and its allocator can give back."""
+    """The bytes in use by this process and on the GPU, after Python and its allocator have freed what they can."""
     gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
@@ -93,7 +93,7 @@ def _memory(device: torch.device) -> int:
 
 def _times(search: Callable[[Queries], object], queries: Queries) -> dict[str, float]:
     total = count(queries)
-    search(queries)  # pages and caches are warm from here on, as they are in use
+    search(queries)  # warms pages and caches, as they are in regular use
     one, many = [], []
     for number in range(total):
         start = time.perf_counter()
@@ -116,17 +116,17 @@ def _recall(index: Index, queries: Queries, depth: int, encoding: EncodedDocumen
     depth = min(depth, len(encoding))
     exact_scores, exact_rows = best_of_all(encoding, queries, depth)
     found_scores, found_rows = index.search(queries, depth)
-    parts = {}
+    recall = {}
     for name, cut in (("recall_of_exact_10", min(10, depth)), ("recall_of_exact", depth)):
         shares = []
         for scores, rows, own_scores, own in zip(exact_scores, exact_rows, found_scores, found_rows, strict=True):
             wanted = rows[:cut][rows[:cut] >= 0]
             if not len(wanted):
                 continue
-            # a document with the score of the last place is as good as the one that stands there
+            # a document that ties with the last exact result counts as found
             last = scores[len(wanted) - 1]
             ties = own_scores[:cut] >= last - 1e-4 * abs(float(last))
             right = np.isin(own[:cut], wanted) | (ties & (own[:cut] >= 0))
             shares.append(min(1.0, right.sum() / len(wanted)))
-        parts[name] = float(np.mean(shares)) if shares else 1.0
-    return parts
+        recall[name] = float(np.mean(shares)) if shares else 1.0
+    return recall

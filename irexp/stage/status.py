@@ -1,4 +1,4 @@
-"""The stage that lists all artifacts: what each is, how large and how old, and what is made from it."""
+"""The stage that lists all artifacts with their size and age, and what is made from each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _HEAD = ("artifact", "size", "age", "used by")
 
 
 def status(output: Path, *, artifacts: str) -> list[tuple[str, ...]]:
-    """List the artifacts below `artifacts`, and what was begun and never ended; nothing is written into `output`.
+    """List the artifacts below `artifacts`, unfinished ones, too; nothing is written into `output`.
 
     Returns:
-        A row for each: its name, size, age, and the artifacts that are made from it.
+        A row per artifact: its name, size, age, and the artifacts that are made from it.
     """
     store = Store(Path(artifacts))
     if not store.root.is_dir():
@@ -35,14 +35,14 @@ def status(output: Path, *, artifacts: str) -> list[tuple[str, ...]]:
     for kind in KINDS:
         for folder in sorted((store.root / kind).glob(".partial-*")):
             space = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            rows.append((f"{kind}/{folder.name.removeprefix('.partial-')}", size(space), "", "(begun, not ended)"))
+            rows.append((f"{kind}/{folder.name.removeprefix('.partial-')}", size(space), "", "(unfinished)"))
     total = sum(bytes_of(manifest) for manifest in lineage.manifests.values())
     log.info("status: %s\n\n%s\n\n%d artifacts, %s\n", store.root.resolve(), columns(rows), len(rows), size(total))
     return rows
 
 
 def columns(rows: list[tuple[str, ...]]) -> str:
-    """Rows under their head, in columns as wide as what stands in them."""
+    """Align rows under the head, each column as wide as its longest cell."""
     widths = [max(len(row[column]) for row in (_HEAD, *rows)) for column in range(len(_HEAD) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
@@ -51,12 +51,12 @@ def columns(rows: list[tuple[str, ...]]) -> str:
 
 
 def bytes_of(manifest: dict[str, Any]) -> int:
-    """The size of an artifact's files in bytes, as they were written."""
+    """The size of an artifact's files in bytes, from its manifest."""
     return sum(int(entry["bytes"]) for entry in manifest["files"].values())
 
 
 def size(count: float) -> str:
-    """A number of bytes for people.
+    """Format a number of bytes.
 
     >>> size(999), size(2_500_000)
     ('999 B', '2.5 MB')

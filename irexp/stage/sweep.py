@@ -1,4 +1,4 @@
-"""The end of a sweep: what became of each job."""
+"""The end of a sweep: a report of its jobs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 class SweepReport(Callback):
     """Lists the jobs of a sweep with their outcomes, in the log and as summary.json in the sweep's folder.
 
-    The same command again runs only what is missing, since what was made is found by its identity.
+    The same command again runs only what is missing, since artifacts are found by their identity.
     """
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Say what became of each job; the exit status is 1 if one failed."""
+        """Log the outcome of each job; the exit status is 1 if one failed."""
         folder = Path(config.hydra.sweep.dir)
         jobs = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
         lines = [

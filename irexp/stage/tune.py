@@ -1,4 +1,4 @@
-"""The stage that tries settings on the development queries."""
+"""The stage that tunes settings on the development queries."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 
 def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure: str) -> list[str]:
-    """Measure every combination of settings, write tune.md into `output`, and say which is best.
+    """Evaluate every combination of settings, write tune.md into `output`, and log the best.
 
-    All combinations are planned before the first is run; what a combination does not change is done already.
+    All combinations are planned before the first is run; artifacts that they share are made once.
 
     Args:
         output: the job's output folder.
-        experiment: what is varied; its development queries take the place of its test queries.
-        sweep: the values of each setting, as `index.k1=0.9,1.2`.
-        measure: what is to be as large as possible; of equal combinations the first is taken.
+        experiment: the experiment to vary, evaluated on its development queries.
+        sweep: the values of each setting, such as `index.k1=0.9,1.2`.
+        measure: the measure to maximise; of equal combinations the first wins.
 
     Returns:
-        The overrides that are best.
+        The best overrides.
     """
     _check(experiment, measure)
     tried = combinations(sweep)
@@ -53,18 +53,18 @@ def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure:
     return best[1]
 
 
-#: What is run for every combination: all that makes something on the way to measures.
+#: The stages that are run for every combination: all on the way to measures.
 _STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "speed")]
 
 
 def _check(experiment: Experiment, measure: str) -> None:
-    """Refuse to tune without development queries, or by what is not measured."""
+    """Refuse to tune without development queries, or by a measure that is not evaluated."""
     dev = experiment.config.dataset.dev
     if dev is None or next(iter(instantiate(dev, _convert_="object").queries()), None) is None:
-        raise UserError("stage=tune needs development queries, and dataset.dev has none")
+        raise UserError("stage=tune needs development queries, but dataset.dev has none; set dataset.dev")
     names = {str(found) for found in parse_measures(experiment.values["evaluation"]["measures"])}
     if str(parse_measures([measure])[0]) not in names:
-        raise UserError(f"stage.tune.measure={measure} is not measured; evaluation.measures has {', '.join(names)}")
+        raise UserError(f"stage.tune.measure={measure} is not evaluated; evaluation.measures has {', '.join(names)}")
 
 
 def _varied(experiment: Experiment, changes: list[str]) -> Experiment:
@@ -75,7 +75,7 @@ def _varied(experiment: Experiment, changes: list[str]) -> Experiment:
         return composed(overrides)
     except UserError as error:
         name = experiment.values["model"]["name"]
-        raise UserError(f"stage.tune.sweep fits no {name}, so name other settings: {error}") from error
+        raise UserError(f"stage.tune.sweep does not fit model={name}; choose other settings: {error}") from error
 
 
 def combinations(sweep: Sequence[str]) -> list[list[str]]:
@@ -91,8 +91,8 @@ def combinations(sweep: Sequence[str]) -> list[list[str]]:
             is_sweep = override.is_sweep_override()
             values = list(override.sweep_string_iterator()) if is_sweep else [override.get_value_string()]
         except HydraException as error:
-            raise UserError(f"stage.tune.sweep: {setting!r} names no values, as index.k1=0.9,1.2 does") from error
+            raise UserError(f"stage.tune.sweep: {setting!r} has no values; write them as index.k1=0.9,1.2") from error
         if values == [""]:
-            raise UserError(f"stage.tune.sweep: {setting!r} names no values, as index.k1=0.9,1.2 does")
+            raise UserError(f"stage.tune.sweep: {setting!r} has no values; write them as index.k1=0.9,1.2")
         choices.append([f"{setting.partition('=')[0]}={value}" for value in values])
     return [list(combination) for combination in itertools.product(*choices)]

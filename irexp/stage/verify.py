@@ -1,4 +1,4 @@
-"""The stage that reads every artifact again and compares it with the checksums of its manifest."""
+"""The stage that compares the files of every artifact with the checksums in its manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def verify(output: Path, *, artifacts: str, machine: Machine) -> None:
     """Read all artifacts below `artifacts`; nothing is written into `output`.
 
     Raises:
-        UserError: naming every file that is not as it was written.
+        UserError: if files have changed since they were written; names each.
     """
     store = Store(Path(artifacts))
     folders = [folder for kind in KINDS for folder in store.all(kind)]
@@ -35,5 +35,5 @@ def verify(output: Path, *, artifacts: str, machine: Machine) -> None:
         size += sum(entry["bytes"] for entry in manifest["files"].values())
     if found:
         lines = "\n".join(f"    {line}" for line in found)
-        raise UserError(f"damaged; remove the folders and run their stages again:\n{lines}")
-    log.info("verify: %d artifacts, %s bytes, are as they were written", len(folders), f"{size:,}")
+        raise UserError(f"damaged artifacts; remove their folders and run their stages again:\n{lines}")
+    log.info("verify: %d artifacts, %s bytes, are unchanged since they were written", len(folders), f"{size:,}")

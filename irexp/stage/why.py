@@ -1,4 +1,4 @@
-"""The stage that says why two artifacts are not the same one: every setting behind them that differs."""
+"""The stage that lists every setting in which two artifacts differ, over all that they are made from."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: What made an artifact, beside its settings: part of no identity, but a number may follow it.
+#: Circumstances of an artifact besides its settings: in no identity, though results can depend on them.
 _CIRCUMSTANCES = ("git", "hardware", "versions")
 
 
 def why(output: Path, *, artifacts: str, of: Sequence[str]) -> list[str]:
-    """Say in what two artifacts differ, over their whole lineage; nothing is written into `output`.
+    """List how two artifacts differ, over their whole lineage; nothing is written into `output`.
 
     Args:
-        output: the job's folder.
-        artifacts: the store.
+        output: the job's folder; nothing is written there.
+        artifacts: the folder of all artifacts.
         of: two artifacts, each by its identifier, path or digest.
 
     Returns:
-        A line for each setting, and one for each circumstance, that differs.
+        A line per differing setting, then one per differing circumstance (commit, hardware, versions).
 
     Raises:
         UserError: if these are not two artifacts of one kind.
@@ -39,10 +39,10 @@ def why(output: Path, *, artifacts: str, of: Sequence[str]) -> list[str]:
         raise UserError(f"{first} and {second} are of different kinds, so that all of their settings differ")
     settings = _lines(lineage.all_settings(first), lineage.all_settings(second))
     circumstances = _lines(*(_circumstances(lineage, name) for name in (first, second)))
-    text = "\n".join(f"  {line}" for line in settings) or "  nothing: they are made from the same"
+    text = "\n".join(f"  {line}" for line in settings) or "  nothing: they have the same settings"
     also = "\n".join(f"  {line}" for line in circumstances) or "  nothing"
     log.info(
-        "why: %s (first) and %s (second) differ in\n%s\nand in what made them, which is part of no identity, in\n%s\n",
+        "why: %s (first) and %s (second) differ in\n%s\nand outside their identities in\n%s\n",
         first,
         second,
         text,

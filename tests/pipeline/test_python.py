@@ -1,4 +1,4 @@
-"""The functions of `from irexp import …`: from texts to a table, with the same results as the stages."""
+"""The functions of `from irexp import …`: they lead from texts to a table, with the same results as the stages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def topics() -> Topics:
 
 @pytest.mark.parametrize("option", ["sbert", "dpr", "splade", "splade_doc", "unicoil", "coil", "colbert", "xtr", "mvr"])
 def test_texts_become_a_run(option: str, backbone: str, machine: Machine, topics: Topics) -> None:
-    """Each bi-encoder is searched exactly without naming an engine: the scores are those of `score`."""
+    """Without a named engine the search is exact: scores are those of `model.score`, for every bi-encoder."""
     model = new_model(option, backbone=backbone, document_length=24, query_length=16)
     index = build_index(encode(model, TEXTS, machine=machine), machine=machine)
     found = search(index, topics, model=model, depth=3, machine=machine)
@@ -71,10 +71,10 @@ def test_texts_become_a_run(option: str, backbone: str, machine: Machine, topics
         assert line.score == pytest.approx(float(score), abs=1e-4)
 
 
-def test_functions_find_what_the_stages_find(
+def test_functions_give_the_results_of_the_stages(
     compose: Compose, tmp_path: Path, backbone: str, collection: Path, machine: Machine
 ) -> None:
-    """A checkpoint that the stages made gives the same run and the same measures, to the last bit."""
+    """A checkpoint of the stages gives exactly the same run and measures."""
     overrides = settings(tmp_path, collection, "backbone=hugging_face", f"backbone.name_or_path={backbone}")
     made = run(compose, overrides)
     model = load(str(made["fit"].path))
@@ -84,8 +84,8 @@ def test_functions_find_what_the_stages_find(
     assert evaluate(found, str(collection)).aggregated == made["evaluate"].measures
 
 
-def test_an_index_is_written_and_opened(tmp_path: Path, machine: Machine, topics: Topics) -> None:
-    """BM25 over texts by id, in a folder that another program opens."""
+def test_a_written_index_can_be_opened(tmp_path: Path, machine: Machine, topics: Topics) -> None:
+    """A BM25 index in a folder is opened with the same results; excluded documents are not found."""
     texts = {f"d{number}": text for number, text in enumerate(TEXTS)}
     built = build_index(texts, tmp_path / "index", machine=machine)
     found = search(built, topics, machine=machine)
@@ -97,8 +97,8 @@ def test_an_index_is_written_and_opened(tmp_path: Path, machine: Machine, topics
     assert [line for line in found if line.doc_id != "d3"] == without
 
 
-def test_temporary_folders_go_with_their_objects(backbone: str, machine: Machine) -> None:
-    """Neither an encoding nor an index stays on the disk once nothing reads it."""
+def test_a_temporary_folder_is_removed_with_its_object(backbone: str, machine: Machine) -> None:
+    """Otherwise every encoding of a notebook would stay on the disk."""
     model = new_model("sbert", backbone=backbone)
     encoding = encode(model, TEXTS, machine=machine)
     folder = encoding.folder
@@ -109,7 +109,7 @@ def test_temporary_folders_go_with_their_objects(backbone: str, machine: Machine
 
 
 def test_a_cross_encoder_re_ranks(tmp_path: Path, backbone: str, machine: Machine, topics: Topics) -> None:
-    """The head of a run, from the program or from a file, in the order of the model's scores."""
+    """The top of a run, from memory or a file, is ordered by the model's scores."""
     model = new_model("mono", backbone=backbone)
     candidates = search(build_index(TEXTS, machine=machine), topics, depth=4, machine=machine)
     found = re_rank(model, candidates, topics, TEXTS, depth=2, machine=machine)
@@ -124,7 +124,7 @@ def test_a_cross_encoder_re_ranks(tmp_path: Path, backbone: str, machine: Machin
 
 
 def test_training_changes_the_model_and_saves_it(tmp_path: Path, backbone: str, machine: Machine) -> None:
-    """Judgements as examples, validation by retrieval, the best weights kept and saved."""
+    """With judgements as examples and validation by retrieval; the saved checkpoint scores like the model."""
     train = open_topics(TEXTS, {str(number): [str(number)] for number in range(len(TEXTS))})
     model = new_model("sbert", backbone=backbone)
     before = model.score(TEXTS[0], TEXTS)
@@ -149,7 +149,7 @@ def test_training_changes_the_model_and_saves_it(tmp_path: Path, backbone: str, 
 
 
 def test_examples_may_be_texts(backbone: str, machine: Machine) -> None:
-    """Texts and the same by id are the same training."""
+    """The same texts give the same weights, with and without a collection for the validation."""
     texts = [(TEXTS[n], TEXTS[n + 1], TEXTS[n + 2]) for n in range(8)]
     models = [new_model("sbert", backbone=backbone) for _ in range(2)]
     dev = open_topics(QUERIES, QRELS)
@@ -161,7 +161,7 @@ def test_examples_may_be_texts(backbone: str, machine: Machine) -> None:
 
 
 def test_a_killed_training_is_resumed_by_the_same_call(tmp_path: Path, backbone: str, machine: Machine) -> None:
-    """It ends with the weights of one that was not killed; other settings are refused."""
+    """It ends with the weights of an uninterrupted training; other settings are refused."""
 
     class Killed(InfoNCE):
         """Stops the program at the fourth step."""
@@ -190,17 +190,17 @@ def test_a_killed_training_is_resumed_by_the_same_call(tmp_path: Path, backbone:
 
     with pytest.raises(RuntimeError, match="killed"):
         train(new_model("sbert", backbone=backbone), tmp_path / "a")
-    with pytest.raises(UserError, match="of other settings"):
+    with pytest.raises(UserError, match="with other settings"):
         train(new_model("sbert", backbone=backbone), tmp_path / "a", learning_rate=2e-3)
     train(new_model("sbert", backbone=backbone), tmp_path / "a")
-    assert Killed.steps == 4 + 4  # the step that was killed after the second checkpoint, and the rest
+    assert Killed.steps == 4 + 4  # four until it is killed, four from the checkpoint of step 2
     train(new_model("sbert", backbone=backbone), tmp_path / "b")
     weights = [load(tmp_path / name).state_dict() for name in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_an_adapter_is_merged_after_training(backbone: str, machine: Machine) -> None:
-    """The model has plain weights again, and other ones."""
+    """The model has its original parameters again, with changed values."""
     model = new_model("sbert", backbone=backbone)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     adapter = component("adapter", "lora")
@@ -212,7 +212,7 @@ def test_an_adapter_is_merged_after_training(backbone: str, machine: Machine) ->
 
 
 def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
-    """A table over what was measured; a notebook shows it as Markdown."""
+    """The table's values are the measured ones; a notebook shows it as Markdown."""
     good = evaluate([ScoredDoc("q1", "3", 1.0), ScoredDoc("q2", "7", 1.0)], topics, ["RR@10"])
     poor = evaluate([ScoredDoc("q1", "1", 1.0), ScoredDoc("q2", "7", 1.0)], QRELS, ["RR@10"])
     table = compare({"poor": poor, "good": good}, baseline="good")
@@ -241,13 +241,13 @@ def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
         (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),
         (lambda model: compare({}), "nothing to compare"),
         (lambda model: _fit(model, [("one text",)]), "training example 0"),
-        (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "documents=… says where"),
+        (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "pass documents=… with their texts"),
         (lambda model: _fit(model, [("a", "b")], dev=open_topics(QUERIES, QRELS)), "dev needs documents"),
         (lambda model: _fit(model, [("a", "b")], training={"stepz": 3}), "training.stepz: .* did you mean steps"),
     ],
 )
-def test_wrong_calls_say_what_to_do(call: Callable[[str], object], message: str, backbone: str) -> None:
-    """Each is refused before anything long begins."""
+def test_an_error_of_a_wrong_call_says_what_to_do(call: Callable[[str], object], message: str, backbone: str) -> None:
+    """Each is refused before a long computation starts."""
     with pytest.raises(UserError, match=f"(?s){message}"):
         call(backbone)
 
@@ -256,8 +256,8 @@ def _fit(backbone: str, examples: Any, **more: Any) -> None:
     fit(new_model(backbone=backbone), InfoNCE(), examples, steps=1, learning_rate=1e-3, **more)
 
 
-def test_a_folder_with_something_in_it_is_not_written_into(tmp_path: Path, backbone: str, machine: Machine) -> None:
-    """Neither an encoding nor a checkpoint replaces what is there."""
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path, backbone: str, machine: Machine) -> None:
+    """Neither an index nor a checkpoint overwrites the user's files."""
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(UserError, match="not an empty folder"):
         build_index(TEXTS, tmp_path, machine=machine)
@@ -276,22 +276,22 @@ def test_a_folder_with_something_in_it_is_not_written_into(tmp_path: Path, backb
         if file.stem not in ("none", "seismic", "faiss")
     ],
 )
-def test_every_option_is_an_object(group: str, option: str) -> None:
-    """Each file of these groups gives its object, without values from the call."""
+def test_every_option_can_be_built(group: str, option: str) -> None:
+    """Each file of these groups gives an object without further settings."""
     found = component(group, option)
     assert found is not None
     assert not isinstance(found, dict)
 
 
-def test_all_that_is_public_exists() -> None:
-    """Each name can be imported, and a misspelt one is an AttributeError."""
+def test_every_public_name_can_be_imported() -> None:
+    """A misspelt name is an AttributeError."""
     assert all(callable(getattr(irexp, name)) for name in irexp.__all__)
     with pytest.raises(AttributeError, match="irexp"):
         irexp.serach  # noqa: B018
 
 
 def test_a_saved_model_scores_the_same(tmp_path: Path, backbone: str) -> None:
-    """The seed decides what the backbone does not have; what is saved opens."""
+    """Also, the seed alone decides the weights that the backbone lacks."""
     first, second = (new_model("colbert", backbone=backbone, seed=seed) for seed in (1, 1))
     other = new_model("colbert", backbone=backbone, seed=2)
     assert torch.equal(first.score("list", TEXTS), second.score("list", TEXTS))

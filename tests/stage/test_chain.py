@@ -1,4 +1,4 @@
-"""The chain of stages on a small collection: what is made, found, refused, resumed."""
+"""The chain of stages on a small collection: artifacts are made, found, refused and resumed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.chains import TEXTS, Compose, name_of, planned, run, settings
 ROOT = Path(__file__).parents[2]
 
 
-def test_made_once_and_then_found(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """The second time nothing is made, the measures are the same, and each artifact says what made it."""
+def test_stages_make_their_artifacts_once(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The second run makes nothing and gives the same measures; each artifact records how it was made."""
     first = run(compose, settings(tmp_path, collection))
     second = run(compose, settings(tmp_path, collection))
     assert {outcome.status for outcome in first.values()} == {"made"}
@@ -43,8 +43,8 @@ def test_made_once_and_then_found(compose: Compose, tmp_path: Path, collection: 
         assert provenance["hardware"]["cores"] == os.cpu_count()
 
 
-def test_the_run_is_the_naive_one(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """Search over the index gives the inner products of the embeddings, all documents when the depth is greater."""
+def test_search_finds_the_inner_products_of_the_embeddings(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Scores are those of the model, in descending order; a depth beyond the collection finds all documents."""
     outcomes = run(compose, settings(tmp_path, collection, "search.depth=50"))
     assert outcomes["fit"].path and outcomes["search"].path
     encoder = load(outcomes["fit"].path)
@@ -55,15 +55,15 @@ def test_the_run_is_the_naive_one(compose: Compose, tmp_path: Path, collection: 
 
 
 def scores_of(outcomes: dict[str, Outcome]) -> dict[str, float]:
-    """The documents that were found for the query d0, in their order, with their scores."""
+    """The documents that were found for the query d0, in rank order, with their scores."""
     lines = read_run(Path(str(outcomes["search"].path)) / "test.run")
     return {line.doc_id: line.score for line in lines if line.query_id == "d0"}
 
 
-def test_what_is_known_about_the_data_is_logged(
+def test_missing_relevant_documents_and_queries_without_a_hit_are_logged(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A relevant document that the collection lacks, and a query without a hit, are counted."""
+    """The log counts both, so that a low measure can be explained."""
     overrides = settings(tmp_path, collection, "model=bm25")
     outcomes = run(compose, overrides)
     assert "1 of 3 relevant documents are not in the index, such as 'gone'" in caplog.text
@@ -73,8 +73,8 @@ def test_what_is_known_about_the_data_is_logged(
     assert planned(compose, overrides).skipped["fit"] == "bm25 has no checkpoint"
 
 
-def test_the_query_may_be_left_out(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """search.remove_query drops the document whose id is the query's and keeps the depth."""
+def test_remove_query_drops_the_document_with_the_query_id(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The run still has as many documents as the depth."""
     overrides = settings(tmp_path, collection, "search.depth=3", "search.remove_query=true")
     outcomes = run(compose, overrides)
     lines = read_run(Path(str(outcomes["search"].path)) / "test.run")
@@ -83,8 +83,8 @@ def test_the_query_may_be_left_out(compose: Compose, tmp_path: Path, collection:
     assert "d0" not in found
 
 
-def test_a_changed_file_is_another_collection(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """Nothing stale is ever used: one more document, and the encoding is another one."""
+def test_a_changed_collection_is_encoded_again(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """With one more document everything after the checkpoint is made again; nothing stale is used."""
     before = run(compose, settings(tmp_path, collection))
     with (collection / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "gone", "text": "zzz"}\n')
@@ -96,7 +96,7 @@ def test_a_changed_file_is_another_collection(compose: Compose, tmp_path: Path, 
 def test_a_missing_artifact_names_the_stage_and_the_difference(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
-    """Search without a checkpoint never trains; the nearest one differs in what was typed."""
+    """Search without a checkpoint never trains; the error names the setting in which the nearest one differs."""
     run(compose, settings(tmp_path, collection), ["fit"])
     with pytest.raises(MissingArtifactError, match=r"there is no checkpoint/.*stage=fit(.|\n)*seed: 42 there, 7 here"):
         run(compose, settings(tmp_path, collection, "seed=7"), ["search"])
@@ -104,7 +104,7 @@ def test_a_missing_artifact_names_the_stage_and_the_difference(
         run(compose, settings(tmp_path, collection), ["search"])
 
 
-def test_a_checkpoint_from_elsewhere(
+def test_a_given_checkpoint_replaces_fit(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A folder takes the checkpoint's place, says which settings are ignored, and gives the same embeddings."""
@@ -122,7 +122,7 @@ def test_a_checkpoint_from_elsewhere(
         run(compose, settings(tmp_path, collection, "artifact.checkpoint=./nowhere"), ["search"])
 
 
-def test_a_run_from_elsewhere_is_evaluated(compose: Compose, tmp_path: Path, collection: Path) -> None:
+def test_a_given_run_file_is_evaluated(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """`artifact.run=<file>` needs no model, checkpoint or index."""
     file = tmp_path / "their.run"
     file.write_text("d0 Q0 d3 1 2.5 theirs\nd0 Q0 d1 2 1.5 theirs\n")
@@ -136,7 +136,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from irexp.stage import encode
+from irexp.pipeline import encode
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.plan import make_plan
 from irexp.artifact.store import Store
@@ -157,17 +157,17 @@ list(execute(plan, Store(plan.experiment.root), plan.experiment.root))
 """
 
 
-def test_a_killed_encoding_goes_on_behind_its_last_shard(
+def test_a_killed_encoding_resumes_after_its_last_complete_shard(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Shards of four: two are complete when the process dies; the result is the whole one's."""
+    """Killed after two shards of four documents, it ends with the vectors of an uninterrupted encoding."""
     whole = run(compose, settings(tmp_path / "whole", collection))
     overrides = settings(tmp_path, collection, "machine.shard_size=4")
     done = subprocess.run([sys.executable, "-c", KILLED, str(ROOT / "conf"), *overrides], check=False)
     assert done.returncode == -9
     caplog.set_level("INFO")
     outcomes = run(compose, overrides)
-    assert "going on behind 8 documents" in caplog.text
+    assert "resuming after 8 documents" in caplog.text
     assert outcomes["encode"].status == "made"
     vectors = [np.concatenate(list(EncodedDocuments(Path(str(o["encode"].path))).batches())) for o in (whole, outcomes)]
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)  # of length one; in batches of other sizes
@@ -183,10 +183,10 @@ def test_a_killed_encoding_goes_on_behind_its_last_shard(
         (["model.query_length=100000"], r"model\.query_length=100000: the backbone reads at most 512"),
     ],
 )
-def test_what_the_user_can_mend_is_said(
+def test_an_error_names_the_wrong_setting(
     compose: Compose, tmp_path: Path, collection: Path, overrides: list[str], message: str
 ) -> None:
-    """Each with the setting that is wrong."""
+    """The user learns which setting to change, without a traceback of a library."""
     with pytest.raises(UserError, match=message):
         run(compose, settings(tmp_path, collection, *overrides))
 
@@ -199,15 +199,15 @@ def test_what_the_user_can_mend_is_said(
         (["seed=1"], ["index.k1=0.9"], ["seed=1", "index.k1=0.9"]),
     ],
 )
-def test_a_baseline_keeps_what_was_typed_and_still_has_a_meaning(
+def test_a_baseline_keeps_the_overrides_that_fit_its_model(
     typed: list[str], changes: list[str], expected: list[Any]
 ) -> None:
-    """A baseline of another model drops the settings of the experiment's own."""
+    """A baseline with another model drops the settings of the experiment's model."""
     assert baseline_overrides(typed, changes) == expected
 
 
-def test_a_full_disk_is_named_and_the_same_command_goes_on(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """A device that is always full stands where the vectors are to be written."""
+def test_a_full_disk_is_named_and_the_same_command_resumes(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The vectors are written to a device that is always full, until it is removed."""
     base = settings(tmp_path, collection, "index=torch_dense")
     run(compose, base, ["fit", "encode"])
     name = name_of(planned(compose, base), "index")
@@ -220,8 +220,8 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(compose: Compose, tmp
     assert run(compose, base, ["index"])["index"].status == "made"
 
 
-def test_every_artifact_is_read_again(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """One byte in one of all artifacts."""
+def test_verify_finds_a_changed_byte(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """One changed byte in any artifact is an error that names the file."""
     base = settings(tmp_path, collection)
     made = run(compose, base)
     config = compose(*base)

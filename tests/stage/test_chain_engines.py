@@ -1,4 +1,4 @@
-"""Engines in the chain of stages: what they share, what builds anew, what is refused, what they cost."""
+"""Engines in the chain of stages: shared encodings, rebuilt indexes, refusals and costs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.chains import STAGES, Compose, run, settings
 ROOT = Path(__file__).parents[2]
 
 
-def test_ten_index_settings_encode_once(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """Another depth makes a run, another type of the encoding makes an encoding and what follows."""
+def test_a_setting_makes_only_the_artifacts_that_follow_it(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Another depth makes a run and its measures; another data type makes the encoding and all after it."""
     run(compose, settings(tmp_path, collection))
     deeper = run(compose, settings(tmp_path, collection, "search.depth=5"))
     halves = run(compose, settings(tmp_path, collection, "encoding=half"))
@@ -24,10 +24,8 @@ def test_ten_index_settings_encode_once(compose: Compose, tmp_path: Path, collec
     assert [o.status for o in halves.values()] == ["already done"] + ["made"] * 4
 
 
-def test_what_an_engine_is_searched_with_builds_nothing_anew(
-    compose: Compose, tmp_path: Path, collection: Path
-) -> None:
-    """Another number of clusters is another index, another number of searched ones only another run."""
+def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Another number of clusters makes another index, another number of probed clusters only another run."""
     base = settings(tmp_path, collection, "index=faiss_ivf", "index.lists=4")
     first = run(compose, [*base, "index.search.probes=1"])
     second = run(compose, [*base, "index.search.probes=4"])
@@ -59,7 +57,7 @@ def test_what_an_engine_is_searched_with_builds_nothing_anew(
 def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
     compose: Compose, tmp_path: Path, collection: Path, overrides: list[str], message: str
 ) -> None:
-    """Not when hours of encoding are behind it."""
+    """The error comes before hours of encoding, not after."""
     with pytest.raises(UserError, match=message):
         run(compose, settings(tmp_path, collection, *overrides))
     assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
@@ -69,15 +67,17 @@ def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
 def test_bm25_shows_progress_as_other_engines_do(
     compose: Compose, tmp_path: Path, collection: Path, capfd: pytest.CaptureFixture[str], progress: bool
 ) -> None:
-    """One bar for each stage, or nothing at all."""
+    """One progress bar per stage, or none with machine.progress=false."""
     overrides = settings(tmp_path, collection, "model=bm25", f"machine.progress={progress}")
     run(compose, overrides, ["index", "search"])
     lines = [line.split(":")[0].strip() for line in re.split("[\r\n]", capfd.readouterr().err) if line.strip()]
     assert set(lines) == ({"index", "search"} if progress else set())
 
 
-def test_a_setting_that_a_structure_does_not_have(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """A flat index has no clusters to choose from."""
+def test_a_search_setting_that_the_faiss_index_lacks_is_refused(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """A flat index has no clusters to probe."""
     with pytest.raises(UserError, match=r"index.search.probes=4: an index Flat has no such thing"):
         run(compose, settings(tmp_path, collection, "index=faiss", "index.factory=Flat", "index.search.probes=4"))
 
@@ -94,7 +94,7 @@ def test_a_setting_that_a_structure_does_not_have(compose: Compose, tmp_path: Pa
 def test_engines_share_an_encoding(
     compose: Compose, tmp_path: Path, collection: Path, model: str, indexes: list[str]
 ) -> None:
-    """Every engine of a kind of vectors, from the command line's configuration to measures, encoding once."""
+    """Every engine of a model goes from configuration to measures, and the collection is encoded once."""
     fast = {"xtr": ["index.engine.factory=Flat", "index.engine.search.probes=null"], "plaid": ["index.centroids=8"]}
     for number, name in enumerate(indexes):
         overrides = settings(tmp_path, collection, f"model={model}", f"index={name}", *fast.get(name, []))
@@ -107,7 +107,7 @@ def test_engines_share_an_encoding(
 def test_the_cost_of_a_search_is_measured_and_reported(
     compose: Compose, tmp_path: Path, collection: Path, overrides: list[str]
 ) -> None:
-    """Beside the effectiveness of the same run, as a table and a picture; what is not searched is not found."""
+    """The report has a table and a plot of the costs; an approximate search has a recall below 1."""
     settings_ = settings(tmp_path, collection, "stage=[all,speed]", *overrides)
     outcomes = run(compose, settings_, [*STAGES, "speed"])
     measured = outcomes["speed"].measures
@@ -123,8 +123,8 @@ def test_the_cost_of_a_search_is_measured_and_reported(
 
 
 @pytest.mark.parametrize("model", ["sbert", "bm25"])
-def test_what_was_taken_out_is_no_result(compose: Compose, tmp_path: Path, collection: Path, model: str) -> None:
-    """A file of document ids moves the run alone, by its content, and nothing is indexed anew."""
+def test_excluded_documents_are_not_found(compose: Compose, tmp_path: Path, collection: Path, model: str) -> None:
+    """A file of document ids makes another run; the index is not built again."""
     base = settings(tmp_path, collection, f"model={model}")
     whole = run(compose, base)
     (tmp_path / "gone.txt").write_text("d0\nd2\n")

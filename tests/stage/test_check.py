@@ -36,10 +36,10 @@ def checked(compose: Compose, tmp_path: Path, collection: Path, name: str = "toy
 
 
 @pytest.mark.parametrize(("distance", "status"), [(0.005, "OK"), (0.015, "near")])
-def test_what_is_as_expected_is_kept(
+def test_measures_that_meet_the_claim_are_recorded(
     compose: Compose, tmp_path: Path, collection: Path, experiments: Path, distance: float, status: str
 ) -> None:
-    """Values, commit, date and processor go into measured.json, and from there into the table."""
+    """Values, date and processor are written into measured.json and into the table."""
     value = run(compose, settings(tmp_path, collection, "baselines=[]"))["evaluate"].measures["nDCG@10"]
     (experiments / "toy" / "expected.yaml").write_text(CLAIM.format(value=value + distance, tolerance=0.01))
     assert checked(compose, tmp_path, collection) == value
@@ -53,7 +53,7 @@ def test_what_is_as_expected_is_kept(
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
 
 
-def test_what_is_not_as_expected_fails_and_is_shown(
+def test_a_measure_that_misses_the_claim_fails(
     compose: Compose, tmp_path: Path, collection: Path, experiments: Path
 ) -> None:
     """The error names the row, both values and the source; the table says FAIL."""
@@ -66,7 +66,7 @@ def test_what_is_not_as_expected_fails_and_is_shown(
 def test_a_row_that_was_not_measured_fails(
     compose: Compose, tmp_path: Path, collection: Path, experiments: Path
 ) -> None:
-    """A claim is not met by measuring nothing."""
+    """Otherwise a claim could be met by measuring nothing."""
     (experiments / "toy" / "expected.yaml").write_text(CLAIM.format(value=0.5, tolerance=1).replace("sbert", "splade"))
     with pytest.raises(UserError, match="not measured splade before fine-tuning"):
         checked(compose, tmp_path, collection)
@@ -75,7 +75,7 @@ def test_a_row_that_was_not_measured_fails(
 def test_an_experiment_without_a_claim_is_refused(
     compose: Compose, tmp_path: Path, collection: Path, experiments: Path
 ) -> None:
-    """The message names those that have one."""
+    """The error lists the experiments that have one."""
     (experiments / "toy" / "expected.yaml").write_text(CLAIM.format(value=0.5, tolerance=1))
     with pytest.raises(UserError, match="is one of toy"):
         checked(compose, tmp_path, collection, name="other")

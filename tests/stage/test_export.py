@@ -1,4 +1,4 @@
-"""A sparse encoding for other engines, read back by another route; and settings tried on development queries."""
+"""A sparse encoding written for other engines holds the vectors' weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def exported(compose: Compose, settings: list[str], format: str, folder: Path) -
 
 
 def test_lines_for_anserini_and_seismic_hold_the_weights(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """Whole impacts for one, weights for the other; a query is its terms as often as their impacts."""
+    """Anserini gets rounded impacts and queries with repeated terms, Seismic the weights."""
     folder, weights = exported(compose, settings, "anserini", tmp_path / "anserini")
     lines = [json.loads(line) for line in (folder / "docs.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["d 0", "d 1", "d 2"]
@@ -62,8 +62,8 @@ def test_lines_for_anserini_and_seismic_hold_the_weights(compose: Compose, setti
     assert json.loads((folder / "queries.jsonl").read_text())["content"] == "make cups"
 
 
-def test_a_common_index_file_holds_the_impacts(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """Read message by message; ciff-toolkit 0.2.2 read a file of it, too (5,389 documents, by hand)."""
+def test_a_ciff_file_holds_the_impacts(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Every message is read back; ciff-toolkit 0.2.2 read such a file, too (5,389 documents, by hand)."""
     from google.protobuf.internal.decoder import _DecodeVarint32
 
     folder, weights = exported(compose, settings, "ciff", tmp_path / "ciff")
@@ -96,7 +96,7 @@ def test_a_common_index_file_holds_the_impacts(compose: Compose, settings: list[
     assert position == len(data)
 
 
-def test_other_vectors_are_not_exported(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """A dense encoding has no terms."""
-    with pytest.raises(UserError, match=r"writes sparse vectors, and .* holds dense ones"):
+def test_dense_vectors_are_not_exported(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Without terms there is nothing to write; the error says so."""
+    with pytest.raises(UserError, match=r"writes sparse vectors, but .* holds dense ones"):
         exported(compose, ["model=sbert", *settings[1:]], "ciff", tmp_path / "dense")

@@ -1,4 +1,4 @@
-"""Runs of other experiments, fused: made, found, refused."""
+"""Fusion of the runs of other experiments: made, found, refused."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ def settings(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("method", ["rrf", "wsum"])
-def test_a_fusion_makes_its_runs_and_is_an_experiment_like_others(
-    compose: Compose, settings: list[str], method: str
-) -> None:
-    """Also with weights that are tuned; the second time nothing is to be done; another run is another fusion."""
+def test_a_fusion_makes_its_runs_once(compose: Compose, settings: list[str], method: str) -> None:
+    """The second time everything is already done, tuned weights, too; another run makes another fusion."""
     overrides = [*settings, f"fuse.method={method}"]
     outcomes = run(compose, overrides, NAMES)
     assert {stage: outcome.status for stage, outcome in outcomes.items()} == {"fuse": "made", "evaluate": "made"}
@@ -55,7 +53,7 @@ def test_a_fusion_makes_its_runs_and_is_an_experiment_like_others(
 
 
 def test_a_fusion_trains_only_within_a_whole_pipeline(compose: Compose, settings: list[str]) -> None:
-    """`stage=fuse` makes BM25's run on the way, but fine-tunes nothing."""
+    """`stage=fuse` makes untrained runs automatically, but never fine-tunes."""
     trained = [*settings, 'fuse.runs=[["model=bm25"],["model=sbert"]]']
     command = r"make it with (.*) model=sbert stage=\[fit,index,search,re_rank,fuse\]"
     with pytest.raises(MissingArtifactError, match=command):
@@ -63,8 +61,8 @@ def test_a_fusion_trains_only_within_a_whole_pipeline(compose: Compose, settings
     assert run(compose, settings, ["fuse"])["fuse"].status == "made"
 
 
-def test_a_fusion_says_what_it_lacks(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """A run that is not there, one run only, weights that fit nothing, and a file whose weights cannot be tuned."""
+def test_a_fusion_with_wrong_settings_is_refused(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """A missing or single run, weights or steps that do not fit, and files whose weights cannot be tuned."""
 
     def refused(message: str, *overrides: str) -> None:
         with pytest.raises(UserError, match=message):

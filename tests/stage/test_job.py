@@ -1,4 +1,4 @@
-"""A job as a process: stopped by hand, and gone on with."""
+"""A job as a process: stopped by hand, then resumed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-#: Runs `run.py`, prints the number of each batch before it is made, and waits for a signal before the given one.
+#: Runs `run.py`, prints the number of each batch before it is made, and waits for a signal before a given batch.
 WATCHED = """
 import runpy, signal, sys, time
 from irexp.training.batch import Batches
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs, and theirs, ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 
 make, stop_at = Batches.__getitem__, int(sys.argv[1])
 
@@ -36,7 +36,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def start(folder: Path, name: str, *, stop_at: int) -> subprocess.Popen[str]:
-    """A training of 20 steps that leaves something to resume from after every fifth; its log is `<name>.txt`."""
+    """Start a training of 20 steps that can be resumed after every fifth; its log is `<name>.txt`."""
     settings = ["training.steps=20", "training.batch_size=8", "training.validate_every=null"]
     settings += ["machine.resume_every=5", "machine.progress=false"]
     places = [f"paths.artifacts={folder / 'artifacts'}", f"hydra.run.dir={folder / name}"]
@@ -46,16 +46,16 @@ def start(folder: Path, name: str, *, stop_at: int) -> subprocess.Popen[str]:
 
 
 def batches_of(job: subprocess.Popen[str]) -> Iterator[int]:
-    """The batches that a job makes, as it makes them, until it ends."""
+    """The numbers of the batches that a job makes, until it ends."""
     assert job.stdout is not None
     return (int(line.split()[1]) for line in job.stdout if line.startswith("batch "))
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_recorded_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The record says stopped, and what was trained so far is taken up.
+def test_ctrl_c_is_recorded_and_the_same_command_resumes(tmp_path: Path) -> None:
+    """The summary says stopped, and the second job trains only the missing steps.
 
-    The first job waits before its thirteenth batch until it is stopped: it cannot end, and has saved its tenth step.
+    The first job waits before its thirteenth batch until it is stopped, after saving its tenth step.
     """
     with start(tmp_path, "first", stop_at=12) as first:
         assert 12 in batches_of(first), (tmp_path / "first.txt").read_text()

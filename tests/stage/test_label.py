@@ -1,4 +1,4 @@
-"""What rows are called: by what they are, and by what tells them apart."""
+"""The labels of table rows name the model or run, and the settings in which rows differ."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.chains import Compose, run, settings
 NAMES = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
 
 
-def test_rows_are_called_by_their_differences(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """Only what differs is said, by the option where there is one, whatever was typed and in whatever order."""
-    compose()  # which registers the schema
+def test_labels_name_only_the_differing_settings(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Labels name an option where there is one, and do not depend on the order of the overrides."""
+    compose()  # registers the schema
     rows = {
         "bm25 index.k1=1.2": ["model=bm25"],
         "bm25 index.k1=0.9": ["index.k1=0.9", "model=bm25"],
@@ -39,15 +39,17 @@ def test_rows_are_called_by_their_differences(compose: Compose, tmp_path: Path, 
     assert labels(names, Lineage(Store(tmp_path / "artifacts"))) == list(rows)
 
 
-def test_what_comes_from_elsewhere_has_its_own_name(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """A run's file and a checkpoint's folder; two of one name are told apart by where they lie."""
+def test_given_runs_and_checkpoints_are_labelled_by_their_path(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """A run file or checkpoint folder is labelled by its name, two of one name by their full paths."""
     made = Path(str(run(compose, settings(tmp_path, collection))["fit"].path))
     (made / "manifest.json").unlink()
     names = []
     for place in ("one", "two"):
         target = tmp_path / place / "model"
         shutil.copytree(made, target)
-        (target / "note.txt").write_text(place)  # another content, so another checkpoint
+        (target / "note.txt").write_text(place)  # different content makes another checkpoint
         typed = settings(tmp_path, collection, f"artifact.checkpoint={target}")
         names.append(f"measures/{Path(str(run(compose, typed)['evaluate'].path)).name}")
     file = tmp_path / "their.run"

@@ -1,4 +1,4 @@
-"""What the stages say that only read: status, why, show and clean; and what a forced stage does."""
+"""The stages that inspect artifacts (status, why, show, clean), and forced stages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> str:
 def test_status_lists_every_artifact_and_its_users(
     compose: Compose, tmp_path: Path, collection: Path, root: str
 ) -> None:
-    """One row each, with what is made from it; what was begun and not ended is listed as such."""
+    """One row per artifact, with what is made from it; an unfinished one is listed as such."""
     with pytest.raises(UserError, match="nothing was made yet"):
         status(tmp_path, artifacts=root)
     made = run(compose, settings(tmp_path, collection))
@@ -42,15 +42,15 @@ def test_status_lists_every_artifact_and_its_users(
     index = f"index/{Path(str(made['index'].path)).name}"
     runs = {name for name in rows if name.startswith("run/")}
     assert set(rows[index][3].split(", ")) == runs and len(runs) == 2
-    assert rows["index/sbert.toys-12345678"][3] == "(begun, not ended)"
+    assert rows["index/sbert.toys-12345678"][3] == "(unfinished)"
     size, unit = rows[index][1].split()
     assert float(size) > 0 and unit == "kB"
 
 
-def test_why_names_every_setting_behind_two_artifacts(
+def test_why_lists_every_setting_in_which_two_lineages_differ(
     compose: Compose, tmp_path: Path, collection: Path, root: str
 ) -> None:
-    """Of two measures: a setting of the encoding, four artifacts back, and one of the search; and nothing else."""
+    """For two measures: settings of the encoding, three artifacts earlier, and of the search, and no others."""
     first = run(compose, settings(tmp_path, collection))
     second = run(compose, settings(tmp_path, collection, "encoding=half", "search.depth=3"))
     digests = [str(outcomes["evaluate"].path)[-8:] for outcomes in (first, second)]
@@ -76,10 +76,10 @@ def test_why_names_every_setting_behind_two_artifacts(
         (["model=fusion", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'], "[fuse,evaluate]"),
     ],
 )
-def test_what_show_says_to_type_makes_the_same_artifact(
+def test_the_command_of_show_makes_the_same_artifact(
     compose: Compose, tmp_path: Path, collection: Path, root: str, typed: list[str], stages: str
 ) -> None:
-    """In another store the command leads to the artifact of the same name; and to the runs that it needed."""
+    """The shown command plans an artifact of the same name, for the measures and everything before them."""
     overrides = settings(tmp_path, collection, *typed)
     names = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
     measured = run(compose, overrides, names)["evaluate"]
@@ -93,10 +93,8 @@ def test_what_show_says_to_type_makes_the_same_artifact(
         assert again.own[-1].name == name
 
 
-def test_clean_keeps_what_a_table_or_a_recipe_needs(
-    compose: Compose, tmp_path: Path, collection: Path, root: str
-) -> None:
-    """Of two runs one is in a table; the other goes, and what only it was made from; nothing before it is confirmed."""
+def test_clean_removes_only_unused_artifacts(compose: Compose, tmp_path: Path, collection: Path, root: str) -> None:
+    """Of two experiments one is in a table; confirm=true removes what only the other one uses."""
     kept = run(compose, settings(tmp_path, collection))
     gone = run(compose, settings(tmp_path, collection, "encoding=half"))
     (tmp_path / "outputs").mkdir()
@@ -121,7 +119,7 @@ def test_clean_keeps_what_a_table_or_a_recipe_needs(
 def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same content is said to be the same; another is named by its files; what fails leaves the old one."""
+    """The log says whether the content is the same or which files differ; a failing stage leaves the old artifact."""
     caplog.set_level("INFO")
     base = settings(tmp_path, collection)
     first = run(compose, base)
@@ -136,7 +134,7 @@ def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     manifest["files"]["test.run"] |= {"bytes": 21, "sha256": "0"}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     run(compose, [*base, "force=[search]"], ["search"])
-    assert "has another content than before, in test.run" in caplog.text
+    assert "has different content than before, in test.run" in caplog.text
     before = (folder / "test.run").read_bytes()
     with pytest.raises(UserError, match="has no queries"):
         (collection / "queries.jsonl").rename(tmp_path / "queries.jsonl")
@@ -148,18 +146,16 @@ def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     assert run(compose, base, ["search"])["search"].status == "already done"
 
 
-def test_a_process_that_dies_while_it_replaces_loses_nothing(
-    compose: Compose, tmp_path: Path, collection: Path
-) -> None:
-    """Between the two steps of replacing, the old artifact lies aside; the next look puts it back."""
+def test_an_interrupted_replacement_loses_nothing(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A process that died between the two renames left the old artifact aside; the next job puts it back."""
     base = settings(tmp_path, collection)
     folder = Path(str(run(compose, base)["search"].path))
     folder.rename(folder.with_name(f".replaced-{folder.name}"))
     assert run(compose, base)["search"].status == "already done"
 
 
-def test_a_folder_without_a_manifest_is_in_nobodys_way(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """What an interrupted copy or removal left is made again, and replaced."""
+def test_a_folder_without_a_manifest_is_replaced(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """An artifact that an interrupted copy or removal left incomplete is made again."""
     base = settings(tmp_path, collection)
     folder = Path(str(run(compose, base)["search"].path))
     (folder / MANIFEST).unlink()
@@ -167,8 +163,8 @@ def test_a_folder_without_a_manifest_is_in_nobodys_way(compose: Compose, tmp_pat
     assert run(compose, base)["search"].status == "already done"
 
 
-def test_the_tree_says_what_is_there_and_what_is_not(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """There, to resume, damaged, given, and about how long what is missing takes."""
+def test_the_tree_shows_the_state_of_every_artifact(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Existing, missing, damaged and given artifacts are marked, with an estimate for the missing ones."""
     base = settings(tmp_path, collection)
     made = run(compose, base)
     Path(str(made["index"].path)).rename(Path(str(made["index"].path)).with_name(".partial-gone"))
@@ -187,7 +183,7 @@ def test_the_tree_says_what_is_there_and_what_is_not(compose: Compose, tmp_path:
 def test_an_experiment_that_is_its_own_baseline_is_one_row(
     compose: Compose, tmp_path: Path, collection: Path, root: str
 ) -> None:
-    """`model=bm25` beside its baseline `model=bm25` measures one run, and the table shows it once."""
+    """`model=bm25` with the baseline `model=bm25` has one run, which the table shows once."""
     overrides = settings(
         tmp_path, collection, "model=bm25", 'baselines=[["model=bm25"]]', "stage=[index,search,evaluate,report]"
     )

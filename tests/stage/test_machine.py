@@ -1,4 +1,4 @@
-"""Where a stage runs: what is refused before anything begins, and how much is held at once."""
+"""The machine of a stage: missing GPUs are refused, and batches respect the limits of memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def machine(**changes: object) -> Machine:
     return Machine(**(values | {"progress": False} | changes))  # type: ignore[arg-type]
 
 
-def test_more_gpus_than_there_are_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than by a traceback of Lightning's in the middle."""
+def test_more_devices_than_gpus_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise Lightning fails later, with a traceback."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"^machine\.devices=2, but torch sees 1 GPU here; set machine\.devices=1$"):
@@ -34,8 +34,8 @@ def test_more_gpus_than_there_are_are_refused_in_one_line(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("most", [1, 5, 7, 1000])
-def test_re_ranking_holds_so_many_candidates_and_no_more(most: int) -> None:
-    """Queries come in their order, at most `size` at once, and one with more candidates than that alone."""
+def test_re_ranking_batches_hold_a_limited_number_of_candidates(most: int) -> None:
+    """Queries keep their order; a query with more candidates than `most` is a batch of its own."""
     rankings = [(Query(f"q{n}", "text"), [f"d{k}" for k in range(n % 7)]) for n in range(20)]
     batches = list(_batches(rankings, 4, most=most))
     assert [pair for batch in batches for pair in batch] == rankings
@@ -46,10 +46,10 @@ def test_re_ranking_holds_so_many_candidates_and_no_more(most: int) -> None:
 
 
 @pytest.mark.parametrize("stages", [["fit", "encode", "index", "search"], ["fit", "re_rank"]])
-def test_every_stage_reads_by_the_machines_token_budget(
+def test_every_stage_uses_the_machine_token_budget(
     compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str]
 ) -> None:
-    """Documents when they are encoded, queries when they are searched, and both when a run is re-ranked."""
+    """Otherwise large batches of documents or queries would run out of memory."""
     over, used = TokenBudget.map_batches, []
 
     def spied(budget: TokenBudget, lengths: Sequence[int], work: Callable[[list[int]], object]) -> Iterator[object]:

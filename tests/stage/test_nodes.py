@@ -1,4 +1,4 @@
-"""Several processes and nodes make what one makes."""
+"""Several processes and nodes make the same artifacts as one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
-    """The files of an artifact, less what says when they were written."""
+    """The files of an artifact, without the JSON files, which hold times."""
     folder = Path(str(outcomes[stage].path))
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -28,13 +28,13 @@ def contents(outcomes: dict[str, Outcome], stage: str) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
+def test_processes_and_nodes_make_the_same_encoding_and_index_as_one_process(
     compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes every second window, and every second part; file by file the artifacts are the same.
+    """Each process makes every second window and every second part; all files of the artifacts are equal.
 
-    With one thread each, as `settings` says: by default two processes have another number of threads than one. Also
-    inside a Slurm job of one task, which says of every process that it is the first of one.
+    `settings` gives each process one thread, because the default depends on the number of processes. The environment is
+    that of a Slurm job with one task, in which every process would seem to be the first and only one.
     """
     for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -54,7 +54,7 @@ def test_processes_and_nodes_make_the_encoding_and_the_index_of_one(
 
 
 def on_two_nodes(overrides: list[str], folder: Path) -> list[str]:
-    """Run the command on two nodes, which here are processes; what each printed."""
+    """Run the command on two nodes, simulated by processes; return what each printed."""
     outputs = [folder / f"node{rank}.txt" for rank in range(2)]
     with reserved_port() as port, ExitStack() as files:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -1,4 +1,4 @@
-"""The model card, and what of a checkpoint is published; the hub itself is a stand-in."""
+"""The model card and the published files of a checkpoint; the hub is replaced by a recording class."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ Compose = Callable[..., DictConfig]
         ("coil", 'load("me/model")'),
     ],
 )
-def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: Compose) -> None:
-    """Data, loss, hyper-parameters and measures, under metadata that the hub reads."""
+def test_a_card_lists_what_decided_the_weights(model: str, opener: str, compose: Compose) -> None:
+    """Data, loss, hyper-parameters and measures are in the text, the tags in the hub's metadata."""
     config = compose(f"model={model}")
     card = model_card(
         Experiment((), config).values,
@@ -65,8 +65,8 @@ def test_a_card_says_what_decided_the_weights(model: str, opener: str, compose: 
     assert ("`regularizer` | FLOPS" in text) == (model == "splade")
 
 
-def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -> None:
-    """The names of files, not the folders of the machine; a model of the hub is named for the hub."""
+def test_a_card_shows_file_names_but_no_local_folders(compose: Compose) -> None:
+    """Paths of the user's machine are not published; a backbone from the hub is named in the metadata."""
     config = compose("dataset=local", "dataset.path=/home/me/my-data", "backbone=bert_base")
     card = model_card(Experiment((), config).values, repository="me/model", identity="checkpoint/x-1", validation={})
     assert "`dataset.train.topics.qrels_path` | train.tsv" in card
@@ -75,13 +75,13 @@ def test_a_card_says_where_the_data_lay_without_saying_where(compose: Compose) -
     assert yaml.safe_load(card.split("---\n", 2)[1])["base_model"] == "google-bert/bert-base-uncased"
 
 
-def test_a_checkpoint_has_a_card_and_its_manifest_stays_here(compose: Compose, tmp_path: Path) -> None:
-    """Fit writes the card; with measures it has their table; the machine's record is not published."""
+def test_fit_writes_a_card_and_the_manifest_is_not_published(compose: Compose, tmp_path: Path) -> None:
+    """With measures the card has their table; the manifest names the user's machine."""
     overrides = ["training=none", f"paths.artifacts={tmp_path}", "machine.progress=false", "dataset.test.split=dev"]
     outcomes = run(compose, overrides)
     assert outcomes["fit"].path and outcomes["evaluate"].path
     checkpoint = Path(outcomes["fit"].path)
-    assert "0: the backbone as it comes" in (checkpoint / "README.md").read_text(encoding="utf8")
+    assert "0: the backbone without fine-tuning" in (checkpoint / "README.md").read_text(encoding="utf8")
     files = published(checkpoint)
     assert {"model.safetensors", "modules.json", "irexp.json", "1_Pooling/config.json"} <= set(files)
     assert not {"manifest.json", "README.md"} & set(files)
@@ -104,24 +104,24 @@ def checkpoint(folder: Path, compose: Compose) -> Path:
 
 
 @pytest.mark.parametrize("repository", ["a/b", "a/b/c"])
-def test_without_a_network_or_a_name_the_hub_is_named(
+def test_a_refused_connection_or_name_is_one_error(
     repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose
 ) -> None:
-    """One line, with what to do, for a connection that is refused and for a name that can be none."""
+    """A refused connection and an impossible repository name give a UserError, not a traceback."""
     monkeypatch.setattr("huggingface_hub.HfApi", partial(HfApi, endpoint="http://127.0.0.1:9", token="x"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(UserError, match=f"{repository} could not be written on the hub"):
+    with pytest.raises(UserError, match=f"{repository} could not be written to the hub"):
         push(tmp_path, checkpoint(tmp_path, compose), None, repository=repository)
 
 
 def test_a_checkpoint_and_its_card_are_one_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Compose
 ) -> None:
-    """The files of every folder, and the card given rather than the one that lies there; private by default."""
+    """The files of every folder are uploaded with a new card instead of the old one; private by default."""
     made: dict[str, Any] = {}
 
     class Hub:
-        """A hub that writes down what it is asked for."""
+        """A hub that records its calls."""
 
         def create_repo(self, name: str, **options: Any) -> None:
             made.update(options, repository=name)

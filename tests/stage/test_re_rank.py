@@ -1,4 +1,4 @@
-"""Re-ranking and mined negatives: runs of other experiments, by overrides, identifier and file."""
+"""Re-ranking and mined negatives use runs of other experiments: by overrides, identifier or file."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ NAMES = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
 
 
 def whole(compose: Compose, overrides: list[str]) -> dict[str, Path]:
-    """Run what a job runs; where each artifact lies."""
+    """Run all stages; return the folder of each artifact."""
     return {stage: Path(str(outcome.path)) for stage, outcome in run(compose, overrides, NAMES).items()}
 
 
 @pytest.mark.parametrize("model", ["mono", "set_encoder", "colbert", "splade", "sbert"])
-def test_any_model_re_ranks_what_bm25_finds(compose: Compose, settings: list[str], model: str) -> None:
-    """The documents are those of the head of BM25's run, the scores are the model's."""
+def test_any_model_re_ranks_the_results_of_bm25(compose: Compose, settings: list[str], model: str) -> None:
+    """The documents are BM25's top documents, the scores are the model's."""
     overrides = [*settings, f"model={model}", "re_rank=bm25", "re_rank.depth=3"]
     paths = whole(compose, overrides)
     assert set(paths) == {"fit", "re_rank", "evaluate"}
@@ -75,20 +75,20 @@ def test_any_model_re_ranks_what_bm25_finds(compose: Compose, settings: list[str
     assert [found["q0"][doc_id] for doc_id in doc_ids] == pytest.approx(scores, rel=1e-4, abs=1e-5)
 
 
-def test_a_run_from_elsewhere_and_one_by_its_identifier(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """A TREC file with blanks, and what another experiment is called in the store."""
+def test_a_run_file_and_a_run_identifier_are_re_ranked(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """A TREC file separated by spaces, and a run named by its identifier in the store."""
     theirs = tmp_path / "theirs.run"
     theirs.write_text("q0 Q0 d3 1 0.5 x\nq0 Q0 d4 2 7.5 x\nq1 Q0 d5 1 2 x\n")
     paths = whole(compose, [*settings, "model=mono", f"re_rank.candidates={theirs}", "re_rank.depth=1"])
     lines = [(line.query_id, line.doc_id) for line in read_run(paths["re_rank"] / "test.run")]
-    assert lines == [("q0", "d4"), ("q1", "d5")]  # the head by score, whatever the order of the file
+    assert lines == [("q0", "d4"), ("q1", "d5")]  # the top by score, whatever the order of the lines
     identifier = f"run/{paths['re_rank'].name}"
     again = whole(compose, [*settings, "model=sbert", f"re_rank.candidates={identifier}"])
     assert {line.doc_id for line in read_run(again["re_rank"] / "test.run")} == {"d4", "d5"}
 
 
-def test_identities_follow_what_is_re_ranked(compose: Compose, settings: list[str]) -> None:
-    """Another first stage, another depth and another checkpoint are other runs; a search setting of no index is not."""
+def test_identities_depend_on_the_re_ranked_run(compose: Compose, settings: list[str]) -> None:
+    """Another first stage, depth or checkpoint makes another run; other negatives make another checkpoint."""
 
     def names(*overrides: str) -> dict[str, str]:
         plan = planned(compose, [*settings, "model=mono", *overrides], NAMES)
@@ -108,8 +108,8 @@ def test_identities_follow_what_is_re_ranked(compose: Compose, settings: list[st
     deeper = names('negatives.candidates=["model=bm25","index.k1=2.0"]')
     assert deeper["checkpoint"] != base["checkpoint"]
     assert deeper["candidates"] == base["candidates"]
-    plain = planned(compose, [*settings, "model=sbert"], NAMES)
-    assert {step.reason for step in plan_steps(plain)} == {"this experiment"}
+    without_runs = planned(compose, [*settings, "model=sbert"], NAMES)
+    assert {step.reason for step in plan_steps(without_runs)} == {"this experiment"}
 
 
 def plan_steps(plan: Plan) -> list[Step]:
@@ -117,8 +117,8 @@ def plan_steps(plan: Plan) -> list[Step]:
     return [step for step in plan.steps if step.artifact is not None]
 
 
-def test_a_chain_of_re_rankers(compose: Compose, settings: list[str]) -> None:
-    """What a re-ranked run is re-ranked from is made first, all the way down."""
+def test_a_re_ranked_run_is_re_ranked_again(compose: Compose, settings: list[str]) -> None:
+    """The runs of the chain are made first, from the first stage on."""
     overrides = [*settings, "model=mono", 're_rank.candidates=["model=sbert","re_rank=bm25","training=none"]']
     steps = [step.name.partition(".")[0] for step in plan_steps(planned(compose, overrides, NAMES))]
     assert steps.index("run/bm25") < steps.index("run/sbert") < steps.index("run/mono")
@@ -126,7 +126,7 @@ def test_a_chain_of_re_rankers(compose: Compose, settings: list[str]) -> None:
 
 
 def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: list[str]) -> None:
-    """A run of a model that must be trained is not made on the way; a file that is not there is named."""
+    """A run whose model must be trained is not made automatically; a missing file is named."""
     run(compose, [*settings, "model=mono", "training=none"], ["fit"])
     sbert = 're_rank.candidates=["model=sbert","training.validate_every=null","training.steps=2"]'
     overrides = [*settings, "model=mono", "training=none", sbert]
@@ -137,7 +137,7 @@ def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: l
 
 
 def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> None:
-    """Of what is missing, a stage makes what was asked for, and other experiments' runs that need no training."""
+    """A stage makes what was asked for, and runs of other experiments only if they need no training."""
     colbert = 'negatives.candidates=["model=colbert","training.steps=2","training.validate_every=null"]'
     negatives = [*settings, "model=sbert", colbert, "negatives.depth=3"]
     for stages in (["search"], ["encode", "index", "search", "evaluate"]):
@@ -155,8 +155,8 @@ def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> N
     assert run(compose, untrained, ["fit"])["fit"].status == "made"
 
 
-def test_what_another_experiment_is_called_makes_what_is_needed(compose: Compose, settings: list[str]) -> None:
-    """The overrides of each experiment of a plan, typed, lead to the artifact that the plan names."""
+def test_the_overrides_of_another_experiment_make_its_artifact(compose: Compose, settings: list[str]) -> None:
+    """For each step, planning its experiment's overrides gives an artifact of the same name."""
     colbert = 're_rank.candidates=["model=colbert","re_rank=bm25","seed=3","training.validate_every=null"]'
     overrides = [*settings, "model=mono", colbert]
     plan = planned(compose, overrides, NAMES)
@@ -168,8 +168,8 @@ def test_what_another_experiment_is_called_makes_what_is_needed(compose: Compose
         assert [goal.name for goal in typed.own] == [step.name]
 
 
-def test_faults_of_re_ranking(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """A cross-encoder makes no index; a run of another collection; no depth; unknown documents."""
+def test_re_ranking_that_cannot_work_is_refused(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Unknown documents, a run over other queries, a depth of 0, and an index of a cross-encoder."""
     theirs = tmp_path / "theirs.run"
     theirs.write_text("q0 Q0 nowhere 1 0.5 x\n")
     base = [*settings, "model=mono", "training.steps=0"]
@@ -194,20 +194,20 @@ def test_an_in_batch_loss_is_refused_for_a_cross_encoder(compose: Compose, setti
 
 
 def test_a_regularizer_is_refused_for_token_vectors(compose: Compose, settings: list[str]) -> None:
-    """It has no vector to press down."""
+    """A regularizer needs one vector per text."""
     with pytest.raises(UserError, match="regularizer=none"):
         run(compose, [*settings, "model=colbert", "regularizer=flops"], ["fit"])
 
 
 def test_a_regularizer_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
-    """It has no embedding at all; the setting is not passed over."""
+    """A cross-encoder has no embeddings; the setting is not silently ignored."""
     with pytest.raises(UserError, match=r"a cross-encoder makes none: regularizer=none"):
         run(compose, [*settings, "model=mono", "regularizer=flops", "negatives=none"], ["fit"])
 
 
 @pytest.mark.parametrize(("model", "index"), [("splade", "faiss_flat"), ("colbert", "sparse"), ("sbert", "maxsim")])
 def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list[str], model: str, index: str) -> None:
-    """With the option that fits."""
+    """The error names the option that fits."""
     fitting = {"splade": "sparse", "colbert": "maxsim", "sbert": "faiss_flat"}
     with pytest.raises(UserError, match=f"index={fitting[model]}"):
         run(compose, [*settings, f"model={model}", "training=none", f"index={index}"], ["fit", "encode", "index"])
@@ -230,10 +230,10 @@ def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list
         ("repllama", ["adapter=lora", "adapter.target_modules=all-linear"]),
     ],
 )
-def test_every_family_goes_all_the_way(
+def test_every_family_runs_all_stages(
     compose: Compose, settings: list[str], model: str, overrides: list[str], folders: dict[str, Path]
 ) -> None:
-    """Fit, encode, index, search or re-rank, evaluate; and the second time nothing is to be done."""
+    """From fit to evaluate; the second time everything is already done; LoRA adapters equal the merged weights."""
     if model == "repllama":
         overrides = [*overrides, "backbone=hugging_face", f"backbone.name_or_path={folders['decoder']}"]
     paths = whole(compose, [*settings, f"model={model}", *overrides])
@@ -249,7 +249,7 @@ def test_every_family_goes_all_the_way(
         torch.testing.assert_close(adapted, merged, atol=1e-4, rtol=1e-4)
 
 
-def test_what_has_no_model_re_ranks_nothing(compose: Compose, settings: list[str]) -> None:
-    """BM25 over BM25 is refused by name."""
+def test_bm25_cannot_re_rank(compose: Compose, settings: list[str]) -> None:
+    """Re-ranking needs a checkpoint, which BM25 does not have."""
     with pytest.raises(UserError, match="stage=re_rank: bm25 has no checkpoint"):
         planned(compose, [*settings, "model=bm25", "re_rank=bm25"], ["re_rank"])

@@ -1,4 +1,4 @@
-"""Settings that are tried on the development queries."""
+"""Tuning evaluates settings on the development queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def judged(collection: Path) -> Path:
 
 
 def tuned(compose: Compose, tmp_path: Path, collection: Path, *more: str) -> list[str]:
-    """What stage=tune finds for BM25."""
+    """The overrides that stage=tune finds for BM25."""
     overrides = settings(tmp_path, collection, "model=bm25", "stage=tune", *more)
     config = compose(*overrides)
     experiment = Experiment(tuple(overrides), config)
@@ -32,7 +32,7 @@ def tuned(compose: Compose, tmp_path: Path, collection: Path, *more: str) -> lis
 def test_every_combination_is_measured_on_the_development_queries(
     compose: Compose, tmp_path: Path, judged: Path
 ) -> None:
-    """None of them on the test queries, each with an index of its own; the first of equal ones is the best."""
+    """None uses the test queries, each has its own index, and the first of equal ones is the best."""
     best = tuned(compose, tmp_path, judged, "stage.tune.sweep=['index.k1=0.5,1.5']")
     rows = (tmp_path / "tune.md").read_text().splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| index.k1=0.5", "| index.k1=1.5"]
@@ -48,25 +48,23 @@ def test_every_combination_is_measured_on_the_development_queries(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["stage.tune.measure=AP"], r"stage\.tune\.measure=AP is not measured; evaluation\.measures has .*nDCG@10"),
-        (["model=sbert"], r"stage\.tune\.sweep fits no sbert, so name other settings: (.|\n)*index\.k1"),
+        (["stage.tune.measure=AP"], r"stage\.tune\.measure=AP is not evaluated; evaluation\.measures has .*nDCG@10"),
+        (["model=sbert"], r"stage\.tune\.sweep does not fit model=sbert; choose other settings: (.|\n)*index\.k1"),
         (["stage.tune.sweep=['index.b=0.4,2x']"], r"index\.b"),
-        (["stage.tune.sweep=['index.k1']"], r"names no values, as index\.k1=0\.9,1\.2 does"),
+        (["stage.tune.sweep=['index.k1']"], r"has no values; write them as index\.k1=0\.9,1\.2"),
     ],
 )
-def test_what_cannot_be_tried_is_said_before_anything_is(
+def test_an_impossible_sweep_is_refused_before_anything_is_made(
     compose: Compose, tmp_path: Path, judged: Path, more: list[str], message: str
 ) -> None:
-    """A measure that is not taken, settings of another model, a value of another type, no value."""
+    """A measure that is not evaluated, settings of another model, a value of another type, no value."""
     with pytest.raises(UserError, match=message):
         tuned(compose, tmp_path, judged, *more)
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_without_development_queries_there_is_nothing_to_try_on(
-    compose: Compose, tmp_path: Path, collection: Path
-) -> None:
-    """The file of their judgements is named."""
+def test_tuning_without_development_queries_is_refused(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The error names the missing file of judgements."""
     with pytest.raises(UserError, match=r"dev\.tsv is not there"):
         tuned(compose, tmp_path, collection)
 

@@ -298,7 +298,7 @@ Change = Callable[[Path], None]
             "no P",
         ),
         ("plain", lambda f: (f / "model.safetensors").write_bytes(b"0123456789"), "cannot be read as a AutoModel"),
-        ("plain", lambda f: edit(f / "config.json", vocab_size=50), r"has the shape \(119, 16\), where"),
+        ("plain", lambda f: edit(f / "config.json", vocab_size=50), r"has the shape \(119, 16\), but"),
         ("masked", lambda f: edit(f / "config_sentence_transformers.json", similarity_fn_name="cosine"), "'cosine'"),
     ],
 )

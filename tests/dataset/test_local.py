@@ -50,7 +50,7 @@ def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: s
 
 
 def test_a_compressed_file_is_found_without_its_suffix(tmp_path: Path) -> None:
-    """`corpus.jsonl` finds corpus.jsonl.gz."""
+    """The path `corpus.jsonl` opens corpus.jsonl.gz if only that exists."""
     write(tmp_path / "corpus.jsonl.gz", JSONL)
     assert LocalDocuments(str(tmp_path / "corpus.jsonl")).count() == 2
 

@@ -42,7 +42,7 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
     ("overrides", "message"),
     [
         (["index=faiss_ivf", "index.lists=100"], "learns 100 clusters from 12 vectors, which are too few"),
-        (["index=faiss", "index.factory=nonsense"], "faiss makes no such index of 128 dimensions"),
+        (["index=faiss", "index.factory=nonsense"], "faiss makes no such index for inner products of 128 dimensions"),
         (["index=faiss_ivf_pq"], "learns codes of 256 values from 12 vectors"),
         (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
         (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
@@ -78,7 +78,7 @@ def test_a_search_setting_that_the_faiss_index_lacks_is_refused(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
     """A flat index has no clusters to probe."""
-    with pytest.raises(UserError, match=r"index.search.probes=4: an index Flat has no such thing"):
+    with pytest.raises(UserError, match=r"index.search.probes=4: an index Flat has no such setting"):
         run(compose, settings(tmp_path, collection, "index=faiss", "index.factory=Flat", "index.search.probes=4"))
 
 

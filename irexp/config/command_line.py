@@ -45,7 +45,7 @@ _PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimen
 
 
 def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
-    """Check what was typed after `run.py`; print what is wrong and exit with 1."""
+    """Check the overrides and flags that were typed; print what is wrong and exit with 1."""
     try:
         check_command_line(arguments, config_dir)
     except ConfigError as error:
@@ -53,7 +53,7 @@ def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
 
 
 def check_command_line(arguments: Sequence[str], config_dir: str | Path) -> None:
-    """Check what was typed after `run.py`, each job of a sweep included; nothing where it is only to print.
+    """Check the overrides and flags that were typed, each job of a sweep included; nothing where it is only to print.
 
     Raises:
         ConfigError: naming every fault of the command line and of the files that it selects.
@@ -110,8 +110,10 @@ def _files(typed: Namespace, config_dir: Path) -> Iterator[_Files]:
     """The files that Hydra would use, by the flags that were typed."""
     version.setbase("1.3")
     folder = str(config_dir)
-    if typed.config_path is not None:  # relative to run.py
-        folder = typed.config_path if "://" in typed.config_path else str(config_dir.parent / typed.config_path)
+    if typed.config_path is not None:  # Hydra would look for a relative one inside the package
+        folder = typed.config_path
+        if not folder.startswith("pkg://") and not Path(folder).is_absolute():
+            raise ConfigError([f"--config-path={folder}: must be absolute: --config-path={Path(folder).absolute()}"])
     search_path = create_config_search_path(folder)
     if typed.config_dir is not None:
         further = Path(typed.config_dir).absolute()

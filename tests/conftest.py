@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from irexp.index import seismic
 from tests import tiny
 from tests.chains import write_collection
 
 torch.set_num_threads(1)  # each worker of pytest has one core
-
-CONF = Path(__file__).parents[1] / "conf"
 
 Compose = Callable[..., DictConfig]
 
@@ -28,6 +29,13 @@ Compose = Callable[..., DictConfig]
 def _one_thread() -> None:
     """Reset the number of threads, since the last bits of a matrix product can depend on it."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _skips_without_seismic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no wheel of Seismic's package, what needs it is skipped when it comes to it."""
+    if importlib.util.find_spec("seismic") is None:
+        monkeypatch.setattr(seismic, "_package", lambda: pytest.skip("pyseismic-lsr has no wheel for this platform"))
 
 
 @pytest.fixture

@@ -46,8 +46,14 @@ def statuses(summary: dict[str, Any]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(store: Path) -> tuple[str, dict[str, Any]]:
     """The first command: `python run.py`."""
-    assert 'pip install -c constraints.txt -e ".[embedded]" && python run.py\n' in README
     return run(store)
+
+
+def test_every_change_is_tested_with_the_first_two_commands() -> None:
+    """In an environment of their own, as the README says to type them."""
+    commands = re.findall(r"^pip install -c .*$", README, re.MULTILINE)
+    assert [command.rpartition(" ")[2] for command in commands] == ["run.py", "pytest"]
+    assert all(command in (ROOT / ".ci" / "run").read_text(encoding="utf8") for command in commands)
 
 
 def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[str, dict[str, Any]]) -> None:

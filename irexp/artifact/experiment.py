@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from irexp.artifact.content import fetch_revision
 from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
 from irexp.config.check import check
+from irexp.config.installation import CONF
 from irexp.types import UserError
 
 #: Keys that another experiment inherits from the one that names it.
@@ -33,9 +34,6 @@ _RESET_WITH_MODEL = {
     *("backbone", "index", "loss", "regularizer", "negatives", "re_rank", "fuse"),
     *("training", "optimizer", "schedule", "encoding", "artifact"),
 }
-
-#: The configuration's folder.
-CONF = Path(__file__).parents[2] / "conf"
 
 
 @dataclass(frozen=True, eq=False)

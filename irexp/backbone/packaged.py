@@ -36,6 +36,10 @@ class PackagedBackbone(Backbone):
         self.package, self.version, self.module, self.folder, self.sha256 = package, version, module, folder, sha256
         self.attn_implementation = attn_implementation
 
+    def require_packages(self) -> None:
+        """Called before anything is made."""
+        self.location()
+
     def location(self) -> tuple[str, str | None]:
         """The folder, after a check of the package's version and the weights' digest.
 

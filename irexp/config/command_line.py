@@ -110,8 +110,10 @@ def _files(typed: Namespace, config_dir: Path) -> Iterator[_Files]:
     """The files that Hydra would use, by the flags that were typed."""
     version.setbase("1.3")
     folder = str(config_dir)
-    if typed.config_path is not None:  # relative to run.py
-        folder = typed.config_path if "://" in typed.config_path else str(config_dir.parent / typed.config_path)
+    if typed.config_path is not None:  # Hydra would look for a relative one inside the package
+        folder = typed.config_path
+        if not folder.startswith("pkg://") and not Path(folder).is_absolute():
+            raise ConfigError([f"--config-path={folder}: must be absolute: --config-path={Path(folder).absolute()}"])
     search_path = create_config_search_path(folder)
     if typed.config_dir is not None:
         further = Path(typed.config_dir).absolute()

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from irexp.config.installation import install_command
 from irexp.dataset.collection import DataError, Documents, Topics
 from irexp.types import Document, Qrel, Query
 
@@ -55,6 +56,10 @@ class _Collection:
 class AwsHowtoDocuments(Documents):
     """The API reference of the operations that have an example."""
 
+    def require_packages(self) -> None:
+        """Called before anything is made."""
+        _require_packages()
+
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents in the order of their ids."""
         return iter(_collection().documents.values())
@@ -75,6 +80,10 @@ class AwsHowtoTopics(Topics):
     def __init__(self, split: Literal["train", "dev", "test"]) -> None:
         """Reads nothing yet."""
         self._split = split
+
+    def require_packages(self) -> None:
+        """Called before anything is made."""
+        _require_packages()
 
     def queries(self) -> Iterator[Query]:
         """Stream the queries."""
@@ -116,22 +125,27 @@ def _collection() -> _Collection:
     return _Collection(dict(sorted(documents.items())), parts, qrels)
 
 
+def _require_packages() -> None:
+    for package in PINNED:
+        _folder(package)
+
+
 def _folder(package: str) -> Path:
     """The folder of a pinned package.
 
     Raises:
         DataError: if the package is not installed, in another version, or without its files.
     """
-    fix = f"pip install {' '.join(f'{name}=={version}' for name, version in PINNED.items())}"
+    fix = install_command("embedded")
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise DataError(f"dataset=aws_howto is made from files of {package}, which is not installed; {fix}") from None
+        raise DataError(f"dataset=aws_howto is made from files of {package}, which is not installed: {fix}") from None
     if version != PINNED[package]:
-        raise DataError(f"dataset=aws_howto is made from {package} {PINNED[package]}, not {version}; {fix}")
+        raise DataError(f"dataset=aws_howto is made from {package} {PINNED[package]}, not {version}: {fix}")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataError(f"{package} is installed without its files; {fix} --force-reinstall")
+        raise DataError(f"{package} is installed without its files: {fix} --force-reinstall")
     return Path(spec.origin).parent
 
 

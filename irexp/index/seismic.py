@@ -3,7 +3,7 @@
 Each term keeps only the documents with its largest weights, clustered into blocks; a block is scored only if the
 query's product with its summary, divided by `heap_factor`, exceeds the worst result so far. Weights have 16 bits.
 Clusters are random and have no seed: building again makes a different index of about the same quality.
-Source: Bruch et al. 2024, arXiv:2404.18812; the engine is the authors' (`pip install -e ".[seismic]"`).
+Source: Bruch et al. 2024, arXiv:2404.18812; the engine is the authors' package, the extra `seismic`.
 
 Shapes: B queries, N documents, V vocabulary entries, K results per query.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from irexp.config.installation import install_command
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
 from irexp.index.rescore import no_results
@@ -86,8 +87,8 @@ class Seismic(StreamedIndex):
         self._added, self._is_empty = 0, True
         self._shape = (0, 0)
 
-    def check(self, count: int | None, dim: int) -> None:
-        """Check that the package is installed."""
+    def require_packages(self) -> None:
+        """Check that the package is installed, before anything is made."""
         _package()
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
@@ -166,4 +167,7 @@ def _package() -> Any:
     try:
         return importlib.import_module("seismic")
     except ImportError as error:
-        raise UserError(f'index=seismic needs the package seismic ({error}); pip install -e ".[seismic]"') from error
+        raise UserError(
+            f"index=seismic needs its package ({error}): {install_command('seismic')}; it has wheels only for "
+            f"Python 3.11 on Linux x86_64, so use index=sparse elsewhere"
+        ) from error

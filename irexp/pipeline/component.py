@@ -13,9 +13,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from irexp.artifact.experiment import CONF, compose_experiment
+from irexp.artifact.experiment import compose_experiment
 from irexp.backbone.backbone import Backbone
 from irexp.config.check import ConfigError, config_faults, near
+from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import RECORDS, register_schema
 from irexp.model.model import Model

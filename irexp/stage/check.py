@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-from irexp.artifact.experiment import CONF, Experiment
+from irexp.artifact.experiment import Experiment
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.store import Store
+from irexp.config.installation import CONF
 from irexp.evaluation.measures import load_measured
 from irexp.stage.label import labels
 from irexp.types import UserError

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from irexp.artifact.experiment import CONF, composed
+from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
+from irexp.config.installation import CONF
 from irexp.stage.status import bytes_of, size
 from irexp.types import UserError
 

@@ -29,6 +29,7 @@ from irexp.artifact.store import Found, MissingArtifactError, Store
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
+from irexp.stage.packages import require_packages
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
     wanted, found = steps_to_run(plan, store)
+    require_packages(wanted)
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(step, name, found) for name in _taken(step)]

@@ -11,6 +11,7 @@ from irexp.artifact.lineage import Lineage, differences, flatten
 from irexp.artifact.plan import Step, draft_plan
 from irexp.artifact.stages import STAGES, way_of
 from irexp.artifact.store import Store
+from irexp.config.installation import program
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _command(lineage: Lineage, name: str) -> tuple[str, str]:
     if faults:
         raise UserError(f"{name} cannot be made again: {'; '.join(faults)}")
     (step,) = plan.own
-    command = shlex.join(["python", "run.py", *typed, f"stage=[{','.join(_stages(step))}]"])
+    command = shlex.join([*program().split(), *typed, f"stage=[{','.join(_stages(step))}]"])
     if step.name[-8:] == name[-8:]:
         return command, " (it leads to the same artifact)"
     assert step.artifact is not None

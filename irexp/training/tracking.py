@@ -6,6 +6,7 @@ The configuration holds no secrets: wandb reads its key from its own environment
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from irexp.config.installation import install_command
+from irexp.types import UserError
+
 if TYPE_CHECKING:
     from irexp.evaluation.table import Table
 
@@ -29,7 +33,13 @@ def csv_logger(save_dir: Path, *, group: str | None, name: str) -> Logger:
 
 
 def tensorboard_logger(save_dir: Path, *, group: str | None, name: str) -> Logger:
-    """Curves for TensorBoard in the job's output folder."""
+    """Curves for TensorBoard in the job's output folder.
+
+    Raises:
+        UserError: if its package is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError(f"logger=tensorboard needs the package tensorboard: {install_command('tensorboard')}")
     return TensorBoardLogger(save_dir, name=None, version="")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_stages_make_their_artifacts_once(compose: Compose, tmp_path: Path, coll
         provenance = read_manifest(Path(outcome.path))["provenance"]
         assert provenance["configuration"]["seed"] == 42
         assert provenance["overrides"][0] == "training=none"
-        assert provenance["versions"]["torch"].startswith("2.13.0")
+        assert provenance["versions"]["torch"] == importlib.metadata.version("torch")
         assert provenance["seconds"] >= 0
         assert len(provenance["git"]["commit"]) == 40
         assert provenance["hardware"]["cores"] == os.cpu_count()

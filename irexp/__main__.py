@@ -1,0 +1,31 @@
+"""The command line, `irexp --help`: compose a configuration, check it, run its stages."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from irexp.config.command_line import check_arguments
+from irexp.config.installation import CONF
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+
+register_resolvers()
+register_schema()
+
+
+def run(config: DictConfig) -> None:
+    """Run one job; in a sweep, one of many."""
+    from irexp.stage.job import run_job  # Lightning after Hydra has set up logging, and nothing heavy for --help
+
+    run_job(config)
+
+
+def main() -> None:
+    """Check what was typed, and run it under Hydra."""
+    check_arguments(sys.argv[1:], CONF)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Packages of optional extras are looked for before a job's first step, not hours later by the step that needs one.
+
+A component that needs more than the default installation has a method `require_packages`, which raises a UserError with
+the command that installs what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.artifact.plan import Step
+
+
+def require_packages(steps: Iterable[Step]) -> None:
+    """Find the packages of all components that the steps use; components that need none are not instantiated.
+
+    Raises:
+        UserError: naming the command that installs what is missing.
+    """
+    for step in steps:
+        for node in _components(step):
+            if hasattr(get_object(str(node["_target_"])), "require_packages"):
+                instantiate(node, _convert_="object").require_packages()
+
+
+def _components(step: Step) -> Iterator[DictConfig]:
+    """The nodes of a step's settings; a backbone is used only to make a checkpoint, which all else is made from."""
+    assert step.stage is not None
+    for setting in step.stage.settings:
+        if setting.path != "model" or step.stage.makes == "checkpoint":
+            yield from _nodes(OmegaConf.select(step.experiment.config, setting.path))
+
+
+def _nodes(value: Any) -> Iterator[DictConfig]:
+    if isinstance(value, DictConfig):
+        if "_target_" in value:
+            yield value
+        for key in value:
+            yield from _nodes(value[key])

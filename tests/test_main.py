@@ -1,0 +1,34 @@
+"""The command line in a clone: `python run.py` and `python -m irexp` are the same."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ["torch", "lightning", "transformers", "faiss"]
+
+
+@pytest.mark.parametrize("start", ["runpy.run_path('run.py', run_name='__main__')", "runpy.run_module('irexp')"])
+def test_no_torch_for_help(start: str) -> None:
+    """The configuration answers without torch, Lightning, transformers or faiss being imported."""
+    start = start.replace("('irexp')", "('irexp', run_name='__main__', alter_sys=True)")
+    code = (
+        "import sys; sys.argv = ['run.py', '--cfg', 'job', '--resolve', '-p', 'artifact']; import runpy; "
+        f"{start}; print(sorted({{*{HEAVY}}} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "checkpoint: own" in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_help_says_what_to_type() -> None:
+    """In a clone that is `python run.py`, however the help was asked for."""
+    texts = [
+        subprocess.run([sys.executable, *start, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for start in (["run.py"], ["-m", "irexp"])
+    ]
+    assert texts[0] == texts[1]
+    assert re.search(r"^ +python run\.py model=sbert stage=search  ", texts[0], re.MULTILINE)

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.component import component_faults
+from irexp.config.packages import VARIABLE
 
 #: What `logging.config` makes of the entries of each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
@@ -28,6 +29,8 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 def hydra_faults(config: DictConfig) -> list[str]:
     """Callbacks, launcher and sweeper against their interfaces, and what logging names against the logging module."""
     faults = component_faults(config, ["hydra"])
+    if VARIABLE in (OmegaConf.select(config, "hydra.job.env_set") or {}):  # set before a job checks its configuration
+        faults.append(f"hydra.job.env_set.{VARIABLE}: a configuration declares no package; set it in the environment")
     for name in ("job_logging", "hydra_logging"):
         node = OmegaConf.select(config, f"hydra.{name}")
         if isinstance(node, DictConfig):

@@ -1,6 +1,7 @@
 """Values against what an annotation allows."""
 
 import ast
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
@@ -57,14 +58,14 @@ def test_an_annotation_is_read(text: str, expected: Allowed | None) -> None:
         "Path": "pathlib.Path",
         "Choice": f"{__name__}.Choice",
     }
-    module = Module("any", "", names)
+    module = Module("any", "", Path("any.py"), names)
     assert allowed(Annotation(ast.parse(text, mode="eval").body, module)) == expected
 
 
 def test_the_classes_of_an_annotation() -> None:
     """Those of the packages that are asked for, wherever they stand in it."""
     names: dict[str, ast.AST | str] = {"partial": "functools.partial", "Loss": "irexp.loss.loss.Loss"}
-    module = Module("any", "", names)
+    module = Module("any", "", Path("any.py"), names)
     for text in ("Loss", "partial[Loss]", "'Loss | None'", "dict[str, list[Loss]]"):
         node = ast.parse(text, mode="eval").body
         assert classes(Annotation(node, module), ["irexp"]) == ["irexp.loss.loss.Loss"]

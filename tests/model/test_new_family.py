@@ -176,8 +176,8 @@ class Divided(DenseBiEncoder):
         return Embeddings(super().encode_queries(tokens).vectors_BH / self.by)
 
 
-def test_a_family_of_another_package_is_opened_where_it_is_configured(
-    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+def test_a_family_of_another_package_is_opened_where_it_is_configured_or_declared(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file alone has nothing imported; an encoder for queries has a folder of its own."""
     call: Any = partial(Divided, backbone=backbones["encoder"], query_backbone=backbones["decoder"], by=3.0)
@@ -185,10 +185,15 @@ def test_a_family_of_another_package_is_opened_where_it_is_configured(
     save(model, tmp_path)
     with pytest.raises(UserError, match=r"the family 'tests\.model\.test_new_family\.Divided' is not in a package"):
         load(tmp_path)
+    with pytest.raises(UserError, match=r"named in the environment variable IREXP_PACKAGES; or name the class: load\("):
+        load(tmp_path)
+    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     opened = load(tmp_path, like=call)
     assert isinstance(opened, Divided)
     assert opened.by == 3.0
-    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS))
+    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected)
+    monkeypatch.setenv("IREXP_PACKAGES", "tests")
+    torch.testing.assert_close(load(tmp_path).score(tiny.QUERIES, tiny.DOCUMENTS), expected)
     path = tmp_path / "irexp.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"bye": 1}))
     with pytest.raises(UserError, match=r"irexp\.json: a Divided has no bye; it has by"):

@@ -221,7 +221,10 @@ def test_a_package_is_declared_by_the_environment(clone: Path) -> None:
 
 @pytest.mark.slow
 def test_an_installed_package_declares_itself(clone: Path) -> None:
-    """By its entry point; its version is part of what the checkpoint was made from; baselines find its options."""
+    """By its entry point; its version is part of what the checkpoint was made from.
+
+    Other experiments of the job find its options, and so does the command that makes the checkpoint again.
+    """
     target = clone / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(target), str(clone / FOLDER)], check=True, capture_output=True, text=True)
@@ -229,5 +232,10 @@ def test_an_installed_package_declares_itself(clone: Path) -> None:
     summary = follow(clone, OUTSIDE, variables=variables)
     assert made_from(summary)["loss"] == {"_target_": "my_losses.hinge.Hinge of my-losses 0.1.0", "margin": 0.2}
     (arguments,) = commands_of(OUTSIDE)
-    status, printed, _ = run(clone, [*arguments, "stage=all", "dry_run=true"], variables)
-    assert status == 0 and "baseline" in printed, printed
+    others = ["model=mono", 're_rank.candidates=["model=sbert","loss=our_hinge"]', "stage=all", "dry_run=true"]
+    status, printed, _ = run(clone, [*arguments, *others], variables)
+    assert status == 0 and "baseline" in printed and "candidates" in printed, printed
+    name = Path(summary["stages"][-1]["path"]).name
+    status, printed, _ = run(clone, ["stage=show", f"stage.show.of=checkpoint/{name}"], variables)
+    assert status == 0 and "it leads to the same artifact" in printed, printed
+    assert "python run.py 'hydra.searchpath=[pkg://my_losses.conf]'" in printed

@@ -176,8 +176,8 @@ class Divided(DenseBiEncoder):
         return Embeddings(super().encode_queries(tokens).vectors_BH / self.by)
 
 
-def test_a_family_of_another_package_is_opened_where_it_is_configured_or_declared(
-    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_family_of_another_package_is_opened_where_it_is_configured(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:
     """The file alone has nothing imported; an encoder for queries has a folder of its own."""
     call: Any = partial(Divided, backbone=backbones["encoder"], query_backbone=backbones["decoder"], by=3.0)
@@ -185,15 +185,10 @@ def test_a_family_of_another_package_is_opened_where_it_is_configured_or_declare
     save(model, tmp_path)
     with pytest.raises(UserError, match=r"the family 'tests\.model\.test_new_family\.Divided' is not in a package"):
         load(tmp_path)
-    with pytest.raises(UserError, match=r"named in the environment variable IREXP_PACKAGES; or name the class: load\("):
-        load(tmp_path)
-    expected = model.score(tiny.QUERIES, tiny.DOCUMENTS)
     opened = load(tmp_path, like=call)
     assert isinstance(opened, Divided)
     assert opened.by == 3.0
-    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), expected)
-    monkeypatch.setenv("IREXP_PACKAGES", "tests")
-    torch.testing.assert_close(load(tmp_path).score(tiny.QUERIES, tiny.DOCUMENTS), expected)
+    torch.testing.assert_close(opened.score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS))
     path = tmp_path / "irexp.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"bye": 1}))
     with pytest.raises(UserError, match=r"irexp\.json: a Divided has no bye; it has by"):
@@ -215,6 +210,23 @@ def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
     for name in (family.family(), family.__name__, target):
         assert find_family(name, Path("irexp.json")) is family
     assert family.family() in OLD
+
+
+def test_a_family_of_a_declared_package_is_opened_by_its_file_alone(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another package the refusal names both ways to declare it."""
+    model = Divided(backbones["encoder"], query_backbone=backbones["decoder"]).eval()
+    save(model, tmp_path)
+    monkeypatch.delenv("IREXP_PACKAGES", raising=False)
+    with pytest.raises(
+        UserError, match=r"irexp\.components, or named in the environment variable IREXP_PACKAGES; or name"
+    ):
+        load(tmp_path)
+    monkeypatch.setenv("IREXP_PACKAGES", "tests")
+    torch.testing.assert_close(
+        load(tmp_path).score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    )
 
 
 #: What irexp.json calls the families of the first version; none of these may ever change.

@@ -95,6 +95,7 @@ class Experiment:
             entry: its overrides.
             topics: the configuration path of the queries that its run answers; None for the test queries.
         """
+        entry = [*search_path(self.overrides), *entry]
         own, options = compose_experiment(tuple(entry))
         config = copy.deepcopy(own)
         OmegaConf.set_struct(config, False)
@@ -122,6 +123,11 @@ def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list
     if "model" in replaced:
         replaced |= _RESET_WITH_MODEL
     return [override for override in overrides if _group(override) not in replaced] + list(changes)
+
+
+def search_path(overrides: Iterable[str]) -> list[str]:
+    """What of some overrides says where option files are, besides conf/."""
+    return [override for override in overrides if _key(override) == "hydra.searchpath"]
 
 
 def composed(overrides: Iterable[str]) -> Experiment:

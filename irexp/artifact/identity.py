@@ -15,10 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.code import code_of
 from irexp.artifact.content import content_digest, existing_file, hub_revision, is_hub_name
 from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
 from irexp.artifact.wiring import Elsewhere, Node
+from irexp.config.packages import is_declared
 
 #: Keys for display or for Hydra, which do not affect content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
@@ -156,13 +158,15 @@ def canonical(value: Any, *, key: str = "") -> Any:
     """The part of a configuration value that determines content.
 
     Nulls are dropped, so that a new option which defaults to null leaves old digests alone; a `_target_` enters by
-    class name, so that moving a module keeps artifacts; a local file or folder (a key that is `path` or ends in
-    `_path`) enters by the digest of its content, a hub model by its revision; 1.0 equals 1.
+    class name, so that moving a module keeps artifacts, and one of a declared package by its path and version; a local
+    file or folder (a key that is `path` or ends in `_path`) enters by the digest of its content, a hub model by its
+    revision; 1.0 equals 1.
     """
     if isinstance(value, dict):
         kept = {k: canonical(v, key=k) for k, v in value.items() if k not in _NOT_CONTENT and v is not None}
         if "_target_" in kept:
-            kept["_target_"] = str(kept["_target_"]).rpartition(".")[2]
+            target = str(kept["_target_"])
+            kept["_target_"] = f"{target} of {code_of(target)}" if is_declared(target) else target.rpartition(".")[2]
         if "revision" not in kept and (revision := hub_revision(value.get("name_or_path"))):
             kept["revision"] = revision
         return kept

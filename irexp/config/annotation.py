@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+from irexp.config.packages import is_in
 from irexp.config.source import Module, UnreadableError, find, qualify
 
 _SIMPLE: dict[str | None, type] = {f"builtins.{kind.__name__}": kind for kind in (int, float, str, bool)}
@@ -97,7 +98,7 @@ def classes(annotation: Annotation, packages: Collection[str]) -> list[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = ast.parse(node.value, mode="eval").body
     paths = [qualify(each, annotation.module) for each in ast.walk(node)]
-    found = [_class(path) for path in paths if path and path.partition(".")[0] in packages]
+    found = [_class(path) for path in paths if path and is_in(path, packages)]
     return [path for path in found if path]
 
 

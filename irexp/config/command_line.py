@@ -7,6 +7,7 @@ without types, each value is looked up by its key, and the result is checked as 
 from __future__ import annotations
 
 import difflib
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from yaml import YAMLError
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.hydra_node import hydra_faults
 from irexp.config.override import choices, combinations, parse, values
+from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
 from irexp.config.schema import register_schema
 
 _SEVERAL = "several values are a sweep, which needs -m; write a list as [a,b], and quote a text with commas twice"
@@ -121,6 +123,9 @@ def _files(typed: Namespace, config_dir: Path) -> Iterator[_Files]:
             raise ConfigError([f"--config-dir={typed.config_dir}: there is no such folder"])
         search_path.prepend("command-line", f"file://{further}", SearchPathQuery(provider="schema"))
     search = [override for override in typed.overrides if override.lstrip("+").startswith("hydra.searchpath=")]
+    for name in re.findall(r"pkg://([\w.]+)", " ".join([folder, *search])):  # Hydra imports the package
+        if not is_in(name, packages_of_targets()):
+            raise ConfigError([f"pkg://{name} is outside of what a configuration may name; {HOW_TO_DECLARE}"])
     before = get_gh_backup()
     hydra = Hydra.create_main_hydra2("irexp", search_path)
     try:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
-from irexp.config.target import NoTargetError, Target, allowed_packages, describe, fills, roles_of, target_of
+from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
+from irexp.config.target import NoTargetError, Target, describe, fills, roles_of, target_of
 
 #: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -108,16 +109,19 @@ class _Walk:
         self.faults += _bind(node, target, path)
         for name in map(str, node):
             annotation = parameters[name].annotation if name in parameters else None
-            roles = classes(annotation, allowed_packages()) if isinstance(annotation, Annotation) else []
+            roles = classes(annotation, packages_of_targets()) if isinstance(annotation, Annotation) else []
             self.visit(node, name, f"{path}.{name}", roles)
 
 
 def _role_faults(node: DictConfig, path: str, roles: Sequence[str]) -> list[str]:
     """Why a node's target is not allowed at its path."""
     target = str(node["_target_"])
-    packages = allowed_packages()
-    if target.partition(".")[0] not in packages:
-        return [f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(packages)})"]
+    packages = packages_of_targets()
+    if not is_in(target, packages):
+        return [
+            f"{path}._target_: {target} is outside of what a configuration may name ({', '.join(packages)}); "
+            f"{HOW_TO_DECLARE}"
+        ]
     try:
         found = target_of(target)
     except NoTargetError as error:

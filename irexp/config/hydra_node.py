@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.component import component_faults
+from irexp.config.packages import VARIABLE
 
 #: The class of the objects that `logging.config` builds in each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
@@ -28,6 +29,8 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 def hydra_faults(config: DictConfig) -> list[str]:
     """What is wrong with callbacks, launcher and sweeper, and with the classes that the logging setup names."""
     faults = component_faults(config, ["hydra"])
+    if VARIABLE in (OmegaConf.select(config, "hydra.job.env_set") or {}):  # set before a job checks its configuration
+        faults.append(f"hydra.job.env_set.{VARIABLE}: a configuration declares no package; set it in the environment")
     for name in ("job_logging", "hydra_logging"):
         node = OmegaConf.select(config, f"hydra.{name}")
         if isinstance(node, DictConfig):

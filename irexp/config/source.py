@@ -30,6 +30,7 @@ class Module:
     Attributes:
         name: its dotted path.
         package: what relative imports are relative to.
+        file: where its source is.
         names: what each name is: a class, a function, the expression that is assigned to it, or, if it is imported, the
             dotted path that it stands for.
         stars: the modules that are imported with `*`.
@@ -37,6 +38,7 @@ class Module:
 
     name: str
     package: str
+    file: Path
     names: dict[str, ast.AST | str] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
 
@@ -135,7 +137,7 @@ def read(name: str) -> Module | None:
     file = _file(name)
     if file is None:
         return None
-    module = Module(name, package=name if file.name == "__init__.py" else name.rpartition(".")[0])
+    module = Module(name, name if file.name == "__init__.py" else name.rpartition(".")[0], file)
     for statement, is_alternative in _statements(ast.parse(file.read_bytes(), str(file)).body):
         for key, value in _names(statement, module).items():
             if key not in module.names or not is_alternative:

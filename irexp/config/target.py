@@ -40,11 +40,6 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 
 
-def allowed_packages() -> tuple[str, ...]:
-    """The packages whose classes and functions a configuration may name."""
-    return ("irexp", "torch", "peft", "hydra", "hydra_plugins")
-
-
 def roles_of(place: str) -> tuple[str, ...]:
     """What may stand at a place of the configuration that is not within a component."""
     return ROLES.get(place) or ROLES.get(f"{place.rpartition('.')[0]}.*", ())

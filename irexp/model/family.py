@@ -8,13 +8,9 @@ from importlib import import_module
 from pathlib import Path
 
 import irexp.model
+from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_components
 from irexp.model.model import Model, families_in
 from irexp.types import UserError
-
-
-def allowed_packages() -> tuple[str, ...]:
-    """The packages whose families a checkpoint may name; nothing else is imported because a file says so."""
-    return ("irexp",)
 
 
 def find_family(name: object, place: Path, kind: type[Model] | None = None) -> type[Model]:
@@ -33,10 +29,11 @@ def find_family(name: object, place: Path, kind: type[Model] | None = None) -> t
     module, _, attribute = str(name).rpartition(".")
     if not module:
         return _own(str(name), place)
-    if module.partition(".")[0] not in allowed_packages():
+    packages = packages_of_components()
+    if not is_in(module, packages):  # nothing else is imported because a file says so
         raise UserError(
             f"{place}: the family {name!r} is not in a package whose classes a checkpoint may name "
-            f"({', '.join(allowed_packages())}); to open it, name the class: load(…, like=partial({attribute}))"
+            f"({', '.join(packages)}); {HOW_TO_DECLARE}; or name the class: load(…, like=partial({attribute}))"
         )
     try:
         family = getattr(import_module(module), attribute)

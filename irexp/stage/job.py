@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from irexp.artifact.experiment import Experiment
+from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
 from irexp.pipeline.machine import is_helper
@@ -55,7 +55,8 @@ def run_job(config: DictConfig) -> None:
     start = time.perf_counter()
     try:
         options = {group: str(option) for group, option in hydra.runtime.choices.items() if "hydra" not in group}
-        run_stages(Experiment(tuple(job.overrides), config, options), job, output)
+        overrides = (*search_path(hydra.overrides.hydra), *job.overrides)
+        run_stages(Experiment(overrides, config, options), job, output)
         job.outcome = "done"
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         job.outcome = "stopped"

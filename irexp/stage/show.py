@@ -6,7 +6,7 @@ import logging
 import shlex
 from pathlib import Path
 
-from irexp.artifact.experiment import Experiment, composed
+from irexp.artifact.experiment import Experiment, composed, search_path
 from irexp.artifact.lineage import Lineage, differences, flatten
 from irexp.artifact.plan import Step, draft_plan
 from irexp.artifact.stages import STAGES, way_of
@@ -63,7 +63,8 @@ def _tree(lineage: Lineage, name: str, label: str = "", depth: int = 0) -> list[
 def _command(lineage: Lineage, name: str) -> tuple[str, str]:
     """The command that makes an artifact, and whether it leads to the same one today."""
     manifest = lineage.manifests[name]
-    typed = [o for o in manifest["provenance"]["overrides"] if not o.startswith(_NOT_CONTENT)]
+    recorded = manifest["provenance"]["overrides"]
+    typed = search_path(recorded) + [o for o in recorded if not o.startswith(_NOT_CONTENT)]
     experiment = composed(typed)
     stage = _maker(experiment, manifest["kind"])
     plan, faults = draft_plan(experiment, [stage])

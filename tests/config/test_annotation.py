@@ -1,6 +1,7 @@
 """The values that an annotation allows."""
 
 import ast
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
@@ -57,14 +58,14 @@ def test_allowed_reads_the_kinds_of_an_annotation(text: str, expected: Allowed |
         "Path": "pathlib.Path",
         "Choice": f"{__name__}.Choice",
     }
-    module = Module("any", "", names)
+    module = Module("any", "", Path("any.py"), names)
     assert allowed(Annotation(ast.parse(text, mode="eval").body, module)) == expected
 
 
 def test_classes_finds_the_classes_of_the_given_packages() -> None:
     """A class is found at any depth of an annotation; else a component would be refused in its own place."""
     names: dict[str, ast.AST | str] = {"partial": "functools.partial", "Loss": "irexp.loss.loss.Loss"}
-    module = Module("any", "", names)
+    module = Module("any", "", Path("any.py"), names)
     for text in ("Loss", "partial[Loss]", "'Loss | None'", "dict[str, list[Loss]]"):
         node = ast.parse(text, mode="eval").body
         assert classes(Annotation(node, module), ["irexp"]) == ["irexp.loss.loss.Loss"]

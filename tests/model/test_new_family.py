@@ -212,6 +212,23 @@ def test_every_family_is_found_by_the_name_that_it_writes(target: str) -> None:
     assert family.family() in OLD
 
 
+def test_a_family_of_a_declared_package_is_opened_by_its_file_alone(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another package the refusal names both ways to declare it."""
+    model = Divided(backbones["encoder"], query_backbone=backbones["decoder"]).eval()
+    save(model, tmp_path)
+    monkeypatch.delenv("IREXP_PACKAGES", raising=False)
+    with pytest.raises(
+        UserError, match=r"irexp\.components, or named in the environment variable IREXP_PACKAGES; or name"
+    ):
+        load(tmp_path)
+    monkeypatch.setenv("IREXP_PACKAGES", "tests")
+    torch.testing.assert_close(
+        load(tmp_path).score(tiny.QUERIES, tiny.DOCUMENTS), model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    )
+
+
 #: What irexp.json calls the families of the first version; none of these may ever change.
 OLD = {"dense", "splade", "unicoil", "coil", "colbert", "xtr", "mvr", "mono", "token_logit", "set_encoder"}
 

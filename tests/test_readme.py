@@ -56,6 +56,7 @@ def test_every_change_is_tested_with_the_first_two_commands() -> None:
     assert all(command in (ROOT / ".ci" / "run").read_text(encoding="utf8") for command in commands)
 
 
+@pytest.mark.slow
 def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[str, dict[str, Any]]) -> None:
     """Fine-tuning pays: nDCG@10 of at least 0.80, above BM25 and far above the untrained model."""
     text, summary = first
@@ -68,6 +69,7 @@ def test_the_bare_command_makes_everything_and_ends_with_the_table(first: tuple[
     assert "paired t-test" in text
 
 
+@pytest.mark.slow
 def test_the_readme_shows_the_table_that_the_command_prints(first: tuple[str, dict[str, Any]]) -> None:
     """The README's values are the measured ones, up to differences between processors."""
     shown = README.partition("<!-- table:begin -->")[2].partition("<!-- table:end -->")[0]
@@ -82,6 +84,7 @@ def test_the_readme_shows_the_table_that_the_command_prints(first: tuple[str, di
         assert found == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_is_made(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """Every stage is already done, no file of an artifact is written again, and the table is the same."""
 
@@ -97,6 +100,7 @@ def test_the_second_time_nothing_is_made(store: Path, first: tuple[str, dict[str
     assert [line for line in text.splitlines() if line.startswith("|")] == table
 
 
+@pytest.mark.slow
 def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """Another depth makes another run from the same index."""
     _, summary = run(store, "model=sbert", "stage=search", "search.depth=50")
@@ -105,6 +109,7 @@ def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple
     assert len(lines) == 50 * summary["stages"][0]["measures"]["queries"]
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """A search never trains: the error says what to run, and how the nearest checkpoint differs."""
     text, summary = run(store, "stage=search", "training.learning_rate=1e-4", fails=True)
@@ -114,6 +119,7 @@ def test_a_missing_checkpoint_is_named_with_the_difference(store: Path, first: t
     assert summary["outcome"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_sweep_records_every_job_and_continues_after_a_failure(
     store: Path, first: tuple[str, dict[str, Any]]
 ) -> None:
@@ -135,6 +141,7 @@ def test_a_sweep_records_every_job_and_continues_after_a_failure(
     assert "of 8 jobs failed" in text
 
 
+@pytest.mark.slow
 def test_the_report_has_a_row_per_measured_run(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """One table lists all measures; each label names the settings in which its row differs."""
     text, _ = run(store, "stage=report")

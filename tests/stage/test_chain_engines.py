@@ -15,6 +15,7 @@ from tests.chains import STAGES, Compose, run, settings
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_setting_makes_only_the_artifacts_that_follow_it(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """Another depth makes a run and its measures; another data type makes the encoding and all after it."""
     run(compose, settings(tmp_path, collection))
@@ -91,6 +92,7 @@ def test_a_search_setting_that_the_faiss_index_lacks_is_refused(
         ("sbert", ["torch_dense", "binary", "faiss_hnsw", "faiss_sq"]),
     ],
 )
+@pytest.mark.slow
 def test_engines_share_an_encoding(
     compose: Compose, tmp_path: Path, collection: Path, model: str, indexes: list[str]
 ) -> None:

@@ -16,6 +16,7 @@ from tests.chains import Compose, run, settings
 NAMES = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
 
 
+@pytest.mark.slow
 def test_labels_name_only_the_differing_settings(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """Labels name an option where there is one, and do not depend on the order of the overrides."""
     compose()  # registers the schema

@@ -76,6 +76,7 @@ def test_why_lists_every_setting_in_which_two_lineages_differ(
         (["model=fusion", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'], "[fuse,evaluate]"),
     ],
 )
+@pytest.mark.slow
 def test_the_command_of_show_makes_the_same_artifact(
     compose: Compose, tmp_path: Path, collection: Path, root: str, typed: list[str], stages: str
 ) -> None:
@@ -93,6 +94,7 @@ def test_the_command_of_show_makes_the_same_artifact(
         assert again.own[-1].name == name
 
 
+@pytest.mark.slow
 def test_clean_removes_only_unused_artifacts(compose: Compose, tmp_path: Path, collection: Path, root: str) -> None:
     """Of two experiments one is in a table; confirm=true removes what only the other one uses."""
     kept = run(compose, settings(tmp_path, collection))

@@ -136,6 +136,7 @@ def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: l
         planned(compose, [*settings, "model=mono", "re_rank.candidates=nowhere.run"], ["re_rank"])
 
 
+@pytest.mark.slow
 def test_a_search_alone_never_trains(compose: Compose, settings: list[str]) -> None:
     """A stage makes what was asked for, and runs of other experiments only if they need no training."""
     colbert = 'negatives.candidates=["model=colbert","training.steps=2","training.validate_every=null"]'
@@ -230,6 +231,7 @@ def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list
         ("repllama", ["adapter=lora", "adapter.target_modules=all-linear"]),
     ],
 )
+@pytest.mark.slow
 def test_every_family_runs_all_stages(
     compose: Compose, settings: list[str], model: str, overrides: list[str], folders: dict[str, Path]
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_training_killed_before_its_first_checkpoint_starts_over(compose: Comp
     assert [row["step"] for row in read_history(folder / "history.csv")] == ["0", "2"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(compose: Compose, tmp_path: Path) -> None:
     """Weights of two trainings with one seed are bitwise equal; with another seed they differ."""
     fit(compose, tmp_path / "a")
@@ -250,6 +251,7 @@ def test_a_diverged_training_stops_with_an_error(compose: Compose, tmp_path: Pat
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.slow
 def test_training_improves_retrieval_in_full_and_half_precision(
     compose: Compose, tmp_path: Path, precision: str
 ) -> None:

@@ -61,7 +61,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(wheel, python.parent, elsewhere)
 
 
-@pytest.mark.slow
 def test_it_holds_every_module_and_every_option(installed: Installed) -> None:
     """conf/ lies inside the package, and nothing lies beside it."""
     with zipfile.ZipFile(installed.wheel) as wheel:
@@ -74,7 +73,6 @@ def test_it_holds_every_module_and_every_option(installed: Installed) -> None:
     assert {"licenses/LICENSE", "entry_points.txt"} <= others
 
 
-@pytest.mark.slow
 def test_hydra_finds_the_configuration_inside_it(installed: Installed) -> None:
     """For help, in a further folder that was named in either way, and for the composed configuration."""
     text = installed.run("irexp", "--help")
@@ -90,7 +88,6 @@ def test_hydra_finds_the_configuration_inside_it(installed: Installed) -> None:
     assert (done.returncode, "did you mean sbert?" in done.stderr) == (1, True)
 
 
-@pytest.mark.slow
 def test_a_job_a_sweep_and_the_python_interface_run_elsewhere(installed: Installed) -> None:
     """An untrained model beside BM25; the same again as a sweep finds everything; its checkpoint opens in Python."""
     small = ["dataset=local", "dataset.path=toys", "training=none", "machine.progress=false"]

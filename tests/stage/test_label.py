@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import make_plan

@@ -66,7 +66,7 @@ def build_index(
     """
     machine = machine or component("machine")
     opened = source if isinstance(source, EncodedDocuments) else Texts(documents := open_documents(source))
-    engine = component("index", _exact(opened)) if engine is None else engine  # an empty one is false
+    engine = component("index", _exact(opened)) if engine is None else engine  # an engine without documents is falsy
     check_engine(engine, opened.representation)
     if isinstance(opened, EncodedDocuments):
         engine.check(len(opened), opened.dim)

@@ -94,7 +94,7 @@ def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[
     rankings = [(query, heads.get(query.query_id, [])) for query in queries]
     if not any(doc_ids for _, doc_ids in rankings):
         name = f"{run}" if isinstance(run, str | Path) else "the run"
-        raise UserError(f"{name} answers none of the queries of dataset.test; give a run over these queries")
+        raise UserError(f"{name} answers none of the queries (dataset.test); give a run over these queries")
     return rankings
 
 

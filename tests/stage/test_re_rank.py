@@ -202,7 +202,7 @@ def test_a_regularizer_is_refused_for_token_vectors(compose: Compose, settings: 
 
 def test_a_regularizer_is_refused_for_a_cross_encoder(compose: Compose, settings: list[str]) -> None:
     """A cross-encoder has no embeddings; the setting is not silently ignored."""
-    with pytest.raises(UserError, match=r"a cross-encoder makes none: regularizer=none"):
+    with pytest.raises(UserError, match=r"which a cross-encoder does not have; set regularizer=none"):
         run(compose, [*settings, "model=mono", "regularizer=flops", "negatives=none"], ["fit"])
 
 

@@ -65,7 +65,7 @@ def test_an_impossible_sweep_is_refused_before_anything_is_made(
 
 def test_tuning_without_development_queries_is_refused(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """The error names the missing file of judgements."""
-    with pytest.raises(UserError, match=r"dev\.tsv is not there"):
+    with pytest.raises(UserError, match=r"dev\.tsv does not exist"):
         tuned(compose, tmp_path, collection)
 
 

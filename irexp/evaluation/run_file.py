@@ -21,9 +21,17 @@ import numpy as np
 
 from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
+#: The run file in the folder of a run.
+RUN = "test.run"
+
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
 _WHITESPACE = re.compile(f"[{WHITESPACE}]+")
+
+
+def run_file(run: Path) -> Path:
+    """The file of a run, which is an artifact's folder or a file."""
+    return run / RUN if run.is_dir() else run
 
 
 def in_rank_order(score_of: Mapping[str, float]) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from irexp.config.schema import Evaluation
 from irexp.dataset.collection import Topics
 from irexp.evaluation.measures import save_measured
+from irexp.evaluation.run_file import run_file
 from irexp.pipeline.evaluate import evaluate as evaluate_run
-from irexp.stage.run import run_file
 
 
 def evaluate(folder: Path, run: Path, *, topics: Topics, evaluation: Evaluation) -> dict[str, float]:

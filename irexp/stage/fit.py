@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.negatives import RunNegatives
-from irexp.evaluation.run_file import read_heads
+from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import save
@@ -27,7 +27,6 @@ from irexp.model.model import Model
 from irexp.model.trial import check_saving
 from irexp.pipeline.machine import is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
-from irexp.stage.run import run_file
 from irexp.types import UserError
 
 if TYPE_CHECKING:

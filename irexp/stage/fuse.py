@@ -12,8 +12,7 @@ from irexp.dataset.collection import Topics
 from irexp.evaluation.fusion import best_weights, by_query
 from irexp.evaluation.fusion import fuse as fuse_scores
 from irexp.evaluation.measures import parse_measures
-from irexp.evaluation.run_file import in_rank_order, read_run, write_run
-from irexp.stage.run import RUN, run_file
+from irexp.evaluation.run_file import RUN, in_rank_order, read_run, run_file, write_run
 from irexp.types import ScoredDoc, UserError
 
 log = logging.getLogger(__name__)

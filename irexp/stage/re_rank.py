@@ -7,12 +7,11 @@ from pathlib import Path
 
 from irexp.config.schema import Machine, ReRank
 from irexp.dataset.collection import Documents, Topics
-from irexp.evaluation.run_file import write_run
+from irexp.evaluation.run_file import RUN, run_file, write_run
 from irexp.model.model import Model
 from irexp.pipeline.re_rank import check_depth
 from irexp.pipeline.re_rank import re_rank as re_rank_run
 from irexp.stage.checkpoint import open_model
-from irexp.stage.run import RUN, run_file
 
 
 def re_rank(

@@ -8,14 +8,13 @@ from pathlib import Path
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.dataset.text_file import lines_of
-from irexp.evaluation.run_file import write_run
+from irexp.evaluation.run_file import RUN, write_run
 from irexp.index.index import Index
 from irexp.model.model import Model
 from irexp.pipeline.index import open_index
 from irexp.pipeline.search import check_depth
 from irexp.pipeline.search import search as search_index
 from irexp.stage.checkpoint import open_encoder
-from irexp.stage.run import RUN
 
 
 def search(

@@ -51,20 +51,41 @@ def search(
     Raises:
         UserError: if there are no queries, or the index does not hold the model's kind of vectors.
     """
-    machine = machine or component("machine")
-    depth = component("search").depth if depth is None else depth
+    return list(
+        stream_search(
+            index,
+            open_topics(queries),
+            model=model,
+            depth=component("search").depth if depth is None else depth,
+            remove_query=remove_query,
+            excluded=excluded,
+            machine=machine or component("machine"),
+        )
+    )
+
+
+def stream_search(
+    index: OpenIndex,
+    topics: Topics,
+    *,
+    model: Model | None,
+    depth: int,
+    remove_query: bool,
+    excluded: Set[str],
+    machine: Machine,
+) -> Iterator[ScoredDoc]:
+    """Yield what `search` returns, batch by batch: a run of ten million lines is written without holding it."""
     check_depth(depth)
     device = prepare(machine)
-    topics = open_topics(queries)
-    asked = list(topics.queries())
-    if not asked:
+    queries = list(topics.queries())
+    if not queries:
         raise UserError("there are no queries to search with; check dataset.test")
     embed = query_encoder(model, index.engine, device, TokenBudget(machine.token_budget))
     index.engine.to(device)
     _log_unknown(topics, index.doc_ids)
-    found: list[ScoredDoc] = []
-    with tqdm(total=len(asked), unit=" queries", desc="search", disable=not machine.progress) as progress:
-        for batch in _batches(asked, machine.query_batch):
+    hits = 0
+    with tqdm(total=len(queries), unit=" queries", desc="search", disable=not machine.progress) as progress:
+        for batch in _batches(queries, machine.query_batch):
             texts = [query.text for query in batch]
             with torch.inference_mode():
                 rankings = rank(
@@ -72,11 +93,11 @@ def search(
                 )
             for query, ranking in zip(batch, rankings, strict=True):
                 kept = [(d, s) for d, s in ranking if not (remove_query and d == query.query_id)][:depth]
-                found += [ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept]
+                yield from (ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept)
+                hits += bool(kept)
             progress.update(len(batch))
-    if (hits := len({scored.query_id for scored in found})) < len(asked):
-        log.warning("%d of %d queries have no hit", len(asked) - hits, len(asked))
-    return found
+    if hits < len(queries):
+        log.warning("%d of %d queries have no hit", len(queries) - hits, len(queries))
 
 
 def query_encoder(

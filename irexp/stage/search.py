@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from irexp.evaluation.run_file import RUN, write_run
 from irexp.index.index import Index
 from irexp.model.model import Model
 from irexp.pipeline.index import open_index
-from irexp.pipeline.search import check_depth
-from irexp.pipeline.search import search as search_index
+from irexp.pipeline.search import check_depth, stream_search
 from irexp.stage.checkpoint import open_encoder
+from irexp.types import ScoredDoc
 
 
 def search(
@@ -34,7 +35,14 @@ def search(
         The numbers of queries and of queries without a hit.
     """
     check_depth(search.depth)
-    found = search_index(
+    answered: set[str] = set()
+
+    def noted(found: Iterator[ScoredDoc]) -> Iterator[ScoredDoc]:
+        for scored in found:
+            answered.add(scored.query_id)
+            yield scored
+
+    found = stream_search(
         open_index(index, index_folder),
         topics,
         model=None if checkpoint is None else open_encoder(checkpoint, model),
@@ -43,10 +51,9 @@ def search(
         excluded=_excluded(search),
         machine=machine,
     )
-    write_run(folder / RUN, found, tag="irexp")
+    write_run(folder / RUN, noted(found), tag="irexp")
     queries = sum(1 for _ in topics.queries())
-    hits = len({scored.query_id for scored in found})
-    return {"queries": float(queries), "queries_without_hit": float(queries - hits)}
+    return {"queries": float(queries), "queries_without_hit": float(queries - len(answered))}
 
 
 def _excluded(search: Search) -> frozenset[str]:

@@ -14,7 +14,7 @@ from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import canonical, digest_in
 from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import KINDS, STAGES
-from tests.conftest import CONF
+from irexp.config.installation import CONF
 
 _MAKING = [name for name, stage in STAGES.items() if stage.makes is not None]
 

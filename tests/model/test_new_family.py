@@ -24,6 +24,7 @@ from irexp.artifact.experiment import Experiment
 from irexp.backbone.backbone import Backbone
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.check import check
+from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.model.checkpoint import native
@@ -33,7 +34,6 @@ from irexp.model.family import find_family
 from irexp.stage.card import model_card
 from irexp.types import Embeddings, Tokens, UserError
 from tests import tiny
-from tests.conftest import CONF
 from tests.training.test_fit import SMALL, TOYS, write_toys
 
 MODULE = '''

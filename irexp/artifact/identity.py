@@ -6,8 +6,6 @@ checkpoint. `irexp.artifact.stages` lists the settings and inputs that enter.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from irexp.artifact.content import content_digest, existing_file, hub_revision, is_hub_name
+from irexp.artifact.content import content_digest, digest_of, existing_file, hub_revision, is_hub_name
+from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
 from irexp.artifact.wiring import Elsewhere, Node
@@ -118,6 +117,9 @@ def identify_given(origin: Elsewhere, root: Path) -> Given:
     Args:
         origin: its kind, its value, and the setting that names it.
         root: the root folder of the artifacts, below which identifiers are searched.
+
+    Raises:
+        DamagedArtifactError: if it has a manifest that cannot be read.
     """
     kind, value, typed = origin
     path = locate(value, root)
@@ -127,18 +129,13 @@ def identify_given(origin: Elsewhere, root: Path) -> Given:
     entry: dict[str, Any]
     if path is None:
         entry = {"hub": value, "revision": hub_revision(value)}
-    elif (manifest := path / "manifest.json").is_file():
-        recorded = json.loads(manifest.read_text(encoding="utf8"))
+    elif (path / MANIFEST).is_file():
+        recorded = read_manifest(path)
         entry, lineage = {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
         return Given(kind, value, typed, path, False, entry, lineage)
     else:
         entry = {"content": content_digest(path)}
     return Given(kind, value, typed, path, is_missing, entry, {"name": value, **entry})
-
-
-def digest_of(made_from: dict[str, Any]) -> str:
-    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares `made_from` itself in full."""
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def digest_in(name: str) -> str | None:

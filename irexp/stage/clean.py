@@ -9,8 +9,9 @@ from pathlib import Path
 
 from irexp.artifact.experiment import CONF, composed
 from irexp.artifact.lineage import Lineage
+from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import draft_plan
-from irexp.artifact.stages import STAGES
+from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
 from irexp.stage.status import bytes_of, size
 from irexp.types import UserError
@@ -31,9 +32,12 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
         The names of the artifacts that nothing needs.
 
     Raises:
-        UserError: if another process is making something in the store.
+        UserError: if another process is making something in the store, or a manifest is damaged, since what that
+            artifact is made from would look as if nothing needed it.
     """
     store = Store(Path(artifacts))
+    for folder in (folder for kind in KINDS for folder in store.all(kind)):
+        read_manifest(folder)
     lineage = Lineage(store)
     needed = lineage.with_ancestors({*_recipes(artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]

@@ -6,7 +6,6 @@ numbers. What is kept of it at the end is the checkpoint, in the layout of its h
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -97,12 +96,14 @@ def fit(
 
 
 def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
-    """Save what was trained, with its adapters by themselves if it has some, and forget how to go on."""
+    """Save what was trained, with its adapters by themselves if it has some.
+
+    What a killed process resumes from stays until the store has the manifest.
+    """
     if adapted is not None:
         _save_adapter(encoder, folder / "adapter", adapted)
         merge(encoder)
     save(encoder, folder)
-    shutil.rmtree(folder / ".training")
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:

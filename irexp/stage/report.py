@@ -74,7 +74,7 @@ def _report_costs(
     output: Path, stem: str, members: Sequence[Path], table: Table, store: Store, evaluation: Evaluation
 ) -> None:
     """A table and a picture of the rows whose search was measured by stage=speed."""
-    found = {_run_digest(folder): read_manifest(folder)["provenance"]["measures"] for folder in store.all("speed")}
+    found = {_run_digest(folder): manifest["provenance"]["measures"] for folder, manifest in store.manifests("speed")}
     rows = [
         (row.label, load_measured(folder).aggregated, found[_run_digest(folder)])
         for row, folder in zip(table.rows, members, strict=True)
@@ -102,10 +102,9 @@ def _run_digest(folder: Path) -> str:
 
 def _everything(store: Store) -> list[Path]:
     """All measures, the oldest first, those of BM25 before them."""
-    return sorted(
-        store.all("measures"),
-        key=lambda folder: (_model(folder) != "bm25", read_manifest(folder)["provenance"]["finished"]),
-    )
+    found = store.manifests("measures", is_opened=True)
+    finished = {folder: manifest["provenance"]["finished"] for folder, manifest in found}
+    return sorted(finished, key=lambda folder: (_model(folder) != "bm25", finished[folder]))
 
 
 def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[Path]]:

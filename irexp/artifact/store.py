@@ -107,7 +107,7 @@ class Store:
             return Found("to do")
         made_from, digest = None, None
         if isinstance(artifact, Given):
-            place = artifact.path or (artifact.name if "hub" in artifact.entry else None)
+            place = artifact.path or (artifact.value if "hub" in artifact.entry else None)
             digest = artifact.entry.get("digest")
             folder = artifact.path if artifact.path and digest is not None else None
             state: State = "absent" if place is None else "given"

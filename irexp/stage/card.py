@@ -111,7 +111,7 @@ def _start(configuration: Mapping[str, Any]) -> str:
 
 def _is_local(value: Any) -> bool:
     """Whether a value is a place on the machine, of which a card says the last part."""
-    return isinstance(value, str) and value.startswith(("/", "~/", "./", "../"))
+    return isinstance(value, str) and value.startswith(("/", "~/", "./", "../", "${oc.env:"))
 
 
 def _usage(repository: str, home: Home | None) -> str:

@@ -254,7 +254,7 @@ def announce(outcome: Outcome) -> None:
 
 
 def plain(step: Step) -> dict[str, Any]:
-    """The experiment's resolved configuration, with the names of the artifacts that it uses."""
+    """The experiment's configuration as it is recorded, with the names of the artifacts that it uses."""
     left_out = ("stage", "force", "dry_run", "confirm")  # what the stages are made of stands beside it already
-    configuration = {key: value for key, value in step.experiment.values.items() if key not in left_out}
+    configuration = {key: value for key, value in step.experiment.recorded.items() if key not in left_out}
     return {**configuration, "artifact": {**configuration["artifact"], **step.names}}

@@ -23,6 +23,10 @@ def _identity(**made_from: Any) -> Identity:
     return Identity("index", f"index/m.toy-{digest_of(made_from)}", made_from, made_from)
 
 
+def _given(value: str) -> Elsewhere:
+    return Elsewhere("index", value, "artifact.index", value)
+
+
 def _make(store: Store, identity: Identity, content: str = "x") -> None:
     with store.making(identity, resumes=False) as making:
         (making.folder / "file").write_text(content)
@@ -126,7 +130,7 @@ def test_a_damaged_manifest_is_named_and_stops_no_other_artifact(tmp_path: Path,
     with pytest.raises(UserError, match=rf"{path} cannot be read .* remove {path.parent}"):
         store.has(damaged)
     with pytest.raises(UserError, match=f"{path} cannot be read"):
-        identify_given(Elsewhere("index", str(path.parent), "artifact.index"), tmp_path)
+        identify_given(_given(str(path.parent)), tmp_path)
     assert [folder for folder, _ in store.manifests("index")] == [store.open(intact)]
 
 
@@ -134,11 +138,11 @@ def test_an_identifier_is_refused_if_its_folder_is_not_what_it_says(tmp_path: Pa
     """What is made from it would be stored as made from the genuine artifact."""
     store, identity = Store(tmp_path), _identity(a=1)
     _make(store, identity)
-    given = identify_given(Elsewhere("index", identity.name, "artifact.index"), tmp_path)
+    given = identify_given(_given(identity.name), tmp_path)
     assert store.look(given).state == "given"
     other = tmp_path / f"index/m.toy-{digest_of({'a': 2})}"
     shutil.copytree(store.open(identity), other)
-    found = store.look(identify_given(Elsewhere("index", f"index/{other.name}", "artifact.index"), tmp_path))
+    found = store.look(identify_given(_given(f"index/{other.name}"), tmp_path))
     assert found.state == "damaged" and "was not made from what its name says" in str(found.fault)
     (store.open(identity) / MANIFEST).unlink()
     assert str(tmp_path / identity.name / MANIFEST) in str(store.look(given).fault)

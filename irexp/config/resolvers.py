@@ -60,7 +60,8 @@ def _recorded_item(node: DictConfig | ListConfig, key: Any, value: Any) -> Any:
     try:
         found = node[key]
     except OmegaConfBaseException:  # a number, in whose place the text does not fit
-        return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[call-overload]
+        written: Any = OmegaConf.to_container(node, resolve=False)
+        return written[key]
     if isinstance(found, DictConfig | ListConfig):
         return _recorded(found, value)
     return found if isinstance(found, str) and "${" in found else value

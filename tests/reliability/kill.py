@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "adapter": (*_TRAINING, "adapter=lora", "index=faiss_hnsw"),
     "splade": ("training=none", "model=splade", "index=sparse"),
     "re_rank": ("training=none", "re_rank=bm25"),
-    "fuse": ("training=none", "fuse=bm25_and_sbert"),
+    "fuse": ("training=none", "fuse=bm25_and_sbert", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'),
     "sweep": ("-m", "training=none", "model=sbert,colbert,bm25"),
 }
 

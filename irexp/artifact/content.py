@@ -1,13 +1,19 @@
-"""Digests of content outside the configuration: local files, local folders and hub models."""
+"""Digests: of what an artifact is made from, of local files and folders, and the commits of hub models."""
 
 import functools
 import hashlib
+import json
 import logging
 import os
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 log = logging.getLogger(__name__)
+
+
+def digest_of(made_from: dict[str, Any]) -> str:
+    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares `made_from` itself in full."""
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def content_digest(path: Path) -> str:
@@ -29,11 +35,13 @@ def existing_file(path: Path) -> Path | None:
 
 def _file_digest(path: Path) -> str:
     status = path.stat()
-    return _digest_of_state(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _digest_of_state(str(path.resolve()), state)
 
 
 @functools.lru_cache(maxsize=4096)
-def _digest_of_state(path: str, size: int, modified_ns: int) -> str:
+def _digest_of_state(path: str, state: tuple[int, ...]) -> str:
+    """The digest of a file, read once per process and state; nothing can set the time of the last change (ctime)."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

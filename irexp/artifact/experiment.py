@@ -21,6 +21,7 @@ from irexp.artifact.content import fetch_revision
 from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
 from irexp.config.check import check
 from irexp.config.installation import CONF
+from irexp.config.resolvers import unresolved_environment
 from irexp.types import UserError
 
 #: Keys that another experiment inherits from the one that names it.
@@ -72,6 +73,11 @@ class Experiment:
         for path in ("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.checkpoint"):
             if path != "artifact.checkpoint" or is_given(self.values, "checkpoint"):
                 fetch_revision(select(self.values, path), root=self.root)
+
+    @cached_property
+    def recorded(self) -> Values:
+        """The values as they are recorded and shown: what is taken from the environment stays `${oc.env:NAME}`."""
+        return unresolved_environment(self.config, dict(self.values))
 
     @cached_property
     def root(self) -> Path:

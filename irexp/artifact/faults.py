@@ -52,7 +52,8 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
 def _absent(given: Given, experiment: Experiment) -> Iterator[str]:
     """The fault of a given artifact that was not found, with the paths that were searched."""
     if given.is_missing:
-        looked = dict.fromkeys([str(experiment.root / given.name), str(Path(given.name).expanduser().absolute())])
+        value = given.name  # as written: an error goes into the log, too
+        looked = dict.fromkeys([str(experiment.root / value), str(Path(value).expanduser().absolute())])
         yield f"{given.typed}={given.name}: there is nothing at {' nor at '.join(looked)}"
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.code import code_of
-from irexp.artifact.content import content_digest, existing_file, hub_revision, is_hub_name
+from irexp.artifact.content import content_digest, digest_of, existing_file, hub_revision, is_hub_name
+from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
 from irexp.artifact.wiring import Elsewhere, Node
@@ -56,7 +57,8 @@ class Given:
 
     Attributes:
         kind: what it is used as.
-        name: what was typed: an identifier, a path, or the name of a hub model.
+        name: an identifier, a path, or the name of a hub model, as it is recorded and shown.
+        value: the same, with what is taken from the environment.
         typed: the setting that names it.
         path: its path; None if it is not on this machine.
         is_missing: whether it is neither on this machine nor a possible hub model; False for an identifier.
@@ -66,6 +68,7 @@ class Given:
 
     kind: str
     name: str
+    value: str
     typed: str
     path: Path | None
     is_missing: bool
@@ -86,13 +89,12 @@ def identify(nodes: Sequence[Node]) -> dict[Node, Identity | Given | None]:
         elif node.origin.makes is None:
             found[node] = None
         else:
-            found[node] = _identify_made(node, node.origin, node.experiment.values, found)
+            found[node] = _identify_made(node, node.origin, found)
     return found
 
 
-def _identify_made(
-    node: Node, stage: StageSpec, values: Values, found: Mapping[Node, Identity | Given | None]
-) -> Identity:
+def _identify_made(node: Node, stage: StageSpec, found: Mapping[Node, Identity | Given | None]) -> Identity:
+    values, recorded = node.experiment.values, node.experiment.recorded
     made_from: dict[str, Any] = {"content_version": stage.version}
     lineage: dict[str, Any] = {}
     for name, inputs in node.inputs.items():
@@ -106,10 +108,10 @@ def _identify_made(
         made_from[f"artifact.{name}"] = entries if is_several else entries[0]
         lineage[f"artifact.{name}"] = lineages if is_several else lineages[0]
     for setting in stage.settings:
-        value = _content_of(setting, values) if setting.when(values) else None
+        value = _content_of(setting, values, recorded) if setting.when(values) else None
         if value not in (None, {}):
             made_from[setting.path] = lineage[setting.path] = value
-    subject = f"{_folder_name(values, 'model.name')}.{_folder_name(values, 'dataset.name')}"
+    subject = f"{_folder_name(recorded, 'model.name')}.{_folder_name(recorded, 'dataset.name')}"
     assert stage.makes is not None
     return Identity(stage.makes, f"{stage.makes}/{subject}-{digest_of(made_from)}", made_from, lineage)
 
@@ -120,27 +122,25 @@ def identify_given(origin: Elsewhere, root: Path) -> Given:
     Args:
         origin: its kind, its value, and the setting that names it.
         root: the root folder of the artifacts, below which identifiers are searched.
+
+    Raises:
+        DamagedArtifactError: if it has a manifest that cannot be read.
     """
-    kind, value, typed = origin
+    kind, value, typed, shown = origin
     path = locate(value, root)
     if digest := digest_in(value):
-        return Given(kind, value, typed, path, False, {"digest": digest}, {"name": value})
+        return Given(kind, shown, value, typed, path, False, {"digest": digest}, {"name": shown})
     is_missing = path is None and (kind != "checkpoint" or not is_hub_name(value))
     entry: dict[str, Any]
     if path is None:
-        entry = {"hub": value, "revision": hub_revision(value)}
-    elif (manifest := path / "manifest.json").is_file():
-        recorded = json.loads(manifest.read_text(encoding="utf8"))
+        entry = {"hub": canonical(value, recorded=shown), "revision": hub_revision(value)}
+    elif (path / MANIFEST).is_file():
+        recorded = read_manifest(path)
         entry, lineage = {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
-        return Given(kind, value, typed, path, False, entry, lineage)
+        return Given(kind, shown, value, typed, path, False, entry, lineage)
     else:
         entry = {"content": content_digest(path)}
-    return Given(kind, value, typed, path, is_missing, entry, {"name": value, **entry})
-
-
-def digest_of(made_from: dict[str, Any]) -> str:
-    """Eight hexadecimal digits of SHA-256 over sorted JSON; the store compares `made_from` itself in full."""
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
+    return Given(kind, shown, value, typed, path, is_missing, entry, {"name": shown, **entry})
 
 
 def digest_in(name: str) -> str | None:
@@ -154,16 +154,27 @@ def locate(value: str, root: Path) -> Path | None:
     return next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
 
 
-def canonical(value: Any, *, key: str = "") -> Any:
+def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
     """The part of a configuration value that determines content.
 
     Nulls are dropped, so that a new option which defaults to null leaves old digests alone; a `_target_` enters by
     class name, so that moving a module keeps artifacts, and one of a declared package by its path and version; a local
     file or folder (a key that is `path` or ends in `_path`) enters by the digest of its content, a hub model by its
-    revision; 1.0 equals 1.
+    revision; 1.0 equals 1; a value from the
+    environment enters by its digest, since it may be a secret.
+
+    Args:
+        value: resolved.
+        key: its own key.
+        recorded: the same value with `${oc.env:NAME}` as written.
     """
     if isinstance(value, dict):
-        kept = {k: canonical(v, key=k) for k, v in value.items() if k not in _NOT_CONTENT and v is not None}
+        shown = recorded if isinstance(recorded, dict) else {}
+        kept = {
+            k: canonical(v, key=k, recorded=shown.get(k))
+            for k, v in value.items()
+            if k not in _NOT_CONTENT and v is not None
+        }
         if "_target_" in kept:
             target = str(kept["_target_"])
             kept["_target_"] = f"{target} of {code_of(target)}" if is_declared(target) else target.rpartition(".")[2]
@@ -171,26 +182,35 @@ def canonical(value: Any, *, key: str = "") -> Any:
             kept["revision"] = revision
         return kept
     if isinstance(value, list):
-        return [canonical(item) for item in value]
+        items = recorded if isinstance(recorded, list) else [None] * len(value)
+        return [canonical(item, recorded=shown) for item, shown in zip(value, items, strict=True)]
     if isinstance(value, str) and (key == "path" or key.endswith("_path")):
         file = existing_file(Path(value).expanduser())
-        return {"content": content_digest(file)} if file else value
+        if file is not None:
+            return {"content": content_digest(file)}
+    if isinstance(recorded, str) and "${" in recorded and recorded != value:
+        return f"from the environment, sha256 {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]}"
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
-def _content_of(setting: Setting, values: Values) -> Any:
+def _content_of(setting: Setting, values: Values, recorded: Values) -> Any:
     """The part of a setting that determines content."""
     if setting.path == "processor":
         return processor()
+    return canonical(_kept(setting, values), key=setting.path, recorded=_kept(setting, recorded))
+
+
+def _kept(setting: Setting, values: Values) -> Any:
+    """The value of a setting, without the keys that enter elsewhere or not at all."""
     if setting.path in ("index", "index.search"):
         value = _of_engine(values["index"], is_search=setting.path == "index.search")
     else:
         value = select(values, setting.path)
     if setting.without and isinstance(value, dict):
         value = {key: item for key, item in value.items() if key not in setting.without}
-    return canonical(value, key=setting.path)
+    return value
 
 
 def _of_engine(value: Any, *, is_search: bool) -> Any:

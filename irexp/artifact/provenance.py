@@ -26,7 +26,7 @@ def provenance(
     Args:
         overrides: the overrides typed after `run.py`.
         options: the chosen option of each configuration group.
-        configuration: the composed configuration, resolved.
+        configuration: the composed configuration, resolved except for what is taken from the environment.
         seconds: how long the stage took.
     """
     return {

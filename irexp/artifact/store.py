@@ -1,15 +1,16 @@
 """The store: a folder of artifacts, each complete or absent, with a manifest of what made it.
 
 An artifact is written to `.partial-…`, where a later process resumes what a killed one left, and renamed once its
-manifest is written. A lock per artifact lets one process make it while others wait and then find it complete. An
-artifact that is being replaced is kept as `.replaced-…` until the new one is in place.
+manifest is written and all is on the disk. Hidden files in it are working files, removed before it is renamed. A lock
+per artifact lets one process make it while others wait and then find it complete. An artifact that is being replaced is
+kept as `.replaced-…` until the new one is in place.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -19,9 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from irexp.artifact.content import content_digest
 from irexp.artifact.identity import Given, Identity
-from irexp.artifact.manifest import MANIFEST, DamagedArtifactError, check, read_manifest
+from irexp.artifact.manifest import GLANCE, MANIFEST, DamagedArtifactError, check, read_manifest, write_manifest
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -96,23 +96,31 @@ class Store:
             raise DamagedArtifactError(found.fault)
         return found.state == "complete"
 
-    def look(self, artifact: Identity | Given | None) -> Found:
-        """The state and place of an artifact; None stands for a stage that makes no artifact."""
+    def look(self, artifact: Identity | Given | None, *, is_opened: bool = False) -> Found:
+        """The state and place of an artifact; None stands for a stage that makes no artifact.
+
+        Args:
+            artifact: what to look for.
+            is_opened: whether a stage is about to open it, so that files of any size are compared by checksum.
+        """
         if artifact is None:
             return Found("to do")
+        made_from, digest = None, None
         if isinstance(artifact, Given):
-            place = artifact.path or (artifact.name if "hub" in artifact.entry else None)
-            folder = artifact.path if artifact.path and (artifact.path / MANIFEST).is_file() else None
+            place = artifact.path or (artifact.value if "hub" in artifact.entry else None)
+            digest = artifact.entry.get("digest")
+            folder = artifact.path if artifact.path and digest is not None else None
             state: State = "absent" if place is None else "given"
         else:
             place = folder = self._find(artifact)
+            made_from = artifact.made_from
             is_begun = folder is None and self._partial(artifact).exists()
             state = "complete" if folder is not None else "partial" if is_begun else "absent"
         if folder is None:
             return Found(state, place)
         try:
             manifest = read_manifest(folder)
-            check(folder, manifest, artifact.made_from if isinstance(artifact, Identity) else None)
+            check(folder, manifest, made_from=made_from, digest=digest, up_to=math.inf if is_opened else GLANCE)
         except DamagedArtifactError as error:
             return Found("damaged", place, fault=str(error))
         return Found(state, place, manifest["provenance"].get("measures") or {})
@@ -129,9 +137,9 @@ class Store:
         found = next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
         if found is None:  # a process died between the two steps of replacing it
             for kept in (self.root / kind).glob(f".replaced-*-{name[-8:]}"):
-                if (kept / MANIFEST).is_file():
-                    found = kept.with_name(kept.name.removeprefix(".replaced-"))
-                    os.replace(kept, found)
+                final = kept.with_name(kept.name.removeprefix(".replaced-"))
+                if (kept / MANIFEST).is_file() and not final.exists():
+                    os.replace(kept, found := final)
         return found
 
     @contextmanager
@@ -158,12 +166,15 @@ class Store:
         partial = self._partial(identity)
         with _lock(self._lock(identity), identity.name):
             old = self._find(identity)
+            if old is None and not again and _is_complete(partial, identity):  # a process died before moving it
+                self._put(partial, self.folder(identity), None)
             if not again and self.has(identity):
                 yield Making(partial, self.look(identity))
                 return
             if partial.exists() and (again or not resumes):
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
+            (partial / MANIFEST).unlink(missing_ok=True)
             making = Making(partial)
             yield making
             write_manifest(partial, identity, making.provenance)
@@ -172,14 +183,23 @@ class Store:
             self._put(partial, self.folder(identity), old)
 
     def _put(self, partial: Path, final: Path, old: Path | None) -> None:
-        """Move a complete folder to its final name, and only then remove what it replaces."""
+        """Move a complete folder to its final name, and only then remove what it replaces.
+
+        What has the final name without being an artifact, such as an interrupted copy, is replaced, too.
+        """
+        for hidden in partial.glob(".*"):  # what only a process that resumes needs
+            shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
         _sync(partial)
-        in_the_way = [path for path in {old, final} if path is not None and path.exists()]
-        for path in in_the_way:
-            os.replace(path, path.with_name(f".replaced-{path.name}"))
+        in_the_way = {path: _aside(path) for path in {old, final} if path is not None and path.exists()}
+        for path, aside in in_the_way.items():
+            if aside.exists():  # of an earlier replacement, whose process died before it removed this
+                shutil.rmtree(aside)
+            os.replace(path, aside)
         os.replace(partial, final)
-        for path in in_the_way:
-            shutil.rmtree(path.with_name(f".replaced-{path.name}"))
+        _sync_entries(final.parent)
+        for aside in {*in_the_way.values(), _aside(final)}:
+            if aside.exists():
+                shutil.rmtree(aside)
 
     @contextmanager
     def helping(self, identity: Identity, *, shares: bool) -> Iterator[Making]:
@@ -237,53 +257,73 @@ class Store:
         final = self.folder(identity)
         return final.with_name(f".lock-{final.name}")
 
+    def without_manifest(self, kind: str) -> list[Path]:
+        """Folders of a kind that are not artifacts, since a copy or removal was interrupted."""
+        paths = sorted((self.root / kind).glob("[!.]*"))
+        return [path for path in paths if path.is_dir() and not (path / MANIFEST).is_file()]
+
     def all(self, kind: str) -> list[Path]:
         """Every complete artifact of a kind, by name."""
         return sorted(path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
 
-    def manifests(self, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every complete artifact of a kind with its manifest; one that cannot be read is logged and skipped."""
+    def manifests(self, kind: str, *, is_opened: bool = False) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every complete artifact of a kind with its manifest; one that is damaged is logged and skipped.
+
+        Args:
+            kind: one of `KINDS`.
+            is_opened: whether its files will be read, so that they are compared with their checksums.
+        """
         for folder in self.all(kind):
             try:
-                yield folder, read_manifest(folder)
+                manifest = read_manifest(folder)
+                if is_opened:
+                    check(folder, manifest, made_from=None, digest=None, up_to=math.inf)
             except DamagedArtifactError as error:
-                log.warning("%s", error)
-
-
-def write_manifest(folder: Path, identity: Identity, provenance: dict[str, Any]) -> None:
-    """Write what an artifact is made from, what made it, and the size and digest of each file."""
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": content_digest(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, f".{MANIFEST}")
-    }
-    manifest = {
-        "kind": identity.kind,
-        "name": identity.name,
-        "made_from": identity.made_from,
-        "lineage": identity.lineage,
-        "files": files,
-        "provenance": provenance,
-    }
-    partial = folder / f".{MANIFEST}"
-    partial.write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf8")
-    os.replace(partial, folder / MANIFEST)
+                log.warning("left out: %s", error)
+                continue
+            yield folder, manifest
 
 
 def changed_files(old: Path, new: Path) -> list[str]:
-    """The files in which two artifacts differ, by the checksums in their manifests."""
+    """The files in which two artifacts differ, by their manifests; the manifest itself if the old one is damaged."""
+    try:
+        read_manifest(old)
+    except DamagedArtifactError:
+        return [MANIFEST]
     before, after = ({n: e["sha256"] for n, e in read_manifest(folder)["files"].items()} for folder in (old, new))
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _aside(folder: Path) -> Path:
+    """Where an artifact is kept until another one is in its place."""
+    return folder.with_name(f".replaced-{folder.name}")
+
+
+def _is_complete(partial: Path, identity: Identity) -> bool:
+    """Whether a folder that was not moved to its final name has everything: its manifest is written last."""
+    if not (partial / MANIFEST).is_file():
+        return False
+    try:
+        check(partial, read_manifest(partial), made_from=identity.made_from, digest=None, up_to=math.inf)
+    except DamagedArtifactError as error:
+        log.warning("what a killed process left of %s is not used: %s", identity.name, error)
+        return False
+    return True
 
 
 def _sync(folder: Path) -> None:
     """Wait until a folder's files are on the disk, so that none of them is empty after a power failure."""
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_entries(path)
+
+
+def _sync_entries(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_locked(path: Path) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.stages import OWN, STAGES, Other, Own, Rows, StageSpec, select
+from irexp.artifact.stages import OWN, STAGES, Other, Own, Rows, StageSpec, Values, select
 from irexp.config.check import ConfigError
 from irexp.types import UserError
 
@@ -21,11 +21,12 @@ OWN_REASON = "this experiment"
 
 
 class Elsewhere(NamedTuple):
-    """A given artifact: its kind, its value as typed, and the setting that names it."""
+    """A given artifact: its kind, its value, the setting that names it, and the value as it is recorded and shown."""
 
     kind: str
     value: str
     typed: str
+    shown: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class Wiring:
         stages = [STAGES[name] for name in names if name in STAGES]
         rows: list[Node] = []
         if "evaluate" in names and any(isinstance(s, Rows) for stage in stages for s in stage.inputs.values()):
-            for changes in select(self.experiment.values, "baselines") or []:
+            for changes in select(self.experiment.recorded, "baselines") or []:
                 reason = f"baseline {' '.join(changes)}"
                 baseline = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))
                 rows += self._goals(baseline, stages, reason, {}) if baseline else []
@@ -148,7 +149,8 @@ class Wiring:
         if value is None:
             return None
         if value != OWN:
-            return self._elsewhere(experiment, Elsewhere(kind, str(value), f"artifact.{kind}"), reason)
+            shown = str(experiment.recorded["artifact"][kind])
+            return self._elsewhere(experiment, Elsewhere(kind, str(value), f"artifact.{kind}", shown), reason)
         return self._node(experiment, experiment.makers[kind], reason, is_other=is_other)
 
     def _elsewhere(self, experiment: Experiment, origin: Elsewhere, reason: str) -> Node:
@@ -157,27 +159,37 @@ class Wiring:
 
     def _others(self, experiment: Experiment, source: Other) -> Nodes:
         """The runs of other experiments that an input names."""
-        entry = select(experiment.values, source.setting)
+        entry, shown = (select(values, source.setting) for values in (experiment.values, experiment.recorded))
         if entry is None or not source.when(experiment.values):
             return None
         if not source.several:
-            return self._other(experiment, entry, source)
-        twins = (source.twins and select(experiment.values, source.twins)) or entry
-        chosen = [twin if isinstance(one, str) else one for one, twin in zip(entry, twins, strict=False)]
-        found = [self._other(experiment, one, source) for one in chosen if one is not None]
+            return self._other(experiment, entry, shown, source)
+        found = [
+            self._other(experiment, one, as_shown, source)
+            for one, as_shown in zip(
+                _given_twins(entry, source, experiment.values),
+                _given_twins(shown, source, experiment.recorded),
+                strict=True,
+            )
+            if one is not None
+        ]
         return tuple(node for node in found if node is not None)
 
-    def _other(self, experiment: Experiment, entry: str | list[str], source: Other) -> Node | None:
-        """The run of another experiment, or a given run."""
+    def _other(
+        self, experiment: Experiment, entry: str | list[str], shown: str | list[str], source: Other
+    ) -> Node | None:
+        """The run of another experiment, or a given run; `shown` is the entry as it is recorded and shown."""
         reason = f"{source.setting} of {select(experiment.values, 'model.name')}"
         reason += f", for {source.topics}" if source.topics else ""
         if isinstance(entry, str):
-            return self._elsewhere(experiment, Elsewhere("run", entry, source.twins or source.setting), reason)
+            origin = Elsewhere("run", entry, source.twins or source.setting, str(shown))
+            return self._elsewhere(experiment, origin, reason)
+        overrides = list(shown)
         if source.topics is not None and select(experiment.values, source.topics) is None:
             self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not set")
             return None
-        named = f"{source.setting}=[{', '.join(entry)}]" + (f" for {source.topics}" if source.topics else "")
-        other = self._compose(experiment, named, partial(experiment.other, entry, source.topics))
+        named = f"{source.setting}=[{', '.join(overrides)}]" + (f" for {source.topics}" if source.topics else "")
+        other = self._compose(experiment, named, partial(experiment.other, overrides, source.topics))
         if other is None:
             return None
         if (run := self._artifact(other, "run", reason, is_other=True)) is None:
@@ -195,3 +207,9 @@ class Wiring:
                 faults = error.faults if isinstance(error, ConfigError) else [str(error)]
                 self.faults += [f"{named}: {fault}" for fault in faults]
         return self._composed[key]
+
+
+def _given_twins(entry: Sequence[Any], source: Other, values: Values) -> list[Any]:
+    """The entries of a setting that lists several, with the given runs that answer other queries in their place."""
+    twins = (source.twins and select(values, source.twins)) or entry
+    return [twin if isinstance(one, str) else one for one, twin in zip(entry, twins, strict=False)]

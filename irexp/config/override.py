@@ -31,7 +31,8 @@ def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override
             else:
                 faults.append(f"{argument}: this chooses no value")
         except HydraException as error:
-            faults.append(f"{argument}: {str(error).splitlines()[0]}; quote a value with brackets: 'key=\"value(x)\"'")
+            quote = "quote a value with brackets or letters beyond ASCII: 'key=\"value(x)\"'"
+            faults.append(f"{argument}: {str(error).splitlines()[0]}; {quote}")
         except ValueError as error:  # range with a step of 0
             faults.append(f"{argument}: {error}")
     return overrides, faults

@@ -113,7 +113,7 @@ def _start(configuration: Mapping[str, Any]) -> str:
 
 def _is_local(value: Any) -> bool:
     """Whether a value is a local path, of which a card shows only the last part."""
-    return isinstance(value, str) and value.startswith(("/", "~/", "./", "../"))
+    return isinstance(value, str) and value.startswith(("/", "~/", "./", "../", "${oc.env:"))
 
 
 def _usage(repository: str, home: Home | None) -> str:

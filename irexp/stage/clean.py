@@ -9,8 +9,9 @@ from pathlib import Path
 
 from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
+from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import draft_plan
-from irexp.artifact.stages import STAGES
+from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
 from irexp.config.installation import CONF
 from irexp.stage.status import bytes_of, size
@@ -32,9 +33,12 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
         The names of the unused artifacts.
 
     Raises:
-        UserError: if another process is making an artifact.
+        UserError: if another process is making an artifact, or a manifest is damaged: the inputs of that artifact would
+            look unused.
     """
     store = Store(Path(artifacts))
+    for folder in (folder for kind in KINDS for folder in store.all(kind)):
+        read_manifest(folder)
     lineage = Lineage(store)
     needed = lineage.with_ancestors({*_recipes(artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]

@@ -83,12 +83,28 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
     for step in wanted:  # optional inputs are passed on if they exist
         found |= {before: store.look(before.artifact) for _, before in step.before if before not in found}
     for step in plan.steps:
-        fault = found[step].fault if step in found else None
-        if fault is not None and step not in plan.forced:
-            raise DamagedArtifactError(fault)
+        _refuse_damaged(plan, step, found)
         if step in wanted and step not in plan.makes:
             raise MissingArtifactError(missing(plan, step, store))
+    for step in plan.steps:  # now all that a stage opens is read, before anything long begins
+        for before in _opened(step) if step in wanted else ():
+            if before not in wanted and found[before].state in ("complete", "given"):
+                found[before] = store.look(before.artifact, is_opened=True)
+                _refuse_damaged(plan, before, found)
     return [step for step in plan.steps if step in wanted], found
+
+
+def _refuse_damaged(plan: Plan, step: Step, found: dict[Step, Found]) -> None:
+    """Refuse what is damaged, unless it is made again."""
+    fault = found[step].fault if step in found else None
+    if fault is not None and step not in plan.forced:
+        raise DamagedArtifactError(fault)
+
+
+def _opened(step: Step) -> list[Step]:
+    """The inputs that a stage's function opens."""
+    taken = _taken(step)
+    return [before for name, before in step.before if name in taken]
 
 
 def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> Iterator[tuple[Step, Outcome, Any]]:
@@ -240,7 +256,7 @@ def announce(outcome: Outcome) -> None:
 
 
 def recorded_configuration(step: Step) -> dict[str, Any]:
-    """The experiment's resolved configuration, with the names of the artifacts that it uses."""
+    """The experiment's configuration as it is recorded, with the names of the artifacts that it uses."""
     left_out = ("stage", "force", "dry_run", "confirm")  # they say what to run, or repeat other settings
-    configuration = {key: value for key, value in step.experiment.values.items() if key not in left_out}
+    configuration = {key: value for key, value in step.experiment.recorded.items() if key not in left_out}
     return {**configuration, "artifact": {**configuration["artifact"], **step.names}}

@@ -6,7 +6,6 @@ the end the folder holds the checkpoint, in the layout of its home library, and 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -96,12 +95,14 @@ def fit(
 
 
 def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
-    """Save the trained model, and its adapter on its own if it has one; remove what resuming needs."""
+    """Save the trained model, and its adapter on its own if it has one.
+
+    What a killed process resumes from stays until the store has the manifest.
+    """
     if adapted is not None:
         _save_adapter(encoder, folder / "adapter", adapted)
         merge(encoder)
     save(encoder, folder)
-    shutil.rmtree(folder / ".training")
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.plan import Plan, make_plan
@@ -51,7 +51,9 @@ def run_job(config: DictConfig) -> None:
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
-    job = Job(overrides=list(hydra.overrides.task))
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an item of the list would be resolved
+    assert isinstance(typed, list)
+    job = Job(overrides=[str(override) for override in typed])
     start = time.perf_counter()
     try:
         options = {group: str(option) for group, option in hydra.runtime.choices.items() if "hydra" not in group}
@@ -107,10 +109,11 @@ def _tracker(plan: Plan, output: Path) -> Iterator[Any]:
         return
     hydra = HydraConfig.get()
     group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
-    name = f"{config.model.name}.{config.dataset.name}"
+    recorded = plan.experiment.recorded
+    name = f"{recorded['model']['name']}.{recorded['dataset']['name']}"
     tracker = instantiate(config.logger, _convert_="object")(output, group=group, name=name)
     names = {name: found for step in plan.own for name, found in step.names.items()}
-    tracker.log_hyperparams({**plan.experiment.values, "artifact": names})
+    tracker.log_hyperparams({**recorded, "artifact": names})
     try:
         yield tracker
     finally:

@@ -74,7 +74,7 @@ def _report_costs(
     output: Path, stem: str, members: Sequence[Path], table: Table, store: Store, evaluation: Evaluation
 ) -> None:
     """Write a table and a plot of the rows whose search stage=speed measured."""
-    found = {_run_identity(folder): read_manifest(folder)["provenance"]["measures"] for folder in store.all("speed")}
+    found = {_run_identity(folder): manifest["provenance"]["measures"] for folder, manifest in store.manifests("speed")}
     rows = [
         (row.label, load_measured(folder).aggregated, found[_run_identity(folder)])
         for row, folder in zip(table.rows, members, strict=True)
@@ -102,10 +102,9 @@ def _run_identity(folder: Path) -> str:
 
 def _everything(store: Store) -> list[Path]:
     """All measures: those of BM25 first, then by age, oldest first."""
-    return sorted(
-        store.all("measures"),
-        key=lambda folder: (_model(folder) != "bm25", read_manifest(folder)["provenance"]["finished"]),
-    )
+    found = store.manifests("measures", is_opened=True)
+    finished = {folder: manifest["provenance"]["finished"] for folder, manifest in found}
+    return sorted(finished, key=lambda folder: (_model(folder) != "bm25", finished[folder]))
 
 
 def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[Path]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from irexp.artifact.manifest import DamagedArtifactError, damage, read_manifest
+from irexp.artifact.manifest import MANIFEST, DamagedArtifactError, damage, read_manifest
 from irexp.artifact.stages import KINDS
 from irexp.artifact.store import Store
 from irexp.config.schema import Machine
@@ -24,7 +24,12 @@ def verify(output: Path, *, artifacts: str, machine: Machine) -> None:
     """
     store = Store(Path(artifacts))
     folders = [folder for kind in KINDS for folder in store.all(kind)]
-    found, size = [], 0
+    found = [
+        f"{folder} has no {MANIFEST}: it was left by an interrupted copy or removal"
+        for kind in KINDS
+        for folder in store.without_manifest(kind)
+    ]
+    size = 0
     for folder in tqdm(folders, unit=" artifacts", desc="verify", disable=not machine.progress):
         try:
             manifest = read_manifest(folder)

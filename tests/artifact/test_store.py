@@ -1,22 +1,30 @@
 """The store: artifacts are complete or absent and never stale, and the nearest one to a missing one is found."""
 
+import json
 import logging
 import multiprocessing
+import shutil
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from irexp.artifact.identity import Identity, digest_of
+from irexp.artifact.content import digest_of
+from irexp.artifact.identity import Identity, identify_given
 from irexp.artifact.lineage import differences, flatten, nearest
 from irexp.artifact.manifest import MANIFEST, damage, read_manifest
 from irexp.artifact.store import Store
+from irexp.artifact.wiring import Elsewhere
 from irexp.types import UserError
 
 
 def _identity(**made_from: Any) -> Identity:
     return Identity("index", f"index/m.toy-{digest_of(made_from)}", made_from, made_from)
+
+
+def _given(value: str) -> Elsewhere:
+    return Elsewhere("index", value, "artifact.index", value)
 
 
 def _make(store: Store, identity: Identity, content: str = "x") -> None:
@@ -62,7 +70,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file is compared with its checksum at each use, a large one only when everything is checked."""
+    """A large file is compared with its checksum when it is about to be opened, a small one also when it is listed."""
     store, identity = Store(tmp_path), _identity(a=1)
     _make(store, identity, "long content")
     folder = store.open(identity)
@@ -70,9 +78,107 @@ def test_a_changed_byte_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "file").write_text("long c0ntent")
     with pytest.raises(UserError, match="file has changed since it was written"):
         store.has(identity)
-    monkeypatch.setattr("irexp.artifact.manifest._CHECKED_BYTES", 3)
+    monkeypatch.setattr("irexp.artifact.store.GLANCE", 3)
     assert store.has(identity)
+    assert store.look(identity, is_opened=True).state == "damaged"
     assert len(damage(folder, read_manifest(folder))) == 1
+
+
+@pytest.mark.parametrize("edit", [{"provenance": {"measures": {"nDCG@10": 1.0}}}, {"files": {}}, {"lineage": {"a": 2}}])
+def test_an_edited_manifest_is_named(tmp_path: Path, edit: dict[str, Any]) -> None:
+    """Measures are reported from the manifest, so an edited one must not be taken for what was measured."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    path = store.open(identity) / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edit}))
+    with pytest.raises(UserError, match=rf"{path} cannot be read \(its content has changed"):
+        store.has(identity)
+
+
+def test_a_manifest_without_a_checksum_is_accepted(tmp_path: Path) -> None:
+    """Artifacts that were made before manifests had a checksum stay what they are."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    path = store.open(identity) / MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    path.write_text(json.dumps(manifest, indent=1))
+    assert store.look(identity, is_opened=True).state == "complete"
+
+
+def test_an_added_file_is_named_unless_it_is_hidden(tmp_path: Path) -> None:
+    """A stage that opens all files of a folder would use the added one; none opens a hidden one."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    (store.open(identity) / ".DS_Store").write_text("x")
+    assert store.has(identity)
+    (store.open(identity) / "shard-1").write_text("x")
+    with pytest.raises(UserError, match="shard-1 was added since"):
+        store.has(identity)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"made_from": {}, "lineage": {}, "files": {"f": 1}, "provenance": {}}']
+)
+def test_a_damaged_manifest_is_named_and_stops_no_other_artifact(tmp_path: Path, text: str) -> None:
+    """The error names the file and what to do; lists leave the artifact out."""
+    store, damaged, intact = Store(tmp_path), _identity(a=1), _identity(a=2)
+    _make(store, damaged)
+    _make(store, intact)
+    path = store.open(damaged) / MANIFEST
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"{path} cannot be read .* remove {path.parent}"):
+        store.has(damaged)
+    with pytest.raises(UserError, match=f"{path} cannot be read"):
+        identify_given(_given(str(path.parent)), tmp_path)
+    assert [folder for folder, _ in store.manifests("index")] == [store.open(intact)]
+
+
+def test_an_identifier_is_refused_if_its_folder_is_not_what_it_says(tmp_path: Path) -> None:
+    """What is made from it would be stored as made from the genuine artifact."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    given = identify_given(_given(identity.name), tmp_path)
+    assert store.look(given).state == "given"
+    other = tmp_path / f"index/m.toy-{digest_of({'a': 2})}"
+    shutil.copytree(store.open(identity), other)
+    found = store.look(identify_given(_given(f"index/{other.name}"), tmp_path))
+    assert found.state == "damaged" and "was not made from what its name says" in str(found.fault)
+    (store.open(identity) / MANIFEST).unlink()
+    assert str(tmp_path / identity.name / MANIFEST) in str(store.look(given).fault)
+
+
+def test_a_folder_without_a_manifest_is_replaced(tmp_path: Path) -> None:
+    """An interrupted copy or removal is in nobody's way, nor is what an interrupted replacement left."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    for left in (identity.name, identity.name.replace("index/", "index/.replaced-")):
+        (tmp_path / left).mkdir(parents=True)
+        (tmp_path / left / "half").write_text("x")
+    _make(store, identity)
+    assert [path.name for path in store.open(identity).iterdir() if path.name != MANIFEST] == ["file"]
+    assert sorted(path.name for path in (tmp_path / "index").iterdir() if path.is_dir()) == [identity.name[6:]]
+
+
+def test_an_artifact_that_was_complete_but_not_moved_is_not_made_again(tmp_path: Path) -> None:
+    """A process that dies while it waits for the disk loses no work; working files are removed."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    partial = tmp_path / identity.name.replace("index/", "index/.partial-")
+    store.open(identity).rename(partial)
+    (partial / ".working").mkdir()
+    with store.making(identity, resumes=False) as making:
+        assert making.found is not None
+    assert store.has(identity) and not (store.open(identity) / ".working").exists() and not partial.exists()
+
+
+def test_a_damaged_artifact_can_be_replaced(tmp_path: Path) -> None:
+    """The old manifest is only compared with the new one; that it cannot be read must not lose the new artifact."""
+    store, identity = Store(tmp_path), _identity(a=1)
+    _make(store, identity)
+    (store.open(identity) / MANIFEST).write_text("{")
+    with store.making(identity, resumes=False, again=True) as making:
+        (making.folder / "file").write_text("y")
+    assert making.changed == [MANIFEST] and store.has(identity)
 
 
 def test_an_artifact_is_made_after_a_kill_while_its_manifest_was_written(tmp_path: Path) -> None:

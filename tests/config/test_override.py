@@ -51,6 +51,7 @@ def test_values_of_each_kind_of_sweep(argument: str, expected: list[Any]) -> Non
         ("seed=range(3,1)", "this chooses no value"),
         ("seed=range(1,3,0)", "must not be zero"),
         ("a=RR(rel=2)@10", "quote a value with brackets"),
+        ("model.name=模型", "letters beyond ASCII"),
     ],
 )
 def test_an_argument_without_a_value_is_a_fault(argument: str, words: str) -> None:

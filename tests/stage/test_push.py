@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Identity
-from irexp.artifact.store import write_manifest
+from irexp.artifact.manifest import write_manifest
 from irexp.stage.card import card_of, model_card
 from irexp.stage.push import published, push
 from irexp.types import UserError

@@ -103,7 +103,10 @@ def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
 
 def _fit_faults(values: Values) -> Iterator[str]:
     if values["dataset"]["train"] is None:
-        yield "there is no dataset.train to learn from; set it, or skip fine-tuning with training=none"
+        yield (
+            "there is no dataset.train to learn from; set it, take a trained model with artifact.checkpoint=<folder or "
+            "hub name>, or skip fine-tuning with training=none"
+        )
     if values["training"]["validate_every"] is not None and values["dataset"]["dev"] is None:
         yield (
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or set "

@@ -134,7 +134,8 @@ class Wiring:
         for name, source in stage.inputs.items():
             if isinstance(source, Own):
                 inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
-                if inputs[name] is None and not source.optional and not source.if_exists:
+                is_needed = not source.optional and not source.if_exists
+                if is_needed and select(experiment.values, f"artifact.{source.kind}") is None:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)
@@ -174,7 +175,8 @@ class Wiring:
         if isinstance(entry, str):
             return self._elsewhere(experiment, Elsewhere("run", entry, source.twins or source.setting), reason)
         if source.topics is not None and select(experiment.values, source.topics) is None:
-            self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not set")
+            missing = f"{source.setting}: needs {source.topics}, which the dataset does not set"
+            self.faults.append(f"{missing}; {source.hint}" if source.hint else missing)
             return None
         named = f"{source.setting}=[{', '.join(entry)}]" + (f" for {source.topics}" if source.topics else "")
         other = self._compose(experiment, named, partial(experiment.other, entry, source.topics))

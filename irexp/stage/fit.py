@@ -25,7 +25,7 @@ from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
-from irexp.pipeline.machine import is_helper, prepare
+from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
 from irexp.stage.run import run_file
 from irexp.types import UserError
@@ -58,7 +58,9 @@ def fit(
     Returns:
         The best validation and the step it was reached at, if there were any.
     """
-    prepare(machine)
+    device = prepare(machine)
+    if training.steps != 0:
+        check_precision(training.precision, device)
     torch.manual_seed(seed)  # of what the model draws: a projection
     encoder = model().train()  # transformers hands encoders over without dropout
     if training.steps == 0:

@@ -127,11 +127,27 @@ def _engine_faults(values: Values) -> Iterator[str]:
     made: Representation | None = constant(model, "representation") if model else "text"
     engine: Any = values["index"]
     while isinstance(engine, Mapping):
+    yield from _target_faults(values)
         target = str(engine["_target_"])
         takes: Representation | None = constant(target, "takes")
         if takes is not None and made is not None and (fault := engine_fault(target.rpartition(".")[2], takes, made)):
             yield f"index: {fault}"
         engine = engine.get("engine") if takes is None else None  # an engine over other engines takes what they take
+def _target_faults(values: Values) -> Iterator[str]:
+    """A loss that learns a teacher's scores where there are none, as far as the classes declare it."""
+    loss, train = (str((node or {}).get("_target_", "")) for node in (values["loss"], values["dataset"]["train"]))
+    if not loss or not train or not constant(loss, "needs_scores"):
+        return
+    name = loss.rpartition(".")[2]
+    if constant(train, "has_scores") is False:
+        yield (
+            f"loss: {name} learns a teacher's scores, and dataset.train, {train.rpartition('.')[2]}, has only "
+            f"relevance; set dataset=triples with a file of scores, or loss=info_nce, lce or rank_net"
+        )
+    elif values["negatives"]["candidates"] is not None:
+        yield f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none"
+
+
 
 
 def _fuse_faults(values: Values) -> Iterator[str]:

@@ -142,6 +142,7 @@ class DenseBiEncoder(BiEncoder):
         """
         super().__init__()
         self.name, self.is_cosine = name, similarity == "cosine"
+        self.largest_score = 1.0 if self.is_cosine else None
         self.document_tower = self.query_tower = Tower(backbone, pooling=pooling, append_eos=append_eos)
         if query_backbone:
             self.query_tower = Tower(query_backbone, pooling=pooling, append_eos=append_eos)

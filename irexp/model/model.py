@@ -30,6 +30,7 @@ class Model(nn.Module, ABC):
         name: its name in tables and folders.
         query_length: tokens kept per query.
         document_length: tokens kept per document.
+        largest_score: the largest absolute score in training, 1 for a cosine; None if there is no bound.
         new_tokens: tokens added to the vocabulary, whose vectors must be trained.
         layout: the format in which it is saved: its home library's, if it has one.
         reads: formats of other libraries whose folders are loaded as this family.
@@ -40,6 +41,7 @@ class Model(nn.Module, ABC):
     name: str
     query_length: int
     document_length: int
+    largest_score: float | None = None
     new_tokens: tuple[str, ...] = ()
 
     layout: ClassVar[Layout] = native

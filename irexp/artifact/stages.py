@@ -117,6 +117,19 @@ class Other:
 
 
 @dataclass(frozen=True)
+class Named:
+    """An input that is always given: by an identifier, a path or a hub name.
+
+    Attributes:
+        setting: the path of the setting that names it; null if an experiment has none.
+        kind: its kind.
+    """
+
+    setting: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Rows:
     """The measures of this experiment and its baselines if the job makes them; None for all measures of the store."""
 
@@ -126,7 +139,7 @@ class This:
     """The experiment itself, for a stage that plans variations of it."""
 
 
-Source = Own | Other | Rows | This
+Source = Own | Other | Named | Rows | This
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,7 @@ STAGES: dict[str, StageSpec] = {
                     hint="set negatives=none to train with the negatives that its examples name",
                     when=draws_negatives,
                 ),
+                "initial": Named("artifact.initial", "checkpoint"),
             },
             settings=(
                 *_settings("seed", "model"),

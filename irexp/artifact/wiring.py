@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.stages import OWN, STAGES, Other, Own, Rows, StageSpec, select
+from irexp.artifact.stages import OWN, STAGES, Named, Other, Own, Rows, StageSpec, select
 from irexp.config.check import ConfigError
 from irexp.types import UserError
 
@@ -139,6 +139,10 @@ class Wiring:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)
+            elif isinstance(source, Named):
+                value = select(experiment.values, source.setting)
+                origin = Elsewhere(source.kind, str(value), source.setting)
+                inputs[name] = None if value is None else self._elsewhere(experiment, origin, reason)
             else:
                 inputs[name] = (rows or None) if isinstance(source, Rows) else None
         return inputs

@@ -75,6 +75,12 @@ class Model(nn.Module, ABC):
             )
         return {key: getattr(self, key) for key in names}
 
+    def known_settings(self) -> dict[str, Any]:
+        """The settings that the model remembers, to compare them with a configuration; a subclass adds to them."""
+        names = [key for key in inspect.signature(type(self)).parameters if native.is_setting(key)]
+        found = {key: getattr(self, key) for key in names if hasattr(self, key)}
+        return {key: value for key, value in found.items() if not callable(value)}
+
     @classmethod
     def family(cls) -> str:
         """Its name in irexp.json: the module's name if it is the only family of one in irexp.model, else its path."""

@@ -19,6 +19,7 @@ from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import RECORDS, register_schema
 from irexp.model.model import Model
+from irexp.model.start import start_new
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def new_model(
         given["query_backbone"] = backbone
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: Model = component("model", option, **(given | settings))()
+        model = start_new(component("model", option, **(given | settings)))
     return model.eval()
 
 

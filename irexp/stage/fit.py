@@ -24,6 +24,7 @@ from irexp.model.adapter import write_recipe
 from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
+from irexp.model.start import start_from, start_new
 from irexp.model.trial import check_saving
 from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 def fit(
     folder: Path,
     negatives_run: Path | None = None,
+    initial: Path | str | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,
@@ -53,7 +55,10 @@ def fit(
     seed: int,
     logger: Any = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, going on where a killed process stopped; a run may hold further negatives.
+    """Fine-tune into `folder`, resuming where a killed process stopped.
+
+    A run may hold further negatives. The model starts with the weights and settings of the checkpoint `initial`, if
+    there is one, else with those of the configured backbone.
 
     Returns:
         The best validation and the step it was reached at, if there were any.
@@ -62,7 +67,8 @@ def fit(
     if training.steps != 0:
         check_precision(training.precision, device)
     torch.manual_seed(seed)  # of what the model draws: a projection
-    encoder = model().train()  # transformers hands encoders over without dropout
+    encoder = start_new(model) if initial is None else start_from(str(initial), model)
+    encoder.train()  # transformers hands encoders over without dropout
     if training.steps == 0:
         if not is_helper(machine):
             save(encoder, folder)
@@ -73,7 +79,7 @@ def fit(
     from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds; most jobs train nothing
 
     if not is_helper(machine) and not is_resuming(folder):
-        check_saving(encoder, model, folder)
+        check_saving(encoder, model if initial is None else None, folder)
     if adapter is not None:
         add_lora(encoder, adapter)
     measures = train_model(
@@ -94,21 +100,21 @@ def fit(
     )
     if is_helper(machine):
         return {}
-    _keep(encoder.eval().cpu(), folder, model if adapter is not None else None)
-    return measures
-
-
-def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
-    """Save what was trained, with its adapters by themselves if it has some, and forget how to go on."""
-    if adapted is not None:
-        _save_adapter(encoder, folder / "adapter", adapted)
+    encoder.eval().cpu()
+    if adapter is not None:
+        _save_adapter(encoder, folder / "adapter", model, initial)
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
+    return measures
 
 
-def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
-    """Write what was trained, and what it was trained upon."""
+def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: Path | str | None) -> None:
+    """Write the adapters, and the model that they belong to: a checkpoint, or a recipe over a backbone."""
+    if initial is not None:
+        is_folder = Path(initial).is_dir()
+        save_adapter(encoder, folder, base=str(Path(initial).resolve()) if is_folder else str(initial))
+        return
     query_backbone = model.keywords.get("query_backbone")
     save_adapter(
         encoder,

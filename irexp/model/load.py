@@ -111,7 +111,7 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
         return make_recipe(folder, wanted, _kind(like))
     name = base_of(folder)
     base = _folder(name, None, wanted)
-    if is_adapter(base):  # of a second round of training
+    if is_adapter(base) and base.resolve() != folder.resolve():  # of a second round of training
         return merge(load_adapter(_without_adapters(base, wanted, like), base))
     found = recognise(base)
     if like is not None and not found.is_retrieval_model:

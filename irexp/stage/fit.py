@@ -55,20 +55,12 @@ def fit(
     seed: int,
     logger: Any = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, resuming where a killed process stopped.
-
-    A run may hold further negatives. The model starts with the weights and settings of the checkpoint `initial`, if
-    there is one, else with those of the configured backbone.
+    """Fine-tune into `folder`, resuming where a killed process stopped; a run may hold further negatives.
 
     Returns:
         The best validation and the step it was reached at, if there were any.
     """
-    device = prepare(machine)
-    if training.steps != 0:
-        check_precision(training.precision, device)
-    torch.manual_seed(seed)  # of what the model draws: a projection
-    encoder = start_new(model) if initial is None else start_from(str(initial), model)
-    encoder.train()  # transformers hands encoders over without dropout
+    encoder = _start(model, initial, training, machine, seed)
     if training.steps == 0:
         if not is_helper(machine):
             save(encoder, folder)
@@ -100,13 +92,31 @@ def fit(
     )
     if is_helper(machine):
         return {}
-    encoder.eval().cpu()
-    if adapter is not None:
-        _save_adapter(encoder, folder / "adapter", model, initial)
+    _keep(encoder.eval().cpu(), folder, partial(_save_adapter, model=model, initial=initial) if adapter else None)
+    return measures
+
+
+def _keep(encoder: Model, folder: Path, write_adapter: Callable[[Model, Path], None] | None) -> None:
+    """Save what was trained, with its adapters by themselves if it has some, and remove what resuming needs."""
+    if write_adapter is not None:
+        write_adapter(encoder, folder / "adapter")
         merge(encoder)
     save(encoder, folder)
     shutil.rmtree(folder / ".training")
-    return measures
+
+
+def _start(model: partial[Model], initial: Path | str | None, training: Training, machine: Machine, seed: int) -> Model:
+    """The model before its first step: the checkpoint `initial`, else the configured one on its backbone.
+
+    Raises:
+        UserError: if the machine does not train in the precision, or the model cannot be had.
+    """
+    device = prepare(machine)
+    if training.steps != 0:
+        check_precision(training.precision, device)
+    torch.manual_seed(seed)  # of what the model draws: a projection
+    encoder = start_new(model) if initial is None else start_from(str(initial), model)
+    return encoder.train()  # transformers hands encoders over without dropout
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: Path | str | None) -> None:

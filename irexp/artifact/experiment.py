@@ -70,7 +70,9 @@ class Experiment:
         object.__setattr__(self, "makers", {kind: maker(self.values, kind) for kind in KINDS})
         reasons = {name: stage.skip_reason(self.values) for name, stage in STAGES.items() if stage.makes is not None}
         object.__setattr__(self, "skipped", {name: reason for name, reason in reasons.items() if reason is not None})
-        for path in ("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.checkpoint"):
+        for path in (
+            *("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.initial", "artifact.checkpoint"),
+        ):
             if path != "artifact.checkpoint" or is_given(self.values, "checkpoint"):
                 fetch_revision(select(self.values, path), root=self.root)
 

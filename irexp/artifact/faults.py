@@ -41,12 +41,22 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
             found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
-        found.append(f"there is nothing to make: {reasons or 'no stage was requested'}")
+        found.append(f"there is nothing to make: {reasons or 'no stage was requested'}{_further(plan)}")
     if found:
         raise ConfigError(found)
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+
+
+def _further(plan: Plan) -> str:
+    """How to train a given checkpoint further, if that was meant."""
+    values = plan.experiment.values
+    if "fit" not in plan.skipped or not is_given(values, "checkpoint"):
+        return ""
+    return (
+        f"; to train it further set artifact.initial={values['artifact']['checkpoint']} in place of artifact.checkpoint"
+    )
 
 
 def _absent(given: Given, experiment: Experiment) -> Iterator[str]:
@@ -65,6 +75,9 @@ def _stage_faults(stages: Sequence[str], values: Values) -> Iterator[str]:
     for name in values["force"]:
         if name not in stages:
             yield f"force={name}: this command does not run stage={name}; add it to stage"
+    initial = values["artifact"]["initial"]
+    if initial is not None and (reason := STAGES["fit"].skip_reason(values)) is not None:
+        yield f"artifact.initial={initial}: training starts from it, and there is no training: {reason}"
     is_fused, is_re_ranked = values["fuse"]["runs"] is not None, values["re_rank"]["candidates"] is not None
     if is_fused and is_re_ranked:
         yield "fuse.runs and re_rank.candidates are both set, and a run is either fused or re-ranked; set one to null"
@@ -98,13 +111,16 @@ def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
         return []
     if not any((given.path / file).is_file() for file in _SELF_DESCRIBING):
         return []  # a bare transformer: the configuration decides the model
-    used = ("model.query_length", "model.document_length", "model.name")
+    used = ("model.query_length", "model.document_length", "model.name", "model.matryoshka_dims")
     return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
 
 
 def _fit_faults(values: Values) -> Iterator[str]:
     if values["dataset"]["train"] is None:
-        yield "there is no dataset.train to learn from; set it, or skip fine-tuning with training=none"
+        yield (
+            "there is no dataset.train to learn from; set it, take a trained model with artifact.checkpoint=<folder or "
+            "hub name>, or skip fine-tuning with training=none"
+        )
     if values["training"]["validate_every"] is not None and values["dataset"]["dev"] is None:
         yield (
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or set "
@@ -112,9 +128,25 @@ def _fit_faults(values: Values) -> Iterator[str]:
         )
     if values["loss"] is None:
         yield "there is no loss to minimise; choose one, or skip fine-tuning with training=none"
+    yield from _target_faults(values)
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
+
+
+def _target_faults(values: Values) -> Iterator[str]:
+    """A loss that learns a teacher's scores where there are none, as far as the classes declare it."""
+    loss, train = (str((node or {}).get("_target_", "")) for node in (values["loss"], values["dataset"]["train"]))
+    if not loss or not train or not constant(loss, "needs_scores"):
+        return
+    name = loss.rpartition(".")[2]
+    if constant(train, "has_scores") is False:
+        yield (
+            f"loss: {name} learns a teacher's scores, and dataset.train, {train.rpartition('.')[2]}, has only "
+            f"relevance; set dataset=triples with a file of scores, or loss=info_nce, lce or rank_net"
+        )
+    elif values["negatives"]["candidates"] is not None:
+        yield f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none"
 
 
 def _engine_faults(values: Values) -> Iterator[str]:

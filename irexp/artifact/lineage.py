@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.identity import Identity
-from irexp.artifact.stages import KINDS, STAGES, Own
+from irexp.artifact.stages import KINDS, STAGES, Named, Own
 from irexp.artifact.store import Store
 from irexp.types import UserError
 
 #: The kind of artifact of each stage input, by the input's name.
 KIND_OF_INPUT = {
-    name: source.kind if isinstance(source, Own) else "run"
+    name: source.kind if isinstance(source, Own | Named) else "run"
     for stage in STAGES.values()
     if stage.makes is not None
     for name, source in stage.inputs.items()

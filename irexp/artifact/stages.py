@@ -47,6 +47,11 @@ def is_trained(values: Values) -> bool:
     return bool(select(values, "training.steps") != 0)
 
 
+def draws_negatives(values: Values) -> bool:
+    """Whether training needs a run for its negatives; without training examples the fault is that there are none."""
+    return is_trained(values) and select(values, "dataset.train") is not None
+
+
 def is_tuned(values: Values) -> bool:
     """Whether the weights of a fusion are tuned on the development queries."""
     return select(values, "fuse.method") == "wsum" and select(values, "fuse.weights") is None
@@ -98,15 +103,30 @@ class Other:
         setting: the path of the setting that holds the other's overrides, or the identifier or path of a given run.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
+        hint: how to do without it, for the message where the dataset does not set `topics`.
         twins: the path of the setting that lists the given runs that answer `topics`, in the same order.
         when: whether an experiment needs it.
     """
 
     setting: str
     topics: str | None = None
+    hint: str = ""
     several: bool = False
     twins: str | None = None
     when: Callable[[Values], bool] = _always
+
+
+@dataclass(frozen=True)
+class Named:
+    """An input that is always given: by an identifier, a path or a hub name.
+
+    Attributes:
+        setting: the path of the setting that names it; null if an experiment has none.
+        kind: its kind.
+    """
+
+    setting: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class This:
     """The experiment itself, for a stage that plans variations of it."""
 
 
-Source = Own | Other | Rows | This
+Source = Own | Other | Named | Rows | This
 
 
 @dataclass(frozen=True)
@@ -194,7 +214,15 @@ STAGES: dict[str, StageSpec] = {
         StageSpec(
             "fit",
             makes="checkpoint",
-            inputs={"negatives": Other("negatives.candidates", topics="dataset.train.topics", when=is_trained)},
+            inputs={
+                "negatives": Other(
+                    "negatives.candidates",
+                    topics="dataset.train.topics",
+                    hint="set negatives=none to train with the negatives that its examples name",
+                    when=draws_negatives,
+                ),
+                "initial": Named("artifact.initial", "checkpoint"),
+            },
             settings=(
                 *_settings("seed", "model"),
                 *_settings(*_TRAINING, when=is_trained),
@@ -255,7 +283,12 @@ STAGES: dict[str, StageSpec] = {
             inputs={
                 "fused": Other("fuse.runs", several=True),
                 "fused_dev": Other(
-                    "fuse.runs", topics="dataset.dev", several=True, twins="fuse.dev_runs", when=is_tuned
+                    "fuse.runs",
+                    topics="dataset.dev",
+                    hint="set fuse.weights",
+                    several=True,
+                    twins="fuse.dev_runs",
+                    when=is_tuned,
                 ),
             },
             settings=(

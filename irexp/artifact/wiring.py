@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.stages import OWN, STAGES, Other, Own, Rows, StageSpec, Values, select
+from irexp.artifact.stages import OWN, STAGES, Named, Other, Own, Rows, StageSpec, Values, select
 from irexp.config.check import ConfigError
 from irexp.types import UserError
 
@@ -135,10 +135,15 @@ class Wiring:
         for name, source in stage.inputs.items():
             if isinstance(source, Own):
                 inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
-                if inputs[name] is None and not source.optional and not source.if_exists:
+                is_needed = not source.optional and not source.if_exists
+                if is_needed and select(experiment.values, f"artifact.{source.kind}") is None:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)
+            elif isinstance(source, Named):
+                value = select(experiment.values, source.setting)
+                origin = Elsewhere(source.kind, str(value), source.setting)
+                inputs[name] = None if value is None else self._elsewhere(experiment, origin, reason)
             else:
                 inputs[name] = (rows or None) if isinstance(source, Rows) else None
         return inputs
@@ -186,7 +191,8 @@ class Wiring:
             return self._elsewhere(experiment, origin, reason)
         overrides = list(shown)
         if source.topics is not None and select(experiment.values, source.topics) is None:
-            self.faults.append(f"{source.setting}: needs {source.topics}, which the dataset does not set")
+            missing = f"{source.setting}: needs {source.topics}, which the dataset does not set"
+            self.faults.append(f"{missing}; {source.hint}" if source.hint else missing)
             return None
         named = f"{source.setting}=[{', '.join(overrides)}]" + (f" for {source.topics}" if source.topics else "")
         other = self._compose(experiment, named, partial(experiment.other, overrides, source.topics))

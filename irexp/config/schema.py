@@ -123,7 +123,7 @@ class Machine:
 
 @dataclass
 class Artifact:
-    """Where each artifact comes from.
+    """Where each artifact comes from, and the checkpoint that training starts from.
 
     `own`: this experiment makes it. null: it has none. Otherwise a given one: an identifier, a path or a hub name.
     """
@@ -132,6 +132,8 @@ class Artifact:
     encoding: str | None = "own"
     index: str | None = "own"
     run: str | None = "own"
+    initial: str | None = None
+    """The checkpoint, of any layout, whose weights and settings training starts from; null: the backbone's."""
 
 
 @dataclass

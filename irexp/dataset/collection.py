@@ -5,6 +5,7 @@ A dataset yields text and ids, never tokens. Documents are streamed: 8.8 million
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from irexp.types import Document, Example, Qrel, Query, UserError
 
@@ -54,7 +55,13 @@ class Topics(ABC):
 
 
 class Examples(ABC):
-    """Training examples with random access, so that a sampler can visit them in any order and resume."""
+    """Training examples with random access, so that a sampler can visit them in any order and resume.
+
+    Attributes:
+        has_scores: whether the targets are a teacher's scores rather than relevance; None if only the examples tell.
+    """
+
+    has_scores: ClassVar[bool | None] = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -71,3 +78,8 @@ class Examples(ABC):
     @abstractmethod
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The documents known to be relevant to a query, which must not be its negatives."""
+
+
+def is_labelled(example: Example) -> bool:
+    """Whether the targets are relevance, 1 for the first document and 0 for the others, not a teacher's scores."""
+    return example.targets == (1.0,) + (0.0,) * (len(example.targets) - 1)

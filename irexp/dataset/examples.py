@@ -105,6 +105,8 @@ class ListedExamples(Examples):
 class QrelExamples(ListedExamples):
     """One example per relevant document of each query; the negatives are in-batch negatives."""
 
+    has_scores = False
+
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """One line per example: queries in the order of the judgements, documents sorted by id."""
         relevant = relevant_documents(self._topics)

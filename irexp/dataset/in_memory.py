@@ -81,6 +81,8 @@ class TextTopics(Topics):
 class TextExamples(Examples):
     """Training examples that are texts: `(query, positive)` or `(query, positive, negative, …)`."""
 
+    has_scores = False
+
     def __init__(self, examples: Sequence[Sequence[str]]) -> None:
         """Number the texts.
 

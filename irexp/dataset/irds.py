@@ -87,6 +87,8 @@ class IrdsTopics(Topics):
 class IrdsExamples(ListedExamples):
     """The training triples (`docpairs`) of a collection: query, positive, negative."""
 
+    has_scores = False
+
     def __init__(self, dataset_id: str) -> None:
         """Reads nothing yet.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from irexp.dataset.collection import DataError, Examples
+from irexp.dataset.collection import DataError, Examples, is_labelled
 from irexp.types import Example
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,11 @@ class RunNegatives(Examples):
         """
         self._examples, self._rankings = examples, rankings
         for position in range(len(examples)):
-            query, _, targets = examples[position]
-            if targets != (1.0,) + (0.0,) * (len(targets) - 1):
+            example = examples[position]
+            if not is_labelled(example):
                 raise DataError(
-                    f"the training example of {query.query_id} has a teacher's scores ({targets[0]:g} for its first "
+                    f"the training example of {example.query.query_id} has a teacher's scores "
+                    f"({example.targets[0]:g} for its first "
                     f"document), and negatives from a run have none: use negatives=none, or examples without scores"
                 )
         without = sum(not self._negatives(examples[position]) for position in range(len(examples)))

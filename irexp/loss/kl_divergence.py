@@ -19,6 +19,7 @@ class KLDivergence(Loss):
     """How far the student's distribution over a query's documents is from the teacher's."""
 
     in_batch = False
+    needs_scores = True
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         """A loss without weights.

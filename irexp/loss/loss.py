@@ -4,6 +4,7 @@ Shapes: B queries, N documents (of the whole batch if `in_batch` is set, else of
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,9 +16,11 @@ class Loss(nn.Module, ABC):
 
     Attributes:
         in_batch: whether a query is scored against all documents of the batch (on all devices) or only its own.
+        needs_scores: whether its targets must be a teacher's scores; else relevance, 1 and 0, will do, too.
     """
 
     in_batch: bool
+    needs_scores: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:

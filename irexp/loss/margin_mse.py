@@ -16,6 +16,7 @@ class MarginMSE(Loss):
     """Squared error between the student's and the teacher's score margins."""
 
     in_batch = False
+    needs_scores = True
 
     def __init__(self) -> None:
         """A loss without weights and without settings."""

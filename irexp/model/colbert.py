@@ -12,7 +12,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -94,6 +94,10 @@ class ColBERT(SharedBiEncoder):
         last = self.projections[-1]
         assert isinstance(last, Projection)
         return last.linear.out_features
+
+    def known_settings(self) -> dict[str, Any]:
+        """With the dimensions of the projection."""
+        return super().known_settings() | {"dim": self.embedding_dim}
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries with their marker; `pad` adds the query expansion."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -142,6 +142,7 @@ class DenseBiEncoder(BiEncoder):
         """
         super().__init__()
         self.name, self.is_cosine = name, similarity == "cosine"
+        self.largest_score = 1.0 if self.is_cosine else None
         self.document_tower = self.query_tower = Tower(backbone, pooling=pooling, append_eos=append_eos)
         if query_backbone:
             self.query_tower = Tower(query_backbone, pooling=pooling, append_eos=append_eos)
@@ -169,6 +170,15 @@ class DenseBiEncoder(BiEncoder):
     def embedding_dim(self) -> int:  # type: ignore[override]
         """H."""
         return self.truncate_dim or self.document_tower.dim
+
+    def known_settings(self) -> dict[str, Any]:
+        """With the layers of the document tower and the similarity."""
+        poolings, layers = self.document_tower.poolings, self.document_tower.projections
+        return super().known_settings() | {
+            "pooling": poolings[0] if len(poolings) == 1 else poolings,
+            "projection_dim": self.document_tower.dim if len(layers) else None,
+            "similarity": "cosine" if self.is_cosine else "dot",
+        }
 
     @property
     def has_two_towers(self) -> bool:

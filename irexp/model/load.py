@@ -111,6 +111,8 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
         return make_recipe(folder, wanted, _kind(like))
     name = base_of(folder)
     base = _folder(name, None, wanted)
+    if is_adapter(base) and base.resolve() != folder.resolve():  # of a second round of training
+        return merge(load_adapter(_without_adapters(base, wanted, like), base))
     found = recognise(base)
     if like is not None and not found.is_retrieval_model:
         return make_like(like, folder, base, wanted)

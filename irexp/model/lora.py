@@ -121,9 +121,10 @@ def base_of(folder: Path) -> str:
     Raises:
         UserError: if they name none.
     """
-    base = read_json(folder / _CONFIG).get("base_model_name_or_path")
+    place = folder / _CONFIG if (folder / _CONFIG).is_file() else folder / "document" / _CONFIG
+    base = read_json(place).get("base_model_name_or_path")
     if not base:
-        raise UserError(f"{folder / _CONFIG} names no base model; set its base_model_name_or_path")
+        raise UserError(f"{place} names no base model; set its base_model_name_or_path")
     return str(base)
 
 

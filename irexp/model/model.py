@@ -30,6 +30,7 @@ class Model(nn.Module, ABC):
         name: its name in tables and folders.
         query_length: tokens kept per query.
         document_length: tokens kept per document.
+        largest_score: the largest absolute score in training, 1 for a cosine; None if there is no bound.
         new_tokens: tokens added to the vocabulary, whose vectors must be trained.
         layout: the format in which it is saved: its home library's, if it has one.
         reads: formats of other libraries whose folders are loaded as this family.
@@ -40,6 +41,7 @@ class Model(nn.Module, ABC):
     name: str
     query_length: int
     document_length: int
+    largest_score: float | None = None
     new_tokens: tuple[str, ...] = ()
 
     layout: ClassVar[Layout] = native
@@ -72,6 +74,12 @@ class Model(nn.Module, ABC):
                 f"attribute of that name to save; assign it in the constructor"
             )
         return {key: getattr(self, key) for key in names}
+
+    def known_settings(self) -> dict[str, Any]:
+        """The settings that the model remembers, to compare them with a configuration; a subclass adds to them."""
+        names = [key for key in inspect.signature(type(self)).parameters if native.is_setting(key)]
+        found = {key: getattr(self, key) for key in names if hasattr(self, key)}
+        return {key: value for key, value in found.items() if not callable(value)}
 
     @classmethod
     def family(cls) -> str:

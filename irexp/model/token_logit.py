@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,10 @@ class TokenLogit(OneEncoder, CrossEncoder):
                 f"model.template={template!r} leaves no room for texts: it has {self.template_length} tokens, and the "
                 f"backbone reads at most {self.longest}; shorten it"
             )
+
+    def known_settings(self) -> dict[str, Any]:
+        """With the name of the score."""
+        return super().known_settings() | {"score": self.score_of}
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """Token ids of the template, filled with truncated texts; the template itself is never truncated."""

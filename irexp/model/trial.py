@@ -40,7 +40,7 @@ def check_saving(model: Model, configured: partial[Model] | None, folder: Path, 
 
     Args:
         model: the model to train, without adapters.
-        configured: the partial that made it; None if it is not known, and then a larger model is not tried.
+        configured: the partial that made it; None if it was loaded, and then a larger model is not tried.
         folder: holds the temporary checkpoint, which is removed.
         largest: the largest size in bytes at which the model itself is saved, rather than a copy with one layer.
 
@@ -60,7 +60,7 @@ def check_saving(model: Model, configured: partial[Model] | None, folder: Path, 
                 save(tried, place)
                 if configured is not None:
                     write_recipe(place / "adapter", configured)
-                _compare(tried, load(place, like=configured))
+                _compare(tried, load(place, like=configured or partial(type(model))))
     except OSError:
         raise  # a full disk
     except Exception as error:

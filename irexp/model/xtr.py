@@ -29,6 +29,7 @@ class XTR(ColBERT):
     """ColBERT without expansion or skipped words, whose training scores use the retrieved tokens only."""
 
     reads: ClassVar[tuple[Reader, ...]] = (google_xtr,)
+    largest_score = 1.0  # a mean of cosines
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import RECORDS, register_schema
 from irexp.model.model import Model
+from irexp.model.start import start_new
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def new_model(
         given["query_backbone"] = backbone
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: Model = component("model", option, **(given | settings))()
+        model = start_new(component("model", option, **(given | settings)))
     return model.eval()
 
 

@@ -23,7 +23,7 @@ from irexp.model.lora import add_lora, merge
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import check_precision, prepare
 from irexp.pipeline.re_rank import RunSource, lines_of_run
 from irexp.pipeline.scratch import new_folder
 from irexp.regularizer.regularizer import Regularizer
@@ -98,7 +98,7 @@ def fit(
     collection = _collection(opened, documents, is_searched=dev is not None)
     if negatives is not None:
         opened = RunNegatives(opened, run_heads(lines_of_run(negatives)))
-    prepare(machine)
+    check_precision(settings.precision, prepare(machine))
     call = {"model": type(model).__name__, "loss": [type(loss).__name__, vars(loss)], "examples": len(opened)}
     place = _begin(folder, {**call, "training": dataclasses.asdict(settings), "seed": seed})
     if folder is not None:

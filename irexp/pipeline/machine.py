@@ -49,6 +49,21 @@ def prepare(machine: Machine) -> torch.device:
     return torch.device("cpu")
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not train in, since Lightning would silently train in another one.
+
+    Raises:
+        UserError: naming a precision that the device has.
+    """
+    if device.type == "mps" and precision != "32-true":
+        raise UserError(f"training.precision={precision} would train in fp32 on an Apple GPU; set 32-true")
+    if device.type == "cpu" and precision == "16-mixed":
+        raise UserError(
+            "training.precision=16-mixed would train in bf16 on a processor, which has no fp16; set bf16-mixed or "
+            "32-true, or train on a GPU"
+        )
+
+
 def is_helper(machine: Machine) -> bool:
     """Whether this node is not the first one, which alone writes artifacts.
 

@@ -35,7 +35,7 @@ def model_card(
     """
     target = str(configuration["model"]["_target_"])
     kind = target.rpartition(".")[2]
-    base = (configuration.get("backbone") or {}).get("name_or_path")
+    base = configuration["artifact"].get("initial") or (configuration.get("backbone") or {}).get("name_or_path")
     home = _home(target)
     head = {
         "library_name": home.library.lower() if home else "transformers",
@@ -105,6 +105,8 @@ def _home(target: str) -> Home | None:
 
 def _start(configuration: Mapping[str, Any]) -> str:
     """Where training started, unless from a model on the hub, which the metadata name."""
+    if (initial := configuration["artifact"].get("initial")) is not None:
+        return f", from the checkpoint `{Path(initial).name if _is_local(initial) else initial}`"
     backbone = configuration.get("backbone") or {}
     if "package" not in backbone:
         return ""

@@ -23,8 +23,9 @@ from irexp.model.adapter import write_recipe
 from irexp.model.load import save
 from irexp.model.lora import add_lora, merge, save_adapter
 from irexp.model.model import Model
+from irexp.model.start import start_from, start_new
 from irexp.model.trial import check_saving
-from irexp.pipeline.machine import is_helper, prepare
+from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
 from irexp.types import UserError
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def fit(
     folder: Path,
     negatives_run: Path | None = None,
+    initial: Path | str | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,
@@ -56,9 +58,7 @@ def fit(
     Returns:
         The best validation measure and its step; empty without training.
     """
-    prepare(machine)
-    torch.manual_seed(seed)  # for weights that the model draws, such as a projection
-    encoder = model().train()  # transformers hands encoders over without dropout
+    encoder = _start(model, initial, training, machine, seed)
     if training.steps == 0:
         if not is_helper(machine):
             save(encoder, folder)
@@ -69,7 +69,7 @@ def fit(
     from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds; most jobs train nothing
 
     if not is_helper(machine) and not is_resuming(folder):
-        check_saving(encoder, model, folder)
+        check_saving(encoder, model if initial is None else None, folder)
     if adapter is not None:
         add_lora(encoder, adapter)
     measures = train_model(
@@ -90,23 +90,41 @@ def fit(
     )
     if is_helper(machine):
         return {}
-    _keep(encoder.eval().cpu(), folder, model if adapter is not None else None)
+    _keep(encoder.eval().cpu(), folder, partial(_save_adapter, model=model, initial=initial) if adapter else None)
     return measures
 
 
-def _keep(encoder: Model, folder: Path, adapted: partial[Model] | None) -> None:
+def _keep(encoder: Model, folder: Path, write_adapter: Callable[[Model, Path], None] | None) -> None:
     """Save the trained model, and its adapter on its own if it has one.
 
     What a killed process resumes from stays until the store has the manifest.
     """
-    if adapted is not None:
-        _save_adapter(encoder, folder / "adapter", adapted)
+    if write_adapter is not None:
+        write_adapter(encoder, folder / "adapter")
         merge(encoder)
     save(encoder, folder)
 
 
-def _save_adapter(encoder: Model, folder: Path, model: partial[Model]) -> None:
-    """Save an adapter, with the name of the backbone that it adapts."""
+def _start(model: partial[Model], initial: Path | str | None, training: Training, machine: Machine, seed: int) -> Model:
+    """The model before its first step: the checkpoint `initial`, else the configured one on its backbone.
+
+    Raises:
+        UserError: if the machine does not train in the precision, or the model cannot be had.
+    """
+    device = prepare(machine)
+    if training.steps != 0:
+        check_precision(training.precision, device)
+    torch.manual_seed(seed)  # of what the model draws: a projection
+    encoder = start_new(model) if initial is None else start_from(str(initial), model)
+    return encoder.train()  # transformers hands encoders over without dropout
+
+
+def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: Path | str | None) -> None:
+    """Write the adapters, and the model that they belong to: a checkpoint, or a recipe over a backbone."""
+    if initial is not None:
+        is_folder = Path(initial).is_dir()
+        save_adapter(encoder, folder, base=str(Path(initial).resolve()) if is_folder else str(initial))
+        return
     query_backbone = model.keywords.get("query_backbone")
     save_adapter(
         encoder,

@@ -17,6 +17,7 @@ from irexp.artifact.lineage import Lineage, flatten
 _PARTS = (
     *("backbone", "model", "index", "loss", "regularizer", "negatives", "adapter", "training", "optimizer"),
     *("schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset", "artifact.checkpoint", "artifact.run"),
+    "artifact.initial",
 )
 
 #: Parts that the first words of a label name already.

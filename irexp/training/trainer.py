@@ -25,6 +25,7 @@ from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
+from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.validation import Validation, make_validation
 from irexp.types import UserError
@@ -64,6 +65,7 @@ def train_model(
             are missing, or the training diverges.
     """
     _check_dtypes(model)
+    check_targets(model, loss, train)
     if isinstance(model, CrossEncoder) and loss.in_batch:
         raise UserError(
             "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from irexp.artifact import plan as plan_module
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.identity import identify
+from irexp.artifact.identity import Identity, identify
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.stages import KINDS, STAGES, Other, Own, StageSpec, maker
 from irexp.artifact.wiring import Node
@@ -23,6 +23,13 @@ from tests.chains import Compose, planned, run, settings
 
 ROOT = Path(__file__).parents[2]
 ALL = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate", "report"]
+
+
+#: A file of training examples, of which only its content tells whether it has scores.
+_TRIPLES = (
+    *("dataset=triples", "dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv", "dataset.train.path=t.tsv"),
+    *("dataset.train.topics.queries_path=b.tsv", "training.validate_every=null"),
+)
 
 
 def plan_of(compose: Compose, *overrides: str, stages: list[str] = ALL) -> Plan:
@@ -101,7 +108,18 @@ def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.Monk
     ("overrides", "stages", "message"),
     [
         (["model=bm25"], ["fit"], r"there is nothing to make: stage=fit: bm25 has no checkpoint"),
-        (["artifact.checkpoint=irexp"], ["fit"], r"there is nothing to make: .*artifact\.checkpoint=irexp is given"),
+        (
+            ["artifact.checkpoint=irexp"],
+            ["fit"],
+            r"nothing to make: .*artifact\.checkpoint=irexp is given; to train it further set artifact\.initial=irexp",
+        ),
+        (
+            ["artifact.checkpoint=irexp", "artifact.initial=irexp"],
+            ALL,
+            r"artifact\.initial=irexp: .* is no training: .*",
+        ),
+        (["model=bm25", "artifact.initial=irexp"], ALL, r"there is no training: bm25 has no checkpoint"),
+        (["artifact.initial=./nowhere"], ["fit"], r"artifact\.initial=\./nowhere: there is nothing at"),
         ([], ["norms"], r"stage=norms: irexp/artifact/stages\.py does not list it"),
         ([], ["re_rank"], r"stage=re_rank needs a run to re-rank: re_rank=bm25"),
         ([], ["fuse"], r"stage=fuse needs runs to fuse: fuse=bm25_and_sbert"),
@@ -113,6 +131,14 @@ def test_an_identity_is_computed_once(compose: Compose, monkeypatch: pytest.Monk
         (["model=mono", "dataset.train.topics=null"], ["fit"], r"negatives\.candidates: needs dataset\.train\.topics"),
         (["artifact.run=nowhere.run"], ["evaluate"], r"artifact\.run=nowhere\.run: there is nothing at"),
         (["training.steps=3", "dataset.train=null"], ["fit"], r"there is no dataset\.train to learn from"),
+        (["model=mono", "dataset.train=null"], ["fit"], r"run:\n  there is no dataset\.train .*artifact\.checkpoint=<"),
+        (["model=mono", "dataset.train.topics=null"], ["fit"], r"does not set; set negatives=none to train with the"),
+        (["loss=margin_mse"], ["fit"], r"MarginMSE learns a teacher's scores, and dataset\.train, QrelExamples, has"),
+        (
+            ["loss=kl_divergence", *_TRIPLES, "negatives=bm25"],
+            ["fit"],
+            r"negatives from a run lack; set negatives=none",
+        ),
         (["~loss"], ["fit"], "there is no loss to minimise"),
         (["force=[search]"], ["index"], r"force=search: this command does not run stage=search"),
         (["artifact.run=irexp"], ["speed"], r"artifact\.run=irexp is given"),
@@ -169,6 +195,56 @@ def test_a_given_artifact_makes_the_stages_before_it_unnecessary(compose: Compos
     for override, expected in given.items():
         plan = plan_of(compose, override, "baselines=[]", stages=ALL[:-1])
         assert [step.stage.name for step in plan.own if step.stage] == expected
+
+
+#: Collections without training queries: their options, and what they need to be told.
+_UNTRAINED = [
+    [
+        "dataset=files",
+        "dataset.documents.path=a.tsv",
+        "dataset.test.queries_path=b.tsv",
+        "dataset.test.qrels_path=c.tsv",
+    ],
+    ["dataset=irds", "dataset.id=vaswani"],
+    ["dataset=nano_beir_nq"],
+    ["dataset=msmarco_passage"],
+    ["dataset=trec_dl_2019"],
+]
+
+
+@pytest.mark.parametrize("model", ["mono", "mono_t5", "rank_t5", "mono_decoder", "set_encoder"])
+def test_a_given_cross_encoder_needs_neither_training_queries_nor_negatives(compose: Compose, model: str) -> None:
+    """The whole pipeline of a given checkpoint is planned, and nothing in it is for training."""
+    for dataset in _UNTRAINED:
+        plan = plan_of(compose, f"model={model}", "artifact.checkpoint=theirs/model", *dataset)
+        assert {step.name.partition("/")[0] for step in plan.steps} == {
+            *("theirs", "index", "run", "measures", "report"),
+        }
+        assert not any("negatives" in step.reason or step.trains for step in plan.steps)
+
+
+def test_triples_without_training_queries_bring_their_own_negatives(compose: Compose) -> None:
+    """A cross-encoder trains on MS MARCO without a run over its training queries, wherever its option is typed."""
+    for overrides in (["model=mono", "dataset=msmarco_passage"], ["dataset=trec_dl_2020", "model=set_encoder"]):
+        (fitted,) = plan_of(compose, *overrides, stages=["fit"]).steps
+        assert fitted.trains and fitted.inputs["negatives"] is None
+        assert fitted.experiment.values["negatives"]["count"] is None
+
+
+def test_the_checkpoint_that_training_starts_from_is_part_of_the_identity(compose: Compose) -> None:
+    """Everything that is made of the trained model gets another name, and BM25's artifacts keep theirs."""
+    plans = [
+        plan_of(compose, *overrides, stages=ALL[:-1])
+        for overrides in ([], ["artifact.initial=theirs/model"], ["artifact.initial=theirs/another"])
+    ]
+    names_of = [{step.name for step in plan.steps if step.stage} for plan in plans]
+    shared = names_of[0] & names_of[1] & names_of[2]
+    assert shared == {name for name in names_of[0] if "bm25" in name} != set()
+    assert all(len(names) == len(names_of[0]) for names in names_of)
+    (fitted,) = [step for step in plans[1].own if step.stage is STAGES["fit"]]
+    assert [(name, step.name) for name, step in fitted.before] == [("initial", "theirs/model")]
+    assert isinstance(fitted.artifact, Identity)
+    assert fitted.artifact.made_from["artifact.initial"] == {"hub": "theirs/model", "revision": None}
 
 
 def test_no_plan_trains_unasked(compose: Compose) -> None:

@@ -243,6 +243,12 @@ def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
         (lambda model: _fit(model, [("one text",)]), "training example 0"),
         (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "pass documents=… with their texts"),
         (lambda model: _fit(model, [("a", "b")], dev=open_topics(QUERIES, QRELS)), "dev needs documents"),
+        (
+            lambda model: _fit(
+                model, [("a", "b")], training={"precision": "16-mixed"}, machine=component("machine", "cpu")
+            ),
+            "16-mixed would train in bf16 on a processor",
+        ),
         (lambda model: _fit(model, [("a", "b")], training={"stepz": 3}), "training.stepz: .* did you mean steps"),
     ],
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from irexp.config.schema import Machine
+from irexp.config.schema import CHOICES, Machine
 from irexp.model.batching import TokenBudget
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import check_precision, prepare
 from irexp.pipeline.re_rank import _batches
 from irexp.types import Query, UserError
 from tests.chains import Compose, run, settings
@@ -31,6 +31,35 @@ def test_more_devices_than_gpus_are_refused_in_one_line(monkeypatch: pytest.Monk
         prepare(machine())
     assert prepare(machine(devices=1)).type == "cuda"
     assert prepare(machine(accelerator="cpu")).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "refused"), [("cpu", ["16-mixed"]), ("cuda", []), ("mps", ["bf16-mixed", "16-mixed"])]
+)
+def test_a_precision_that_the_device_does_not_train_in_is_refused(device: str, refused: list[str]) -> None:
+    """Lightning would train in another one, which no identity says."""
+    for precision in CHOICES["training.precision"]:
+        if precision in refused:
+            with pytest.raises(UserError, match=rf"^training\.precision={precision} would train in \w+ on .*; set "):
+                check_precision(precision, torch.device(device))
+        else:
+            check_precision(precision, torch.device(device))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_fitting_refuses_such_a_precision_before_the_model_is_loaded(
+    compose: Compose, tmp_path: Path, collection: Path, trained: bool
+) -> None:
+    """Without training the precision is not used, and not refused."""
+    more = ["training.precision=16-mixed", "machine.accelerator=cpu", "backbone=hugging_face"]
+    overrides = settings(tmp_path, collection, *more, f"backbone.name_or_path={tmp_path / 'not-read'}")
+    if not trained:
+        with pytest.raises(UserError, match="not-read cannot be read"):
+            run(compose, overrides, ["fit"])
+        return
+    (collection / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td0\t1\n")
+    with pytest.raises(UserError, match="16-mixed would train in bf16 on a processor"):
+        run(compose, [*overrides, "training.steps=1"], ["fit"])
 
 
 @pytest.mark.parametrize("most", [1, 5, 7, 1000])

@@ -178,6 +178,7 @@ def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiE
         query_backbone=backbones[1] if routes[0] != routes[1] else None,
         append_eos=settings.get("append_eos", False),
         **_similarity(place, document["is_normalised"]),
+        matryoshka_dims=wanted.like.get("matryoshka_dims") or (),  # only training uses them, and no file holds them
         **read_prompts(read_config(place)),
         **wanted.name_and_lengths(folder, lengths | settings),
     )

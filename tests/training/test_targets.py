@@ -1,0 +1,96 @@
+"""Losses and the targets of training examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.dataset.collection import Examples
+from irexp.loss.info_nce import InfoNCE
+from irexp.loss.kl_divergence import KLDivergence
+from irexp.loss.lce import LCE
+from irexp.loss.loss import Loss
+from irexp.loss.margin_mse import MarginMSE
+from irexp.loss.rank_net import RankNet
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.colbert import ColBERT
+from irexp.model.dense import DenseBiEncoder
+from irexp.model.xtr import XTR
+from irexp.pipeline.fit import fit
+from irexp.training.targets import check_targets
+from irexp.types import Example, Query, UserError
+
+
+class Targets(Examples):
+    """An example for each list of targets."""
+
+    def __init__(self, *targets: tuple[float, ...]) -> None:
+        """One example per list."""
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, position: int) -> Example:
+        targets = self._targets[position]
+        return Example(Query(f"q{position}", "list"), tuple(f"d{n}" for n in range(len(targets))), targets)
+
+    def doc_ids(self) -> set[str]:
+        """As many as the longest example has."""
+        return {f"d{n}" for targets in self._targets for n in range(len(targets))}
+
+    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
+        """The first document."""
+        return frozenset({"d0"})
+
+
+RELEVANCE = Targets((1.0, 0.0), (1.0, 0.0, 0.0))
+LOGITS = Targets((1.0, 0.0), (9.5, -2.0, 3.0))
+COSINES = Targets((0.9, 0.2), (0.7, -0.8))
+
+
+@pytest.mark.parametrize("loss", [MarginMSE(), KLDivergence()])
+def test_a_loss_over_a_teachers_scores_refuses_relevance(loss: Loss, backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """It would learn margins of 1, whatever the documents are."""
+    model = DenseBiEncoder(backbones["encoder"], similarity="dot")
+    with pytest.raises(UserError, match=f"{type(loss).__name__} learns a teacher's scores, and .* only relevance"):
+        check_targets(model, loss, RELEVANCE)
+    check_targets(model, loss, LOGITS)
+    texts: Any = [("list", "a bucket", "a queue")]
+    with pytest.raises(UserError, match="learns a teacher's scores"):
+        fit(model, loss, texts, steps=1, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(), LCE(), RankNet()])
+def test_a_loss_over_an_order_takes_relevance_and_scores(
+    loss: Loss, backbones: dict[str, HuggingFaceBackbone], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither is refused or warned of."""
+    model = DenseBiEncoder(backbones["encoder"])
+    for examples in (RELEVANCE, LOGITS):
+        check_targets(model, loss, examples)
+    assert not caplog.records
+
+
+def test_a_teacher_whose_scores_lie_further_apart_than_the_students_can_is_warned_of(
+    backbones: dict[str, HuggingFaceBackbone], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cosine, and XTR's mean of cosines, differ by at most 2; an inner product and a sum have room."""
+    narrow: list[BiEncoder] = [
+        DenseBiEncoder(backbones["encoder"], name="narrow"),
+        XTR(backbones["encoder"], dim=4, name="narrow"),
+    ]
+    wide: list[BiEncoder] = [
+        DenseBiEncoder(backbones["encoder"], similarity="dot"),
+        ColBERT(backbones["encoder"], dim=4),
+    ]
+    for model in wide:
+        check_targets(model, MarginMSE(), LOGITS)
+    for model in narrow:
+        check_targets(model, MarginMSE(), COSINES)
+    assert not caplog.records
+    for model in narrow:
+        check_targets(model, MarginMSE(), LOGITS)
+    assert caplog.text.count("the scores of narrow lie within ±1, and the teacher's of one query are up to 11.5") == 2

@@ -15,13 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from irexp.artifact.content import content_digest, existing_file, hub_revision, is_hub_name
+from irexp.artifact.content import content_digest, existing_file, exists, hub_revision, is_hub_name
 from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
 from irexp.artifact.wiring import Elsewhere, Node
+from irexp.types import UserError
 
 #: Keys for display or for Hydra, which do not affect content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+
+#: Characters of each of the two names in the name of a folder, which may have 255.
+_LONGEST = 100
 
 _IDENTIFIER = re.compile(rf"({'|'.join(KINDS)})/(.+)-([0-9a-f]{{8}})")
 
@@ -128,8 +132,11 @@ def identify_given(origin: Elsewhere, root: Path) -> Given:
     if path is None:
         entry = {"hub": value, "revision": hub_revision(value)}
     elif (manifest := path / "manifest.json").is_file():
-        recorded = json.loads(manifest.read_text(encoding="utf8"))
-        entry, lineage = {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
+        try:
+            recorded = json.loads(manifest.read_text(encoding="utf8"))
+            entry, lineage = {"digest": digest_of(recorded["made_from"])}, recorded["lineage"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{manifest} is not a manifest ({error!r}); remove {path} and make it again") from None
         return Given(kind, value, typed, path, False, entry, lineage)
     else:
         entry = {"content": content_digest(path)}
@@ -149,7 +156,7 @@ def digest_in(name: str) -> str | None:
 
 def locate(value: str, root: Path) -> Path | None:
     """The path of a given artifact: below the root, else as typed; None if neither exists."""
-    return next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
+    return next((path for path in (root / value, Path(value).expanduser()) if exists(path)), None)
 
 
 def canonical(value: Any, *, key: str = "") -> Any:
@@ -201,5 +208,5 @@ def _of_engine(value: Any, *, is_search: bool) -> Any:
 
 
 def _folder_name(values: Values, path: str) -> str:
-    """A configured name, reduced to the characters that a folder's name may have."""
-    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path))).strip("_") or "any"
+    """A configured name, reduced to the characters and the length that a folder's name may have."""
+    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path)))[:_LONGEST].strip("_") or "any"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import unicodedata
 from array import array
 from collections.abc import Callable
@@ -65,7 +66,7 @@ class BM25Index(Index):
         Raises:
             UserError: if k1 or b is out of range, or a setting of the analysis is wrong or not used.
         """
-        if k1 < 0 or not 0 <= b <= 1:
+        if not 0 <= k1 < math.inf or not 0 <= b <= 1:  # so written, they refuse NaN, too
             raise UserError(f"index.k1={k1} must be at least 0 and index.b={b} from 0 to 1")
         self._parameters: dict[str, Any] = {"k1": k1, "b": b, "method": method}
         self._analysis = Analysis(stemmer, stop_words, token_pattern, analyzer)

@@ -1,5 +1,6 @@
 """Digests: of what an artifact is made from, of local files and folders, and the commits of hub models."""
 
+import errno
 import functools
 import hashlib
 import json
@@ -8,7 +9,12 @@ import os
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from irexp.types import UserError
+
 log = logging.getLogger(__name__)
+
+#: The characters that the hub allows in a name.
+_LONGEST_HUB_NAME = 96
 
 
 def digest_of(made_from: dict[str, Any]) -> str:
@@ -28,9 +34,23 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; a name too long for the file system names none.
+
+    Raises:
+        UserError: if the system does not say, such as for a folder that may not be read.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise UserError(f"{path} cannot be looked at ({error.strerror}); change its permissions or its name") from None
+
+
 def existing_file(path: Path) -> Path | None:
     """The file or folder at a path, else the same name with `.gz`; None if neither exists."""
-    return next((found for found in (path, path.with_name(f"{path.name}.gz")) if found.exists()), None)
+    return next((found for found in (path, path.with_name(f"{path.name}.gz")) if exists(found)), None)
 
 
 def _file_digest(path: Path) -> str:
@@ -48,7 +68,7 @@ def _digest_of_state(path: str, state: tuple[int, ...]) -> str:
 
 def hub_revision(name: object) -> str | None:
     """The commit of a hub model in the local cache; None for a local path or a model that was never fetched."""
-    if not is_hub_name(name) or Path(name).expanduser().exists():
+    if not is_hub_name(name) or exists(Path(name).expanduser()):
         return None
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE", str(home / "hub")))
@@ -58,7 +78,9 @@ def hub_revision(name: object) -> str | None:
 
 def is_hub_name(name: object) -> TypeGuard[str]:
     """Whether a value can be the name of a hub model, `name` or `owner/name`, rather than a path."""
-    return isinstance(name, str) and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
+    if not isinstance(name, str) or len(name) > _LONGEST_HUB_NAME:
+        return False
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
 
 def fetch_revision(name: object, *, root: Path) -> None:
@@ -70,7 +92,7 @@ def fetch_revision(name: object, *, root: Path) -> None:
         name: a hub name; a local path or an artifact below `root` is ignored.
         root: the root folder of the artifacts.
     """
-    if not is_hub_name(name) or Path(name).expanduser().exists() or (root / name).exists():
+    if not is_hub_name(name) or exists(Path(name).expanduser()) or exists(root / name):
         return
     if hub_revision(name) is None:
         from huggingface_hub import hf_hub_download

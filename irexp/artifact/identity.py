@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.code import code_of
-from irexp.artifact.content import content_digest, digest_of, existing_file, hub_revision, is_hub_name
+from irexp.artifact.content import content_digest, digest_of, existing_file, exists, hub_revision, is_hub_name
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
 from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
@@ -25,6 +25,9 @@ from irexp.config.packages import is_declared
 
 #: Keys for display or for Hydra, which do not affect content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+
+#: Characters of each of the two names in the name of a folder, which may have 255.
+_LONGEST = 100
 
 _IDENTIFIER = re.compile(rf"({'|'.join(KINDS)})/(.+)-([0-9a-f]{{8}})")
 
@@ -151,7 +154,7 @@ def digest_in(name: str) -> str | None:
 
 def locate(value: str, root: Path) -> Path | None:
     """The path of a given artifact: below the root, else as typed; None if neither exists."""
-    return next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
+    return next((path for path in (root / value, Path(value).expanduser()) if exists(path)), None)
 
 
 def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
@@ -225,5 +228,5 @@ def _of_engine(value: Any, *, is_search: bool) -> Any:
 
 
 def _folder_name(values: Values, path: str) -> str:
-    """A configured name, reduced to the characters that a folder's name may have."""
-    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path))).strip("_") or "any"
+    """A configured name, reduced to the characters and the length that a folder's name may have."""
+    return re.sub(r"[^A-Za-z0-9_+]+", "_", str(select(values, path)))[:_LONGEST].strip("_") or "any"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.content import exists
 from irexp.artifact.identity import Identity
 from irexp.artifact.stages import KINDS, STAGES, Named, Own
 from irexp.artifact.store import Store
@@ -20,6 +22,10 @@ KIND_OF_INPUT = {
     if stage.makes is not None
     for name, source in stage.inputs.items()
 }
+
+
+#: SHA-256, of which a person compares the first digits.
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Lineage:
@@ -94,7 +100,7 @@ class Lineage:
         """
         wanted = text.rstrip("/").removeprefix(f"{self.store.root}/")
         found = [name for name in self.manifests if name == wanted or name.endswith(f"-{wanted}")]
-        if not found and (path := Path(text)).is_dir():
+        if not found and exists(path := Path(text)):
             found = [name for name, folder in self.folders.items() if folder.resolve() == path.resolve()]
         if len(found) == 1:
             return found[0]
@@ -125,14 +131,14 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """The values in which two flat lineages differ, one line each."""
     return [
-        f"{key}: {found.get(key, 'unset')} there, {wanted.get(key, 'unset')} here"
+        f"{key}: {_short(found.get(key, 'unset'))} there, {_short(wanted.get(key, 'unset'))} here"
         for key in sorted(wanted.keys() | found.keys())
         if wanted.get(key) != found.get(key)
     ]
 
 
 def nearest(identity: Identity, manifests: Iterable[tuple[Path, dict[str, Any]]]) -> tuple[str, list[str]] | None:
-    """The artifact with the fewest differing values, preferably of the same collection, and these values.
+    """The artifact of the same collection with the fewest differing values, and these; None if there is none.
 
     Args:
         identity: the missing artifact's.
@@ -142,12 +148,18 @@ def nearest(identity: Identity, manifests: Iterable[tuple[Path, dict[str, Any]]]
     collection = _collection(identity.name)
     found = []
     for folder, manifest in manifests:
-        differing = differences(wanted, flatten(manifest["lineage"]))
-        found.append((_collection(folder.name) != collection, len(differing), folder.name, differing))
+        if _collection(folder.name) == collection:
+            differing = differences(wanted, flatten(manifest["lineage"]))
+            found.append((len(differing), folder.name, differing))
     if not found:
         return None
-    _, _, name, differing = min(found)
+    _, name, differing = min(found)
     return f"{identity.kind}/{name}", differing
+
+
+def _short(value: Any) -> Any:
+    """A value as a message shows it: of a digest the first digits."""
+    return f"{value[:8]}…" if isinstance(value, str) and _DIGEST.fullmatch(value) else value
 
 
 def _collection(name: str) -> str:

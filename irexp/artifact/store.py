@@ -159,6 +159,7 @@ class Store:
         """
         try:
             (self.root / identity.kind).mkdir(parents=True, exist_ok=True)
+            self._lock(identity).open("w").close()
         except OSError as error:
             raise UserError(
                 f"paths.artifacts={self.root}: nothing can be written there ({error.strerror}); name another folder"
@@ -263,8 +264,18 @@ class Store:
         return [path for path in paths if path.is_dir() and not (path / MANIFEST).is_file()]
 
     def all(self, kind: str) -> list[Path]:
-        """Every complete artifact of a kind, by name."""
-        return sorted(path.parent for path in (self.root / kind).glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
+        """Every complete artifact of a kind, by name.
+
+        Raises:
+            UserError: if the root cannot be read.
+        """
+        try:
+            found = list((self.root / kind).glob(f"*/{MANIFEST}"))
+        except OSError as error:
+            raise UserError(
+                f"paths.artifacts={self.root}: it cannot be read ({error.strerror}); name another folder"
+            ) from error
+        return sorted(path.parent for path in found if path.parent.name[0] != ".")
 
     def manifests(self, kind: str, *, is_opened: bool = False) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every complete artifact of a kind with its manifest; one that is damaged is logged and skipped.

@@ -142,7 +142,8 @@ class Wiring:
                 inputs[name] = self._others(experiment, source)
             elif isinstance(source, Named):
                 value = select(experiment.values, source.setting)
-                origin = Elsewhere(source.kind, str(value), source.setting)
+                shown = str(select(experiment.recorded, source.setting))
+                origin = Elsewhere(source.kind, str(value), source.setting, shown)
                 inputs[name] = None if value is None else self._elsewhere(experiment, origin, reason)
             else:
                 inputs[name] = (rows or None) if isinstance(source, Rows) else None

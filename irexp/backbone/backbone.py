@@ -190,6 +190,7 @@ class Backbone(ABC):
         folder = Path(name)
         if folder.is_dir():  # formats other than safetensors are read with weights_only, which runs no code
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
+        self._refuse_quantised()
         self._refuse_kernels()
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are an error below
         model, information = self._read(loader, dtype=self.dtype, **options)
@@ -220,9 +221,26 @@ class Backbone(ABC):
             log.info("%s: unused heads: %s", name, ", ".join(left_over))
         return model, sorted({*map(str, information["missing_keys"]), *drawn})
 
+    def _refuse_quantised(self) -> None:
+        """Refuse packed weights, which can be neither trained nor saved, and need packages of their own."""
+        quantisation = getattr(self.load_config(), "quantization_config", None)
+        if quantisation is not None:
+            name, _ = self.location()
+            method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+            raise UserError(
+                f"{name} has quantised weights ({method}), and irexp computes with float weights; name the checkpoint "
+                f"that it was quantised from, or one with dequantised weights"
+            )
+
     def _refuse_kernels(self) -> None:
         """Refuse attention code from the hub that a checkpoint's file asks for; only the configuration may do so."""
-        if self.attn_implementation:  # overrides the checkpoint's
+        if chosen := self.attn_implementation:  # overrides the checkpoint's
+            if chosen not in ATTENTIONS and "/" not in chosen:
+                known = ", ".join(ATTENTIONS)
+                raise UserError(
+                    f"backbone.attn_implementation={chosen}: there is no such attention; choose one of {known}, or "
+                    f"null for transformers' choice"
+                )
             return
         config = self.load_config()
         parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
@@ -266,7 +284,7 @@ class Backbone(ABC):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             return loader.from_pretrained(name, revision=revision, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+        except (OSError, ValueError, SafetensorError, pickle.UnpicklingError, RecursionError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{name} cannot be read as a {loader.__name__} ({reason}). It was looked for as a folder, in the hub's "

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from irexp.artifact.content import hub_revision
+from irexp.artifact.content import exists, hub_revision
 from irexp.backbone.backbone import Backbone
 
 
@@ -37,6 +37,6 @@ class HuggingFaceBackbone(Backbone):
     def location(self) -> tuple[str, str | None]:
         """The folder, or the hub name with the commit that is part of the artifacts' identities."""
         folder = Path(self.name_or_path).expanduser()
-        if folder.exists():
+        if exists(folder):
             return str(folder), None
         return self.name_or_path, self.revision or hub_revision(self.name_or_path)

@@ -99,11 +99,13 @@ class JsonLines(FileFormat):
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{place}: this is not JSON ({error.msg} at column {error.colno})") from None
+            hint = "; correct the line" + ", or download the file again, if it is damaged" * self._path.endswith(".gz")
+            raise DataError(f"{place}: this is not JSON ({error.msg} at column {error.colno}){hint}") from None
         except RecursionError:
-            raise DataError(f"{place}: this JSON is nested too deeply") from None
-        except ValueError as error:  # a number of thousands of digits
-            raise DataError(f"{place}: this JSON cannot be read ({error})") from None
+            raise DataError(f"{place}: this JSON is nested too deeply; remove what is neither id nor text") from None
+        except ValueError as error:
+            limit = sys.get_int_max_str_digits()
+            raise DataError(f"{place}: a number has more than {limit} digits; write it as a text, in quotes") from error
         if not isinstance(record, dict):
             raise DataError(f"{place}: a line is a JSON object with an id and a text, not {text.strip()[:40]!r}")
         return self._from_fields(record, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from irexp.artifact.content import exists
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
 from irexp.dataset.examples import QrelExamples
 from irexp.dataset.in_memory import Judgements, TextDocuments, TextExamples, Texts, TextTopics
@@ -93,7 +94,7 @@ def _path(source: str | Path) -> Path | None:
         DataError: if it is neither.
     """
     path = Path(source).expanduser()
-    if path.exists():
+    if exists(path):
         return path
     if isinstance(source, str) and not source.startswith(("/", "~", ".")):
         nearest = nearest_id(source)

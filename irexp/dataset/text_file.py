@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from irexp.artifact.content import existing_file
+from irexp.artifact.content import existing_file, exists
 from irexp.dataset.collection import DataError
 from irexp.types import as_id
 
@@ -51,7 +51,7 @@ def resolve(path: str) -> Path:
     wanted = Path(path).expanduser().absolute()
     if found is not None:
         raise DataError(f"{wanted} is a folder; a file is needed. It has {_listing(found)}")
-    nearest = next((parent for parent in wanted.parents if parent.is_dir()), wanted.parent)
+    nearest = next((parent for parent in wanted.parents if exists(parent) and parent.is_dir()), wanted.parent)
     raise DataError(f"{wanted} does not exist, with or without .gz; {nearest} has {_listing(nearest)}")
 
 
@@ -125,7 +125,7 @@ class RandomAccess:
         file = resolve(path)
         if file.suffix == ".gz":
             self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by the finalizer
-            with gzip.open(file) as packed:
+            with _as_data_error(file), gzip.open(file) as packed:
                 shutil.copyfileobj(packed, self._file)
             self._file.flush()
             log.info("%s: unpacked %.1f MB, to look documents up", file, self._file.tell() / 1e6)

@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import sys
+import math
+import unicodedata
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from irexp.index.analysis import TOKEN_PATTERN, Analysis, bm25s_library
 from irexp.index.index import Index, Rows, Scores, Source
 from irexp.index.texts import Texts
 from irexp.index.top import top
 from irexp.index.vectors import Queries
 from irexp.types import UserError
+
+log = logging.getLogger(__name__)
 
 _VOCABULARY = "vocabulary.json"
 
@@ -44,7 +48,8 @@ class BM25Index(Index):
         method: Literal["lucene", "robertson", "atire"] = "lucene",
         stemmer: str | None = "english",
         stop_words: Literal["en", "none"] = "en",
-        token_pattern: str = r"(?u)\b\w\w+\b",
+        token_pattern: str = TOKEN_PATTERN,
+        analyzer: Literal["unicode"] | None = None,
     ) -> None:
         """An empty index.
 
@@ -54,17 +59,20 @@ class BM25Index(Index):
             method: the variant of idf and tf, as named by bm25s.
             stemmer: the language of a Snowball stemmer; None for no stemming.
             stop_words: the list of words that are removed.
-            token_pattern: the regular expression of a token in lower-cased text.
+            token_pattern: the regular expression of a token in lower-cased text; the default drops words of one
+                character, and cuts scripts without spaces or with combining marks wrongly.
+            analyzer: "unicode" for words of any script, see `irexp.index.analysis`; None for `token_pattern`.
 
         Raises:
-            UserError: if k1 or b is out of range.
+            UserError: if k1 or b is out of range, or a setting of the analysis is wrong or not used.
         """
-        if k1 < 0 or not 0 <= b <= 1:
+        if not 0 <= k1 < math.inf or not 0 <= b <= 1:  # so written, they refuse NaN, too
             raise UserError(f"index.k1={k1} must be at least 0 and index.b={b} from 0 to 1")
         self._parameters: dict[str, Any] = {"k1": k1, "b": b, "method": method}
-        self._analysis = _Analysis(stemmer, stop_words, token_pattern)
+        self._analysis = Analysis(stemmer, stop_words, token_pattern, analyzer)
         self._scores: Any = None
         self._term_of: dict[str, int] = {}
+        self._has_warned = False
 
     def build(self, source: Source, folder: Path, advance: Callable[[int], object] = abs) -> None:
         """Index texts; only the term numbers of each are kept in memory.
@@ -75,12 +83,17 @@ class BM25Index(Index):
         assert isinstance(source, Texts)
         term_of: dict[str, int] = {}
         terms_of: list[array[int]] = []
+        misread, sample = 0, ""
         for text in source:
+            if (character := self._analysis.misread(text)) is not None:
+                misread, sample = misread + 1, sample or character
             terms_of.append(array("i", (term_of.setdefault(t, len(term_of)) for t in self._analysis.terms(text))))
             advance(1)
+        if misread:
+            log.warning("%d of %d documents have %s", misread, len(source), _misread(sample))
         if not term_of:
             raise UserError(f"none of the {len(source)} documents has a term to index; check dataset.documents")
-        scores = _bm25s().BM25(**self._parameters)
+        scores = bm25s_library().BM25(**self._parameters)
         scores.index((terms_of, dict(term_of)), create_empty_token=False, show_progress=False)
         scores.save(str(folder), show_progress=False)
         (folder / _VOCABULARY).write_text(json.dumps(list(term_of)), encoding="utf8")
@@ -89,7 +102,7 @@ class BM25Index(Index):
         """Memory-map the scores."""
         if not (folder / _VOCABULARY).is_file():
             raise UserError(f"{folder / _VOCABULARY} does not exist: this index was not built by index=bm25")
-        self._scores = _bm25s().BM25.load(str(folder), mmap=True, load_vocab=False, show_progress=False)
+        self._scores = bm25s_library().BM25.load(str(folder), mmap=True, load_vocab=False, show_progress=False)
         terms: list[str] = json.loads((folder / _VOCABULARY).read_text(encoding="utf8"))
         self._term_of = {term: number for number, term in enumerate(terms)}
 
@@ -103,69 +116,34 @@ class BM25Index(Index):
         score_BK = np.full((len(queries), depth), -np.inf, np.float32)
         row_BK = np.full((len(queries), depth), -1, np.int64)
         for number, query in enumerate(queries):
+            self._warn_once(query)
             terms = [self._term_of[term] for term in self._analysis.terms(query) if term in self._term_of]
             if not terms:
                 continue
             score_N = self._scores.get_scores_from_ids(terms)
-            found = np.flatnonzero(score_N > 0)
+            found = self._documents_with(terms)
             found = found[top(score_N[found], depth)]
             score_BK[number, : len(found)], row_BK[number, : len(found)] = score_N[found], found
         return score_BK, row_BK
 
+    def _documents_with(self, terms: list[int]) -> NDArray[np.int64]:
+        """The rows that have one of some terms, whose idf may be 0: with two methods it is for very common terms."""
+        starts, rows = self._scores.scores["indptr"], self._scores.scores["indices"]
+        is_found_N = np.zeros(len(self), np.bool_)
+        for term in set(terms):
+            is_found_N[rows[starts[term] : starts[term + 1]]] = True
+        return np.flatnonzero(is_found_N)
 
-def _bm25s() -> Any:
-    """The library without its debug log and without JAX.
-
-    bm25s starts an installed JAX on import, though it is not used here: JAX would take three quarters of a GPU's
-    memory, and start threads that make forked workers hang.
-    """
-    if "bm25s" not in sys.modules and "jax" not in sys.modules:
-        sys.modules["jax"] = None  # type: ignore[assignment] # makes "import jax" fail, as if it were not installed
-        try:
-            import bm25s
-        finally:
-            del sys.modules["jax"]
-    import bm25s
-
-    logging.getLogger("bm25s").setLevel(logging.WARNING)
-    return bm25s
+    def _warn_once(self, query: str) -> None:
+        """Say at the first query that the analysis does not suit."""
+        if not self._has_warned and (character := self._analysis.misread(query)) is not None:
+            log.warning("the query %r has %s", query[:80], _misread(character))
+            self._has_warned = True
 
 
-class _Analysis:
-    """From a text to its terms: lower-casing, tokenization, stop-word removal, stemming."""
-
-    def __init__(self, stemmer: str | None, stop_words: str, token_pattern: str) -> None:
-        self._language, self._stop_words_name = stemmer, stop_words
-        self._pattern = token_pattern
-        self._ready: tuple[Any, Any, frozenset[str]] | None = None
-        self._stem_of: dict[str, str] = {}
-
-    def terms(self, text: str) -> Iterator[str]:
-        tokens, stemmer, stop_words = self._tools()
-        for token in tokens.findall(text.lower()):
-            if token in stop_words:
-                continue
-            if stemmer is None:
-                yield token
-                continue
-            stem = self._stem_of.get(token)
-            if stem is None:
-                stem = self._stem_of[token] = stemmer.stemWord(token)
-            yield stem
-
-    def _tools(self) -> tuple[Any, Any, frozenset[str]]:
-        """The pattern, stemmer and stop words, created at their first use so that the constructor does no work."""
-        if self._ready is None:
-            import Stemmer
-
-            stop_words_en = _bm25s().stopwords.STOPWORDS_EN
-            try:
-                stemmer = Stemmer.Stemmer(self._language) if self._language else None
-            except KeyError:
-                known = ", ".join(Stemmer.algorithms())
-                raise UserError(
-                    f"index.stemmer={self._language}: there is no such stemmer; choose one of {known}"
-                ) from None
-            stop_words = frozenset(stop_words_en) if self._stop_words_name == "en" else frozenset[str]()
-            self._ready = re.compile(self._pattern), stemmer, stop_words
-        return self._ready
+def _misread(character: str) -> str:
+    name = unicodedata.name(character, f"U+{ord(character):04X}")
+    return (
+        f"characters, such as {name}, of writing that index.token_pattern cuts wrongly, so words are not found; set "
+        f"index.analyzer=unicode, which knows every script"
+    )

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from irexp.artifact.content import hub_revision
+from irexp.artifact.content import exists, hub_revision, is_hub_name
 from irexp.backbone.backbone import Backbone
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.files import SETTINGS, Content, Wanted
@@ -202,11 +202,11 @@ def save(model: Model, folder: str | Path) -> None:
 def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
     """The folder of a checkpoint, fetched from the hub if it is a hub name; code is fetched only if it may be run."""
     folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    if exists(folder) and folder.is_dir():
         return folder
-    if folder.exists():
+    if exists(folder):
         raise UserError(f"{folder} is a file; a checkpoint is a folder")
-    if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
+    if not is_hub_name(checkpoint):
         raise UserError(f"there is no folder {folder}; a checkpoint is a folder or a name on the hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled

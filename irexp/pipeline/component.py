@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -58,7 +59,28 @@ def component(group: str, option: str | None = None, /, **settings: Any) -> Any:
         raise ConfigError(faults)
     if group in RECORDS:
         return record(RECORDS[group], config[group])
-    return instantiate(config[group], _convert_="object", **objects)
+    return built(config[group], **objects)
+
+
+def built(node: Any, **objects: Any) -> Any:
+    """The object of a node with `_target_`; an error that the user can fix is raised as it is, without Hydra's frame.
+
+    Args:
+        node: of a composed configuration.
+        objects: arguments that are objects already.
+
+    Raises:
+        UserError: if a constructor refuses a value.
+    """
+    try:
+        return instantiate(node, _convert_="object", **objects)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while isinstance(cause, InstantiationException):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise
 
 
 def new_model(

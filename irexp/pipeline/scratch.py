@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from irexp.artifact.content import exists
 from irexp.types import UserError
 
 
@@ -14,14 +15,17 @@ def new_folder(folder: str | Path | None) -> Path:
     """Make a folder to write into; a temporary one for None.
 
     Raises:
-        UserError: if it exists and is not an empty folder.
+        UserError: if it exists and is not an empty folder, or cannot be created.
     """
     if folder is None:
         return Path(tempfile.mkdtemp(prefix="irexp-"))
     path = Path(folder).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not an empty folder; name another one, or remove it")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be created ({error.strerror}); name another folder") from None
     return path
 
 

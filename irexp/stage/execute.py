@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
 from irexp.artifact.identity import Identity
 from irexp.artifact.manifest import DamagedArtifactError
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.stages import Own, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
+from irexp.pipeline.component import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
@@ -162,7 +161,7 @@ def _run(
     stage, config = step.stage, step.experiment.config
     start = time.perf_counter()
     if not isinstance(step.artifact, Identity):
-        result = instantiate(config.stage[stage.name], _convert_="object")(output, *inputs)
+        result = built(config.stage[stage.name])(output, *inputs)
         return Outcome(stage.name, "done", None, round(time.perf_counter() - start, 2)), result
     if is_helper(config.machine):
         return _help(step, step.artifact, store, inputs)
@@ -172,7 +171,7 @@ def _run(
         store.making(step.artifact, resumes=stage.resumes, again=is_forced) as making,
     ):
         if making.found is None:
-            call = instantiate(config.stage[stage.name], _convert_="object")
+            call = built(config.stage[stage.name])
             measures = call(making.folder, *inputs, **({"logger": logger} if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)
             making.provenance = _record(step, making.folder, store, measures, seconds)
@@ -205,7 +204,7 @@ def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tu
     with store.helping(identity, shares=step.stage.shared) as making:
         if making.found is None:
             log.info("%s: helping to make %s", step.stage.name, step.name)
-            instantiate(step.experiment.config.stage[step.stage.name], _convert_="object")(making.folder, *inputs)
+            built(step.experiment.config.stage[step.stage.name])(making.folder, *inputs)
     assert making.found is not None
     return _already_done(step, making.found), making.found.measures
 

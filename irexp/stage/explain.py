@@ -33,7 +33,7 @@ def missing(plan: Plan, step: Step, store: Store) -> str:
     message = f"there is no {step.name} in {root} ({step.reason}); make it with {how}"
     other = nearest(step.artifact, store.manifests(step.artifact.kind))
     if other is None:
-        return f"{message}. There is no other {step.artifact.kind} either."
+        return f"{message}. There is no other {step.artifact.kind} of this collection either."
     name, found = other
     shown = "\n".join(f"    {line}" for line in found[:_SHOWN])
     more = f"\n    and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

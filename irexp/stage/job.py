@@ -15,12 +15,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
+from irexp.pipeline.component import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
@@ -111,7 +111,7 @@ def _tracker(plan: Plan, output: Path) -> Iterator[Any]:
     group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
     recorded = plan.experiment.recorded
     name = f"{recorded['model']['name']}.{recorded['dataset']['name']}"
-    tracker = instantiate(config.logger, _convert_="object")(output, group=group, name=name)
+    tracker = built(config.logger)(output, group=group, name=name)
     names = {name: found for step in plan.own for name, found in step.names.items()}
     tracker.log_hyperparams({**recorded, "artifact": names})
     try:

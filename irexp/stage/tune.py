@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from tqdm import tqdm
 
 from irexp.artifact.experiment import Experiment, composed
@@ -17,6 +16,7 @@ from irexp.artifact.plan import make_plan
 from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
 from irexp.evaluation.measures import parse_measures
+from irexp.pipeline.component import built
 from irexp.stage.execute import execute
 from irexp.types import UserError
 
@@ -60,7 +60,7 @@ _STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "
 def _check(experiment: Experiment, measure: str) -> None:
     """Refuse to tune without development queries, or by a measure that is not evaluated."""
     dev = experiment.config.dataset.dev
-    if dev is None or next(iter(instantiate(dev, _convert_="object").queries()), None) is None:
+    if dev is None or next(iter(built(dev).queries()), None) is None:
         raise UserError("stage=tune needs development queries, but dataset.dev has none; set dataset.dev")
     names = {str(found) for found in parse_measures(experiment.values["evaluation"]["measures"])}
     if str(parse_measures([measure])[0]) not in names:

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
 #: The line of a traceback with an error's type, of irexp or torch.
 _RAISED = re.compile(r"^((?:irexp|torch)(?:\.\w+)+): ", re.MULTILINE)
+
+#: How torch says that a process of a data loader was killed.
+_LOADER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\)")
 
 #: The range of ports, from which a Slurm job's number selects one.
 _FIRST_PORT, _PORTS = 15_000, 10_000
@@ -58,9 +61,9 @@ class Nodes(LightningEnvironment):
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raise a UserError or out-of-memory error of a child process with its own type.
+    """Raise a UserError or out-of-memory error of a child process with its own type, and say if one was killed.
 
-    torch reports it only as the text of its traceback.
+    torch reports the first only as the text of its traceback.
     """
     try:
         yield
@@ -69,6 +72,19 @@ def own_errors() -> Iterator[None]:
         if found is None:
             raise
         raise found from None
+    except ProcessExitedException as error:
+        how = f"was killed ({error.signal_name})" if error.signal_name else f"ended with status {error.exit_code}"
+        raise UserError(
+            f"a process that shares the work {how}, for lack of memory if nobody ended it; use fewer "
+            f"machine.devices or smaller batches. The same command resumes where this one stopped."
+        ) from None
+    except RuntimeError as error:
+        if not (killed := _LOADER.search(str(error))):
+            raise
+        raise UserError(
+            f"{killed[0]}, a process that prepares batches, was killed, for lack of memory if nobody ended it; set "
+            f"machine.num_workers=0. The same command resumes where this one stopped."
+        ) from None
 
 
 def _last_error(traceback: str) -> Exception | None:

@@ -16,6 +16,7 @@ import pytest
 
 from irexp.dataset.local import LocalDocuments, LocalTopics
 from irexp.evaluation.measures import evaluate, parse_measures
+from irexp.index.analysis import unicode_tokens
 from irexp.index.bm25 import BM25Index
 from irexp.index.ranking import Ranking, rank
 from irexp.index.sharded import Sharded
@@ -158,6 +159,82 @@ import jax.lax
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["searched", "imported"]
+
+
+LANGUAGES = ROOT / "tests" / "data" / "languages"
+
+
+def missed(folder: Path, **settings: Any) -> set[str]:
+    """The queries of the collection of many languages whose document is not the first result."""
+    topics = LocalTopics(str(LANGUAGES / "queries.jsonl"), qrels_path=str(LANGUAGES / "qrels" / "test.tsv"))
+    index, texts = BM25Index(**settings), Texts(LocalDocuments(str(LANGUAGES / "corpus.jsonl")))
+    index.build(texts, folder)
+    index.load(folder)
+    queries = list(topics.queries())
+    assert len(texts) == 26 and len(queries) == 33
+    rankings = rank(index, [query.text for query in queries], 1, doc_ids=texts.ids)
+    first = {query.query_id: ranking[0][0] for query, ranking in zip(queries, rankings, strict=True) if ranking}
+    return {qrel.query_id for qrel in topics.qrels() if first.get(qrel.query_id) != qrel.doc_id}
+
+
+@pytest.mark.parametrize("stemmer", [None, "english", "turkish"])
+def test_the_unicode_analyzer_finds_words_of_every_script(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stemmer: str | None
+) -> None:
+    """Within unspaced text, with combining marks, in other forms and cases; only Turkish tells I and İ apart."""
+    found = missed(tmp_path, analyzer="unicode", stemmer=stemmer)
+    assert found == ({"turkish 2"} if stemmer == "turkish" else set()) and not caplog.records
+
+
+def test_the_default_says_what_it_cannot_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The default misses most such queries, and says so for documents and for queries, with the setting to change."""
+    assert len(missed(tmp_path)) == 27
+    documents, query = (record.getMessage() for record in caplog.records)
+    assert documents.startswith("17 of 26 documents have characters, such as BENGALI VOWEL SIGN AA, of writing that")
+    assert query.startswith("the query 'বাংলা' has") and all("index.analyzer=unicode" in m for m in (documents, query))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_turkish", "tokens"),
+    [
+        ("Ilık IŞIK", True, ["ılık", "ışık"]),
+        ("Ilık IŞIK", False, ["ilik", "işik"]),
+        ("I\u0307zmir", True, ["izmir"]),
+        ("ﬁve ½", False, ["five", "1", "2"]),
+        ("snake_case don't", False, ["snake_case", "don", "t"]),
+        ("東京2020", False, ["東", "京", "東京", "2020"]),
+        ("か\u3099く", False, ["が", "く", "がく"]),
+        ("", False, []),
+    ],
+)
+def test_tokens_of_any_script(text: str, is_turkish: bool, tokens: list[str]) -> None:
+    """By Unicode's rules, on examples that can be checked by eye."""
+    assert unicode_tokens(text, is_turkish=is_turkish) == tokens
+
+
+@pytest.mark.parametrize("method", ["lucene", "robertson", "atire"])
+def test_a_term_that_every_document_has_finds_every_document(tmp_path: Path, method: str) -> None:
+    """Also where the method's idf of such a term is 0: then the documents are equal, and the smallest ids are first."""
+    documents = [Document(f"d{n}", f"fox number{n}") for n in range(5)]
+    every, one = search(tmp_path, documents, ["fox", "fox number3"], 4, method=method)
+    assert [doc_id for doc_id, _ in every] == ["d0", "d1", "d2", "d3"]
+    assert one[0][0] == "d3" and len(one) == 4 and one[0][1] > one[1][1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"token_pattern": r"(\w+"}, r"index\.token_pattern=\(\\w\+ is not a regular expression"),
+        ({"token_pattern": r"(\w+)-(\w+)"}, "2 groups"),
+        ({"token_pattern": r"\w*"}, "matches the empty text"),
+        ({"token_pattern": r"\w+", "analyzer": "unicode"}, "is not used with index.analyzer=unicode"),
+        ({"stemmer": "klingon"}, "index.stemmer=klingon: there is no such stemmer; choose one of arabic,"),
+    ],
+)
+def test_faulty_settings_of_the_analysis_are_refused_at_once(settings: dict[str, Any], words: str) -> None:
+    """Before a document is read: what is wrong, with the setting."""
+    with pytest.raises(UserError, match=words):
+        BM25Index(**settings)
 
 
 VASWANI = Path(__file__).parents[3] / "shared" / "collections" / "vaswani"

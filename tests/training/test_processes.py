@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from irexp.dataset.collection import DataError
 from irexp.training.processes import Nodes, own_errors
@@ -48,6 +48,25 @@ def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
     """Even if it was raised from a UserError."""
     with pytest.raises(ProcessRaisedException, match=type(error).__name__), own_errors():
         raised_in_a_process(error, UserError("what came before"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ProcessExitedException("", 1, 2, exit_code=-9, signal_name="SIGKILL"), r"was killed \(SIGKILL\), for lack of"),
+        (ProcessExitedException("", 1, 2, exit_code=3), "ended with status 3"),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "machine.num_workers=0"),
+        (
+            RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"),
+            r"DataLoader worker \(pid\(s\) 12, 13\)",
+        ),
+    ],
+)
+def test_a_killed_process_is_one_line(error: RuntimeError | ProcessExitedException, words: str) -> None:
+    """It says what ended, why that may be, and what to change; the same command resumes."""
+    with pytest.raises(UserError, match=words) as found, own_errors():
+        raise error
+    assert "\n" not in str(found.value) and "The same command resumes" in str(found.value)
 
 
 def test_slurms_variables_are_ignored_with_one_node(monkeypatch: pytest.MonkeyPatch) -> None:

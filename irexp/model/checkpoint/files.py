@@ -43,8 +43,8 @@ def read_json(path: Path) -> Any:
         )
     try:
         return json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); the checkpoint is damaged") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({str(error).partition(';')[0]}); the checkpoint is damaged") from None
 
 
 def read_optional(path: Path) -> dict[str, Any]:
@@ -171,7 +171,8 @@ class Content:
     @property
     def architecture(self) -> str:
         """The class of transformers that config.json names; empty if it names none."""
-        return str((self.config.get("architectures") or [""])[0])
+        named = self.config.get("architectures")
+        return str(named[0]) if isinstance(named, list) and named else ""
 
     @property
     def is_listed(self) -> bool:

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import fetch_revision
 from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
-from irexp.config.check import check
+from irexp.config.check import ConfigError, check
 from irexp.config.installation import CONF
+from irexp.config.override import single_option_faults
 from irexp.config.resolvers import unresolved_environment
 from irexp.types import UserError
 
@@ -168,6 +169,8 @@ def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str
     except HydraException as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the overrides {' '.join(overrides)} do not compose: {reason}") from error
+    if faults := single_option_faults(config.hydra.runtime.choices, config, overrides):
+        raise ConfigError(faults)
     options = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]

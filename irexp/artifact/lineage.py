@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,13 @@ class Lineage:
     def _is_here(self, name: str, key: str) -> Iterator[bool]:
         yield from (before is not None for source, before, _ in self.inputs(name) if f"artifact.{source}" == key)
 
+    def documents(self, name: str) -> list[Any]:
+        """The documents that a run, or the run of measures, ranks, as in identities: several if it fuses such runs.
+
+        Empty for a run that irexp did not make.
+        """
+        return _documents(self._nested(name))
+
     def find(self, text: str) -> str:
         """The artifact that an identifier, a path or a digest names.
 
@@ -109,6 +116,18 @@ class Lineage:
         near = difflib.get_close_matches(wanted, self.manifests, n=3, cutoff=0.3)
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise UserError(f"there is no artifact {text} in {self.store.root.resolve()}{hint} (stage=status lists all)")
+
+
+def _documents(nested: Mapping[str, Any]) -> list[Any]:
+    """The documents in a nested lineage, not those that a checkpoint was trained with."""
+    if "dataset.documents" in nested:
+        return [nested["dataset.documents"]]
+    found: list[Any] = []
+    for source in ("run", "index", "fused"):
+        inputs = nested.get(f"artifact.{source}", [])
+        for before in inputs if isinstance(inputs, list) else [inputs]:
+            found += [documents for documents in _documents(before) if documents not in found]
+    return found
 
 
 #: Inputs of the same experiment, whose settings are typed without a prefix.

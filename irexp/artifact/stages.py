@@ -296,7 +296,7 @@ STAGES: dict[str, StageSpec] = {
                 *_settings("dataset.dev", when=is_tuned),
                 Setting("fuse", without=("runs", "dev_runs")),
             ),
-            version=4,
+            version=5,
             ways=("fused",),
         ),
         StageSpec(

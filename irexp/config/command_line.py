@@ -31,7 +31,7 @@ from yaml import YAMLError
 
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.hydra_node import hydra_faults
-from irexp.config.override import choices, combinations, parse, values
+from irexp.config.override import choices, combinations, parse, single_option_faults, values
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
 from irexp.config.schema import register_schema
 
@@ -189,7 +189,8 @@ def _option_faults(override: Override, options: list[str]) -> list[str]:
 def _compose(files: _Files, groups: Sequence[str], settings: list[Override]) -> tuple[DictConfig, list[str]]:
     """The configuration with the chosen options and Hydra's own settings, and the faults of these settings."""
     config = files.compose(groups)
-    return config, [fault for each in settings if each.is_hydra_override() for fault in _set(config, each, files)]
+    faults = single_option_faults(config.hydra.runtime.choices, config, groups)
+    return config, faults + [f for each in settings if each.is_hydra_override() for f in _set(config, each, files)]
 
 
 def _swept_by_files(config: DictConfig, typed: list[Override]) -> list[str]:

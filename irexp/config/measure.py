@@ -89,6 +89,16 @@ def parse_measure(name: str) -> ir_measures.Measure:
     return measure
 
 
+def leaves_grade_open(measure: ir_measures.Measure) -> bool:
+    """Whether a measure is binary, and its name does not show the grade from which documents are relevant.
+
+    >>> [leaves_grade_open(parse_measure(name)) for name in ("RR@10", "RR(rel=2)@10", "nDCG@10")]
+    [True, False, False]
+    """
+    info = measure.SUPPORTED_PARAMS.get("rel")
+    return info is not None and info.default == 1 and measure.params.get("rel", 1) == 1
+
+
 def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.Measure:
     """The measure; if it is binary and names no grade, documents of at least grade `relevance` are relevant for it.
 
@@ -97,8 +107,7 @@ def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.M
     """
     if not _is_whole(relevance, 1, MOST_RELEVANT):
         raise UserError(f"dataset.test.relevance={relevance}: the smallest relevant grade is at least 1")
-    info = measure.SUPPORTED_PARAMS.get("rel")
-    if info is None or info.default != 1 or measure.params.get("rel", 1) != 1 or relevance == 1:
+    if not leaves_grade_open(measure) or relevance == 1:
         return measure
     if "rel" in measure.params:
         raise UserError(

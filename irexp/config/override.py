@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from irexp.config.installation import CONF
+
+#: The groups of which a job may take several options: each stage has a key of its own.
+_LISTS = ("stage", "hydra")
 
 #: The most combinations of a sweep's options that are checked; each job checks its own configuration again.
 _MOST_COMBINATIONS = 32
@@ -60,6 +66,28 @@ def choices(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [str(override.input_line)]
     return [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
+
+
+def single_option_faults(chosen: Mapping[str, Any], config: DictConfig, overrides: Iterable[str]) -> list[str]:
+    """The groups that were given a list of options, typed or in a file, though a job takes one: parts would be mixed.
+
+    Args:
+        chosen: the option of each group, as Hydra records it: a group with a list is missing.
+        config: the composed configuration.
+        overrides: those that compose it.
+    """
+    typed = {override.partition("=")[0].lstrip("+").partition("@")[0]: override for override in overrides}
+    faults = []
+    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in _LISTS):
+        override = typed.get(group, "")
+        if "=[" in override:
+            options = override.partition("=")[2].strip("[]").replace(" ", "")
+            faults.append(
+                f"{override}: a job takes one option of {group}; sweep over several with -m {group}={options}"
+            )
+        elif group not in chosen and isinstance(config.get(group), DictConfig) and f"~{group}" not in typed:
+            faults.append(f"{group}: a file lists several options, of which a job takes one; keep one in its defaults")
+    return faults
 
 
 def combinations(groups: Sequence[list[str]]) -> list[tuple[str, ...]]:

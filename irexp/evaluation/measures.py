@@ -6,6 +6,7 @@ without results counts 0 for every measure, as with `trec_eval -c`; a query with
 
 # mypy: untyped_calls_exclude=ir_measures
 
+import hashlib
 import itertools
 import json
 import logging
@@ -17,7 +18,7 @@ from pathlib import Path
 import ir_measures
 
 from irexp.config.measure import ENGINE as ENGINE
-from irexp.config.measure import counting_from
+from irexp.config.measure import counting_from, leaves_grade_open
 from irexp.config.measure import parse_measures as parse_measures
 from irexp.evaluation.run_file import Rankings
 from irexp.types import MOST_RELEVANT, Qrel, ScoredDoc, UserError
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Results that are passed to the engines together.
 _TOGETHER = 2**16
+
+#: What `measures.json` says of how rankings were measured.
+_CONVENTIONS = ("relevance", "highest_grade", "remove_query", "qrels_digest")
 
 #: An id that cannot be a document's.
 _NO_DOCUMENT = ""
@@ -44,6 +48,11 @@ class Measured:
         missing_queries: the number of queries of the qrels without results in the run; they count 0.
         unjudged_queries: the number of queries of the run without judgements; they are left out.
         relevance: the smallest relevant grade for measures that do not name one; None for 1.
+        highest_grade: the largest grade of the qrels.
+        remove_query: whether the document with the query's id was dropped from every ranking.
+        qrels_digest: equal for equal qrels, whatever their order.
+
+    The last three are None in results that an earlier version of irexp saved.
     """
 
     per_query: dict[str, dict[str, float]]
@@ -51,6 +60,9 @@ class Measured:
     missing_queries: int
     unjudged_queries: int
     relevance: int | None = None
+    highest_grade: int | None = None
+    remove_query: bool | None = None
+    qrels_digest: str | None = None
 
     @property
     def query_ids(self) -> tuple[str, ...]:
@@ -130,10 +142,20 @@ def evaluate(
         log.info("%d queries of the run have no judgements and are left out", len(lines.unjudged))
     if lines.removed:
         log.info("%d results have the query's own id and are left out", lines.removed)
-    if relevance is not None and (graded := [name for m, of in names.items() for name in of if str(m) != name]):
-        log.info("grades from %d count as relevant in %s", relevance, ", ".join(graded))
+    highest = _highest(relevance_of)
+    if highest > 1 and (graded := ", ".join(str(measure) for measure in measures if leaves_grade_open(measure))):
+        log.info("grades from %d count as relevant in %s; the highest is %d", relevance or 1, graded, highest)
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}
-    return Measured(per_query, aggregated, missing, len(lines.unjudged), relevance)
+    return Measured(
+        per_query,
+        aggregated,
+        missing,
+        len(lines.unjudged),
+        relevance,
+        highest_grade=highest,
+        remove_query=remove_query,
+        qrels_digest=_digest(relevance_of),
+    )
 
 
 def save_measured(folder: Path, measured: Measured) -> None:
@@ -150,7 +172,7 @@ def save_measured(folder: Path, measured: Measured) -> None:
         "queries": len(measured.query_ids),
         "missing_queries": measured.missing_queries,
         "unjudged_queries": measured.unjudged_queries,
-        **({} if measured.relevance is None else {"relevance": measured.relevance}),
+        **{key: value for key in _CONVENTIONS if (value := getattr(measured, key)) is not None},
     }
     (folder / "measures.json").write_text(json.dumps(rest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -169,7 +191,8 @@ def load_measured(folder: Path) -> Measured:
                 query_id, measure, value = line.rstrip("\n").split("\t")
                 per_query[measure][query_id] = float(value)
         counts = rest["missing_queries"], rest["unjudged_queries"]
-        measured = Measured(per_query, rest["aggregated"], *counts, rest.get("relevance"))
+        conventions = {key: rest.get(key) for key in _CONVENTIONS}
+        measured = Measured(per_query, rest["aggregated"], *counts, **conventions)
         queries = rest["queries"]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: there are no measures here; run stage=evaluate") from None
@@ -186,7 +209,7 @@ def load_measured(folder: Path) -> Measured:
 
 
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:
-    highest = max((relevance for judged in relevance_of.values() for relevance in judged.values()), default=0)
+    highest = _highest(relevance_of)
     if not relevance_of:
         raise UserError("dataset.test has no judgements, so the run cannot be evaluated; the run itself is complete")
     if highest < 1:
@@ -198,6 +221,18 @@ def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Se
                 f"{measure} counts grades from {threshold}, but the largest in the qrels is {highest}: it would be 0 "
                 "for every query; choose measures for this collection (evaluation.measures)"
             )
+
+
+def _highest(relevance_of: Mapping[str, Mapping[str, int]]) -> int:
+    return max((relevance for judged in relevance_of.values() for relevance in judged.values()), default=0)
+
+
+def _digest(relevance_of: Mapping[str, Mapping[str, int]]) -> str:
+    """Eight hexadecimal digits of SHA-256 over the judgements, query by query."""
+    digest = hashlib.sha256()
+    for query_id, judged in sorted(relevance_of.items()):
+        digest.update(json.dumps([query_id, sorted(judged.items())]).encode())
+    return digest.hexdigest()[:8]
 
 
 def _groups(measures: Iterable[ir_measures.Measure]) -> list[list[ir_measures.Measure]]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from irexp.config.measure import leaves_grade_open
 from irexp.evaluation.measures import Measured, parse_measures
 from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test
 from irexp.types import UserError
@@ -144,7 +145,7 @@ def make_table(
 ) -> Table:
     """Compare every row with the baseline, measure by measure.
 
-    The rows must have been evaluated with the same qrels, of which only the query ids can be checked here.
+    The rows must have been measured over the same documents, which cannot be checked here, and with the same qrels.
 
     Args:
         rows: the runs in the order of the table, each with its own label.
@@ -156,7 +157,8 @@ def make_table(
         permutations: the number of sign flips of the randomisation test.
 
     Raises:
-        UserError: if a setting is wrong, a row lacks a measure, or the rows have different queries.
+        UserError: if a setting is wrong, a row lacks a measure, or the rows differ in queries, judgements, the
+            smallest relevant grade, or whether a query may be its own result.
     """
     comparison = _Comparison(baseline, test, alpha, correction, permutations)
     _check_settings(rows, comparison)
@@ -166,7 +168,7 @@ def make_table(
     if test == "randomisation" and smallest and smallest[0] >= alpha:
         log.warning("%d permutations are too few for any difference to be significant at %g", permutations, alpha)
     columns = [_column(rows, name, comparison) for name in names]
-    return Table(tuple(rows), tuple(names), tuple(zip(*columns, strict=True)), _footer(rows, comparison))
+    return Table(tuple(rows), tuple(names), tuple(zip(*columns, strict=True)), _footer(rows, names, comparison))
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _column(rows: Sequence[Row], measure: str, comparison: _Comparison) -> list[
     return cells
 
 
-def _footer(rows: Sequence[Row], comparison: _Comparison) -> str:
+def _footer(rows: Sequence[Row], measures: Sequence[str], comparison: _Comparison) -> str:
     baseline, comparisons = rows[comparison.baseline], len(rows) - 1
     parts = []
     if comparisons:
@@ -218,13 +220,26 @@ def _footer(rows: Sequence[Row], comparison: _Comparison) -> str:
         parts.append("Bold: the best of a column.")
     queries = len(baseline.measured.query_ids)
     parts.append(f"{queries} {'queries' if queries > 1 else 'query'}, all of the qrels; one without results counts 0.")
-    if relevance := baseline.measured.relevance:
-        parts.append(f"Measures of relevant documents that do not name a grade count grades from {relevance}.")
+    parts += _conventions(rows, measures)
     for row in rows:
         if row.measured.missing_queries:
             parts.append(f"Without results in {_one_line(row.label)}: {row.measured.missing_queries}.")
     parts.append("Ties: score descending, then document id.")
     return " ".join(parts)
+
+
+def _conventions(rows: Sequence[Row], measures: Sequence[str]) -> list[str]:
+    """What decides which results count, where it is not obvious."""
+    parts = []
+    relevance, highest = rows[0].measured.relevance, max(row.measured.highest_grade or 0 for row in rows)
+    if relevance or (highest > 1 and any(map(leaves_grade_open, parse_measures(measures)))):
+        end = f" (the highest is {highest})" if highest else ""
+        parts.append(
+            f"Measures of relevant documents that do not name a grade count grades from {relevance or 1}{end}."
+        )
+    if any(row.measured.remove_query for row in rows):
+        parts.append("The document with the query's own id is not a result.")
+    return parts
 
 
 def _check_settings(rows: Sequence[Row], comparison: _Comparison) -> None:
@@ -254,17 +269,28 @@ def _check_rows(rows: Sequence[Row], measures: Sequence[str]) -> None:
             )
     first, *others = rows
     for row in others:
-        if row.measured.relevance != first.measured.relevance:
-            raise UserError(
-                f"rows {first.label!r} and {row.label!r} differ in the smallest relevant grade: "
-                f"{first.measured.relevance or 1} and {row.measured.relevance or 1}; evaluate both with the same topics"
-            )
         differing = sorted(set(first.measured.query_ids) ^ set(row.measured.query_ids))
         if differing:
             raise UserError(
                 f"rows {first.label!r} and {row.label!r} have different queries: {len(differing)} are in only one of "
                 f"them, such as {differing[0]!r}; evaluate both with the same topics"
             )
+        for what, one, other in _conditions(first.measured, row.measured):
+            if one != other:
+                raise UserError(
+                    f"rows {first.label!r} and {row.label!r} differ in {what}: {one} and {other}; evaluate both with "
+                    "the same topics"
+                )
+
+
+def _conditions(one: Measured, other: Measured) -> list[tuple[str, object, object]]:
+    """Conditions under which two rows can be compared, with the two values; without what is not known of both."""
+    conditions: list[tuple[str, object, object]] = [
+        ("the judgements, by digest", one.qrels_digest, other.qrels_digest),
+        ("whether the document with the query's own id is dropped", one.remove_query, other.remove_query),
+    ]
+    known = [condition for condition in conditions if None not in condition]
+    return [("the smallest relevant grade", one.relevance or 1, other.relevance or 1), *known]
 
 
 def _check_choice(name: str, value: str, choices: list[str]) -> None:

@@ -21,6 +21,7 @@ from irexp.artifact.store import Store
 from irexp.config.installation import CONF
 from irexp.evaluation.measures import load_measured
 from irexp.stage.label import labels
+from irexp.stage.report import one_per_run
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def table() -> str:
 
 def _measured(folders: Iterable[Path], lineage: Lineage) -> dict[str, Any]:
     """The content of measured.json: values, minutes and artifacts per row; commit, date and processor."""
-    artifacts = [f"measures/{folder.name}" for folder in dict.fromkeys(folders)]
+    artifacts = [f"measures/{folder.name}" for folder in one_per_run(list(folders))]
     rows = dict(zip(labels(artifacts, lineage), artifacts, strict=True))
     records = [lineage.manifests[artifact]["provenance"] for artifact in artifacts]
     last: dict[str, Any] = max(records, key=lambda record: str(record["finished"]), default={})

@@ -45,10 +45,15 @@ def fuse(
         assert fused_dev is not None
         dev_runs = [by_query(read_run(run_file(path))) for path in fused_dev]
         (measure,) = parse_measures([fuse.measure])
-        try:
-            weights = best_weights(dev_runs, dev.qrels(), norm=fuse.norm, measure=measure, step=fuse.step)
-        except ValueError as error:
-            raise UserError(f"fuse.weights cannot be tuned: {error}; check dataset.dev, or set the weights") from error
+        weights = best_weights(
+            dev_runs,
+            dev.qrels(),
+            norm=fuse.norm,
+            measure=measure,
+            step=fuse.step,
+            relevance=dev.relevance,
+            remove_query=dev.remove_query,
+        )
         log.info("best weights on the development queries: %s", weights)
     scores = fuse_scores(runs, method=fuse.method, norm=fuse.norm, k=fuse.k, weights=weights)
     lines = []

@@ -5,7 +5,7 @@ Labels are made from the recorded configurations, never from the typed overrides
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,24 @@ from irexp.artifact.identity import digest_in
 from irexp.artifact.lineage import Lineage, flatten
 
 #: The parts of a configuration that decide a result, in the order in which a label names them.
-_PARTS = (
+PARTS = (
     *("backbone", "model", "index", "loss", "regularizer", "negatives", "adapter", "training", "optimizer"),
-    *("schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset", "artifact.checkpoint", "artifact.run"),
-    "artifact.initial",
+    *("schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset"),
+    *("artifact.initial", "artifact.checkpoint", "artifact.encoding", "artifact.index", "artifact.run"),
 )
 
-#: Parts that the first words of a label name already.
-_IN_NAME = {"model", "dataset", "re_rank", "fuse"}
+#: Parts whose option the first words of a label name already.
+_IN_NAME = {"model", "re_rank", "fuse"}
+
+#: The words that begin a label; a path among them is shortened once all rows are known.
+_Words = list[str | Path]
 
 
 @dataclass(frozen=True)
 class _Row:
     """The parts of a row's label: first words, ending (for an untrained model), chosen options, and settings."""
 
-    words: str
+    words: _Words
     ending: str
     options: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -42,7 +45,8 @@ def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
         lineage: the store's; re-ranked and fused runs are looked up in it.
     """
     rows = [_row(name, lineage) for name in names]
-    texts = [row.words for row in rows]
+    ends = shortest_ends(str(word) for row in rows for word in row.words if isinstance(word, Path))
+    texts = ["".join(ends[str(word)] if isinstance(word, Path) else word for word in row.words) for row in rows]
     for differing in (_options, _settings):
         added = {
             position: words
@@ -58,44 +62,65 @@ def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
     ]
 
 
+def shortest_ends(paths: Iterable[str]) -> dict[str, str]:
+    """The shortest end of each path that is the end of no other one.
+
+    >>> list(shortest_ends(["a/one/model", "a/two/model", "their.run"]).values())
+    ['one/model', 'two/model', 'their.run']
+    """
+    parts_of = {path: Path(path).parts for path in paths}
+    ends = {}
+    for path, parts in parts_of.items():
+        others = [other for other in parts_of.values() if other != parts]
+        lengths = range(1, len(parts) + 1)
+        length = next((n for n in lengths if all(other[-n:] != parts[-n:] for other in others)), len(parts))
+        ends[path] = str(Path(*parts[-length:])) if parts else path
+    return ends
+
+
 def _row(name: str, lineage: Lineage) -> _Row:
     provenance = lineage.manifests[name]["provenance"]
+    run = provenance["configuration"]["artifact"].get("run")
+    if run in lineage.manifests:  # a run that was given by its identifier has its own settings
+        provenance = lineage.manifests[run]["provenance"]
     configuration = provenance["configuration"]
-    words, ending = description(configuration, lineage)
+    words, ending = _description(configuration, lineage)
     settings = {
         path: value
-        for part in _PARTS
-        for path, value in flatten(_part(configuration, part), part).items()
+        for part in PARTS
+        for path, value in sorted(flatten(_part(configuration, part), part).items(), key=lambda item: _depth(item[0]))
         if not path.endswith((".name", "._partial_"))
     }
     return _Row(words, ending, provenance.get("options", {}), settings)
 
 
-def description(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[str, str]:
+def _description(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[_Words, str]:
     """A run's model and the runs that it re-ranks or fuses; and an ending if the model was not fine-tuned."""
     artifact = configuration["artifact"]
     if artifact.get("run") and digest_in(str(artifact["run"])) is None and artifact["run"] != "own":
-        return Path(str(artifact["run"])).name, ""
+        return [Path(str(artifact["run"]))], ""
     if runs := (configuration.get("fuse") or {}).get("runs"):
         names = _listed(artifact.get("fused"), len(runs))
         members = [_of_run(run, name, lineage) for run, name in zip(runs, names, strict=True)]
-        return f"{configuration['fuse']['method']} of {' + '.join(members)}", ""
-    name = str(configuration["model"]["name"])
+        joined = [word for member in members for word in (" + ", *member)]
+        return [f"{configuration['fuse']['method']} of ", *joined[1:]], ""
+    words: _Words = [str(configuration["model"]["name"])]
     checkpoint = artifact.get("checkpoint")
     is_given = checkpoint is not None and checkpoint != "own" and digest_in(str(checkpoint)) is None
     if is_given:
-        name = Path(str(checkpoint)).name
+        words = [Path(str(checkpoint))]
     if (candidates := configuration["re_rank"]["candidates"]) is not None:
-        name += f" over {_of_run(candidates, artifact.get('candidates'), lineage)}"
+        words += [" over ", *_of_run(candidates, artifact.get("candidates"), lineage)]
     is_untrained = checkpoint is not None and not is_given and configuration["training"]["steps"] == 0
-    return name, " before fine-tuning" if is_untrained else ""
+    return words, " before fine-tuning" if is_untrained else ""
 
 
-def _of_run(entry: str | list[str], name: str | None, lineage: Lineage) -> str:
+def _of_run(entry: str | list[str], name: str | None, lineage: Lineage) -> _Words:
     """The description of another run: from its record if it is in the store, else its overrides or path."""
     if name in lineage.manifests:
-        return "".join(description(lineage.manifests[name]["provenance"]["configuration"], lineage))
-    return Path(entry).name if isinstance(entry, str) else " ".join(entry).replace("model=", "")
+        words, ending = _description(lineage.manifests[name]["provenance"]["configuration"], lineage)
+        return [*words, ending]
+    return [Path(entry) if isinstance(entry, str) else " ".join(entry).replace("model=", "")]
 
 
 def _listed(names: Any, count: int) -> list[str | None]:
@@ -109,9 +134,13 @@ def _part(configuration: Mapping[str, Any], part: str) -> Any:
     return found
 
 
+def _depth(path: str) -> int:
+    return path.count(".")
+
+
 def _options(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
     """The options of configuration groups in which rows of the same name differ."""
-    groups = [group for group in _PARTS if group not in _IN_NAME and any(group in row.options for row in rows.values())]
+    groups = [group for group in PARTS if group not in _IN_NAME and any(group in row.options for row in rows.values())]
     return _distinguishing(
         {position: {group: row.options.get(group) for group in groups} for position, row in rows.items()}
     )
@@ -123,22 +152,30 @@ def _settings(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
 
 
 def _distinguishing(values: Mapping[int, Mapping[str, Any]]) -> dict[int, list[str]]:
-    """A few keys that distinguish rows, with their values; a class is shown by its name."""
-    chosen: dict[int, list[str]] = {position: [] for position in values}
+    """The first key that distinguishes all rows, else a few keys, with their values."""
     keys = list(dict.fromkeys(key for row in values.values() for key in row))
-    for key in keys:
-        if len({tuple(words) for words in chosen.values()}) == len(chosen):
+    spelt_of = {key: _spelt(key, {position: row.get(key) for position, row in values.items()}) for key in keys}
+    alone = next((key for key in keys if _count(spelt_of[key]) == len(values)), None)
+    chosen: dict[int, list[str]] = {position: [] for position in values}
+    for key in keys if alone is None else [alone]:
+        if _count(chosen) == len(values):
             break
-        with_key = {
-            position: [*chosen[position], *([_spelt(key, row[key])] if row.get(key) is not None else [])]
-            for position, row in values.items()
-        }
-        if len({tuple(words) for words in with_key.values()}) > len({tuple(words) for words in chosen.values()}):
+        with_key = {position: [*chosen[position], *spelt_of[key][position]] for position in values}
+        if _count(with_key) > _count(chosen):
             chosen = with_key
     return chosen
 
 
-def _spelt(key: str, value: Any) -> str:
+def _count(words_of: Mapping[int, list[str]]) -> int:
+    return len({tuple(words) for words in words_of.values()})
+
+
+def _spelt(key: str, values: Mapping[int, Any]) -> dict[int, list[str]]:
+    """The key with each row's value, if it has one; a class is shown by its name, a path by its end."""
+    shown = {position: str(value) for position, value in values.items() if value is not None}
     if key.endswith("._target_"):
-        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
-    return f"{key}={value}"
+        key, shown = key.removesuffix("._target_"), {n: text.rpartition(".")[2] for n, text in shown.items()}
+    elif key.startswith("artifact.") or key.endswith("path"):
+        ends = shortest_ends(shown.values())
+        shown = {position: ends[text] for position, text in shown.items()}
+    return {position: [f"{key}={shown[position]}"] if position in shown else [] for position in values}

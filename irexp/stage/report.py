@@ -1,6 +1,7 @@
 """The stage that makes a table per test collection: of an experiment and its baselines, or of all measures.
 
-A row's label says how it differs from the others (`irexp.stage.label`); the artifacts of each row are listed.
+A table holds runs over the same documents, queries and judgements, each run once. A row's label says
+how it differs from the others (`irexp.stage.label`); the artifacts of each row are listed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from irexp.artifact.identity import digest_in
-from irexp.artifact.lineage import Lineage
+from irexp.artifact.identity import canonical, digest_in
+from irexp.artifact.lineage import Lineage, flatten
 from irexp.artifact.manifest import read_manifest
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
@@ -40,14 +41,14 @@ def report(output: Path, rows: Sequence[Path] | None, *, artifacts: str, evaluat
     folders = list(dict.fromkeys(rows)) if rows is not None else _everything(Store(Path(artifacts)))
     if not folders:
         raise UserError(f"nothing was measured yet in {Path(artifacts).resolve()}; run stage=all, or stage=evaluate")
-    groups = _by_test(folders, evaluation)
+    lineage = Lineage(Store(Path(artifacts)))
+    groups = _by_collection(folders, evaluation, lineage)
     if not groups:
         raise UserError(
             f"none of the {len(folders)} results in {Path(artifacts).resolve()} has all of "
             f"{', '.join(evaluation.measures)}; choose the evaluation that they were made with"
         )
     tables = {}
-    lineage = Lineage(Store(Path(artifacts)))
     for name, members in groups.items():
         table = make_table(
             _rows(members, lineage),
@@ -97,7 +98,7 @@ def _report_costs(
 
 def _run_identity(folder: Path) -> str:
     """The identity of the run that an artifact was made from."""
-    return json.dumps(read_manifest(folder)["made_from"].get("artifact.run"), sort_keys=True)
+    return _key(read_manifest(folder)["made_from"].get("artifact.run"))
 
 
 def _everything(store: Store) -> list[Path]:
@@ -107,28 +108,72 @@ def _everything(store: Store) -> list[Path]:
     return sorted(finished, key=lambda folder: (_model(folder) != "bm25", finished[folder]))
 
 
-def _by_test(folders: Sequence[Path], evaluation: Evaluation) -> dict[str, list[Path]]:
-    """Group measures by test set; leave out those that lack a requested column."""
+def _by_collection(folders: Sequence[Path], evaluation: Evaluation, lineage: Lineage) -> dict[str, list[Path]]:
+    """Group measures by documents, queries and judgements, one per run; leave out those that lack a requested column.
+
+    Returns:
+        The groups by the collection's name; collections of the same name are numbered.
+    """
     wanted = {str(measure) for measure in parse_measures(evaluation.measures)}
-    groups: dict[str, list[Path]] = {}
-    names: dict[str, str] = {}
-    left_out = 0
-    for folder in folders:
-        if not wanted <= load_measured(folder).aggregated.keys():
-            left_out += 1
-            continue
-        test = json.dumps(read_manifest(folder)["made_from"].get("dataset.test"), sort_keys=True)
-        name = names.setdefault(test, _collection(folder))
-        if name != _collection(folder):
-            log.info("%s and %s have the same test set", name, _collection(folder))
-        groups.setdefault(test, []).append(folder)
-    if left_out:
+    complete = [folder for folder in folders if wanted <= load_measured(folder).aggregated.keys()]
+    if left_out := len(folders) - len(complete):
         log.warning("%d results lack one of %s and are left out", left_out, ", ".join(sorted(wanted)))
-    repeated = [name for name in names.values() if list(names.values()).count(name) > 1]
-    return {
-        f"{names[test]}-{position}" if names[test] in repeated else names[test]: members
-        for position, (test, members) in enumerate(groups.items(), 1)
-    }
+    groups: dict[str, list[Path]] = {}
+    for folder in one_per_run(complete):
+        groups.setdefault(_ranked(folder, lineage), []).append(folder)
+    names = [_collection(members[0]) for members in groups.values()]
+    named = {}
+    for name, members in zip(names, groups.values(), strict=True):
+        if others := sorted({_collection(folder) for folder in members} - {name}):
+            log.info("%s is the same collection as %s", ", ".join(others), name)
+        number = 1 + sum(known.rpartition("-")[0] == name for known in named)
+        named[f"{name}-{number}" if names.count(name) > 1 else name] = members
+    _log_differences(named, names)
+    return named
+
+
+def one_per_run(folders: Sequence[Path]) -> list[Path]:
+    """The measures without further ones of the same run on the same queries, such as those of other measures.
+
+    Of several, those that the latest version of stage=evaluate made are kept, else the first.
+    """
+    kept: dict[str, Path] = {}
+    for folder in folders:
+        key = _run_identity(folder) + _key(read_manifest(folder)["made_from"].get("dataset.test"))
+        if key not in kept or _version(folder) > _version(kept[key]):
+            kept[key] = folder
+    return list(kept.values())
+
+
+def _ranked(folder: Path, lineage: Lineage) -> str:
+    """The documents, queries and judgements that were used, as a key."""
+    manifest = read_manifest(folder)
+    documents = lineage.documents(f"measures/{folder.name}")
+    if not documents:  # a given run is over the documents that were configured with it
+        configured = manifest["provenance"]["configuration"]["dataset"]["documents"]
+        documents = [canonical(configured, key="dataset.documents")]
+    return _key([documents, manifest["made_from"].get("dataset.test")])
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _version(folder: Path) -> int:
+    version: int = read_manifest(folder)["made_from"]["content_version"]
+    return version
+
+
+def _log_differences(named: dict[str, list[Path]], names: Sequence[str]) -> None:
+    """Say in which settings collections of the same name differ."""
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        same = [title for title in named if title.rpartition("-")[0] == name]
+        flat = [flatten(_dataset(named[title][0]), "dataset") for title in same]
+        keys = [key for key in flat[0] if any(other.get(key) != flat[0][key] for other in flat)]
+        for title, settings in zip(same, flat, strict=True):
+            first = [key for key in keys if key.count(".") == min(other.count(".") for other in keys)]
+            shown = ", ".join(f"{key}={settings.get(key)}" for key in first) or "other content in its files"
+            log.warning("other documents, queries or judgements, so another table: %s has %s", title, shown)
 
 
 def _rows(folders: Sequence[Path], lineage: Lineage) -> list[Row]:
@@ -156,6 +201,11 @@ def _model(folder: Path) -> str:
 
 def _collection(folder: Path) -> str:
     """The collection's name; with ".dev" if its development queries were searched, as by stage=tune."""
-    dataset = read_manifest(folder)["provenance"]["configuration"]["dataset"]
+    dataset = _dataset(folder)
     is_dev = dataset.get("dev") is not None and dataset["test"] == dataset["dev"]
     return folder.name.partition(".")[2].rpartition("-")[0] + ".dev" * is_dev
+
+
+def _dataset(folder: Path) -> dict[str, Any]:
+    dataset: dict[str, Any] = read_manifest(folder)["provenance"]["configuration"]["dataset"]
+    return dataset

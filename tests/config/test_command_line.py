@@ -82,6 +82,36 @@ def test_each_kind_of_fault_is_explained(argument: str, words: str) -> None:
     assert any(words in fault for fault in _faults(*with_bm25, argument))
 
 
+@pytest.mark.parametrize(
+    ("argument", "sweep"),
+    [
+        ("dataset=[trec_dl_2019,trec_dl_2020]", "-m dataset=trec_dl_2019,trec_dl_2020"),
+        ("+dataset=[vaswani, cranfield]", "-m dataset=vaswani,cranfield"),
+        ("model=[bm25,sbert]", "-m model=bm25,sbert"),
+        ("evaluation=[beir,default]", "-m evaluation=beir,default"),
+        ("logger=[csv,wandb]", "-m logger=csv,wandb"),
+        ("experiment=[cascade,hybrid]", "-m experiment=cascade,hybrid"),
+    ],
+)
+def test_a_list_of_options_is_refused_with_the_sweep_that_was_meant(argument: str, sweep: str) -> None:
+    """Hydra would lay the options over one another, so that the last one wins without a word."""
+    group = sweep.removeprefix("-m ").partition("=")[0]
+    expected = f"{argument}: a job takes one option of {group}; sweep over several with {sweep}"
+    assert expected in _faults(argument)
+
+
+def test_a_list_of_options_in_a_file_is_refused(tmp_path: Path) -> None:
+    """The defaults of a file can list several, too."""
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\ndefaults: [override /dataset: [cranfield, vaswani]]\n")
+    assert _faults(f"--config-dir={tmp_path}", "experiment=mine") == [
+        "dataset: a file lists several options, of which a job takes one; keep one in its defaults"
+    ]
+    file.write_text("# @package _global_\ndefaults: [override /stage: [index, search]]\n")
+    check_command_line([f"--config-dir={tmp_path}", "experiment=mine"], CONF)
+
+
 def test_every_job_of_a_sweep_is_checked_before_the_first_runs() -> None:
     """A fault in the third choice is not found only after hours of the first two."""
     faults = _faults("-m", "model=sbert,bm25,splad", "search.depth=10,x")

@@ -10,7 +10,7 @@ import pytest
 
 from irexp.evaluation.fusion import METHODS, NORMS, ScoresByQuery, best_weights, by_query, fuse
 from irexp.evaluation.measures import parse_measures
-from irexp.types import Qrel, ScoredDoc
+from irexp.types import Qrel, ScoredDoc, UserError
 
 #: Runs and their fusions by ranx 0.3.21, written by tests/data/make_fusion.py.
 RANX = json.loads((Path(__file__).parents[1] / "data" / "fusion.json").read_text(encoding="utf8"))
@@ -87,13 +87,27 @@ def test_tuned_weights_equal_those_of_ranx(combination: str) -> None:
     assert best_weights(runs, qrels, norm=norm, measure=measure, step=float(step)) == RANX["tuned"][combination]
 
 
-def test_scores_without_a_finite_range_are_normalised_as_in_ranx() -> None:
-    """A run's only document gets 0 and an infinite score NaN, while ranks are unaffected."""
-    runs: list[ScoresByQuery] = [{"q": {"a": 2.0}}, {"q": {"b": math.inf, "a": 1.0}}]
+def test_equal_scores_of_a_run_are_best_scores() -> None:
+    """With min-max a run's only document gets 1, as the best of several does, and so more than one not found."""
+    runs: list[ScoresByQuery] = [{"q": {"a": 2.0}}, {"q": {"b": 0.5, "c": 0.5}}, {"q": {"d": 9.0, "e": 7.0}}]
     fused = fuse(runs, method="sum", norm="min-max", k=60, weights=None)["q"]
-    assert fused["a"] == 0 and math.isnan(fused["b"])
+    assert fused == {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 0.0}
     assert fuse(runs[:1], method="sum", norm="zmuv", k=60, weights=None) == {"q": {"a": 0.0}}
-    ranks = fuse(runs, method="rrf", norm="min-max", k=60, weights=None)["q"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("score", [math.inf, -math.inf])
+def test_an_infinite_score_is_refused_where_scores_are_added(norm: str, score: float) -> None:
+    """No sum of it means anything; ranks do not need it, and the error names them, the run and the document."""
+    run: ScoresByQuery = {"q": {"b": score, "a": 1.0}}
+    expected = rf"run 2 of fuse\.runs has the score {score} for query 'q', document 'b'.*fuse\.method=rrf"
+    for method in ("sum", "mnz", "wsum"):
+        with pytest.raises(UserError, match=expected):
+            fuse([A, run], method=method, norm=norm, k=60, weights=[0.5, 0.5])
+    with pytest.raises(UserError, match=expected):
+        (measure,) = parse_measures(["RR"])
+        best_weights([{"q": {"a": 1.0}}, run], [Qrel("q", "a", 1)], norm=norm, measure=measure, step=0.5)
+    ranks = fuse([{"q": {"a": 2.0}}, run], method="rrf", norm=norm, k=60, weights=None)["q"]
     assert ranks == pytest.approx({"a": 1 / 61 + 1 / 62, "b": 1 / 61})
 
 
@@ -126,3 +140,22 @@ def test_tuning_needs_a_query_with_a_document_of_the_measures_grade() -> None:
     with pytest.raises(ValueError, match="no query with a document of relevance 2"):
         best_weights(runs, [Qrel("q", "a", 1)], norm="none", measure=measure, step=0.5)
     assert best_weights(runs, [Qrel("q", "a", 2)], norm="none", measure=measure, step=0.5) == [1, 0]
+
+
+def test_weights_are_tuned_by_the_collections_conventions() -> None:
+    """Only the grade and the rankings that the collection counts decide, as in the evaluation of the fused run."""
+    first: ScoresByQuery = {"q": {"q": 3.0, "x": 2.0, "y": 1.0}}
+    second: ScoresByQuery = {"q": {"y": 3.0, "x": 2.0, "q": 1.0}}
+    (measure,) = parse_measures(["RR@1"])
+
+    def weights(*qrels: Qrel, relevance: int | None = None, remove_query: bool = False) -> list[float]:
+        runs = [first, second]
+        return best_weights(
+            runs, qrels, norm="none", measure=measure, step=1, relevance=relevance, remove_query=remove_query
+        )
+
+    graded = [Qrel("q", "q", 1), Qrel("q", "y", 2)]
+    assert weights(*graded) == [1, 0]
+    assert weights(*graded, relevance=2) == [0, 1]
+    assert weights(Qrel("q", "q", 1), Qrel("q", "x", 1), remove_query=True) == [1, 0]
+    assert weights(Qrel("q", "q", 1), Qrel("q", "y", 1), remove_query=True) == [0, 1]

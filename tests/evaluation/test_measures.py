@@ -211,11 +211,36 @@ def test_remove_query_drops_the_document_with_the_querys_id(caplog: pytest.LogCa
     measures = parse_measures(["nDCG@10", "RR@10", "P@1", "R@1"])
     caplog.set_level("INFO")
     own = [ScoredDoc("q", "q", 9.0), ScoredDoc("r", "r", 9.0)]
-    assert evaluate([*own, *without], qrels, measures, remove_query=True) == evaluate(without, qrels, measures)
+    cleaned = evaluate([*own, *without], qrels, measures, remove_query=True)
+    assert cleaned == replace(evaluate(without, qrels, measures), remove_query=True)
     assert "2 results have the query's own id" in caplog.text
     assert set(evaluate(without, qrels, measures).aggregated.values()) == {1.0}
     assert evaluate([*own, *without], qrels, measures).aggregated["RR@10"] == 0.5
     assert set(evaluate(own, qrels, measures, remove_query=True).aggregated.values()) == {0.0}
+
+
+def test_the_digest_of_judgements_depends_on_nothing_else() -> None:
+    """Equal judgements in another order have the same digest; another grade, document or query changes it."""
+    run, qrels = [ScoredDoc("q", "a", 1.0)], [Qrel("q", "a", 1), Qrel("q", "b", 0), Qrel("r", "a", 2)]
+    measures = parse_measures(["RR"])
+    measured = evaluate(run, qrels, measures)
+    assert measured.highest_grade == 2
+    assert evaluate([ScoredDoc("q", "b", 1.0)], qrels[::-1], measures).qrels_digest == measured.qrels_digest
+    others = [Qrel("r", "a", 1), Qrel("r", "b", 2), Qrel("s", "a", 2)]
+    digests = {evaluate(run, [*qrels[:2], other], measures).qrels_digest for other in others}
+    assert len(digests | {measured.qrels_digest}) == 4
+
+
+def test_a_grade_that_no_one_chose_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With graded judgements the log says which measures count from which grade; with binary ones it does not."""
+    run, measures = [ScoredDoc("q", "a", 1.0)], parse_measures(["nDCG@10", "RR@10", "AP(rel=2)"])
+    caplog.set_level("INFO")
+    evaluate(run, [Qrel("q", "a", 1)], measures[:2])
+    assert "count as relevant" not in caplog.text
+    evaluate(run, [Qrel("q", "a", 3)], measures)
+    assert "grades from 1 count as relevant in RR@10; the highest is 3" in caplog.text
+    evaluate(run, [Qrel("q", "a", 3)], measures, relevance=2)
+    assert "grades from 2 count as relevant in RR@10; the highest is 3" in caplog.text
 
 
 def test_evaluation_needs_less_than_100_bytes_per_line(tmp_path: Path) -> None:
@@ -246,6 +271,7 @@ def test_saved_measures_are_loaded_unchanged(tmp_path: Path) -> None:
     measured = Measured(
         {"AP": {"q 2": 1 / 3, "q1": 0.0}, "RR@10": {"q 2": 1.0, "q1": 0.1}}, {"AP": 1 / 6, "RR@10": 0.55}, 1, 2, 2
     )
+    measured = replace(measured, highest_grade=3, remove_query=True, qrels_digest="0123abcd")
     save_measured(tmp_path, measured)
     assert load_measured(tmp_path) == measured
     assert load_measured(tmp_path).query_ids == ("q 2", "q1")

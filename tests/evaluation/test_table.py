@@ -59,6 +59,39 @@ def test_the_footer_names_the_smallest_relevant_grade(rows: list[Row]) -> None:
     assert "do not name a grade count grades from 2." in make_table(graded, ["AP"]).footer
     with pytest.raises(UserError, match="differ in the smallest relevant grade: 2 and 1"):
         make_table([graded[0], *rows[1:]], ["AP"])
+    first = replace(rows[0], measured=replace(rows[0].measured, relevance=1))
+    assert len(make_table([first, *rows[1:]], ["AP"]).rows) == 4  # 1 is what no grade means
+
+
+def test_the_footer_says_how_grades_count_that_no_one_chose(rows: list[Row]) -> None:
+    """With graded judgements grade 1 is said to count, unless every measure names its grade or counts all grades."""
+    graded = [replace(row, measured=replace(row.measured, highest_grade=3)) for row in rows]
+    assert "do not name a grade count grades from 1 (the highest is 3)." in make_table(graded, ["AP"]).footer
+    values = {name: {"q": 0.5} for name in ("nDCG@10", "AP(rel=2)")}
+    named = Row("named", Measured(values, dict.fromkeys(values, 0.5), 0, 0, highest_grade=3))
+    assert "count grades" not in make_table([named], list(values)).footer
+    binary = [replace(row, measured=replace(row.measured, highest_grade=1)) for row in rows]
+    assert "count grades" not in make_table(binary, ["AP"]).footer
+
+
+def test_the_footer_says_that_queries_are_not_their_own_results(rows: list[Row]) -> None:
+    """The foot says so if and only if such results were dropped, and rows that differ in it are refused."""
+    kept = [replace(row, measured=replace(row.measured, remove_query=False)) for row in rows]
+    dropped = [replace(row, measured=replace(row.measured, remove_query=True)) for row in rows]
+    words = "The document with the query's own id is not a result."
+    assert words in make_table(dropped, ["AP"]).footer
+    assert words not in make_table(kept, ["AP"]).footer
+    with pytest.raises(UserError, match=r"'BM25' and 'worse_run' differ in whether the document .* True and False"):
+        make_table([*dropped[:2], *kept[2:]], ["AP"])
+
+
+def test_rows_with_other_judgements_are_refused(rows: list[Row]) -> None:
+    """Equal query ids are not enough: differences between judgements would be marked as differences between runs."""
+    judged = [replace(row, measured=replace(row.measured, qrels_digest="0a")) for row in rows]
+    other = replace(rows[3], measured=replace(rows[3].measured, qrels_digest="0b"))
+    assert len(make_table([*judged[:3], rows[3]], ["AP"]).rows) == 4  # an earlier version did not save the digest
+    with pytest.raises(UserError, match="'BM25' and 'again' differ in the judgements, by digest: 0a and 0b"):
+        make_table([*judged[:3], other], ["AP"])
 
 
 def test_markers_depend_on_the_baseline(rows: list[Row]) -> None:

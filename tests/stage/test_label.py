@@ -10,9 +10,10 @@ import pytest
 from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import make_plan
+from irexp.artifact.stages import STAGES, Other, Own
 from irexp.artifact.store import Store
 from irexp.stage.execute import execute
-from irexp.stage.label import labels
+from irexp.stage.label import PARTS, labels
 from tests.chains import Compose, run, settings
 
 NAMES = ["fit", "encode", "index", "search", "re_rank", "fuse", "evaluate"]
@@ -45,7 +46,7 @@ def test_labels_name_only_the_differing_settings(compose: Compose, tmp_path: Pat
 def test_given_runs_and_checkpoints_are_labelled_by_their_path(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
-    """A run file or checkpoint folder is labelled by its name, two of one name by their full paths."""
+    """A run file or checkpoint folder is labelled by its name, two of one name by their parent folders, too."""
     made = Path(str(run(compose, settings(tmp_path, collection))["fit"].path))
     (made / "manifest.json").unlink()
     names = []
@@ -55,13 +56,68 @@ def test_given_runs_and_checkpoints_are_labelled_by_their_path(
         (target / "note.txt").write_text(place)  # different content makes another checkpoint
         typed = settings(tmp_path, collection, f"artifact.checkpoint={target}")
         names.append(f"measures/{Path(str(run(compose, typed)['evaluate'].path)).name}")
-    file = tmp_path / "their.run"
-    file.write_text("d0 Q0 d3 1 2.5 theirs\n")
-    typed = settings(tmp_path, collection, f"artifact.run={file}")
-    names.append(f"measures/{Path(str(run(compose, typed, ['evaluate'])['evaluate'].path)).name}")
-    found = labels(names, Lineage(Store(tmp_path / "artifacts")))
-    assert found == [
-        f"model artifact.checkpoint={tmp_path / 'one' / 'model'}",
-        f"model artifact.checkpoint={tmp_path / 'two' / 'model'}",
-        "their.run",
+    for number, place in enumerate(("", "one", "two")):
+        file = tmp_path / place / ("their.run" if place else "my.run")
+        file.write_text(f"d0 Q0 d3 1 2.5 theirs\nd0 Q0 d{number} 2 1.5 theirs\n")
+        typed = settings(tmp_path, collection, f"artifact.run={file}")
+        names.append(f"measures/{Path(str(run(compose, typed, ['evaluate'])['evaluate'].path)).name}")
+    given = [f"fuse.runs=[{tmp_path / 'one' / 'their.run'},{tmp_path / 'two' / 'their.run'}]", "model=fusion"]
+    fused = run(compose, settings(tmp_path, collection, *given), ["fuse", "evaluate"])["evaluate"]
+    names.append(f"measures/{Path(str(fused.path)).name}")
+    assert labels(names, Lineage(Store(tmp_path / "artifacts"))) == [
+        "one/model",
+        "two/model",
+        "my.run",
+        "one/their.run",
+        "two/their.run",
+        "rrf of one/their.run + two/their.run",
     ]
+
+
+def test_a_run_that_is_given_by_its_identifier_keeps_its_label(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """The model of the command that measures it has nothing to do with it."""
+    made = run(compose, settings(tmp_path, collection, "model=bm25"), ["index", "search"])
+    typed = settings(tmp_path, collection, f"artifact.run=run/{Path(str(made['search'].path)).name}", "model=sbert")
+    measured = run(compose, typed, ["evaluate"])["evaluate"]
+    assert labels([f"measures/{Path(str(measured.path)).name}"], Lineage(Store(tmp_path / "artifacts"))) == ["bm25"]
+
+
+def test_rows_that_differ_in_the_dataset_are_told_apart_by_it(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Weights tuned on other development queries make another run, whose label says which."""
+    names = []
+    for number, line in enumerate(("d0\td0\t1\n", "d0\td3\t1\n")):
+        (tmp_path / f"dev{number}.tsv").write_text("query-id\tcorpus-id\tscore\n" + line)
+        (tmp_path / f"{number}.run").write_text(f"d0 Q0 d{3 * number} 1 2.5 theirs\n")
+    given = f"[{tmp_path / '0.run'},{tmp_path / '1.run'}]"
+    for number in range(2):
+        fusion = ["model=fusion", f"fuse.runs={given}", f"fuse.dev_runs={given}", "fuse.method=wsum"]
+        typed = settings(tmp_path, collection, *fusion, f"dataset.dev.qrels_path={tmp_path / f'dev{number}.tsv'}")
+        names.append(f"measures/{Path(str(run(compose, typed, ['fuse', 'evaluate'])['evaluate'].path)).name}")
+    assert labels(names, Lineage(Store(tmp_path / "artifacts"))) == [
+        f"wsum of 0.run + 1.run dataset.dev.qrels_path=dev{number}.tsv" for number in range(2)
+    ]
+
+
+def test_a_label_can_name_every_setting_that_decides_a_result() -> None:
+    """What enters the identity of a run, and its given inputs, are parts that a label may name."""
+    stages = [stage for stage in STAGES.values() if stage.makes not in (None, "measures", "speed")]
+    inputs = [source for stage in stages for source in stage.inputs.values()]
+    paths = {setting.path for stage in stages for setting in stage.settings} - {"dataset.test"}
+    paths |= {f"artifact.{source.kind}" for source in inputs if isinstance(source, Own)} | {"artifact.run"}
+    paths |= {source.setting for source in inputs if isinstance(source, Other)}
+    assert len(paths) > 20
+    assert [path for path in sorted(paths) if not any(f"{path}.".startswith(f"{part}.") for part in PARTS)] == []
+
+
+def test_one_setting_that_distinguishes_all_rows_is_enough(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A setting in which only some of the rows differ is left out if another one distinguishes all."""
+    names = []
+    for overrides in (["index.b=0.5"], ["index.b=0.6"], ["index.b=0.7", "index.k1=0.9"]):
+        typed = settings(tmp_path, collection, "model=bm25", *overrides)
+        names.append(f"measures/{Path(str(run(compose, typed)['evaluate'].path)).name}")
+    found = labels(names, Lineage(Store(tmp_path / "artifacts")))
+    assert found == ["bm25 index.b=0.5", "bm25 index.b=0.6", "bm25 index.b=0.7"]

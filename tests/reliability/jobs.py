@@ -5,6 +5,8 @@ A forked process starts working at once, so that a signal at a random moment hit
 
 from __future__ import annotations
 
+import gc
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -13,14 +15,18 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import lightning  # noqa: F401  imported once, before processes are forked
 import torch
 
-import irexp.stage.execute
-import irexp.training.trainer
 from tests.chains import TEXTS, write_collection
 
 ROOT = Path(__file__).parents[2]
+
+#: What a command imports, and what is imported here, before processes are forked.
+_IMPORTED = (
+    *("bm25s", "faiss", "ir_measures", "lightning", "peft", "scipy.sparse", "transformers.models.bert.modeling_bert"),
+    *(f"irexp.stage.{path.stem}" for path in sorted((ROOT / "irexp" / "stage").glob("[a-z]*.py"))),
+    *("irexp.training.trainer", "irexp.model.load", "irexp.config.command_line"),
+)
 
 #: The log of a command, in its folder.
 LOG = "log.txt"
@@ -52,7 +58,9 @@ def command(collection: Path, *more: str) -> list[str]:
 
 def start(folder: Path, arguments: Sequence[str]) -> BaseProcess:
     """Start a command in a folder, in a process of its own; its log is added to the folder's."""
-    assert irexp.stage.execute and irexp.training.trainer
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    gc.freeze()  # otherwise the first collection of a forked process copies all of this one's memory
     folder.mkdir(parents=True, exist_ok=True)
     job = multiprocessing.get_context("fork").Process(target=_run, args=(folder, list(arguments)))
     job.start()

@@ -65,11 +65,11 @@ def test_a_long_name_of_an_artifact_is_one_that_does_not_exist(
 
 def test_long_paths_are_paths_that_do_not_exist(tmp_path: Path) -> None:
     """The system would raise an error of its own, which says nothing of what to do."""
-    with pytest.raises(UserError, match="does not exist, with or without .gz"):
+    with pytest.raises(UserError, match=r"does not exist, with or without \.gz"):
         list(LocalDocuments(f"{tmp_path}/{LONG}/corpus.jsonl"))
     with pytest.raises(UserError, match="there is no file or folder"):
         open_documents(tmp_path / LONG)
-    with pytest.raises(UserError, match="there is no folder n+; a checkpoint is a folder or a name on the hub"):
+    with pytest.raises(UserError, match=r"there is no folder n+; a checkpoint is a folder or a name on the hub"):
         load(LONG)
     with pytest.raises(UserError, match="cannot be created"):
         new_folder(tmp_path / LONG)
@@ -83,9 +83,11 @@ def test_a_root_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "root" / "run" / ".lock-m.c-00000000").mkdir(parents=True)  # as root, permissions stop nobody
     for root in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "root"):
-        with pytest.raises(UserError, match=r"paths\.artifacts=.*nothing can be written there") as error:
-            with Store(root).making(identity, resumes=False):
-                pass
+        with (
+            pytest.raises(UserError, match=r"paths\.artifacts=.*nothing can be written there") as error,
+            Store(root).making(identity, resumes=False),
+        ):
+            pass
         assert said(error)
 
 
@@ -146,8 +148,8 @@ def test_a_manifest_of_a_given_artifact_is_damage(compose: Compose, tmp_path: Pa
 
 def test_an_attention_that_does_not_exist_and_quantised_weights_are_refused(tmp_path: Path) -> None:
     """Before weights are read, with the choices."""
-    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "hidden_size": 8}
-    BertModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path)
+    sizes = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertModel(sizes).save_pretrained(tmp_path)
     assert HuggingFaceBackbone(str(tmp_path)).load_encoder().config.hidden_size == 8
     with pytest.raises(UserError, match=r"^backbone\.attn_implementation=nope: .*choose one of eager, sdpa") as error:
         HuggingFaceBackbone(str(tmp_path), attn_implementation="nope").load_encoder()

@@ -122,7 +122,7 @@ def _by_collection(folders: Sequence[Path], evaluation: Evaluation, lineage: Lin
     for folder in one_per_run(complete):
         groups.setdefault(_ranked(folder, lineage), []).append(folder)
     names = [_collection(members[0]) for members in groups.values()]
-    named = {}
+    named: dict[str, list[Path]] = {}
     for name, members in zip(names, groups.values(), strict=True):
         if others := sorted({_collection(folder) for folder in members} - {name}):
             log.info("%s is the same collection as %s", ", ".join(others), name)

@@ -32,11 +32,11 @@ def test_other_documents_make_another_table(
         file.write('{"_id": "d99", "text": "make cups of cups"}\n')
     caplog.set_level("WARNING")
     for folder in (collection, other):
-        file = folder / "a.run"
-        file.write_text(f"d0 Q0 d3 1 {len(str(folder))} theirs\n")
-        for typed in (["model=bm25"], [f"artifact.run={file}"]):
+        given = folder / "a.run"
+        given.write_text(f"d0 Q0 d3 1 {len(str(folder))} theirs\n")
+        for typed in (["model=bm25"], [f"artifact.run={given}"]):
             run(compose, settings(tmp_path, folder, *typed))
-        runs = f'fuse.runs=[["model=bm25"],{file}]'
+        runs = f'fuse.runs=[["model=bm25"],{given}]'
         run(compose, settings(tmp_path, folder, "model=fusion", runs), ["index", "search", "fuse", "evaluate"])
     found = tables(tmp_path, "nDCG@10")
     assert list(found) == ["toys-1", "toys-2"]

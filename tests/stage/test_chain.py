@@ -180,7 +180,7 @@ def test_a_killed_encoding_resumes_after_its_last_complete_shard(
     [
         (["search.depth=0"], r"search\.depth: 0 is out of range"),
         (["machine.accelerator=gpu"], "torch sees no GPU here"),
-        (["dataset.test.qrels_path=nowhere"], "nowhere is not there"),
+        (["dataset.test.qrels_path=nowhere"], "nowhere does not exist"),
         (["model.query_length=100000"], r"model\.query_length=100000: the backbone reads at most 512"),
     ],
 )

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,8 @@ class Parts:
         numbers = [int(path.stem.rpartition("-")[2]) for path in self._files()]
         path = prefix.with_name(f"{prefix.name}-{max(numbers, default=-1) + 1:05}.npz")
         partial = path.with_suffix(".partial")
+        arrays: dict[str, Any] = {"rows": np.array(self._rows, np.int64), **to_arrays(join(self._vectors), None)}
         with partial.open("wb") as file:
-            np.savez(file, rows=np.array(self._rows, np.int64), **to_arrays(join(self._vectors), None))
+            np.savez(file, **arrays)
         os.replace(partial, path)
         self._rows, self._vectors, self._saved = [], [], time.monotonic()

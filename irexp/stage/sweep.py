@@ -36,10 +36,10 @@ def report_sweep(folder: Path) -> int:
     ]
     log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
     (folder / "summary.json").write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
-    stopped, failed = (sum(job["outcome"] == outcome for job in jobs) for outcome in ("stopped", "failed"))
+    failed = len([job for job in jobs if job["outcome"] == "failed"])
     if failed:
         log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
-    return failed + stopped
+    return len([job for job in jobs if job["outcome"] != "done"])
 
 
 def _summaries(folder: Path) -> list[Path]:

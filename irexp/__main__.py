@@ -9,6 +9,7 @@ from irexp.config.command_line import check_arguments
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from irexp.training.signals import status_of, stopped_by_sigterm
 
 register_resolvers()
 register_schema()
@@ -22,9 +23,13 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Check what was typed, and run it under Hydra."""
-    check_arguments(sys.argv[1:], CONF)
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+    """Check what was typed, and run it under Hydra; exits with 130 after SIGINT (Ctrl-C) and with 143 after SIGTERM."""
+    try:
+        with stopped_by_sigterm():
+            check_arguments(sys.argv[1:], CONF)
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+    except KeyboardInterrupt as error:
+        sys.exit(status_of(error))
 
 
 if __name__ == "__main__":

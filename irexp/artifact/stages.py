@@ -275,6 +275,7 @@ STAGES: dict[str, StageSpec] = {
                 Setting("re_rank", without=("candidates",)),
             ),
             version=4,
+            resumes=True,
             ways=("re-ranked",),
         ),
         StageSpec(

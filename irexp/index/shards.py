@@ -1,7 +1,7 @@
 """An encoding on disk: document vectors with their ids, in memory-mapped shards.
 
-A shard is a few arrays (`shard-00000.vectors.npy`, …) and ids. Ids are written last and mark the shard as complete, so
-that a killed process loses at most one shard.
+A shard is a few arrays (`shard-00000.vectors.npy`, …) and ids. Ids are written last and mark the shard as complete.
+`irexp.index.parts` saves what is finished of an incomplete one.
 
 Shapes: N documents, H embedding dimensions, T tokens of all documents.
 """
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
 
+from irexp.index.arrays import Arrays, as_floats, from_arrays, to_arrays
 from irexp.index.ids import IdList
 from irexp.index.vectors import (
     Representation,
@@ -35,31 +34,62 @@ from irexp.types import UserError
 
 SUMMARY = "encoding.json"
 
+#: The file with the documents per shard, until the encoding is complete.
+_SHARD_SIZE = "shard-size"
+
+_PART = "part-"
+
 #: Values per batch of `EncodedDocuments.batches`.
 _BATCH_VALUES = 2**25
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class ShardWriter:
     """Writes an encoding shard by shard, after the complete shards in the folder.
 
     Attributes:
-        finished: the number of documents in complete shards.
+        finished: the number of documents in the complete shards before the first incomplete one.
+        later: the complete shards beyond it, by number, and the documents in each.
     """
 
-    def __init__(self, folder: Path, *, dtype: str) -> None:
-        """Open or resume a folder; incomplete shards in it are removed."""
+    def __init__(self, folder: Path, *, dtype: str, shard_size: int | None = None) -> None:
+        """Open or resume a folder; files that do not belong to a complete shard are removed.
+
+        Args:
+            folder: the encoding's folder.
+            dtype: the precision on disk.
+            shard_size: the documents per shard that will be written. If they are as many as before, what a killed
+                process did beyond a gap is kept: shards that other processes completed, and parts of shards. None for
+                a writer that only writes after the last complete shard.
+        """
         self._folder, self._dtype = folder, np.dtype(dtype)
         self._counts: list[int] = []
         self._first: Vectors | None = None
         while (shard := self._complete_shard(len(self._counts))) is not None:
             self._counts.append(count(shard))
             self._first = self._first if self._first is not None else take(shard, slice(0, 1))
-        for path in folder.iterdir():
-            if not any(path.name.startswith(_name(number)) for number in range(len(self._counts))):
-                path.unlink(missing_ok=True)  # another node may remove it too
         self.finished = sum(self._counts)
+        size_file = folder / _SHARD_SIZE
+        is_same = shard_size is not None and size_file.is_file() and size_file.read_text() == str(shard_size)
+        self.later = self._complete_later() if is_same else {}
+        self._remove_incomplete(keeps_parts=is_same)
+        if shard_size is not None and not is_same:  # only after the removal, on which other nodes rely
+            partial = folder / f"partial-{_SHARD_SIZE}-{os.getpid()}"
+            partial.write_text(str(shard_size))
+            os.replace(partial, size_file)
+
+    def _complete_later(self) -> dict[int, int]:
+        """The complete shards beyond the first incomplete one, and the documents in each."""
+        numbers = {int(path.name[len("shard-") :].partition(".")[0]) for path in self._folder.glob("shard-*.ids")}
+        shards = {number: self._complete_shard(number) for number in sorted(numbers) if number > len(self._counts)}
+        return {number: count(shard) for number, shard in shards.items() if shard is not None}
+
+    def _remove_incomplete(self, *, keeps_parts: bool) -> None:
+        kept = [_name(number) for number in (*range(len(self._counts)), *self.later)]
+        if keeps_parts:
+            kept += [_SHARD_SIZE, _PART]
+        for path in self._folder.iterdir():
+            if not path.name.startswith(tuple(kept)):
+                path.unlink(missing_ok=True)  # another node may remove it too
 
     @property
     def shards(self) -> int:
@@ -108,10 +138,10 @@ def write_shard(
     """
     assert len(doc_ids) == count(vectors) > 0
     with np.errstate(over="ignore"):
-        arrays = _to_arrays(vectors, np.dtype(dtype))
-    stored = _as_floats(_from_arrays(arrays))
+        arrays = to_arrays(vectors, np.dtype(dtype))
+    stored = as_floats(from_arrays(arrays))
     if (row := first_faulty(stored)) is not None:
-        faulty = _to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
+        faulty = to_arrays(take(vectors, slice(row, row + 1)), np.dtype(np.float32))
         largest = np.abs(faulty["data" if "data" in faulty else "vectors"]).max()
         raise UserError(
             f"the embedding of document {doc_ids[row]!r} has a value of {largest} that {dtype} cannot hold; "
@@ -180,11 +210,11 @@ class EncodedDocuments:
         """
         before = 0
         for shard in self._shards:
-            held = sum(array.size for array in _to_arrays(shard, None).values())
+            held = sum(array.size for array in to_arrays(shard, None).values())
             rows = size or max(1, _BATCH_VALUES * count(shard) // max(1, held))
             end = min(count(shard), self._last - before)
             for first in range(max(0, self._first + start - before), end, rows):
-                yield _as_floats(take(shard, slice(first, min(first + rows, end))))
+                yield as_floats(take(shard, slice(first, min(first + rows, end))))
             before += count(shard)
 
     def sample(self, size: int, *, seed: int) -> Vectors:
@@ -197,47 +227,21 @@ class EncodedDocuments:
         for shard in self._shards:
             inside_N = row_N[(row_N >= before) & (row_N < before + count(shard))] - before
             if len(inside_N):
-                parts.append(_as_floats(take(shard, inside_N)))
+                parts.append(as_floats(take(shard, inside_N)))
             before += count(shard)
         return join(parts)
 
 
-def _to_arrays(vectors: Vectors, dtype: np.dtype[Any] | None) -> Arrays:
-    """The arrays of a shard, with values in `dtype`; None keeps their precision."""
-    if isinstance(vectors, np.ndarray):
-        return {"vectors": vectors.astype(dtype) if dtype else vectors}
-    if isinstance(vectors, TokenVectors):
-        values = vectors.vectors_TH.astype(dtype) if dtype else vectors.vectors_TH
-        ids = {} if vectors.token_ids_T is None else {"token_ids": vectors.token_ids_T}
-        return {"vectors": values, "starts": vectors.starts_N1, **ids}
-    values = vectors.data.astype(dtype) if dtype else vectors.data
-    return {"data": values, "indices": vectors.indices, "indptr": vectors.indptr, "dim": np.array(vectors.shape[1])}
-
-
-def _as_floats(vectors: Vectors) -> Vectors:
-    if isinstance(vectors, scipy.sparse.csr_array) and vectors.dtype == np.uint16:
-        data = vectors.data.view(np.float16).astype(np.float32)
-        return scipy.sparse.csr_array((data, vectors.indices, vectors.indptr), shape=vectors.shape)
-    return _from_arrays(_to_arrays(vectors, np.dtype(np.float32)))
-
-
-def _from_arrays(arrays: Arrays) -> Vectors:
-    if "data" in arrays:
-        shape = (len(arrays["indptr"]) - 1, int(arrays["dim"]))
-        data = arrays["data"]
-        if data.dtype == np.float16:  # not supported by scipy: stored as integers with the same bits until read
-            data = data.view(np.uint16)
-        return scipy.sparse.csr_array((data, arrays["indices"], arrays["indptr"]), shape=shape)
-    if "starts" in arrays:
-        return TokenVectors(arrays["vectors"], arrays["starts"], arrays.get("token_ids"))
-    return arrays["vectors"]
+def part_prefix(folder: Path, number: int) -> Path:
+    """The prefix of the parts of a shard that is not complete."""
+    return folder / f"{_PART}{number:05}"
 
 
 def _open_shard(prefix: Path) -> Vectors:
     paths = sorted(prefix.parent.glob(f"{prefix.name}.*.npy"))
     try:
         arrays: Arrays = {path.name.split(".")[1]: np.load(path, mmap_mode="r") for path in paths}
-        return _from_arrays(arrays)
+        return from_arrays(arrays)
     except (ValueError, KeyError, OSError) as error:
         raise UserError(
             f"{prefix} is missing or damaged ({error}); remove its folder and run stage=encode again"

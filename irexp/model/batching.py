@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from irexp.index.parts import Parts
+from irexp.index.vectors import Vectors
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,21 @@ class TokenBudget:
                 rest = [position for positions in waiting for position in positions]
                 smaller = token_budget_batches([lengths[position] for position in rest], self.tokens)
                 waiting = deque([rest[place] for place in places] for places in smaller)
+
+    def resume_batches(
+        self, lengths: Sequence[int], work: Callable[[list[int]], Vectors], parts: Parts
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """Call a function on each batch of the texts whose results are not in `parts`, and yield these as well."""
+        done: set[int] = set()
+        for rows, vectors in parts.saved():
+            done.update(rows)
+            yield rows, vectors
+        rest = [position for position in range(len(lengths)) if position not in done]
+        batches = self.map_batches([lengths[p] for p in rest], lambda batch: work([rest[place] for place in batch]))
+        for batch, vectors in batches:
+            rows = [rest[place] for place in batch]
+            parts.add(rows, vectors)
+            yield rows, vectors
 
     def _attempt(self, work: Callable[[list[int]], Result], batch: list[int], *, longest: int) -> list[Result]:
         """The result of a batch; if memory runs out, an empty list, and the budget is halved."""

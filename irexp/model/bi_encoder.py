@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from irexp.index.compare import compare
+from irexp.index.parts import Parts
 from irexp.index.vectors import Representation, TokenVectors, Vectors, empty, join, take
 from irexp.model.batching import TokenBudget
 from irexp.model.maxsim import maxsim
@@ -67,12 +68,20 @@ class BiEncoder(Model):
     def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of queries, outside of training: an array (B, H), a sparse array, or ragged token vectors."""
         tokens = self.tokenize_queries(as_texts(texts, "queries"))
-        return self._embed(tokens, self.encode_queries, budget, is_query=True)
+        return self._embed(tokens, self.encode_queries, budget, None, is_query=True)
 
-    def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
-        """Embeddings of documents, outside of training: an array (N, H), a sparse array, or ragged token vectors."""
+    def embed_documents(
+        self, texts: Sequence[str], *, budget: TokenBudget | None = None, parts: Parts | None = None
+    ) -> Vectors:
+        """Embeddings of documents, outside of training: an array (N, H), a sparse array, or ragged token vectors.
+
+        Args:
+            texts: the documents.
+            budget: tokens per batch, padding included.
+            parts: where finished batches are kept, so that the same call resumes after a kill; None to keep nothing.
+        """
         tokens = self.tokenize_documents(as_texts(texts, "documents"))
-        return self._embed(tokens, self.encode_documents, budget, is_query=False)
+        return self._embed(tokens, self.encode_documents, budget, parts, is_query=False)
 
     def score(self, query: str | Sequence[str], documents: Sequence[str]) -> Tensor:
         """The scores of documents for a query: score_N, or score_BN for several queries."""
@@ -99,6 +108,7 @@ class BiEncoder(Model):
         token_ids: list[list[int]],
         encode: Callable[[Tokens], Encoded],
         budget: TokenBudget | None,
+        parts: Parts | None,
         *,
         is_query: bool,
     ) -> Vectors:
@@ -108,14 +118,15 @@ class BiEncoder(Model):
 
         was_training = self.training
         self.eval()
-        parts, rows = [], []
-        for batch, vectors in (budget or TokenBudget()).map_batches([len(tokens) for tokens in token_ids], embed):
-            parts.append(vectors)
+        batches, rows = [], []
+        lengths = [len(tokens) for tokens in token_ids]
+        for batch, vectors in (budget or TokenBudget()).resume_batches(lengths, embed, parts or Parts()):
+            batches.append(vectors)
             rows += batch
         self.train(was_training)
-        return in_order(parts, rows) if parts else empty(self.representation, self.embedding_dim)
+        return in_order(batches, rows) if batches else empty(self.representation, self.embedding_dim)
 
 
-def in_order(parts: Sequence[Vectors], rows: Sequence[int]) -> Vectors:
+def in_order(batches: Sequence[Vectors], rows: Sequence[int]) -> Vectors:
     """The vectors of batches, in the original order of their texts."""
-    return take(join(parts), np.argsort(np.asarray(rows, dtype=np.int64)))
+    return take(join(batches), np.argsort(np.asarray(rows, dtype=np.int64)))

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from irexp.index.parts import Parts
+from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.model import Model
 from irexp.model.text import as_texts, cut, pad
@@ -83,18 +87,23 @@ class CrossEncoder(Model):
 
     @torch.inference_mode()
     def score_lists(
-        self, lists: Sequence[tuple[str, Sequence[str]]], *, budget: TokenBudget | None = None
+        self,
+        lists: Sequence[tuple[str, Sequence[str]]],
+        *,
+        budget: TokenBudget | None = None,
+        parts: Parts | None = None,
     ) -> list[Tensor]:
         """The scores of several queries, each with its own documents, outside of training.
 
         Args:
             lists: queries with their documents.
             budget: tokens per batch, padding included; a listwise model never splits a list, and warns if it is larger.
+            parts: where finished scores are kept, so that the same call resumes after a kill; None to keep nothing.
 
         Raises:
             UserError: if a single text or list does not fit into the GPU's memory.
         """
-        budget = budget or TokenBudget()
+        budget, parts = budget or TokenBudget(), parts or Parts()
         was_training = self.training
         self.eval()
         lists = [(query, as_texts(documents, "documents")) for query, documents in lists]
@@ -103,21 +112,38 @@ class CrossEncoder(Model):
         pairs = self.tokenize_pairs(queries, [document for _, documents in lists for document in documents])
         score_P = torch.empty(len(pairs))
 
-        def score(batch: list[int], batch_sizes: Sequence[int]) -> Tensor:
+        def score(batch: list[int], batch_sizes: Sequence[int]) -> NDArray[np.float32]:
             tokens = self.pad([pairs[position] for position in batch]).to(self.device)
-            return self.activate(self.score_pairs(tokens, batch_sizes).float()).cpu()
+            scores: NDArray[np.float32] = self.activate(self.score_pairs(tokens, batch_sizes).float()).cpu().numpy()
+            return scores
 
         if self.is_listwise:
-            for batch, batch_sizes in self.batches(pairs, sizes, budget.tokens):
-                with _explain_out_of_memory(len(batch)):
-                    score_P[batch] = score(batch, batch_sizes)
+            batches = self._scored_lists(self.batches(pairs, sizes, budget.tokens), score, parts)
         else:
-            for batch, scores in budget.map_batches(
-                [len(pair.ids) for pair in pairs], lambda batch: score(batch, [1] * len(batch))
-            ):
-                score_P[batch] = scores
+            lengths = [len(pair.ids) for pair in pairs]
+            batches = budget.resume_batches(lengths, lambda batch: score(batch, [1] * len(batch)), parts)
+        for batch, scores in batches:
+            score_P[batch] = torch.from_numpy(scores)
         self.train(was_training)
         return list(torch.split(score_P, sizes)) if sizes else []
+
+    def _scored_lists(
+        self,
+        lists: Iterator[tuple[list[int], list[int]]],
+        score: Callable[[list[int], Sequence[int]], NDArray[np.float32]],
+        parts: Parts,
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """The pairs of each list and their scores; lists that are in `parts` are not scored again."""
+        done: set[int] = set()
+        for rows, scores in parts.saved():
+            done.update(rows)
+            yield rows, scores
+        for batch, sizes in lists:
+            if not done.issuperset(batch):
+                with _explain_out_of_memory(len(batch)):
+                    scores = score(batch, sizes)
+                parts.add(batch, scores)
+                yield batch, scores
 
     def batches(
         self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int

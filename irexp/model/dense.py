@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions, without_cache
+from irexp.index.parts import Parts
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.checkpoint import lightning_ir, sentence_transformers
@@ -191,9 +192,11 @@ class DenseBiEncoder(BiEncoder):
         assert isinstance(vectors, np.ndarray)
         return vectors
 
-    def embed_documents(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> NDArray[np.float32]:
+    def embed_documents(
+        self, texts: Sequence[str], *, budget: TokenBudget | None = None, parts: Parts | None = None
+    ) -> NDArray[np.float32]:
         """Embeddings of documents as an array (N, H), outside of training."""
-        vectors = super().embed_documents(texts, budget=budget)
+        vectors = super().embed_documents(texts, budget=budget, parts=parts)
         assert isinstance(vectors, np.ndarray)
         return vectors
 

@@ -8,7 +8,7 @@ encodes every n-th window; the shards do not depend on n.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from tqdm import tqdm
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, open_documents
-from irexp.index.shards import EncodedDocuments, ShardWriter, write_shard
+from irexp.index.parts import Parts
+from irexp.index.shards import EncodedDocuments, ShardWriter, part_prefix, write_shard
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
@@ -80,18 +81,21 @@ def check_bi_encoder(model: Model) -> BiEncoder:
 def write_encoding(
     encoder: BiEncoder, documents: Documents, folder: Path, *, settings: Encoding, machine: Machine
 ) -> int:
-    """Encode documents into a folder, resuming after its complete shards.
+    """Encode documents into a folder, resuming what a killed process did there.
 
     Returns:
         The number of documents; 0 on every node but the first.
     """
     device = prepare(machine)
     encoder.eval()
-    writer = ShardWriter(folder, dtype=settings.dtype)
-    done = writer.finished
+    writer = ShardWriter(folder, dtype=settings.dtype, shard_size=machine.shard_size)
+    done = writer.finished + sum(writer.later.values())
     if done:
         log.info("resuming after %s documents that are encoded already", f"{done:,}")
-    share = _Share(folder, encoder, documents, settings, machine, first_shard=writer.shards, skip=done)
+    complete = frozenset(number - writer.shards for number in writer.later)
+    share = _Share(
+        folder, encoder, documents, settings, machine, writer.shards, skip=writer.finished, done=done, complete=complete
+    )
     share_work(share.encode, machine, device)
     if is_helper(machine):
         return 0
@@ -104,7 +108,14 @@ def write_encoding(
 
 @dataclass
 class _Share:
-    """What a process needs to encode every n-th window of a collection; each window becomes a shard."""
+    """What a process needs to encode every n-th window of a collection; each window becomes a shard.
+
+    Attributes:
+        first_shard: the shard of the first window.
+        skip: the documents before the first window.
+        done: all documents that are encoded already, those in complete windows included.
+        complete: the windows whose shards are complete.
+    """
 
     folder: Path
     encoder: BiEncoder
@@ -113,6 +124,8 @@ class _Share:
     machine: Machine
     first_shard: int
     skip: int
+    done: int
+    complete: frozenset[int]
 
     def encode(self, device: torch.device, rank: int, processes: int) -> None:
         """Encode the windows of one process; a window's shard does not depend on the process."""
@@ -121,31 +134,30 @@ class _Share:
         total = self.documents.count()
         with tqdm(
             total=total if total is None or processes == 1 else total // processes,
-            initial=self.skip // processes,
+            initial=self.done // processes,
             unit=" documents",
             desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
             disable=not self.machine.progress or rank > 0,
         ) as progress:
-            windows = _windows(
-                self.encoder, self.documents, skip=self.skip, size=self.machine.shard_size, rank=rank, step=processes
-            )
+            windows = _windows(self, rank=rank, step=processes)
             for number, (doc_ids, token_ids) in windows:
-                vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, progress.update)
-                write_shard(self.folder, self.first_shard + number, doc_ids, vectors, dtype=self.settings.dtype)
+                shard = self.first_shard + number
+                parts = Parts(part_prefix(self.folder, shard), advance=lambda rows: progress.update(len(rows)))
+                vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, parts)
+                write_shard(self.folder, shard, doc_ids, vectors, dtype=self.settings.dtype)
+                parts.remove()
 
 
-def _windows(
-    encoder: BiEncoder, documents: Documents, *, skip: int, size: int, rank: int, step: int
-) -> Iterator[tuple[int, Window]]:
-    """Yield every `step`-th tokenized window from `rank` on, with its number; a thread prepares the next one."""
-    stream = islice(iter(documents), skip, None)
+def _windows(share: _Share, *, rank: int, step: int) -> Iterator[tuple[int, Window]]:
+    """Yield every `step`-th tokenized window from `rank` on that is not complete; a thread prepares the next one."""
+    stream = islice(iter(share.documents), share.skip, None)
     numbers = count()
 
     def read() -> tuple[int, Window]:
-        while window := list(islice(stream, size)):
+        while window := list(islice(stream, share.machine.shard_size)):
             number = next(numbers)
-            if number % step == rank:
-                tokens = encoder.tokenize_documents([document.text for document in window])
+            if number % step == rank and number not in share.complete:
+                tokens = share.encoder.tokenize_documents([document.text for document in window])
                 return number, ([document.doc_id for document in window], tokens)
         return 0, ([], [])
 
@@ -163,9 +175,9 @@ def _encode_window(
     settings: Encoding,
     budget: TokenBudget,
     device: torch.device,
-    advance: Callable[[int], object],
+    parts: Parts,
 ) -> Vectors:
-    """Encode a window; the vectors keep its order."""
+    """Encode a window, except for what is in `parts`; the vectors keep its order."""
     autocast = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
 
     def encode(batch: list[int]) -> Vectors:
@@ -174,9 +186,8 @@ def _encode_window(
             embeddings = encoder.encode_documents(tokens.to(device))
         return encoder.to_vectors(embeddings)
 
-    parts, rows = [], []
-    for batch, vectors in budget.map_batches([len(tokens) for tokens in token_ids], encode):
-        parts.append(vectors)
+    batches, rows = [], []
+    for batch, vectors in budget.resume_batches([len(tokens) for tokens in token_ids], encode, parts):
+        batches.append(vectors)
         rows += batch
-        advance(len(batch))
-    return in_order(parts, rows)
+    return in_order(batches, rows)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +17,9 @@ from tqdm import tqdm
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, TopicSource, open_documents, open_topics
-from irexp.evaluation.run_file import in_rank_order, read_run, run_heads
+from irexp.evaluation.run_file import in_rank_order, read_run, run_heads, write_run
 from irexp.index.compare import compare
+from irexp.index.parts import Parts
 from irexp.index.vectors import take
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
@@ -63,18 +68,65 @@ def re_rank(
     check_depth(depth)
     scorer, collection = model.to(prepare(machine)), open_documents(documents)
     rankings = candidates_of(run, list(open_topics(queries).queries()), depth)
+    return score_candidates(scorer, rankings, collection, machine=machine)
+
+
+def score_candidates(
+    scorer: Model, rankings: Sequence[Candidates], documents: Documents, *, machine: Machine, work: Path | None = None
+) -> list[ScoredDoc]:
+    """Score the candidates of each query, best first.
+
+    Args:
+        scorer: a cross-encoder or a bi-encoder.
+        rankings: what `candidates_of` returned.
+        documents: the collection.
+        machine: where it runs.
+        work: a folder of which a killed process leaves what it has scored, for the same call to resume; None to keep
+            nothing.
+    """
     budget = TokenBudget(machine.token_budget)
-    found: list[ScoredDoc] = []
-    total = sum(len(doc_ids) for _, doc_ids in rankings)
-    with tqdm(total=total, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
-        for batch in _batches(rankings, machine.query_batch, most=max(1, _MAX_TOKENS // scorer.document_length)):
-            for (query, doc_ids), scores in zip(batch, _scores(scorer, batch, collection, budget), strict=True):
-                score_of = dict(zip(doc_ids, scores, strict=True))
-                found += [ScoredDoc(query.query_id, d, score_of[d]) for d in in_rank_order(score_of)]
-                progress.update(len(doc_ids))
+    found: dict[str, dict[str, float]] = {query.query_id: {} for query, _ in rankings}
+    for line in _scored_before(work):
+        found[line.query_id][line.doc_id] = line.score
+    total, done = sum(len(doc_ids) for _, doc_ids in rankings), sum(map(len, found.values()))
+    if done:
+        log.info("resuming after %s pairs that are scored already", f"{done:,}")
+    most = max(1, _MAX_TOKENS // scorer.document_length)
+    with tqdm(total=total, initial=done, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
+        for batch in _batches(rankings, machine.query_batch, most=most):
+            missing = [(query, doc_ids) for query, doc_ids in batch if len(found[query.query_id]) < len(doc_ids)]
+            if not missing:
+                continue
+            scores = _scores(scorer, missing, documents, budget, work, progress.update)
+            for (query, doc_ids), score_N in zip(missing, scores, strict=True):
+                found[query.query_id] = dict(zip(doc_ids, score_N, strict=True))
+            if work is not None:
+                _save(work, _ranked({query.query_id: found[query.query_id] for query, _ in missing}))
     if empty := sum(not doc_ids for _, doc_ids in rankings):
         log.warning("%d of %d queries have no candidate", empty, len(rankings))
-    return found
+    return list(_ranked(found))
+
+
+def _ranked(found: Mapping[str, Mapping[str, float]]) -> Iterator[ScoredDoc]:
+    for query_id, score_of in found.items():
+        for doc_id in in_rank_order(score_of):
+            yield ScoredDoc(query_id, doc_id, score_of[doc_id])
+
+
+def _scored_before(work: Path | None) -> Iterator[ScoredDoc]:
+    """What a killed process has scored: one run file per batch of queries."""
+    for path in sorted(work.glob("*.run")) if work is not None else ():
+        yield from read_run(path)
+
+
+def _save(work: Path, lines: Iterable[ScoredDoc]) -> None:
+    """Write a batch's scores, and remove the parts that they were computed from."""
+    work.mkdir(exist_ok=True)
+    path = work / f"{len(list(work.glob('*.run'))):06}.run"
+    write_run(path.with_suffix(".partial"), lines, tag="irexp")
+    os.replace(path.with_suffix(".partial"), path)
+    for part in work.glob("*.npz"):
+        part.unlink()
 
 
 def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
@@ -98,7 +150,7 @@ def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[
     return rankings
 
 
-def _batches(rankings: list[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:
+def _batches(rankings: Sequence[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:
     """Batches of at most `size` queries and `most` candidates; a query with more candidates is its own batch."""
     batch: list[Candidates] = []
     held = 0
@@ -113,8 +165,15 @@ def _batches(rankings: list[Candidates], size: int, *, most: int) -> Iterator[li
 
 
 @torch.inference_mode()
-def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, budget: TokenBudget) -> list[list[float]]:
-    """The scores of a batch of queries, in the order of their candidates."""
+def _scores(
+    scorer: Model,
+    batch: Sequence[Candidates],
+    documents: Documents,
+    budget: TokenBudget,
+    work: Path | None,
+    advance: Callable[[int], object],
+) -> list[list[float]]:
+    """The scores of a batch of queries, in the order of their candidates; `advance` is called with numbers of pairs."""
     wanted = sorted({doc_id for _, doc_ids in batch for doc_id in doc_ids})
     texts = documents.get_many(wanted)
     if unknown := [doc_id for doc_id in wanted if doc_id not in texts]:
@@ -122,13 +181,18 @@ def _scores(scorer: Model, batch: Sequence[Candidates], documents: Documents, bu
             f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; check "
             f"dataset.documents and re_rank.candidates"
         )
+    ids = json.dumps([(query.query_id, doc_ids) for query, doc_ids in batch])
+    prefix = work / hashlib.sha256(ids.encode()).hexdigest()[:16] if work is not None else None
     if isinstance(scorer, CrossEncoder):
         lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
-        return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget)]
+        parts = Parts(prefix, advance=lambda rows: advance(len(rows)))
+        return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget, parts=parts)]
     assert isinstance(scorer, BiEncoder)
-    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget)
-    query_vectors = scorer.embed_queries([query.text for query, _ in batch], budget=budget)
     row_of = {doc_id: row for row, doc_id in enumerate(wanted)}
+    pairs = Counter(row_of[doc_id] for _, doc_ids in batch for doc_id in doc_ids)
+    parts = Parts(prefix, advance=lambda rows: advance(sum(pairs[row] for row in rows)))
+    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget, parts=parts)
+    query_vectors = scorer.embed_queries([query.text for query, _ in batch], budget=budget)
     return [
         compare(
             take(query_vectors, slice(row, row + 1)),

@@ -28,6 +28,8 @@ from irexp.pipeline.component import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
+from irexp.stage.export import check_target
+from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
 from irexp.types import UserError
 
@@ -120,6 +122,11 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     """
     wanted, found = steps_to_run(plan, store)
     require_packages(wanted)
+    require_files(wanted)
+    for step in wanted:
+        if step.stage is not None and step.stage.name == "export":
+            settings = step.experiment.config.stage.export
+            check_target(Path(settings.folder), settings.format)  # before what it exports is made
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(step, name, found) for name in _taken(step)]
@@ -227,7 +234,7 @@ def _reporting_full_disk(root: Path) -> Iterator[None]:
 
 def _compare(step: Step, changed: list[str] | None) -> None:
     """Log whether a forced artifact has the same content as before."""
-    if changed is None:
+    if changed is None or step.artifact is None or step.artifact.kind == "speed":  # two measurements always differ
         return
     if not changed:
         log.info("force: %s has the same content as before", step.name)
@@ -251,7 +258,8 @@ def announce(outcome: Outcome) -> None:
         for name, value in outcome.measures.items()
     )
     seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
-    log.info("%s: %s%s  %s  %s", outcome.stage, outcome.status, seconds, outcome.path or "", measures)
+    again = "; to measure again: force=[speed]" if (outcome.stage, outcome.status) == ("speed", "already done") else ""
+    log.info("%s: %s%s%s  %s  %s", outcome.stage, outcome.status, again, seconds, outcome.path or "", measures)
 
 
 def recorded_configuration(step: Step) -> dict[str, Any]:

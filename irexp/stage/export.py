@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,13 +36,22 @@ from irexp.types import Query, UserError
 
 log = logging.getLogger(__name__)
 
+Format = Literal["anserini", "ciff", "seismic"]
+
+#: The files of documents and queries.
+_FILES: dict[Format, tuple[str, str]] = {
+    "anserini": ("docs.jsonl", "queries.tsv"),
+    "ciff": ("index.ciff", "queries.tsv"),
+    "seismic": ("docs.jsonl", "queries.jsonl"),
+}
+
 
 def export(
     output: Path,
     encoding: Path,
     checkpoint: str,
     *,
-    format: Literal["anserini", "ciff", "seismic"],
+    format: Format,
     folder: str,
     scale: float,
     model: partial[Model],
@@ -51,7 +62,12 @@ def export(
 
     Returns:
         The folder with the files.
+
+    Raises:
+        UserError: if one of the files exists, or the vectors are not sparse.
     """
+    target = Path(folder)
+    documents_file, queries_file = check_target(target, format)
     encoded = EncodedDocuments(encoding)
     if encoded.representation != "sparse":
         raise UserError(f"stage=export writes sparse vectors, but {encoding} holds {encoded.representation} ones")
@@ -60,22 +76,46 @@ def export(
     tokenizer: Any = encoder.tokenizer
     terms: list[str] = tokenizer.convert_ids_to_tokens(list(range(encoded.dim)))
     terms = [term if term is not None else f"[{number}]" for number, term in enumerate(terms)]
-    target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     queries = list(topics.queries())
     with torch.inference_mode():
         weights = encoder.embed_queries([query.text for query in queries])
     assert isinstance(weights, scipy.sparse.csr_array)
-    if format == "ciff":
-        _write_ciff(target / "index.ciff", encoded, terms, scale)
-    else:
-        _write_documents(target / "docs.jsonl", encoded, terms, scale if format == "anserini" else None, machine)
-    if format == "seismic":
-        _write_lines(target / "queries.jsonl", _as_seismic(queries, weights, terms))
-    else:
-        _write_lines(target / "queries.tsv", _as_bags(queries, weights, terms, scale))
+    with _complete(documents_file) as path:
+        if format == "ciff":
+            _write_ciff(path, encoded, terms, scale)
+        else:
+            _write_documents(path, encoded, terms, scale if format == "anserini" else None, machine)
+    with _complete(queries_file) as path:
+        is_seismic = format == "seismic"
+        _write_lines(
+            path, _as_seismic(queries, weights, terms) if is_seismic else _as_bags(queries, weights, terms, scale)
+        )
     log.info("export: %s", target.resolve())
     return target
+
+
+def check_target(folder: Path, format: Format) -> tuple[Path, Path]:
+    """The files of documents and queries that an export writes.
+
+    Raises:
+        UserError: if one of them exists.
+    """
+    found = folder / _FILES[format][0], folder / _FILES[format][1]
+    if existing := [path.name for path in found if path.exists()]:
+        raise UserError(
+            f"stage.export.folder={folder} has {' and '.join(existing)} already; name another folder, or remove "
+            f"{'them' if len(existing) > 1 else 'it'}"
+        )
+    return found
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[Path]:
+    """A file to write to, which is given its name once it is complete."""
+    partial = path.with_name(f".partial-{path.name}")
+    yield partial
+    os.replace(partial, path)
 
 
 def _write_documents(

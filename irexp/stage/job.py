@@ -24,6 +24,8 @@ from irexp.pipeline.component import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
+from irexp.stage.sweep import report_sweep
+from irexp.training.signals import status_of
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ class Job:
 def run_job(config: DictConfig) -> None:
     """Run a job and record its outcome.
 
-    A failing job of a sweep does not stop the others: it is recorded, and the sweep ends with a list of failures.
+    A failing job of a sweep does not stop the others: it is recorded, and the sweep ends with a list of failures. A job
+    that is stopped by SIGINT (Ctrl-C) or SIGTERM ends the sweep, with this list, and the program, with 130 or 143.
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
@@ -60,16 +63,18 @@ def run_job(config: DictConfig) -> None:
         overrides = (*search_path(hydra.overrides.hydra), *job.overrides)
         run_stages(Experiment(overrides, config, options), job, output)
         job.outcome = "done"
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+    except (KeyboardInterrupt, SystemExit) as error:
         job.outcome = "stopped"
         log.error("stopped; the same command resumes where it was")
-        raise
+        sys.exit(status_of(error))
     except Exception as error:
         job.outcome, job.error = "failed", f"{type(error).__name__}: {error}"
         log.error("%s", job.error if isinstance(error, UserError) else traceback.format_exc())
     finally:
         job.seconds = round(time.perf_counter() - start, 2)
         job.save(output)
+        if job.outcome == "stopped" and hydra.mode == RunMode.MULTIRUN:
+            report_sweep(output.parent)
     if job.outcome == "failed" and hydra.mode != RunMode.MULTIRUN:
         sys.exit(1)
 

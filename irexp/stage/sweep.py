@@ -22,19 +22,24 @@ class SweepReport(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the outcome of each job; the exit status is 1 if one failed."""
-        folder = Path(config.hydra.sweep.dir)
-        jobs = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
-        lines = [
-            f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
-            + (f"\n           {str(job['error']).splitlines()[0]}" if job["error"] else "")
-            for job in jobs
-        ]
-        log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
-        (folder / "summary.json").write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
-        failed = sum(job["outcome"] != "done" for job in jobs)
-        if failed:
-            log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
+        if report_sweep(Path(config.hydra.sweep.dir)):
             sys.exit(1)
+
+
+def report_sweep(folder: Path) -> int:
+    """Log the outcomes of the jobs of a sweep and write them to its summary.json; returns how many are not done."""
+    jobs: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
+    lines = [
+        f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
+        + (f"\n           {str(job['error']).splitlines()[0]}" if job["error"] else "")
+        for job in jobs
+    ]
+    log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
+    (folder / "summary.json").write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
+    failed = len([job for job in jobs if job["outcome"] == "failed"])
+    if failed:
+        log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
+    return len([job for job in jobs if job["outcome"] != "done"])
 
 
 def _summaries(folder: Path) -> list[Path]:

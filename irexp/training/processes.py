@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -63,10 +64,19 @@ class Nodes(LightningEnvironment):
 def own_errors() -> Iterator[None]:
     """Raise a UserError or out-of-memory error of a child process with its own type, and say if one was killed.
 
-    torch reports the first only as the text of its traceback.
+    A stopped parent kills its children.
+
+    torch reports the first only as the text of its traceback. Python waits for children at its end, and these would
+    finish their work first.
     """
+    others = {child.pid for child in active_children()}
     try:
         yield
+    except (KeyboardInterrupt, SystemExit):
+        for child in active_children():
+            if child.pid not in others and not child.daemon:  # daemons end by themselves
+                child.kill()
+        raise
     except ProcessRaisedException as error:
         found = _last_error(error.msg)
         if found is None:

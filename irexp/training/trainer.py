@@ -25,6 +25,7 @@ from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
+from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.validation import Validation, make_validation
@@ -165,6 +166,8 @@ def _train(
     is_alone = machine.devices * machine.num_nodes == 1
     with (
         warnings.catch_warnings(),
+        stopped_by_sigterm(),
+        keyboard_interrupts(),
         _explain_out_of_memory(),
         own_errors(),
         nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,

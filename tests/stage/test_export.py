@@ -100,3 +100,33 @@ def test_dense_vectors_are_not_exported(compose: Compose, settings: list[str], t
     """Without terms there is nothing to write; the error says so."""
     with pytest.raises(UserError, match=r"writes sparse vectors, but .* holds dense ones"):
         exported(compose, ["model=sbert", *settings[1:]], "ciff", tmp_path / "dense")
+
+
+def test_an_export_overwrites_nothing(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+    """Files that exist are refused before anything is encoded, and also by the stage itself, and stay as they are."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "docs.jsonl").write_text("mine")
+    overrides = [*settings, "stage=[fit,encode,export]", f"stage.export.folder={folder}"]
+    with pytest.raises(UserError, match=r"out has docs\.jsonl already; name another folder, or remove it"):
+        run(compose, [*overrides, "stage.export.format=seismic"], ["fit", "encode", "export"])
+    assert not list((tmp_path / "artifacts").rglob("manifest.json"))
+    with pytest.raises(UserError, match=r"has docs\.jsonl already"):
+        exported(compose, settings, "anserini", folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"docs.jsonl": "mine"}
+
+
+def test_a_killed_export_leaves_no_file_that_seems_complete(
+    compose: Compose, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the documents are written, the same command writes all files."""
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("irexp.stage.export._vector", killed)
+        exported(compose, settings, "anserini", tmp_path / "out")
+    assert not (tmp_path / "out" / "docs.jsonl").exists()
+    exported(compose, settings, "anserini", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"docs.jsonl", "queries.tsv"}

@@ -52,16 +52,19 @@ def batches_of(job: subprocess.Popen[str]) -> Iterator[int]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_recorded_and_the_same_command_resumes(tmp_path: Path) -> None:
-    """The summary says stopped, and the second job trains only the missing steps.
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_is_recorded_and_the_same_command_resumes(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """The status is a shell's for the signal, the summary says stopped, and the second job trains the missing steps.
 
     The first job waits before its thirteenth batch until it is stopped, after saving its tenth step.
     """
     with start(tmp_path, "first", stop_at=12) as first:
         assert 12 in batches_of(first), (tmp_path / "first.txt").read_text()
-        first.send_signal(signal.SIGINT)
+        first.send_signal(number)
     text = (tmp_path / "first.txt").read_text()
-    assert first.returncode == 1, text
+    assert first.returncode == status, text
     assert "stopped; the same command resumes where it was" in text
     assert "Traceback" not in text
     assert json.loads((tmp_path / "first" / "summary.json").read_text())["outcome"] == "stopped"
@@ -71,3 +74,37 @@ def test_ctrl_c_is_recorded_and_the_same_command_resumes(tmp_path: Path) -> None
     assert again.returncode == 0, text
     assert "resuming the training in" in text
     assert made[:10] == list(range(10, 20))  # those of the missing steps; one more may have been read ahead
+
+
+#: Runs `run.py`, and sends this process a signal when BM25 is about to be built.
+STOPPED = """
+import os, runpy, signal, sys
+from irexp.index.bm25 import BM25Index
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+number, sys.argv = int(sys.argv[1]), sys.argv[2:]
+
+def stops(*arguments):
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+BM25Index.build = stops
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_sweep_ends_with_the_status_of_the_signal(
+    tmp_path: Path, collection: Path, number: signal.Signals, status: int
+) -> None:
+    """Its first job is stopped in a stage other than fit; no other job starts, and both summaries are written."""
+    overrides = ["-m", "model=bm25", "stage=index", "seed=1,2", "dataset=local", f"dataset.path={collection}"]
+    places = [f"paths.artifacts={tmp_path / 'artifacts'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    command = [sys.executable, "-c", STOPPED, str(int(number)), str(ROOT / "run.py"), *overrides, *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    (job,) = json.loads((tmp_path / "sweep" / "summary.json").read_text())
+    assert job["outcome"] == json.loads((tmp_path / "sweep" / "0" / "summary.json").read_text())["outcome"] == "stopped"

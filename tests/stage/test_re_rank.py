@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,9 @@ from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.store import MissingArtifactError, Store
 from irexp.evaluation.run_file import read_run
+from irexp.model.model import Model
+from irexp.pipeline import re_rank as pipeline
+from irexp.pipeline.re_rank import Candidates
 from irexp.stage.label import labels
 from irexp.types import UserError
 from tests.chains import TEXTS, Compose, name_of, planned, run, write_collection
@@ -255,3 +259,30 @@ def test_bm25_cannot_re_rank(compose: Compose, settings: list[str]) -> None:
     """Re-ranking needs a checkpoint, which BM25 does not have."""
     with pytest.raises(UserError, match="stage=re_rank: bm25 has no checkpoint"):
         planned(compose, [*settings, "model=bm25", "re_rank=bm25"], ["re_rank"])
+
+
+@pytest.mark.parametrize("model", ["sbert", "mono"])
+def test_a_killed_re_ranking_resumes(
+    compose: Compose, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Killed before its second batch of queries, it does not score the first one again, and writes the same run."""
+    base = [*settings, f"model={model}", "training=none", "re_rank=bm25", "re_rank.depth=3", "machine.query_batch=1"]
+    stages = ["fit", "re_rank"]
+    whole = run(compose, [*base, f"paths.artifacts={tmp_path / 'whole'}"], stages)["re_rank"]
+    score, calls = pipeline._scores, list[str]()
+
+    def killed_at_the_second(scorer: Model, batch: list[Candidates], *more: Any) -> list[list[float]]:
+        calls.append(batch[0][0].query_id)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(scorer, batch, *more)
+
+    monkeypatch.setattr(pipeline, "_scores", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(compose, base, stages)
+    resumed = run(compose, base, stages)["re_rank"]
+    assert calls == ["q0", "q1", "q1"]
+    files = [{path.name for path in Path(str(each.path)).iterdir()} for each in (whole, resumed)]
+    assert files[0] == files[1] == {"manifest.json", "test.run"}
+    runs = [(Path(str(each.path)) / "test.run").read_bytes() for each in (whole, resumed)]
+    assert runs[0] == runs[1]

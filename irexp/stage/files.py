@@ -1,0 +1,73 @@
+"""The files of a job's collections are looked for before its first step, not hours later by their stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from irexp.artifact.plan import Step
+from irexp.artifact.stages import is_trained, is_tuned, select
+from irexp.config.check import ConfigError
+from irexp.dataset.collection import DataError
+from irexp.dataset.text_file import resolve
+
+#: The package of the collections whose settings `path` and `…_path` name files that are read.
+_COLLECTIONS = "irexp.dataset."
+
+
+def require_files(steps: Iterable[Step]) -> None:
+    """Find the files that the steps will read.
+
+    Raises:
+        ConfigError: naming each setting whose file does not exist.
+    """
+    if faults := [fault for step in steps for key in _read(step) for fault in _absent(step, key)]:
+        raise ConfigError(faults)
+
+
+def _read(step: Step) -> list[str]:
+    """The parts of the configuration about collections that a step's stage reads."""
+    assert step.stage is not None
+    values, name = step.experiment.values, step.stage.name
+    arguments = OmegaConf.to_container(step.experiment.config.stage[name], resolve=False)
+    assert isinstance(arguments, dict)
+    keys = {value[2:-1] for value in arguments.values() if isinstance(value, str) and value.startswith("${")}
+    found = keys & {"dataset.documents", "dataset.train", "dataset.dev", "dataset.test", "search"}
+    if name == "fit" and not is_trained(values):
+        return []
+    if (name == "fit" and values["training"]["validate_every"] is None) or (name == "fuse" and not is_tuned(values)):
+        found -= {"dataset.dev"}
+    if name == "index" and step.inputs["encoding"] is not None:
+        found -= {"dataset.documents"}
+    return sorted(found)
+
+
+def _absent(step: Step, key: str) -> Iterator[str]:
+    """What is wrong with the files below a key of the configuration."""
+    for name, path in _paths(select(step.experiment.values, key), key):
+        try:
+            resolve(path)
+        except DataError as error:
+            yield f"{name}: {error}{_hint(name)}"
+
+
+def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        return
+    is_collection = str(value.get("_target_", "")).startswith(_COLLECTIONS)
+    for key, inner in value.items():
+        is_path = is_collection and (key == "path" or key.endswith("_path"))
+        if isinstance(inner, str) and (is_path or f"{name}.{key}" == "search.exclude_path"):
+            yield f"{name}.{key}", inner
+        yield from _paths(inner, f"{name}.{key}")
+
+
+def _hint(name: str) -> str:
+    """The way out for a collection without such files."""
+    if name.startswith("dataset.train"):
+        return "; without training queries use training=none"
+    if name.startswith("dataset.dev"):
+        return "; without development queries set training.validate_every=null"
+    return ""

@@ -1,0 +1,41 @@
+"""A file of a collection that does not exist is found before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irexp.types import UserError
+from tests.chains import STAGES, Compose, run, settings
+
+#: A short training without validation.
+TRAINED = ["training=default", "training.steps=1", "training.batch_size=1", "training.validate_every=null"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["training=default"], r"dataset\.dev\.qrels_path: .*dev\.tsv does not exist.* training\.validate_every=null"),
+        (TRAINED, r"dataset\.train\.topics\.qrels_path: .*train\.tsv does not exist.* use training=none"),
+        (["dataset.test.qrels_path=nowhere"], r"dataset\.test\.qrels_path: .*nowhere does not exist"),
+        (["dataset.documents.path=nowhere"], r"dataset\.documents\.path: .*nowhere does not exist"),
+        (["search.exclude_path=nowhere"], r"search\.exclude_path: .*nowhere does not exist"),
+    ],
+)
+def test_a_missing_file_is_found_before_the_first_stage(
+    compose: Compose, tmp_path: Path, collection: Path, changes: list[str], message: str
+) -> None:
+    """The error names the setting and the file, and no artifact was made."""
+    with pytest.raises(UserError, match=message):
+        run(compose, settings(tmp_path, collection, *changes), STAGES)
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_files_that_no_stage_reads_may_be_missing(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Without training no file of it is read; and from the second time on, no file at all."""
+    base = settings(tmp_path, collection)
+    run(compose, base)  # there is neither train.tsv nor dev.tsv
+    assert {outcome.status for outcome in run(compose, base).values()} == {"already done"}
+    outcomes = run(compose, [*base, "index=torch_dense"], ["index"])
+    assert outcomes["index"].status == "made"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertModel
 
-from irexp.artifact.identity import Identity, digest_of
+from irexp.artifact.content import digest_of
+from irexp.artifact.identity import Identity
 from irexp.artifact.lineage import nearest
 from irexp.artifact.store import Store
 from irexp.backbone.hugging_face import HuggingFaceBackbone

@@ -99,7 +99,7 @@ class JsonLines(FileFormat):
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            hint = "; correct the line" + ", or download the file again, if it is damaged" * self._path.endswith(".gz")
+            hint = "; correct the line" + ", or download the file again, if it is damaged" * (".gz:" in place)
             raise DataError(f"{place}: this is not JSON ({error.msg} at column {error.colno}){hint}") from None
         except RecursionError:
             raise DataError(f"{place}: this JSON is nested too deeply; remove what is neither id nor text") from None

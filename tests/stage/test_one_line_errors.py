@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ def test_faulty_json_is_named_by_its_line(tmp_path: Path, line: str, words: str)
     with pytest.raises(UserError, match=rf"c\.jsonl:2: .*{words}") as error:
         list(LocalDocuments(str(tmp_path / "c.jsonl")))
     assert "sys." not in said(error)
+
+
+def test_a_faulty_line_of_a_compressed_file_may_be_damage(tmp_path: Path) -> None:
+    """A wrong byte within gzip changes the text long before its checksum is read."""
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"_id": "a" "text"}\n'))
+    with pytest.raises(UserError, match=r"c\.jsonl\.gz:1: this is not JSON .*download the file again"):
+        list(LocalDocuments(str(tmp_path / "c.jsonl")))
 
 
 def test_a_faulty_config_of_a_checkpoint_is_damage(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import compose_experiment
 from irexp.backbone.backbone import Backbone
+from irexp.config.built import built
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
@@ -60,27 +59,6 @@ def component(group: str, option: str | None = None, /, **settings: Any) -> Any:
     if group in RECORDS:
         return record(RECORDS[group], config[group])
     return built(config[group], **objects)
-
-
-def built(node: Any, **objects: Any) -> Any:
-    """The object of a node with `_target_`; an error that the user can fix is raised as it is, without Hydra's frame.
-
-    Args:
-        node: of a composed configuration.
-        objects: arguments that are objects already.
-
-    Raises:
-        UserError: if a constructor refuses a value.
-    """
-    try:
-        return instantiate(node, _convert_="object", **objects)
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while isinstance(cause, InstantiationException):
-            cause = cause.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise
 
 
 def new_model(

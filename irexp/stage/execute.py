@@ -24,7 +24,7 @@ from irexp.artifact.plan import Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.stages import Own, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
-from irexp.pipeline.component import built
+from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
-from irexp.pipeline.component import built
+from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree

@@ -15,8 +15,8 @@ from irexp.artifact.experiment import Experiment, composed
 from irexp.artifact.plan import make_plan
 from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
+from irexp.config.built import built
 from irexp.evaluation.measures import parse_measures
-from irexp.pipeline.component import built
 from irexp.stage.execute import execute
 from irexp.types import UserError
 

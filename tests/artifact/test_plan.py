@@ -234,7 +234,7 @@ def test_triples_without_training_queries_bring_their_own_negatives(compose: Com
 def test_the_checkpoint_that_training_starts_from_is_part_of_the_identity(compose: Compose) -> None:
     """Everything that is made of the trained model gets another name, and BM25's artifacts keep theirs."""
     plans = [
-        plan_of(compose, *overrides, stages=ALL[:-1])
+        plan_of(compose, "baselines=[[model=bm25]]", *overrides, stages=ALL)
         for overrides in ([], ["artifact.initial=theirs/model"], ["artifact.initial=theirs/another"])
     ]
     names_of = [{step.name for step in plan.steps if step.stage} for plan in plans]

@@ -151,7 +151,7 @@ def test_a_manifest_of_a_given_artifact_is_damage(compose: Compose, tmp_path: Pa
     """It is read before the store looks at it."""
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json is not a manifest .*remove"):
+    with pytest.raises(UserError, match=r"manifest\.json cannot be read .*remove"):
         run(compose, settings(tmp_path, collection, f"artifact.run={tmp_path / 'given'}"), ["evaluate"])
 
 

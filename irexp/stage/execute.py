@@ -28,7 +28,6 @@ from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
-from irexp.stage.export import check_target
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
 from irexp.types import UserError
@@ -126,6 +125,8 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     for step in wanted:
         if step.stage is not None and step.stage.name == "export":
             settings = step.experiment.config.stage.export
+            from irexp.stage.export import check_target  # torch, for which a plan does not wait
+
             check_target(Path(settings.folder), settings.format)  # before what it exports is made
     for step in plan.steps:
         if step in wanted:

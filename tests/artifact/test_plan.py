@@ -234,10 +234,10 @@ def test_triples_without_training_queries_bring_their_own_negatives(compose: Com
 def test_the_checkpoint_that_training_starts_from_is_part_of_the_identity(compose: Compose) -> None:
     """Everything that is made of the trained model gets another name, and BM25's artifacts keep theirs."""
     plans = [
-        plan_of(compose, "baselines=[[model=bm25]]", *overrides, stages=ALL)
+        plan_of(compose, 'baselines=[["model=bm25"]]', *overrides, stages=ALL)
         for overrides in ([], ["artifact.initial=theirs/model"], ["artifact.initial=theirs/another"])
     ]
-    names_of = [{step.name for step in plan.steps if step.stage} for plan in plans]
+    names_of = [{step.name for step in plan.steps if step.stage and step.artifact} for plan in plans]
     shared = names_of[0] & names_of[1] & names_of[2]
     assert shared == {name for name in names_of[0] if "bm25" in name} != set()
     assert all(len(names) == len(names_of[0]) for names in names_of)

@@ -44,6 +44,7 @@ def write_queries(folder: Path) -> Path:
 def command(collection: Path, *more: str) -> list[str]:
     """The arguments of a command that stores artifacts and output below the folder that it is started in."""
     return [
+        *more,  # first, since a flag may not stand between overrides
         "dataset=local",
         f"dataset.path={collection}",
         "paths.artifacts=artifacts",
@@ -52,7 +53,6 @@ def command(collection: Path, *more: str) -> list[str]:
         "machine.progress=false",
         "machine.threads=1",
         *(() if any(each.startswith("baselines=") for each in more) else ("baselines=[]",)),
-        *more,
     ]
 
 

@@ -79,27 +79,23 @@ class Backbone(ABC):
         """The encoder, without its unused pooler.
 
         Raises:
-            UserError: if it cannot be found, lacks a weight, or has one that belongs to no known head.
+            UserError: if it cannot be found, lacks a weight, has one that belongs to no known head, or is an
+                encoder-decoder whose encoder other libraries would not use alone, such as BART.
         """
         from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
         config = self.load_config()
         is_half = (config.architectures or [""])[0].endswith("EncoderModel")  # of an encoder-decoder
         if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-            return self._load_half(config)
+            name, _ = self.location()
+            raise UserError(
+                f"{name}: transformers has no class for the encoder of a {config.model_type} alone, so that other "
+                f"libraries would read its decoder's vectors from the same files; use an encoder, a decoder or a T5"
+            )
         encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
         if getattr(encoder, "pooler", None) is not None:
             setattr(encoder, "pooler", None)  # noqa: B010 - distributed training would wait for unused parameters
-        return encoder
-
-    def _load_half(self, config: PretrainedConfig) -> PreTrainedModel:
-        """The encoder of an encoder-decoder whose encoder has no class in transformers, such as BART."""
-        if (config.architectures or [""])[0].endswith("Encoder"):  # saved without its decoder
-            self.key_mapping = {r"^(?!encoder\.)": "encoder."} | (self.key_mapping or {})
-        whole, missing = self._load("AutoModel")
-        encoder: PreTrainedModel = whole.get_encoder()
-        self._refuse(encoder, [key for key in missing if key.startswith("encoder.")])
         return encoder
 
     def load_masked_lm(self) -> PreTrainedModel:
@@ -304,6 +300,32 @@ class Backbone(ABC):
 def without_cache(model: PreTrainedModel) -> dict[str, bool]:
     """Arguments that turn off a decoder's key-value cache, which only generation needs; none for other models."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def check_padding_side(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compare a token's vector with and without padding on its left, if the tokenizer pads there.
+
+    irexp pads on the right. A decoder gives the same vectors either way; BERT counts positions from the left end.
+
+    Raises:
+        UserError: if the vectors differ, so that a text's vector depends on the batch in other libraries.
+    """
+    if tokenizer.padding_side != "left" or encoder.config.is_encoder_decoder:
+        return
+    import torch
+
+    padding = int(tokenizer.pad_token_id or 0)
+    token = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
+    with torch.inference_mode():
+        alone = encoder(input_ids=torch.tensor([[token]]), attention_mask=torch.tensor([[1]]))[0]
+        padded = encoder(input_ids=torch.tensor([[padding, token]]), attention_mask=torch.tensor([[0, 1]]))[0]
+    if alone.ndim == 3:  # vectors of tokens, rather than a classifier's logits
+        alone, padded = alone[:, -1], padded[:, -1]
+    if not torch.allclose(alone, padded, rtol=0, atol=0.01 * float(alone.abs().max())):
+        raise UserError(
+            f"{tokenizer.name_or_path}: padding_side=left in its tokenizer_config.json is not supported with a "
+            f"{type(encoder).__name__}, whose vectors would depend on the batch in other libraries; set it to right"
+        )
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

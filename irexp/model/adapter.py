@@ -16,7 +16,7 @@ from typing import Any
 from irexp.backbone.backbone import ATTENTIONS, Backbone
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.checkpoint.files import SETTINGS, Wanted, read_json, write_json
-from irexp.model.checkpoint.native import is_setting, make
+from irexp.model.checkpoint.native import is_setting, make, rest_of
 from irexp.model.family import find_family
 from irexp.model.model import Model
 from irexp.types import UserError
@@ -93,8 +93,18 @@ def _place(said: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def make_like(like: partial[Model], folder: Path, base: Path, wanted: Wanted) -> Model:
-    """The configured model on another transformer, for adapters whose folder names only that transformer."""
+    """The configured model on another transformer, for adapters whose folder names only that transformer.
+
+    Raises:
+        UserError: if the model has layers on top of the transformer, which would be drawn at random.
+    """
     names = [key for key, value in like.keywords.items() if isinstance(value, Backbone)]
     trust = wanted.trust_remote_code
     backbones = {key: HuggingFaceBackbone(str(base), trust_remote_code=trust) for key in ("backbone", *names)}
-    return like.func(**(like.keywords | backbones | wanted.name_and_lengths(folder, {})))
+    model = like.func(**(like.keywords | backbones | wanted.name_and_lengths(folder, {})))
+    if drawn := sorted(rest_of(model)):
+        raise UserError(
+            f"{folder}: its adapters are for {base}, and neither has the weights {', '.join(drawn[:4])} of the "
+            f"configured {type(model).__name__}; change the setting that asks for them"
+        )
+    return model

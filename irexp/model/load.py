@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irexp.artifact.content import exists, hub_revision, is_hub_name
-from irexp.backbone.backbone import Backbone
+from irexp.backbone.backbone import Backbone, check_padding_side
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.files import SETTINGS, Content, Wanted
 from irexp.model.checkpoint.layout import Reader
@@ -93,6 +93,8 @@ def load(
             f"{folder}: the vocabulary lacks {missing}, which the model needs, and no vector is saved for it; add the "
             f"token to the tokenizer and its vector to the weights"
         )
+    for encoder, tokenizer in model.encoders().values():
+        check_padding_side(encoder, tokenizer)
     return model.eval()
 
 
@@ -113,8 +115,11 @@ def _without_adapters(folder: Path, wanted: Wanted, like: partial[Model] | None)
     base = _folder(name, None, wanted)
     if is_adapter(base) and base.resolve() != folder.resolve():  # of a second round of training
         return merge(load_adapter(_without_adapters(base, wanted, like), base))
-    found = recognise(base)
-    if like is not None and not found.is_retrieval_model:
+    kind, found = _kind(like), recognise(base)
+    is_classifier = found.family is Mono and kind is Mono  # its head and activation are in its files
+    if like is not None and not found.is_retrieval_model and not is_classifier:
+        if kind is not None:
+            _bare(Content(base), kind)  # refuses families whose layers neither the base nor the adapters have
         return make_like(like, folder, base, wanted)
     if found.is_guess:
         raise UserError(
@@ -149,7 +154,7 @@ def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
         kind: the class of the configured model, which decides where the files do not.
 
     Raises:
-        UserError: naming the files that were looked for.
+        UserError: naming the files that were looked for, or the part of BGE-M3 that is not supported.
     """
     content = Content(folder)
     if name := content.settings.get("family"):
@@ -162,8 +167,24 @@ def recognise(folder: Path, kind: type[Model] | None = None) -> Found:
     for family in (*own, *_FOREIGN):
         for layout in family.reads:
             if layout.recognises(content):
+                if kind is not None and not issubclass(kind, family):
+                    _refuse_parts(content, family, kind)
                 return Found(family, layout, is_retrieval_model=family is not Mono or content.is_listed)
     return _bare(content, kind)
+
+
+def _refuse_parts(content: Content, family: type[Model], kind: type[Model]) -> None:
+    """Refuse a folder of BGE-M3 as a family whose extra layer it has in a file that is not read.
+
+    Raises:
+        UserError: naming the file.
+    """
+    for name, part in (("colbert_linear.pt", "tokens"), ("sparse_linear.pt", "sparse")):
+        if content.has(name) and getattr(kind, "representation", None) == part:
+            raise UserError(
+                f"{content.folder}: {name}, BGE-M3's layer for a {kind.__name__}, is not supported; the folder opens "
+                f"as a {family.__name__}: load it without like=…, or with model=sbert for a stage"
+            )
 
 
 def _bare(content: Content, kind: type[Model] | None) -> Found:

@@ -40,8 +40,14 @@ def add_lora(model: Model, config: LoraConfig) -> None:
     """Add adapters to a model and freeze the weights that they adapt.
 
     Raises:
-        UserError: if no layer has one of the adapter's target names.
+        UserError: if they are not LoRA, name modules to save, or no layer has one of their target names.
     """
+    _require_lora(config, "adapter")
+    if config.modules_to_save:
+        raise UserError(
+            f"adapter.modules_to_save={list(config.modules_to_save)} is not supported: the layers on top of the "
+            f"transformer are always trained and saved; set it to null"
+        )
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
@@ -53,6 +59,22 @@ def add_lora(model: Model, config: LoraConfig) -> None:
                 parameter.data = parameter.data.float()
         for parameter in words.parameters():
             parameter.requires_grad = bool(model.new_tokens)
+
+
+def _require_lora(config: object, place: object) -> None:
+    """Refuse adapters of another type: peft has no common way to merge them.
+
+    Raises:
+        UserError: naming the type.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(config, LoraConfig):
+        kind = getattr(config, "peft_type", None)
+        raise UserError(
+            f"{place}: adapters of type {getattr(kind, 'value', type(config).__name__)} are not supported; supported: "
+            f"LORA (peft.LoraConfig)"
+        )
 
 
 def _with_layers(config: LoraConfig, encoder: PreTrainedModel) -> LoraConfig:
@@ -147,25 +169,25 @@ def load_adapter(model: Model, folder: Path) -> Model:
     return model
 
 
-def put_adapter(encoder: PreTrainedModel, place: Path) -> None:
-    """Add saved adapters to a transformer.
+def put_adapter(encoder: PreTrainedModel, place: Path) -> set[str]:
+    """Add saved adapters to a transformer, and return the names of the weights in their file.
 
     Raises:
         UserError: if their weights do not fit.
     """
-    from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
+    from peft import PeftConfig, set_peft_model_state_dict
 
     config: Any = PeftConfig.from_pretrained(str(place))
-    if not isinstance(config, LoraConfig):
-        raise UserError(f"{place}: adapters of type {config.peft_type} are not supported; supported: LORA")
+    _require_lora(config, place)
     _inject(config, encoder, place, f"these are not adapters of a {type(encoder).__name__}")
     path = place / _FILE
     state = read_safetensors(path) if path.is_file() else read_torch(path.with_suffix(".bin"))
     state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
     result: Any = set_peft_model_state_dict(encoder, state)
-    missing = [name for name in result.missing_keys if "lora_" in name]
+    missing = [name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name]
     if missing or result.unexpected_keys:
         raise UserError(f"{path}: missing weights {missing[:4]}, unexpected weights {result.unexpected_keys[:4]}")
+    return set(state)
 
 
 def merge(model: Model) -> Model:
@@ -178,14 +200,17 @@ def merge(model: Model) -> Model:
 
 
 def merge_adapter(encoder: PreTrainedModel) -> None:
-    """Merge a transformer's adapters into its weights."""
+    """Merge a transformer's adapters into its weights; modules trained as a whole replace the original ones."""
     from peft.tuners.lora import LoraLayer
+    from peft.utils import ModulesToSaveWrapper
 
     for name, layer in list(encoder.named_modules()):
+        parent, _, attribute = name.rpartition(".")
         if isinstance(layer, LoraLayer):
             layer.merge()
-            parent, _, attribute = name.rpartition(".")
             setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
+        elif isinstance(layer, ModulesToSaveWrapper):
+            setattr(encoder.get_submodule(parent), attribute, layer.modules_to_save["default"])
     encoder._hf_peft_config_loaded = False
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config

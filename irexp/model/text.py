@@ -95,12 +95,18 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: i
 def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
     """Make a tokenizer append its end token to every text, unless it does already; the change is saved with it.
 
+    T5's and RoBERTa's tokenizers do already, and a second end token would be lost: their classes in transformers set
+    the post-processor again when they are loaded.
+
     Raises:
         UserError: if it has no end token.
     """
     end, end_id = tokenizer.eos_token, tokenizer.eos_token_id
     if end is None:
         raise UserError("model.append_eos=true: the backbone's tokenizer has no end token; set it to false")
+    with explain_tokenizer_errors(tokenizer, ()):
+        if tokenizer("")["input_ids"][-1:] == [end_id]:
+            return
     backend = tokenizer.backend_tokenizer
     present = backend.post_processor
     if present is not None and (parts := _with_end(json.loads(present.__getstate__()), end, end_id)):
@@ -133,17 +139,21 @@ def _with_end(said: dict[str, Any], end: str, end_id: int) -> dict[str, Any] | N
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[str]:
-    """Texts truncated after their first `length` tokens; the characters that are kept do not change."""
+    """Texts truncated to `length` tokens, on the tokenizer's side; the characters that are kept do not change."""
     if not texts:
         return []
     options = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
     with explain_tokenizer_errors(tokenizer, texts):
         encoded = tokenizer(list(texts), add_special_tokens=False, **options)
     offsets = encoded["offset_mapping"]
-    return [
-        text if len(places) <= length else text[: places[length - 1][1]]
-        for text, places in zip(texts, offsets, strict=True)
-    ]
+    is_left = tokenizer.truncation_side == "left"
+
+    def shortened(text: str, places: Sequence[tuple[int, int]]) -> str:
+        if len(places) <= length:
+            return text
+        return text[places[-length][0] :] if is_left else text[: places[length - 1][1]]
+
+    return [shortened(text, places) for text, places in zip(texts, offsets, strict=True)]
 
 
 def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.colbert import ColBERT
+from irexp.model.dense import DenseBiEncoder
 from irexp.types import UserError
 from tests import tiny
 from tests.families import MAKE, scores_of
@@ -129,3 +131,47 @@ def test_a_stanford_folder_without_metadata_has_stanfords_defaults(tmp_path: Pat
     documents = theirs.encode_document(tiny.DOCUMENTS)
     expected = [[float((q @ d.T).amax(1).sum()) for d in documents] for q in theirs.encode_query(tiny.QUERIES)]
     assert_equal_but_for_rounding(scores_of(ours), expected)
+
+
+def test_a_length_above_the_transformers_maximum_is_capped_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PyLate's folders may name more tokens than the tokenizer or the positions allow; the scores are as at home."""
+    shutil.copytree(FIXTURES / "pylate", tmp_path / "pylate")
+    path = tmp_path / "pylate" / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"document_length": 300}))
+    ours = load(tmp_path / "pylate")
+    assert ours.document_length == 64
+    assert "pylate: document_length=300 is more than its transformer reads: 64 is used" in caplog.text
+    recorded = json.loads((FIXTURES / "pylate" / "scores.json").read_text(encoding="utf8"))
+    assert_equal_but_for_rounding(ours.score(recorded["queries"], recorded["documents"]), recorded["scores"])
+
+
+@pytest.mark.parametrize("expansion", [True, False])
+def test_padding_on_the_left_is_refused_where_markers_or_masks_would_move(expansion: bool, tmp_path: Path) -> None:
+    """PyLate inserts the marker after the first token of the padded text, so that its place depends on the batch."""
+    shutil.copytree(FIXTURES / "pylate", tmp_path / "pylate")
+    for name, value in (
+        ("tokenizer_config.json", {"padding_side": "left"}),
+        ("config_sentence_transformers.json", {"do_query_expansion": expansion}),
+    ):
+        path = tmp_path / "pylate" / name
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | value))
+    with pytest.raises(
+        UserError, match=r"pylate: padding_side=left in its tokenizer_config\.json is not supported in a"
+    ):
+        load(tmp_path / "pylate")
+
+
+def test_the_multi_vector_part_of_bge_m3_is_refused(tmp_path: Path) -> None:
+    """Its folder is a dense model, whose layer for token vectors is in a file that no list of modules names."""
+    dense = DenseBiEncoder(HuggingFaceBackbone(str(tiny.bert(tmp_path / "start"))), pooling="cls")
+    save(dense, tmp_path / "bge")
+    (tmp_path / "bge" / "irexp.json").unlink()
+    torch.save({"weight": torch.zeros(16, 16)}, tmp_path / "bge" / "colbert_linear.pt")
+    assert isinstance(load(tmp_path / "bge"), DenseBiEncoder)
+    like: Any = partial(ColBERT)
+    with pytest.raises(
+        UserError, match=r"colbert_linear\.pt, BGE-M3's layer for a ColBERT, is not supported; the folder"
+    ):
+        load(tmp_path / "bge", like=like)

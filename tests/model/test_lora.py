@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import IA3Config, LoraConfig, get_peft_model
+from transformers import AutoTokenizer, BertForSequenceClassification
 
 from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
@@ -206,6 +207,63 @@ def test_an_adapters_folder_loads_on_the_base_that_it_names(tmp_path: Path) -> N
     with torch.no_grad():
         vector = theirs(input_ids=torch.tensor(ids)).last_hidden_state[0, -1]
     torch.testing.assert_close(torch.from_numpy(model.embed_queries(tiny.QUERIES[:1]))[0], vector, atol=1e-4, rtol=1e-4)
+
+
+def test_adapters_that_could_not_be_merged_are_refused_before_training(tmp_path: Path) -> None:
+    """IA3 has no common way to be merged, and a module to save would be a second copy in the saved checkpoint."""
+    model = made("mono", tmp_path / "start")
+    with pytest.raises(UserError, match=r"adapter: adapters of type IA3 are not supported; supported: LORA"):
+        add_lora(model, IA3Config(target_modules=["query"], feedforward_modules=[]))  # type: ignore[arg-type]
+    with pytest.raises(
+        UserError, match=r"adapter\.modules_to_save=\['classifier'\] is not supported: the layers on top"
+    ):
+        add_lora(model, LoraConfig(target_modules=["query"], modules_to_save=["classifier"]))
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Callable[[str], Any]:
+    """Adapters of peft over a tiny classifier, with the head trained as a whole."""
+
+    def make(head: str) -> Any:
+        """Save adapters over a base with a head of transformers, and return peft's model."""
+        tiny.bert(tmp_path / "base", head, num_labels=1)
+        base = BertForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1)
+        config = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
+        model = get_peft_model(base, config).eval()
+        for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
+            torch.nn.init.normal_(parameter, std=0.4)
+        model.save_pretrained(str(tmp_path / "adapter"))
+        return model
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft
+def test_modules_that_peft_trained_as_a_whole_replace_the_bases(classifier: Any, tmp_path: Path) -> None:
+    """The scores equal peft's, also after the merged model is saved and loaded."""
+    theirs = classifier("BertForSequenceClassification")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    inputs = [tokenizer(tiny.QUERIES[0], document, return_tensors="pt") for document in tiny.DOCUMENTS]
+    with torch.no_grad():
+        expected = torch.tensor([torch.sigmoid(theirs(**each).logits).item() for each in inputs])
+    for like in (None, partial(Mono)):
+        opened = load(tmp_path / "adapter", like=like)  # type: ignore[arg-type]
+        torch.testing.assert_close(opened.score(tiny.QUERIES[0], tiny.DOCUMENTS), expected, atol=1e-5, rtol=1e-4)
+        save(opened, tmp_path / "saved")
+        again = load(tmp_path / "saved").score(tiny.QUERIES[0], tiny.DOCUMENTS)
+        torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_adapters_whose_pooler_or_projection_is_nowhere_are_refused(classifier: Any, tmp_path: Path) -> None:
+    """A layer in neither the adapters nor their base would be drawn at random: other scores after each loading."""
+    classifier("BertForMaskedLM")
+    with pytest.raises(UserError, match="is a bare BertForMaskedLM without the parts of a Mono"):
+        load(tmp_path / "adapter", like=partial(Mono))  # type: ignore[arg-type]
+    save_adapter(trained("decoder", tmp_path / "start"), tmp_path / "other", base=str(tmp_path / "start"))
+    like: Any = partial(DenseBiEncoder, pooling="last", projection_dim=4)
+    with pytest.raises(UserError, match=r"neither has the weights document_tower\.projections\..* of the con"):
+        load(tmp_path / "other", like=like)
 
 
 def test_target_modules_that_match_no_layer_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from irexp.model.splade import SPLADE
 from irexp.model.token_logit import TokenLogit
 from irexp.types import UserError
 from tests import tiny
+from tests.model.matrix import ARCHITECTURES, make_backbone
 
 END, BEGIN = tiny.WORDS.index("</s>"), tiny.WORDS.index("[CLS]")
 
@@ -141,6 +142,19 @@ def test_the_end_token_is_appended_exactly_once(processor: Any, begin: list[int]
         model.score(tiny.QUERIES, tiny.DOCUMENTS),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("name", ["T5", "RoBERTa", "MPNet", "Qwen3", "Gemma"])
+def test_the_end_token_is_kept_by_the_tokenizers_own_class(name: str, tmp_path: Path) -> None:
+    """Some classes of transformers set the post-processor when they are loaded, and a second end token is lost."""
+    backbone = HuggingFaceBackbone(str(make_backbone(ARCHITECTURES[name], tmp_path / "start", "AutoModel")))
+    model = DenseBiEncoder(backbone, pooling="last", append_eos=True, query_length=8)
+    save(model.eval(), tmp_path / "saved")
+    opened = load(tmp_path / "saved")
+    assert isinstance(opened, DenseBiEncoder)
+    ids = model.tokenize_queries(["list", "list all " * 9])
+    assert [row.count(model.query_tower.tokenizer.eos_token_id) for row in ids] == [1, 1]
+    assert opened.tokenize_queries(["list", "list all " * 9]) == ids
 
 
 @pytest.mark.parametrize("family", [DenseBiEncoder, Mono, TokenLogit])

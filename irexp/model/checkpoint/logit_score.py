@@ -107,6 +107,11 @@ def _of_logit_score(folder: Path, backbone: ModuleBackbone) -> dict[str, Any]:
     ids = read_json(modules["LogitScore"] / "config.json")
     config = read_config(folder)
     tokenizer: Any = backbone.load_tokenizer()
+    if tokenizer.truncation_side == "left":
+        raise UserError(
+            f"{folder}: truncation_side=left in its tokenizer_config.json is not supported with LogitScore, since it "
+            f"would cut the template; set it to right"
+        )
     messages = [{"role": place.strip("{}"), "content": place} for place in _PLACES]
     if prompt := default_prompt(config):
         messages = [{"role": "system", "content": prompt}, *messages]

@@ -162,6 +162,7 @@ class ModuleBackbone(HuggingFaceBackbone):
     def _load(self, loader: Any, **options: Any) -> tuple[PreTrainedModel, list[str]]:
         model, missing = super()._load(loader, **options)
         if is_adapter(self.folder):
-            put_adapter(model, self.folder)
+            supplied = put_adapter(model, self.folder)
             merge_adapter(model)
+            missing = [key for key in missing if key not in supplied]  # modules that were trained as a whole
         return model, missing

@@ -111,5 +111,6 @@ def make(
 def rest_of(model: Model) -> dict[str, Tensor]:
     """The weights that do not belong to a transformer."""
     encoders = [encoder for encoder, _ in model.encoders().values()]
-    prefixes = tuple(f"{name}." for name, module in model.named_modules() if any(module is e for e in encoders))
+    modules = model.named_modules(remove_duplicate=False)  # a shared tower has two names
+    prefixes = tuple(f"{name}." for name, module in modules if any(module is e for e in encoders))
     return {name: value for name, value in model.state_dict().items() if not name.startswith(prefixes)}

@@ -9,11 +9,14 @@ Settings that these layouts have no place for, such as XTR's `k_train`, are in `
 
 from __future__ import annotations
 
+import copy
 import inspect
+import logging
 import string
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import AddedToken
 from torch import nn
 
 from irexp.model.checkpoint.files import (
@@ -35,6 +38,8 @@ from irexp.types import UserError
 
 if TYPE_CHECKING:
     from irexp.model.colbert import ColBERT
+
+log = logging.getLogger(__name__)
 
 _MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize")
 
@@ -60,11 +65,14 @@ def recognises(content: Content) -> bool:
 
 
 def save(model: ColBERT, folder: Path) -> None:
-    """Write a model in PyLate's layout."""
+    """Write a model in PyLate's layout; a warning says whether MultiVectorEncoder would read other scores from it."""
+    _warn_about_markers(model)
     markers = {key: getattr(model, key) for key in _MARKERS}
     write_settings(folder, model, **(markers | model.settings(except_for=_SAID)))
     model.encoder.save_pretrained(folder)
     save_tokenizer(model.tokenizer, folder)
+    path = folder / "tokenizer_config.json"  # with left padding PyLate would put markers among the padding
+    write_json(path, read_json(path) | {"padding_side": "right"})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.document_length, "do_lower_case": False})
     modules = [("sentence_transformers.models.Transformer", "")]
     for number, projection in enumerate(model.projections, 1):
@@ -88,6 +96,32 @@ def save(model: ColBERT, folder: Path) -> None:
     )
 
 
+def _warn_about_markers(model: ColBERT) -> None:
+    """Warn if a marker is not where MultiVectorEncoder puts it, which is in front of the text.
+
+    PyLate inserts it after the first token: the same place if that is a special token, as BERT's [CLS] and unlike T5,
+    and if the words after it are tokenized as at the beginning of a text, unlike Llama's.
+    """
+    markers = {model.query_marker, model.document_marker} - {None, ""}
+    tokenizer = copy.deepcopy(model.tokenizer)
+    added = [AddedToken(str(marker), normalized=False, special=True) for marker in sorted(map(str, markers))]
+    tokenizer.add_tokens(added, special_tokens=True)  # type: ignore[arg-type]
+    text = "list all"
+    for marker, prompt, ours in (
+        (model.query_marker, model.query_prompt, model.tokenize_queries([text])),
+        (model.document_marker, model.document_prompt, model.tokenize_documents([text])),
+    ):
+        if marker and tokenizer([marker + prompt + text], verbose=False)["input_ids"] != ours:
+            log.warning(
+                "%s: PyLate opens the checkpoint with the same scores, but sentence-transformers' MultiVectorEncoder "
+                "with others: with this tokenizer it puts the marker %r elsewhere; model.query_marker=null "
+                "model.document_marker=null is the same in both",
+                model.name,
+                marker,
+            )
+            return
+
+
 def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     """Load a folder in the layout of PyLate or of sentence-transformers.
 
@@ -108,6 +142,14 @@ def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     is_new = "MultiVectorMask" in kinds or config.get("model_type") == "MultiVectorEncoder"
     said = _of_multi_vector(folder, backbone, route) if is_new else _of_pylate(config)
     skipped = said.pop("skipped")
+    if not settings:
+        _refuse_left_padding(folder, backbone, said, is_new=is_new)
+    longest = backbone.longest()
+    for key in ("query_length", "document_length"):
+        if longest is not None and (length := (said | settings)[key]) is not None and length > longest:
+            log.warning("%s: %s=%d is more than its transformer reads: %d is used", folder, key, length, longest)
+            said[key] = longest
+            settings.pop(key, None)
     read = wanted.name_and_lengths(folder, said | settings)
     markers = {key: settings.get(key, said[key]) for key in _MARKERS}
     more = {key: said[key] for key in ("query_expansion", "attend_to_expansion")} | read_prompts(config)
@@ -118,6 +160,20 @@ def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     model.skip(skipped)
     model.projections = nn.ModuleList(load_projection(module.folder) for module in route if module.kind == "Dense")
     return model
+
+
+def _refuse_left_padding(folder: Path, backbone: ModuleBackbone, said: dict[str, Any], *, is_new: bool) -> None:
+    """Refuse what other libraries put at the left of a padded text, where it depends on the batch.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    has_marker = not is_new and (said["query_marker"] or said["document_marker"])
+    if backbone.load_tokenizer().padding_side == "left" and (has_marker or said["query_expansion"]):
+        raise UserError(
+            f"{folder}: padding_side=left in its tokenizer_config.json is not supported in a ColBERT with "
+            f"{'markers' if has_marker else 'query expansion'}, whose place would depend on the batch; set it to right"
+        )
 
 
 def _of_pylate(config: dict[str, Any]) -> dict[str, Any]:

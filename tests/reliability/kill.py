@@ -37,8 +37,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sweep": ("-m", "training=none", "model=sbert,colbert,bm25"),
 }
 
-#: What of a manifest's record differs from one execution to the next.
-_TIMES = ("finished", "seconds", "peak_memory_mib")
+#: What of a manifest's record differs from one execution to the next; the code's commit, if one is made meanwhile.
+_TIMES = ("finished", "seconds", "peak_memory_mib", "git")
 
 
 def content(artifacts: Path) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def kill_at_random(job: BaseProcess, log: Path, chance: random.Random, *, stages
     Returns:
         What was hit: the stage that the log names last.
     """
-    wanted = chance.randrange(stages + 1)
+    wanted = chance.randint(0, stages)
     while job.is_alive() and len(_made(log)) < wanted:
         time.sleep(0.002)
-    time.sleep(chance.uniform(0, 1.5 * seconds / (stages + 1)))
+    time.sleep(chance.uniform(0, min(0.5, seconds / (stages + 1))))
     assert job.pid is not None
     if not job.is_alive():
         return "nothing: the command had ended"

@@ -8,7 +8,8 @@ import pytest
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.colbert import ColBERT
-from tests.model.matrix import ARCHITECTURES, DIRECTIONS, FAMILIES, make_backbone, measure
+from tests.model.architectures import ARCHITECTURES, make_backbone
+from tests.model.matrix import DIRECTIONS, FAMILIES, measure
 
 #: Where MultiVectorEncoder puts a marker elsewhere than PyLate and irexp do: in front of a text's first token.
 MARKER_ELSEWHERE = ("T5", "Qwen3", "Llama")

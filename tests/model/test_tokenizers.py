@@ -22,7 +22,7 @@ from irexp.model.splade import SPLADE
 from irexp.model.token_logit import TokenLogit
 from irexp.types import UserError
 from tests import tiny
-from tests.model.matrix import ARCHITECTURES, make_backbone
+from tests.model.architectures import ARCHITECTURES, make_backbone
 
 END, BEGIN = tiny.WORDS.index("</s>"), tiny.WORDS.index("[CLS]")
 

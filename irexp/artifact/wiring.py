@@ -136,7 +136,7 @@ class Wiring:
             if isinstance(source, Own):
                 inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
                 is_needed = not source.optional and not source.if_exists
-                if is_needed and select(experiment.values, f"artifact.{source.kind}") is None:
+                if is_needed and experiment.values["artifact"].get(source.kind, OWN) is None:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)

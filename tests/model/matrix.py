@@ -96,7 +96,7 @@ def _logit_score(folder: Path) -> Any:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = f"Query: {_ROLES['query']} Document: {_ROLES['document']} Relevant:"
     tokenizer.save_pretrained(folder)
-    yes, no = (tokenizer.convert_tokens_to_ids(word) for word in _words(tokenizer))
+    yes, no = (int(tokenizer.convert_tokens_to_ids(word)) for word in _words(tokenizer))
     transformer = Transformer(str(folder), transformer_task="text-generation")
     return CrossEncoder(modules=[transformer, LogitScore(true_token_id=yes, false_token_id=no)], device="cpu")
 
@@ -209,7 +209,9 @@ def measure(architecture: Architecture, family: Family, folder: Path, **sides: s
         folder: an empty folder for the checkpoints.
         sides: `padding_side` and `truncation_side` of the tokenizer.
     """
-    start = _try("transformers", lambda: make_backbone(architecture, folder / "start", family.loader, **sides))
+    start = _try(
+        "transformers", lambda: make_backbone(architecture, folder / "start", family.loader, labels=1, **sides)
+    )
     if isinstance(start, Cell):
         return dict.fromkeys(DIRECTIONS, start)
     cells = (*_from_home(family, start, folder), *_from_irexp(family, start, folder))
@@ -267,7 +269,7 @@ def summary(cells: Mapping[str, Cell]) -> str:
 def main(names: Sequence[str]) -> None:
     """Print the table of some architectures, or of all, and below it each direction that is not equal."""
     logging.disable(logging.WARNING)
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     details = []
     print(f"| architecture | {' | '.join(FAMILIES)} |\n| --- |{' --- |' * len(FAMILIES)}")

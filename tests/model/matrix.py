@@ -96,7 +96,8 @@ def _logit_score(folder: Path) -> Any:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = f"Query: {_ROLES['query']} Document: {_ROLES['document']} Relevant:"
     tokenizer.save_pretrained(folder)
-    yes, no = (int(tokenizer.convert_tokens_to_ids(word)) for word in _words(tokenizer))
+    vocabulary = tokenizer.get_vocab()
+    yes, no = (vocabulary[word] for word in _words(tokenizer))
     transformer = Transformer(str(folder), transformer_task="text-generation")
     return CrossEncoder(modules=[transformer, LogitScore(true_token_id=yes, false_token_id=no)], device="cpu")
 

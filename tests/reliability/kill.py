@@ -116,11 +116,12 @@ def main() -> int:
             folder = root / f"{title}-{number}"
             stage = kill_at_random(start(folder, arguments), folder / LOG, chance, stages=made, seconds=seconds)
             hit[f"{title}: {stage}"] += 1
-            sys.stderr.write(f"{number + 1}: {title}, {stage}\n")
             status = finish(folder, arguments)
             found = content(folder / "artifacts")
             differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-            if status != 0 or differing:
+            is_good = status == 0 and not differing
+            sys.stderr.write(f"{number + 1}: {title}, {stage}: {'as undisturbed' if is_good else 'WRONG'}\n")
+            if not is_good:
                 log = (folder / LOG).read_text()[-2000:]
                 faults.append(f"{title}, killed in {stage}: status {status}, differing: {differing}\n{log}")
     lines = [f"{count:4} times in {stage}" for stage, count in sorted(hit.items())]

@@ -18,6 +18,10 @@ PACKAGES = (
 )
 
 
+#: What is asked of git: changes of the code and the configuration, not of texts and results beside them.
+_CHANGES = ("--porcelain", "--untracked-files=no", "--", ":/irexp", ":/conf", ":/run.py")
+
+
 def provenance(
     *, overrides: list[str], options: dict[str, str], configuration: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def git_state(folder: Path) -> dict[str, Any]:
     """The commit of the code and whether it was changed since; empty outside a checkout or without git."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+        return {"commit": commit, "dirty": bool(_git(folder, "status", *_CHANGES))}
     except (OSError, subprocess.SubprocessError):
         return {}
 

@@ -105,7 +105,7 @@ def _warn_about_markers(model: ColBERT) -> None:
     markers = {model.query_marker, model.document_marker} - {None, ""}
     tokenizer = copy.deepcopy(model.tokenizer)
     added = [AddedToken(str(marker), normalized=False, special=True) for marker in sorted(map(str, markers))]
-    tokenizer.add_tokens(added, special_tokens=True)  # type: ignore[arg-type]
+    tokenizer.add_tokens(added, special_tokens=True)
     text = "list all"
     for marker, prompt, ours in (
         (model.query_marker, model.query_prompt, model.tokenize_queries([text])),

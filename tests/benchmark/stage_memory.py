@@ -121,6 +121,9 @@ def main() -> None:
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.stage == "inputs":
+        write_inputs(arguments.folder, *arguments.documents, *arguments.queries)
+        return
     if arguments.stage is not None:
         measure(arguments.stage, arguments.folder)
         return
@@ -130,7 +133,8 @@ def main() -> None:
     for documents, queries in dict.fromkeys([*by_documents, *by_queries]):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "data"
-            write_inputs(folder, documents, queries)
+            sizes = ["--documents", str(documents), "--queries", str(queries)]  # a child begins with its parent's peak
+            subprocess.run([sys.executable, __file__, "--stage", "inputs", "--folder", str(folder), *sizes], check=True)
             for stage in ("encode", "index", "search", "re_rank", "evaluate"):
                 command = [sys.executable, __file__, "--stage", stage, "--folder", str(folder)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -95,20 +95,19 @@ def make_tokenizer(architecture: Architecture) -> Any:
     return tokenizer
 
 
-def make_backbone(architecture: Architecture, folder: Path, loader: str, *, labels: int = 1, **sides: str) -> Path:
+def make_backbone(architecture: Architecture, folder: Path, loader: str, **sides: str) -> Path:
     """Save a random transformer of an architecture, and its tokenizer.
 
     Args:
         architecture: the kind of transformer.
         folder: where it is saved.
         loader: the class of transformers that makes it, such as AutoModelForMaskedLM.
-        labels: the number of a classifier's labels.
         sides: `padding_side` and `truncation_side` of the tokenizer, if they are not its class's.
     """
     tokenizer = make_tokenizer(architecture)
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos", "cls", "sep")}
     config: Any = transformers.AutoConfig.for_model(
-        architecture.model_type, **_SIZES | architecture.settings | ids, vocab_size=len(tokenizer), num_labels=labels
+        architecture.model_type, **_SIZES | architecture.settings | ids, vocab_size=len(tokenizer), num_labels=1
     )
     if config.is_encoder_decoder:
         config.decoder_start_token_id = tokenizer.pad_token_id

@@ -2,7 +2,7 @@
 
 Every cell is measured on a tiny random transformer with the tokenizer class of its architecture. The whole table:
 
-    python -m tests.model.matrix                     # about five minutes on a core; Markdown
+    python -m tests.model.matrix                     # two minutes on a core; prints Markdown
     python -m tests.model.matrix BERT T5             # only some architectures
 
 `tests/model/test_home_matrix.py` runs a few architectures, and all of them with `pytest -m slow`.
@@ -96,7 +96,7 @@ def _logit_score(folder: Path) -> Any:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = f"Query: {_ROLES['query']} Document: {_ROLES['document']} Relevant:"
     tokenizer.save_pretrained(folder)
-    vocabulary = tokenizer.get_vocab()
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
     yes, no = (vocabulary[word] for word in _words(tokenizer))
     transformer = Transformer(str(folder), transformer_task="text-generation")
     return CrossEncoder(modules=[transformer, LogitScore(true_token_id=yes, false_token_id=no)], device="cpu")

@@ -210,9 +210,7 @@ def measure(architecture: Architecture, family: Family, folder: Path, **sides: s
         folder: an empty folder for the checkpoints.
         sides: `padding_side` and `truncation_side` of the tokenizer.
     """
-    start = _try(
-        "transformers", lambda: make_backbone(architecture, folder / "start", family.loader, labels=1, **sides)
-    )
+    start = _try("transformers", lambda: make_backbone(architecture, folder / "start", family.loader, **sides))
     if isinstance(start, Cell):
         return dict.fromkeys(DIRECTIONS, start)
     cells = (*_from_home(family, start, folder), *_from_irexp(family, start, folder))

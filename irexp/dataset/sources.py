@@ -54,12 +54,13 @@ def open_topics(source: TopicSource, qrels: Judgements | None = None, *, split: 
     Raises:
         DataError: if there is no such collection; a file is read when its queries are.
     """
-    if isinstance(source, Topics):
-        return source
-    if not isinstance(source, str | Path):
+    if not isinstance(source, Topics | str | Path):
         return TextTopics(source, () if qrels is None else qrels)
     if qrels is not None:
-        raise DataError(f"{source} has its own judgements; qrels={type(qrels).__name__} … are for texts")
+        name = source if isinstance(source, str | Path) else type(source).__name__
+        raise DataError(f"{name} has its own judgements; qrels=… are the judgements of texts")
+    if isinstance(source, Topics):
+        return source
     if (path := _path(source)) is None:
         return IrdsTopics(str(source))
     if path.is_dir():

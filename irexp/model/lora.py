@@ -9,6 +9,8 @@ weights and opens in every library that reads its layout.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +85,7 @@ def _with_layers(config: LoraConfig, encoder: PreTrainedModel) -> LoraConfig:
 
     kind = encoder.config.model_type
     if config.target_modules is not None or kind in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-        return config
+        return replace(config)  # peft writes into it
     log.info("adapter: peft has no default layers for the model type %s: all linear layers are adapted", kind)
     return replace(config, target_modules="all-linear")
 
@@ -197,6 +199,24 @@ def merge(model: Model) -> Model:
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad = True
     return model
+
+
+@contextmanager
+def adapted(model: Model, config: LoraConfig | None) -> Iterator[None]:
+    """Add adapters for the time of the block, and merge them after it; an error leaves the weights that they adapt."""
+    if config is None:
+        yield
+        return
+    add_lora(model, config)
+    try:
+        yield
+    except BaseException:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                nn.init.zeros_(parameter)
+        merge(model)
+        raise
+    merge(model)
 
 
 def merge_adapter(encoder: PreTrainedModel) -> None:

@@ -59,11 +59,11 @@ def encode(
         UserError: if the model makes no embeddings, or there are no documents.
     """
     encoder, machine = check_bi_encoder(model), machine or component("machine")
-    place = new_folder(folder)
-    write_encoding(
-        encoder, open_documents(documents), place, settings=settings or component("encoding"), machine=machine
-    )
-    encoding = EncodedDocuments(place)
+    with new_folder(folder) as place:
+        write_encoding(
+            encoder, open_documents(documents), place, settings=settings or component("encoding"), machine=machine
+        )
+        encoding = EncodedDocuments(place)
     if folder is None:
         remove_with(encoding, place)
     return encoding

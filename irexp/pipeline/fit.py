@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Training
@@ -19,14 +23,15 @@ from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, op
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
 from irexp.model.load import save
-from irexp.model.lora import add_lora, merge
+from irexp.model.lora import adapted
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import check_precision, prepare
+from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.pipeline.re_rank import RunSource, lines_of_run
 from irexp.pipeline.scratch import new_folder
 from irexp.regularizer.regularizer import Regularizer
+from irexp.training.setup import TrainingSetup
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +66,8 @@ def fit(
     """Fine-tune a model in place; it ends with the best weights, or without validation with the last ones.
 
     Args:
-        model: a model of any family.
+        model: a model of any family; after an error it has the weights of the last step, with an adapter those that
+            it had before.
         loss: such as `component("loss", "info_nce")`.
         examples: what `open_examples` opens: topics, whose relevant documents are the positives, a folder in BEIR's
             layout, an id of ir_datasets; or texts, `(query, positive, negative, …)`.
@@ -90,43 +96,68 @@ def fit(
     Raises:
         UserError: before the first step, if model, loss, examples and settings are incompatible.
     """
-    from irexp.training.trainer import train_model  # Lightning takes seconds to import
-
     machine = machine or component("machine")
-    settings = _settings(steps, learning_rate, batch_size, training, validates=dev is not None)
-    opened = open_examples(examples)
-    collection = _collection(opened, documents, is_searched=dev is not None)
-    if negatives is not None:
-        opened = RunNegatives(opened, run_heads(lines_of_run(negatives)))
-    check_precision(settings.precision, prepare(machine))
-    call = {"model": type(model).__name__, "loss": [type(loss).__name__, vars(loss)], "examples": len(opened)}
-    place = _begin(folder, {**call, "training": dataclasses.asdict(settings), "seed": seed})
-    if folder is not None:
-        check_saving(model, None, place)
-    if adapter is not None:
-        add_lora(model, adapter)
-    measures = train_model(
-        model.train(),
+    opened, collection = _data(examples, documents, negatives, is_searched=dev is not None)
+    setup = TrainingSetup(
         loss,
-        place,
-        regularizer=regularizer,
-        negatives=negatives_per_query,
-        documents=collection,
-        train=opened,
-        dev=None if dev is None else open_topics(dev, split="dev"),
-        training=settings,
-        optimizer=optimizer or component("optimizer"),
-        schedule=schedule or component("schedule"),
-        machine=machine,
-        seed=seed,
-        logger=logger,
+        opened,
+        collection,
+        None if dev is None else open_topics(dev, split="dev"),
+        _settings(steps, learning_rate, batch_size, training, validates=dev is not None),
+        machine,
+        optimizer or component("optimizer"),
+        schedule or component("schedule"),
+        seed,
+        regularizer,
+        negatives_per_query,
+        logger,
     )
-    if adapter is not None:
-        merge(model)
+    check_precision(setup.training.precision, prepare(machine))
+    with _place(folder, model, setup, adapter) as place, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of an adapter's first weights
+        measures = fine_tune(model, setup, place, adapter=adapter, is_saved=folder is not None)
+        shutil.rmtree(place / ".training")
+    return measures
+
+
+def fine_tune(
+    model: Model,
+    setup: TrainingSetup,
+    folder: Path,
+    *,
+    adapter: LoraConfig | None = None,
+    is_saved: bool = True,
+    configured: partial[Model] | None = None,
+    write_adapter: Callable[[Model, Path], None] | None = None,
+) -> dict[str, float]:
+    """Train a model in place, and save it; `.training` in the folder holds what a killed training resumes from.
+
+    Args:
+        model: as it will be trained, without adapters.
+        setup: the training.
+        folder: of the checkpoint.
+        adapter: adapters to train, which are merged into the weights in the end, and removed after an error.
+        is_saved: whether to save the model; it is tried before the first step whether that can be done.
+        configured: what made the model, if that is known.
+        write_adapter: called with the model and a folder before the adapters are merged.
+
+    Returns:
+        The best validation measure and its step, without validation the number of steps; nothing on a further node.
+    """
+    from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds to import
+
+    is_first_node = not is_helper(setup.machine)
+    if is_saved and is_first_node and not is_resuming(folder):
+        check_saving(model, configured, folder)
+    with adapted(model, adapter):
+        measures = train_model(model.train(), setup, folder)
+        if not is_first_node:
+            return {}
+        if adapter is not None and write_adapter is not None:
+            write_adapter(model.eval().cpu(), folder / "adapter")
     model.eval().cpu()
-    if folder is not None:
-        save(model, place)
-    shutil.rmtree(place / ".training" if folder is not None else place)
+    if is_saved:
+        save(model, folder)
     return measures
 
 
@@ -143,33 +174,69 @@ def _settings(
     return found
 
 
-def _collection(examples: Examples, documents: DocumentSource | None, *, is_searched: bool) -> Documents:
-    """The collection that holds the documents of the examples and of the validation."""
+def _data(
+    examples: ExampleSource, documents: DocumentSource | None, negatives: RunSource | None, *, is_searched: bool
+) -> tuple[Examples, Documents]:
+    """The examples, and the collection that holds their documents and those of the validation."""
+    opened = open_examples(examples)
     collection = None if documents is None else open_documents(documents)
-    if isinstance(examples, TextExamples):
+    if isinstance(opened, TextExamples):
         if collection is None and is_searched:
             raise UserError("dev needs documents to search in; pass documents=…")
-        return examples.documents if collection is None else Joined(collection, examples.documents)
+        collection = opened.documents if collection is None else Joined(collection, opened.documents)
     if collection is None:
         raise UserError("the examples name documents by id; pass documents=… with their texts")
-    return collection
+    if negatives is not None:
+        opened = RunNegatives(opened, run_heads(lines_of_run(negatives)))
+    return opened, collection
 
 
-def _begin(folder: str | Path | None, call: dict[str, Any]) -> Path:
-    """A new folder, or the folder in which the same call was killed.
+@contextmanager
+def _place(folder: str | Path | None, model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -> Iterator[Path]:
+    """A new folder, or the folder in which the same call was killed; for None a temporary one.
 
     Raises:
         UserError: if the folder holds anything else.
     """
-    text = json.dumps(call, default=str, sort_keys=True)
-    place = Path(folder).expanduser() if folder is not None else None
-    if place is not None and (known := place / ".training" / _CALL).is_file():
-        if known.read_text(encoding="utf8") != text:
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="irexp-") as place:
+            yield Path(place)
+        return
+    call, known = _described(model, setup, adapter), Path(folder).expanduser() / ".training" / _CALL
+    if known.is_file():
+        if known.read_text(encoding="utf8") != call:
             raise UserError(
-                f"{place} holds an unfinished training with other settings; name another folder, or remove it"
+                f"{folder} holds an unfinished training with other settings; name another folder, or remove it"
             )
-        return place
-    place = new_folder(folder)
-    (place / ".training").mkdir()
-    (place / ".training" / _CALL).write_text(text, encoding="utf8")
-    return place
+        yield known.parents[1]
+        return
+    with new_folder(folder) as place:
+        known.parent.mkdir()
+        known.write_text(call, encoding="utf8")
+        yield place
+
+
+def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -> str:
+    """What a resumed training has in common with the killed one; not its weights, which the killed one has changed."""
+    transformers = {key: encoder.config.to_dict() for key, (encoder, _) in model.encoders().items()}
+    for config in transformers.values():
+        config.pop("architectures", None)  # saving a model changes it
+    parts = {
+        "model": [model.family(), model.known_settings(), transformers],
+        "loss": _plain(setup.loss),
+        "regularizer": _plain(setup.regularizer),
+        "adapter": None if adapter is None else dataclasses.asdict(adapter),
+        "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
+        "negatives": setup.negatives,
+        "training": dataclasses.asdict(setup.training),
+        "seed": setup.seed,
+    }
+    return json.dumps(parts, default=sorted, sort_keys=True)
+
+
+def _plain(component: object | None) -> dict[str, Any] | None:
+    """The class of a component and its settings that are plain values."""
+    if component is None:
+        return None
+    values = {key: value for key, value in vars(component).items() if isinstance(value, str | int | float)}
+    return {"class": type(component).__qualname__, **values}

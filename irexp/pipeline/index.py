@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,17 +71,12 @@ def build_index(
     check_engine(engine, opened.representation)
     if isinstance(opened, EncodedDocuments):
         engine.check(len(opened), opened.dim)
-    place = new_folder(folder)
-    write_index(
-        engine,
-        opened,
-        place,
-        machine=machine,
-        total=len(opened) if isinstance(opened, EncodedDocuments) else documents.count(),
-    )
-    index = open_index(engine, place)
+    total = len(opened) if isinstance(opened, EncodedDocuments) else documents.count()
+    with new_folder(folder) as place:
+        write_index(copy.deepcopy(engine), opened, place, machine=machine, total=total)
+        index = open_index(engine, place)
     if folder is None:
-        remove_with(engine, place)
+        remove_with(index.engine, place)
     return index
 
 
@@ -88,11 +84,13 @@ def open_index(engine: Index, folder: str | Path) -> OpenIndex:
     """Open an index that `build_index` or stage=index wrote.
 
     Args:
-        engine: an engine with the settings that the index was built with; its `search` settings may differ.
+        engine: an engine with the settings that the index was built with; its `search` settings may differ. It is
+            copied, so that it can open other indexes, too.
         folder: the index's folder.
     """
-    engine.load(Path(folder))
-    return OpenIndex(engine, IdList([Path(folder) / _IDS]))
+    loaded = copy.deepcopy(engine)
+    loaded.load(Path(folder))
+    return OpenIndex(loaded, IdList([Path(folder) / _IDS]))
 
 
 def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine, total: int | None) -> int:

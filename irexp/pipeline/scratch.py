@@ -1,24 +1,33 @@
-"""Output folders: a new one that the caller names, or a temporary one that is removed with its object."""
+"""Output folders: a new one that the caller names, or a temporary one, removed with its reader or after an error."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from irexp.artifact.content import exists
 from irexp.types import UserError
 
 
-def new_folder(folder: str | Path | None) -> Path:
-    """Make a folder to write into; a temporary one for None.
+@contextmanager
+def new_folder(folder: str | Path | None) -> Iterator[Path]:
+    """Make a folder to write into; a temporary one for None, which does not survive an error in the block.
 
     Raises:
         UserError: if it exists and is not an empty folder, or cannot be created.
     """
     if folder is None:
-        return Path(tempfile.mkdtemp(prefix="irexp-"))
+        place = Path(tempfile.mkdtemp(prefix="irexp-"))
+        try:
+            yield place
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        return
     path = Path(folder).expanduser()
     if exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not an empty folder; name another one, or remove it")
@@ -26,7 +35,7 @@ def new_folder(folder: str | Path | None) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be created ({error.strerror}); name another folder") from None
-    return path
+    yield path
 
 
 def remove_with(owner: object, folder: Path) -> None:

@@ -21,12 +21,13 @@ from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import save
-from irexp.model.lora import add_lora, merge, save_adapter
+from irexp.model.lora import save_adapter
 from irexp.model.model import Model
 from irexp.model.start import start_from, start_new
-from irexp.model.trial import check_saving
+from irexp.pipeline.fit import fine_tune
 from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
+from irexp.training.setup import TrainingSetup
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -66,43 +67,28 @@ def fit(
     examples = _examples(train, negatives_run, negatives)
     if loss is None:
         raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
-    from irexp.training.trainer import is_resuming, train_model  # Lightning takes seconds; most jobs train nothing
-
-    if not is_helper(machine) and not is_resuming(folder):
-        check_saving(encoder, model if initial is None else None, folder)
-    if adapter is not None:
-        add_lora(encoder, adapter)
-    measures = train_model(
-        encoder,
+    setup = TrainingSetup(
         loss,
-        folder,
-        regularizer=regularizer,
-        negatives=negatives.count,
-        documents=documents,
-        train=examples,
-        dev=dev,
-        training=training,
-        optimizer=optimizer,
-        schedule=schedule,
-        machine=machine,
-        seed=seed,
-        logger=logger,
+        examples,
+        documents,
+        dev,
+        training,
+        machine,
+        optimizer,
+        schedule,
+        seed,
+        regularizer,
+        negatives.count,
+        logger,
     )
-    if is_helper(machine):
-        return {}
-    _keep(encoder.eval().cpu(), folder, partial(_save_adapter, model=model, initial=initial) if adapter else None)
-    return measures
-
-
-def _keep(encoder: Model, folder: Path, write_adapter: Callable[[Model, Path], None] | None) -> None:
-    """Save the trained model, and its adapter on its own if it has one.
-
-    What a killed process resumes from stays until the store has the manifest.
-    """
-    if write_adapter is not None:
-        write_adapter(encoder, folder / "adapter")
-        merge(encoder)
-    save(encoder, folder)
+    return fine_tune(
+        encoder,
+        setup,
+        folder,
+        adapter=adapter,
+        configured=model if initial is None else None,
+        write_adapter=partial(_save_adapter, model=model, initial=initial),
+    )
 
 
 def _start(model: partial[Model], initial: Path | str | None, training: Training, machine: Machine, seed: int) -> Model:
@@ -116,7 +102,7 @@ def _start(model: partial[Model], initial: Path | str | None, training: Training
         check_precision(training.precision, device)
     torch.manual_seed(seed)  # of what the model draws: a projection
     encoder = start_new(model) if initial is None else start_from(str(initial), model)
-    return encoder.train()  # transformers hands encoders over without dropout
+    return encoder
 
 
 def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: Path | str | None) -> None:

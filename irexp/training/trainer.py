@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,15 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Training
-from irexp.dataset.collection import Documents, Examples, Topics
-from irexp.loss.loss import Loss
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
-from irexp.regularizer.regularizer import Regularizer
 from irexp.training.callbacks import History, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
+from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
@@ -37,26 +34,8 @@ log = logging.getLogger(__name__)
 _LOG_EVERY = 10
 
 
-def train_model(
-    model: Model,
-    loss: Loss,
-    folder: Path,
-    *,
-    regularizer: Regularizer | None,
-    negatives: int | None,
-    documents: Documents,
-    train: Examples,
-    dev: Topics | None,
-    training: Training,
-    optimizer: Callable[..., Optimizer],
-    schedule: Callable[..., float],
-    machine: Machine,
-    seed: int,
-    logger: Any,
-) -> dict[str, float]:
+def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, float]:
     """Train a model in place; a killed training resumes from `folder/.training`.
-
-    Each step uses an example's first document and `negatives` others, drawn again each time; None for all.
 
     Returns:
         The best validation and its step; without validation the number of steps.
@@ -66,39 +45,39 @@ def train_model(
             are missing, or the training diverges.
     """
     _check_dtypes(model)
-    check_targets(model, loss, train)
-    if isinstance(model, CrossEncoder) and loss.in_batch:
+    check_targets(model, setup.loss, setup.examples)
+    if isinstance(model, CrossEncoder) and setup.loss.in_batch:
         raise UserError(
             "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "
             "loss=lce, or loss.in_batch=false"
         )
-    if isinstance(model, CrossEncoder) and regularizer is not None:
+    if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
-    validation = _validation(model, documents, dev, training, machine, seed)
+    validation = _validation(model, setup)
     data = RetrievalData(
-        train,
-        documents,
+        setup.examples,
+        setup.documents,
         model,
-        training=training,
-        machine=machine,
-        in_batch=loss.in_batch,
-        negatives=negatives,
-        seed=seed,
+        training=setup.training,
+        machine=setup.machine,
+        in_batch=setup.loss.in_batch,
+        negatives=setup.negatives,
+        seed=setup.seed,
         validation=validation,
     )
     module = RetrievalModule(
         model,
-        loss,
-        regularizer=regularizer,
-        optimizer=optimizer,
-        schedule=schedule,
-        learning_rate=training.learning_rate,
+        setup.loss,
+        regularizer=setup.regularizer,
+        optimizer=setup.optimizer,
+        schedule=setup.schedule,
+        learning_rate=setup.training.learning_rate,
         steps=data.steps,
-        seed=seed,
+        seed=setup.seed,
         validation=validation,
-        processes=machine.devices * machine.num_nodes,
+        processes=setup.machine.devices * setup.machine.num_nodes,
     )
-    return _train(module, data, folder, training=training, machine=machine, logger=logger)
+    return _train(module, data, folder, training=setup.training, machine=setup.machine, logger=setup.logger)
 
 
 def _check_dtypes(model: Model) -> None:
@@ -117,17 +96,17 @@ def is_resuming(folder: Path) -> bool:
     return (folder / ".training" / "last.ckpt").is_file()
 
 
-def _validation(
-    model: Model, documents: Documents, dev: Topics | None, training: Training, machine: Machine, seed: int
-) -> Validation | None:
-    if training.validate_every is None:
+def _validation(model: Model, setup: TrainingSetup) -> Validation | None:
+    if setup.training.validate_every is None:
         return None
-    if dev is None:
+    if setup.dev is None:
         raise UserError(
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
             "training.validate_every=null, which keeps the last weights"
         )
-    return make_validation(documents, dev, model, training, seed=seed, token_budget=machine.token_budget)
+    return make_validation(
+        setup.documents, setup.dev, model, setup.training, seed=setup.seed, token_budget=setup.machine.token_budget
+    )
 
 
 def _train(

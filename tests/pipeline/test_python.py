@@ -97,15 +97,38 @@ def test_a_written_index_can_be_opened(tmp_path: Path, machine: Machine, topics:
     assert [line for line in found if line.doc_id != "d3"] == without
 
 
-def test_a_temporary_folder_is_removed_with_its_object(backbone: str, machine: Machine) -> None:
-    """Otherwise every encoding of a notebook would stay on the disk."""
+def test_an_engine_makes_and_opens_several_indexes(tmp_path: Path, machine: Machine, topics: Topics) -> None:
+    """Each index keeps its own documents, however often the engine is used again."""
+    engine = component("index", "bm25")
+    first = build_index(TEXTS, tmp_path / "first", engine=engine, machine=machine)
+    found = search(first, topics, machine=machine)
+    second = build_index(TEXTS[:2], engine=engine, machine=machine)
+    again = open_index(engine, tmp_path / "first")
+    assert search(first, topics, machine=machine) == search(again, topics, machine=machine) == found
+    assert {line.doc_id for line in search(second, topics, machine=machine)} <= {"0", "1"}
+
+
+def test_a_temporary_folder_is_removed_with_its_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, machine: Machine
+) -> None:
+    """Otherwise every encoding of a notebook would stay on the disk; an error leaves nothing either."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model = new_model("sbert", backbone=backbone)
     encoding = encode(model, TEXTS, machine=machine)
-    folder = encoding.folder
-    assert folder.is_dir()
-    del encoding
+    assert encoding.folder.is_dir()
+    index = build_index(encoding, machine=machine)
+    del encoding, index
     gc.collect()
-    assert not folder.exists()
+    monkeypatch.setattr(model, "pad", _fail)
+    with pytest.raises(RuntimeError, match="as intended"):
+        encode(model, TEXTS, machine=machine)
+    with pytest.raises(RuntimeError, match="as intended"):
+        fit(model, InfoNCE(), [("a", "b")], steps=1, learning_rate=1e-3, batch_size=1, machine=machine)
+    assert not list(tmp_path.iterdir())
+
+
+def _fail(*arguments: Any, **more: Any) -> None:
+    raise RuntimeError("fails as intended")
 
 
 def test_a_cross_encoder_re_ranks(tmp_path: Path, backbone: str, machine: Machine, topics: Topics) -> None:
@@ -160,21 +183,26 @@ def test_examples_may_be_texts(backbone: str, machine: Machine) -> None:
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_a_killed_training_is_resumed_by_the_same_call(tmp_path: Path, backbone: str, machine: Machine) -> None:
+class Killed(InfoNCE):
+    """Stops the program at the fourth step."""
+
+    steps = 0
+
+    def forward(self, *arguments: Any, **more: Any) -> Tensor:
+        """The loss, or an error."""
+        Killed.steps += 1
+        if Killed.steps == 4:
+            raise RuntimeError("killed")
+        return super().forward(*arguments, **more)
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_a_killed_training_is_resumed_by_the_same_call(
+    tmp_path: Path, backbone: str, machine: Machine, adapter: str | None
+) -> None:
     """It ends with the weights of an uninterrupted training; other settings are refused."""
-
-    class Killed(InfoNCE):
-        """Stops the program at the fourth step."""
-
-        steps = 0
-
-        def forward(self, *arguments: Any, **more: Any) -> Tensor:
-            Killed.steps += 1
-            if Killed.steps == 4:
-                raise RuntimeError("killed")
-            return super().forward(*arguments, **more)
-
     examples = [(TEXTS[n], TEXTS[n + 1], TEXTS[n + 2]) for n in range(8)]
+    Killed.steps = 0
 
     def train(model: Model, folder: Path, learning_rate: float = 1e-3) -> None:
         fit(
@@ -185,14 +213,20 @@ def test_a_killed_training_is_resumed_by_the_same_call(tmp_path: Path, backbone:
             learning_rate=learning_rate,
             batch_size=4,
             folder=folder,
+            adapter=None if adapter is None else component("adapter", adapter),
             machine=machine,
         )
 
+    killed = new_model("sbert", backbone=backbone)
+    names = set(killed.state_dict())
     with pytest.raises(RuntimeError, match="killed"):
-        train(new_model("sbert", backbone=backbone), tmp_path / "a")
+        train(killed, tmp_path / "a")
+    assert set(killed.state_dict()) == names
     with pytest.raises(UserError, match="with other settings"):
         train(new_model("sbert", backbone=backbone), tmp_path / "a", learning_rate=2e-3)
-    train(new_model("sbert", backbone=backbone), tmp_path / "a")
+    with pytest.raises(UserError, match="with other settings"):
+        train(new_model("sbert", backbone=backbone, pooling="cls"), tmp_path / "a")
+    train(new_model("sbert", backbone=backbone) if adapter is None else killed, tmp_path / "a")
     assert Killed.steps == 4 + 4  # four until it is killed, four from the checkpoint of step 2
     train(new_model("sbert", backbone=backbone), tmp_path / "b")
     weights = [load(tmp_path / name).state_dict() for name in ("a", "b")]
@@ -236,6 +270,8 @@ def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
         (lambda model: search(build_index(TEXTS), {}), "there are no queries"),
         (lambda model: search(build_index(TEXTS), "one query"), "neither|not a file or folder"),
         (lambda model: search(build_index(TEXTS), QUERIES, depth=0), "at least one document"),
+        (lambda model: open_topics(open_topics(QUERIES), QRELS), "TextTopics has its own judgements"),
+        (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], open_topics("vaswani", QRELS)), "vaswani has its own"),
         (lambda model: search(build_index(TEXTS), QUERIES, model=new_model(backbone=model)), "faiss_flat"),
         (lambda model: evaluate([ScoredDoc("q9", "1", 1.0)], QRELS), "no query in common"),
         (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),

@@ -1,0 +1,47 @@
+"""What decides a training, apart from the model and the folder it resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+
+from irexp.config.schema import Machine, Training
+from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.loss.loss import Loss
+from irexp.regularizer.regularizer import Regularizer
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A training.
+
+    Attributes:
+        loss: what is minimised.
+        examples: the training examples.
+        documents: the collection of the examples and of the validation.
+        dev: the queries to validate on; None without validation.
+        training: steps, batch size and the like.
+        machine: where it runs.
+        optimizer: a function from parameters to an optimizer.
+        schedule: a function from the step to a factor of the learning rate.
+        seed: decides batches and dropout.
+        regularizer: of the embeddings; None for none.
+        negatives: documents that are drawn per example at each step, besides the first; None for all.
+        logger: a Lightning logger; None for none.
+    """
+
+    loss: Loss
+    examples: Examples
+    documents: Documents
+    dev: Topics | None
+    training: Training
+    machine: Machine
+    optimizer: Callable[..., Optimizer]
+    schedule: Callable[..., float]
+    seed: int
+    regularizer: Regularizer | None = None
+    negatives: int | None = None
+    logger: Any = None

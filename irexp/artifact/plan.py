@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from irexp.artifact.experiment import Experiment
@@ -56,17 +57,33 @@ Steps: TypeAlias = Step | tuple[Step, ...] | None
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Measures, and their place in a table.
+
+    Attributes:
+        folder: of the measures.
+        row: the name of the row; None to name it after its settings.
+        column: the name of the column; None to name it after the collection.
+    """
+
+    folder: Path
+    row: str | None = None
+    column: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a job will do.
 
     Attributes:
         experiment: the job's experiment.
         steps: each artifact once, after its inputs; stages that make no artifact come last.
-        goals: the requested steps of the experiment and its baselines.
-        own: the requested steps of the experiment alone.
+        goals: the requested steps of the experiment and its baselines, or of all cells of its table.
+        own: the same without the baselines.
         makes: the steps that the job makes if they are missing; it never trains unasked.
         forced: the steps that it makes even if they exist.
         skipped: the stages of this experiment that make nothing, and why.
+        cells: the requested measures, with the names of their row and column in the table, if they have one.
     """
 
     experiment: Experiment
@@ -76,6 +93,7 @@ class Plan:
     makes: frozenset[Step]
     forced: frozenset[Step]
     skipped: Mapping[str, str]
+    cells: tuple[tuple[str | None, str | None, Step], ...] = ()
 
 
 def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
@@ -107,6 +125,7 @@ def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, lis
         makes=_makes(goals, others, is_full_pipeline={"fit", "evaluate"} <= set(stages)),
         forced=frozenset(step for step in own if step.stage and step.stage.name in experiment.values["force"]),
         skipped=wiring.skipped,
+        cells=tuple((row, column, step_of[node]) for row, column, node in wiring.cells),
     )
     return plan, wiring.faults
 

@@ -6,7 +6,7 @@ depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -57,11 +57,12 @@ class Wiring:
     Attributes:
         experiment: the job's experiment.
         nodes: all nodes, inputs before their users.
-        goals: the requested nodes of the experiment and its baselines.
-        own: the requested nodes of the experiment alone.
+        goals: the requested nodes of the experiment and its baselines, or of all cells of its table.
+        own: the same without the baselines.
         on_the_way: the nodes of other experiments, whose runs the goals need.
         skipped: the stages of the experiment that make nothing, and why.
         faults: what is wrong, one line each.
+        cells: the requested measures, with the names of their row and column in the table, if they have one.
     """
 
     experiment: Experiment
@@ -71,27 +72,48 @@ class Wiring:
     on_the_way: set[Node] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    cells: list[tuple[str | None, str | None, Node]] = field(default_factory=list)
     _found: dict[tuple[Experiment, str], Node | None] = field(default_factory=dict)
     _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
 
     def add(self, names: Sequence[str]) -> None:
-        """Add the stages of the experiment, and of its baselines if the job ends with a stage over all of them."""
+        """Add the stages of every cell of the table; baselines only if the job ends with a stage over all of them."""
         stages = [STAGES[name] for name in names if name in STAGES]
-        rows: list[Node] = []
-        if "evaluate" in names and any(isinstance(s, Rows) for stage in stages for s in stage.inputs.values()):
-            for changes in select(self.experiment.recorded, "baselines") or []:
-                reason = f"baseline {' '.join(changes)}"
-                baseline = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))
-                rows += self._goals(baseline, stages, reason, {}) if baseline else []
-        self.own = self._goals(self.experiment, stages, OWN_REASON, self.skipped)
-        self.goals = [*rows, *self.own]
-        measured = tuple(node for node in self.goals if node.origin == STAGES["evaluate"])
+        sources = [source for stage in stages for source in stage.inputs.values()]
+        is_compared = "evaluate" in names and any(isinstance(source, Rows) for source in sources)
+        for row, column, changes, reason in self._places(is_compared=is_compared):
+            experiment: Experiment | None = self.experiment
+            if changes:
+                experiment = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))
+            if experiment is None:
+                continue
+            is_own = not reason.startswith("baseline")
+            nodes = self._goals(experiment, stages, reason, self.skipped if is_own else {})
+            self.goals += nodes
+            self.own += nodes if is_own else []
+            self.cells += [(row, column, node) for node in nodes if node.origin == STAGES["evaluate"]]
+        measured = tuple(node for _, _, node in self.cells)
         for stage in stages:
             if stage.makes is None:
                 inputs = self._inputs(self.experiment, stage, OWN_REASON, rows=measured)
                 self.nodes.append(Node(stage, self.experiment, inputs, OWN_REASON))
                 self.own.append(self.nodes[-1])
                 self.goals.append(self.nodes[-1])
+
+    def _places(self, *, is_compared: bool) -> Iterator[tuple[str | None, str | None, list[str], str]]:
+        """The cells of the table: names of row and column if they have one, changes to the experiment, and a reason."""
+        recorded = self.experiment.recorded
+        rows: list[tuple[str | None, list[str], str]]
+        if named := recorded.get("rows"):
+            rows = [(name, list(changes), f"row {name}") for name, changes in named.items()]
+        else:
+            baselines = recorded["baselines"] if is_compared else []
+            rows = [(None, list(changes), f"baseline {' '.join(changes)}") for changes in baselines]
+            rows.append((None, [], OWN_REASON))
+        for row, changes, reason in rows:
+            for column, more in (recorded.get("columns") or {None: []}).items():
+                where = f"{reason}, column {column}" if column is not None else reason
+                yield row, column, [*changes, *more], where
 
     def _goals(
         self, experiment: Experiment, stages: Sequence[StageSpec], reason: str, skipped: dict[str, str]

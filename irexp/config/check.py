@@ -20,7 +20,7 @@ from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
 from irexp.types import UserError
 
 #: The top-level keys of a configuration that hold plain values.
-_TOP = ("seed", "baselines")
+_TOP = ("seed", "baselines", "mean")
 
 
 class ConfigError(UserError):
@@ -58,7 +58,24 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
     if keys is None:
         faults += [f"{key}: needs a value, as {key}=…" for key in _missing_keys(config)]
     faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
-    return faults + component_faults(config, wanted)
+    return faults + _table_faults(config) + component_faults(config, wanted)
+
+
+def _table_faults(config: DictConfig) -> list[str]:
+    """What is wrong with the rows and columns of the table."""
+    faults = []
+    for key, example in (("rows", "{BM25: [model=bm25]}"), ("columns", "{DL 2019: [dataset=trec_dl_2019]}")):
+        value = OmegaConf.to_container(config[key], resolve=False) if config.get(key) is not None else {}
+        entries = list(value.values()) if isinstance(value, dict) else [value]
+        if not all(isinstance(entry, list) and all(isinstance(one, str) for one in entry) for entry in entries):
+            faults.append(f"{key}: {value!r} must map each name to a list of overrides, such as {key}={example}")
+    rows, against = config.get("rows") or {}, config.get("against") or {}
+    if not isinstance(against, DictConfig | dict):
+        return [*faults, f"against: {against!r} must map a row to the row that it is tested against, such as {{A: B}}"]
+    if against and not rows:
+        return [*faults, "against: names rows of the table, which have names only if rows={…} gives them"]
+    names = [str(name) for pair in against.items() for name in pair]
+    return faults + [f"against: there is no row {name!r}{near(name, rows)}" for name in names if name not in rows]
 
 
 def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:

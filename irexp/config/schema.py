@@ -169,7 +169,15 @@ class Config:
     schedule: Any = None
     logger: Any = None
     baselines: list[list[str]] = field(default_factory=list)
-    """Overrides of the rows above this experiment in its table; all rows are tested against the first."""
+    """Overrides of the rows above this experiment in its table."""
+    rows: Any = None
+    """The table's rows by name, instead of the baselines and this experiment: each one's overrides of it."""
+    columns: Any = None
+    """The table's collections by name: overrides of each row; none: this experiment's collection."""
+    against: Any = None
+    """For rows by name, the row that they are tested against; the others are tested against the first."""
+    mean: bool = False
+    """Whether the table's last columns are the means over its collections."""
     stage: Any = None
     force: list[str] = field(default_factory=list)
     """Stages whose artifacts are made again even if they exist; the old ones are kept until the new are complete."""
@@ -201,7 +209,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
     "encoding.precision": ("float32", "bfloat16"),
-    "evaluation.significance": ("t", "randomisation"),
+    "evaluation.significance": ("t", "wilcoxon", "randomisation"),
     "evaluation.correction": ("holm", "bonferroni", "none"),
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),
 }

@@ -1,75 +1,106 @@
-"""A table of results: one row per run, one column per measure, with significance against a baseline row.
+"""A table of results: rows of runs, columns of collections and measures, each row compared with another one.
 
-`make_table` computes every cell; the methods of `Table` only format them.
+`make_table` computes every cell; `irexp.evaluation.table_format` only formats them.
 """
 
-import csv
-import dataclasses
-import difflib
-import io
-import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from irexp.config.measure import leaves_grade_open
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from irexp.evaluation import table_format
+from irexp.evaluation.comparison import BETTER, WORSE, Comparison, Significance
 from irexp.evaluation.measures import Measured, parse_measures
-from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test
+from irexp.evaluation.table_foot import foot
 from irexp.types import UserError
 
-log = logging.getLogger(__name__)
-
-BETTER, WORSE = "†", "‡"
-
-TESTS = {"t": "paired t-test", "randomisation": "paired randomisation test"}
-
-CORRECTIONS: Mapping[str, Callable[[Sequence[float]], list[float]]] = {
-    "holm": holm,
-    "bonferroni": bonferroni,
-    "none": list,
-}
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    BETTER: r"$^\dagger$",
-    WORSE: r"$^\ddagger$",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
+#: The name of the last column.
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A run in the table.
+class Result:
+    """What was measured of a run, and its place in a table.
 
     Attributes:
-        label: the text of the first column.
+        label: of its row.
         measured: the result of `evaluate`.
-        artifacts: kind → identity of each artifact that the row was made from, for the CSV.
+        artifacts: kind → identity of each artifact that it was made from.
+        column: the name of its collection; "" in a table of one.
+        seed: distinguishes results of the same row and column, which are averaged.
     """
 
     label: str
     measured: Measured
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
+    column: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: all results of one label."""
+
+    label: str
+    results: tuple[Result, ...]
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """Kind → the identities of the row's artifacts, each once."""
+        kinds = dict.fromkeys(kind for result in self.results for kind in result.artifacts)
+        names = {kind: [result.artifacts.get(kind, "") for result in self.results] for kind in kinds}
+        return {kind: " ".join(dict.fromkeys(" ".join(found).split())) for kind, found in names.items()}
+
+    def of(self, column: str) -> tuple[Result, ...]:
+        """Its results in a column, one per seed."""
+        return tuple(result for result in self.results if result.column == column)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a measure on a collection."""
+
+    collection: str
+    measure: str
+
+    @property
+    def title(self) -> str:
+        """Both in one line."""
+        return f"{self.collection} {self.measure}".strip()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A measured value; `p_value` is corrected, and None in the baseline row; `marker` is BETTER, WORSE or empty."""
+    """A cell of a table.
 
-    value: float
-    p_value: float | None
-    marker: str
-    is_best: bool
+    Attributes:
+        value: the measured value, of several seeds their mean; None if it was not measured.
+        deviation: the standard deviation over the seeds (n - 1 in the denominator); None for one.
+        comparison: with the row's reference; None if there is none.
+        marker: BETTER, WORSE or empty.
+        is_best: whether no row has a higher value, with four decimals.
+    """
+
+    value: float | None
+    deviation: float | None = None
+    comparison: Comparison | None = None
+    marker: str = ""
+    is_best: bool = False
 
     @property
     def text(self) -> str:
-        """The value with four decimals."""
-        return f"{self.value:.4f}"
+        """The value with four decimals, and its deviation; a dash if it was not measured."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.4f}" + (f" ± {self.deviation:.4f}" if self.deviation is not None else "")
+
+    @property
+    def p_value(self) -> float | None:
+        """The corrected p-value of the comparison."""
+        return None if self.comparison is None else self.comparison.p_value
 
 
 @dataclass(frozen=True)
@@ -77,24 +108,30 @@ class Table:
     """The computed table: `cells[row][column]`, and a footer that explains it."""
 
     rows: tuple[Row, ...]
-    measures: tuple[str, ...]
+    columns: tuple[Column, ...]
     cells: tuple[tuple[Cell, ...], ...]
     footer: str
 
+    @cached_property
+    def collections(self) -> tuple[str, ...]:
+        """The names of the collections, in their order."""
+        return tuple(dict.fromkeys(column.collection for column in self.columns))
+
     def to_markdown(self) -> str:
         """A Markdown table, aligned as plain text too; the best value of each column is bold."""
-        labels = ["", *(_markdown(row.label) for row in self.rows)]
-        width = max(3, *map(len, labels))
-        lines = [[label.ljust(width)] for label in labels]
-        rule = ["-" * width]
-        for column, measure in enumerate(self.measures):
-            texts = [measure, *(_markdown_cell(row[column], [r[column] for r in self.cells]) for row in self.cells)]
-            width = max(4, *map(len, texts))
-            rule.append("-" * (width - 1) + ":")
-            for line, text in zip(lines, texts, strict=True):
-                line.append(text.rjust(width))
-        lines.insert(1, rule)
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_markdown(self.footer)}\n"
+        return table_format.markdown(self)
+
+    def comparisons(self) -> str:
+        """A Markdown table of all comparisons: difference, p-value, effect size, wins, ties and losses."""
+        return table_format.comparisons(self)
+
+    def to_latex(self) -> str:
+        """A LaTeX table for the package booktabs, with the footer as its caption."""
+        return table_format.latex(self)
+
+    def to_csv(self) -> str:
+        """For programs: values, comparisons and artifacts, without markup and footer."""
+        return table_format.as_csv(self)
 
     def __str__(self) -> str:
         return self.to_markdown()
@@ -103,184 +140,143 @@ class Table:
         """What a notebook shows."""
         return self.to_markdown()
 
-    def to_latex(self) -> str:
-        """A LaTeX table for the package booktabs, with the footer as its caption."""
-        header = " & ".join(["", *map(_latex, self.measures)]).lstrip()
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            r"\begin{tabular}{l" + "r" * len(self.measures) + "}",
-            r"\toprule",
-            rf"{header} \\",
-            r"\midrule",
-        ]
-        for row, cells in zip(self.rows, self.cells, strict=True):
-            texts = [rf"\textbf{{{cell.text}}}" if cell.is_best else cell.text for cell in cells]
-            marked = [text + _latex(cell.marker) for text, cell in zip(texts, cells, strict=True)]
-            lines.append(rf"{' & '.join([_latex(row.label), *marked])} \\")
-        lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex(self.footer)}}}", r"\end{table}"]
-        return "\n".join(lines) + "\n"
-
-    def to_csv(self) -> str:
-        """For programs: values, corrected p-values against the baseline, and artifacts, without markup and footer."""
-        kinds = list(dict.fromkeys(kind for row in self.rows for kind in row.artifacts))
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["label", *(name for m in self.measures for name in (m, f"p({m})")), *kinds])
-        for row, cells in zip(self.rows, self.cells, strict=True):
-            numbers = [text for cell in cells for text in (cell.text, _p_text(cell.p_value))]
-            writer.writerow([row.label, *numbers, *(row.artifacts.get(kind, "") for kind in kinds)])
-        return file.getvalue()
-
 
 def make_table(
-    rows: Sequence[Row],
+    results: Sequence[Result],
     measures: Sequence[str],
     *,
-    baseline: int = 0,
-    test: str = "t",
-    alpha: float = 0.05,
-    correction: str = "holm",
-    permutations: int = 10_000,
+    test: Significance | None = None,
+    against: Mapping[str, str] | None = None,
+    mean: bool = False,
+    notes: Sequence[str] = (),
 ) -> Table:
-    """Compare every row with the baseline, measure by measure.
+    """Make a table of results; every row is compared with its reference, column by column.
 
-    The rows must have been measured over the same documents, which cannot be checked here, and with the same qrels.
+    The rows of a column must have been measured over the same documents, which cannot be checked here, and with the
+    same qrels.
 
     Args:
-        rows: the runs in the order of the table, each with its own label.
-        measures: names as in ir_measures; every row must have been evaluated with them.
-        baseline: the position of the row with which the others are compared.
-        test: "t" or "randomisation", see `irexp.evaluation.significance`.
-        alpha: the corrected p-value below which a difference is marked.
-        correction: "holm", "bonferroni" or "none", over all comparisons of one measure.
-        permutations: the number of sign flips of the randomisation test.
+        results: one per run; rows and columns are in the order of their first result.
+        measures: names as in ir_measures; every result must have been evaluated with them.
+        test: how rows are compared; None for the defaults.
+        against: for rows by their label, the label of the reference; for all others it is the first row.
+        mean: whether to add columns with the mean over the collections, for the rows that were measured on all.
+        notes: further sentences for the footer.
 
     Raises:
-        UserError: if a setting is wrong, a row lacks a measure, or the rows differ in queries, judgements, the
-            smallest relevant grade, or whether a query may be its own result.
+        UserError: if a setting is wrong, a result lacks a measure, or the rows of a column differ in queries,
+            judgements, the smallest relevant grade, or whether a query may be its own result.
     """
-    comparison = _Comparison(baseline, test, alpha, correction, permutations)
-    _check_settings(rows, comparison)
+    test = test or Significance()
+    test.check()
     names = [str(measure) for measure in parse_measures(measures)]
-    _check_rows(rows, names)
-    smallest = comparison.corrected([1 / (permutations + 1)] * (len(rows) - 1))
-    if test == "randomisation" and smallest and smallest[0] >= alpha:
-        log.warning("%d permutations are too few for any difference to be significant at %g", permutations, alpha)
-    columns = [_column(rows, name, comparison) for name in names]
-    return Table(tuple(rows), tuple(names), tuple(zip(*columns, strict=True)), _footer(rows, names, comparison))
+    _check_results(results, names)
+    rows = [
+        Row(label, tuple(result for result in results if result.label == label))
+        for label in dict.fromkeys(result.label for result in results)
+    ]
+    references = _references([row.label for row in rows], against or {})
+    test.warn_if_too_few(sum(reference != row for row, reference in enumerate(references)))
+    collections = list(dict.fromkeys(result.column for result in results))
+    columns = [Column(collection, name) for collection in collections for name in names]
+    cells = [_column(rows, column, test, references) for column in columns]
+    if mean and len(collections) > 1:
+        for position, name in enumerate(names):
+            columns.append(Column(MEAN, name))
+            cells.append(_best([_mean(row, name, cells[position :: len(names)], n) for n, row in enumerate(rows)]))
+    return Table(
+        tuple(rows),
+        tuple(columns),
+        tuple(zip(*cells, strict=True)),
+        foot(rows, names, test, [rows[reference].label for reference in references], notes),
+    )
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """How rows are compared: the settings of `make_table`."""
-
-    baseline: int
-    test: str
-    alpha: float
-    correction: str
-    permutations: int
-
-    def p_value(self, a: Sequence[float], b: Sequence[float]) -> float:
-        return paired_t_test(a, b) if self.test == "t" else randomisation_test(a, b, permutations=self.permutations)
-
-    def corrected(self, p_values: Sequence[float]) -> list[float]:
-        return CORRECTIONS[self.correction](p_values)
+def _references(labels: Sequence[str], against: Mapping[str, str]) -> list[int]:
+    """The position of each row's reference."""
+    for label in [*against, *against.values()]:
+        if label not in labels:
+            raise UserError(f"against: there is no row {label!r}; the rows are {', '.join(labels)}")
+    return [labels.index(against.get(label, labels[0])) for label in labels]
 
 
-def _column(rows: Sequence[Row], measure: str, comparison: _Comparison) -> list[Cell]:
-    query_ids = rows[comparison.baseline].measured.query_ids
-    values = [[row.measured.per_query[measure][query_id] for query_id in query_ids] for row in rows]
-    others = [position for position in range(len(rows)) if position != comparison.baseline]
-    p_values = [comparison.p_value(values[other], values[comparison.baseline]) for other in others]
-    p_value_of = dict(zip(others, comparison.corrected(p_values), strict=True))
-    aggregated = [row.measured.aggregated[measure] for row in rows]
-    best = f"{max(aggregated):.4f}"
+def _column(rows: Sequence[Row], column: Column, test: Significance, references: Sequence[int]) -> list[Cell]:
+    values: list[list[float] | None] = []
     cells = []
-    for position, value in enumerate(aggregated):
-        p_value = p_value_of.get(position)
-        is_significant = p_value is not None and p_value < comparison.alpha
-        marker = (BETTER if value > aggregated[comparison.baseline] else WORSE) if is_significant else ""
-        # Values that are equal with four decimals are all bold; a single row is not.
-        cells.append(Cell(value, p_value, marker, is_best=len(rows) > 1 and f"{value:.4f}" == best))
-    return cells
-
-
-def _footer(rows: Sequence[Row], measures: Sequence[str], comparison: _Comparison) -> str:
-    baseline, comparisons = rows[comparison.baseline], len(rows) - 1
-    parts = []
-    if comparisons:
-        flips = f" ({comparison.permutations} permutations)" if comparison.test == "randomisation" else ""
-        correction = "no" if comparison.correction == "none" else comparison.correction.capitalize()
-        parts.append(
-            f"{BETTER} significantly better, {WORSE} significantly worse than {_one_line(baseline.label)}: "
-            f"two-sided {TESTS[comparison.test]}{flips}, {correction} correction over the {comparisons} "
-            f"comparison{'s' if comparisons > 1 else ''} of each measure, alpha = {comparison.alpha:g}."
-        )
-        parts.append("Bold: the best of a column.")
-    queries = len(baseline.measured.query_ids)
-    parts.append(f"{queries} {'queries' if queries > 1 else 'query'}, all of the qrels; one without results counts 0.")
-    parts += _conventions(rows, measures)
+    query_ids = next(row.of(column.collection)[0] for row in rows if row.of(column.collection)).measured.query_ids
     for row in rows:
-        if row.measured.missing_queries:
-            parts.append(f"Without results in {_one_line(row.label)}: {row.measured.missing_queries}.")
-    parts.append("Ties: score descending, then document id.")
-    return " ".join(parts)
+        found = [result.measured for result in row.of(column.collection)]
+        of_seeds = [measured.per_query[column.measure] for measured in found]
+        values.append([statistics.fmean(one[query] for one in of_seeds) for query in query_ids] if found else None)
+        cells.append(_averaged([measured.aggregated[column.measure] for measured in found]))
+    comparisons = test.compare(values, [row.label for row in rows], references)
+    for position, comparison in enumerate(comparisons):
+        if comparison is not None:
+            is_significant = comparison.p_value < test.alpha
+            marker = (BETTER if comparison.difference > 0 else WORSE) if is_significant else ""
+            cells[position] = dataclasses.replace(cells[position], comparison=comparison, marker=marker)
+    return _best(cells)
 
 
-def _conventions(rows: Sequence[Row], measures: Sequence[str]) -> list[str]:
-    """What decides which results count, where it is not obvious."""
-    parts = []
-    relevance, highest = rows[0].measured.relevance, max(row.measured.highest_grade or 0 for row in rows)
-    if relevance or (highest > 1 and any(map(leaves_grade_open, parse_measures(measures)))):
-        end = f" (the highest is {highest})" if highest else ""
-        parts.append(
-            f"Measures of relevant documents that do not name a grade count grades from {relevance or 1}{end}."
-        )
-    if any(row.measured.remove_query for row in rows):
-        parts.append("The document with the query's own id is not a result.")
-    return parts
+def _averaged(values: Sequence[float]) -> Cell:
+    if not values:
+        return Cell(None)
+    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def _check_settings(rows: Sequence[Row], comparison: _Comparison) -> None:
-    if not rows:
+def _mean(row: Row, measure: str, cells: Sequence[Sequence[Cell]], position: int) -> Cell:
+    """A row's mean over the collections; with a deviation if each has the same seeds."""
+    values = [column[position].value for column in cells]
+    if None in values:
+        return Cell(None)
+    by_seed: dict[int | None, list[float]] = {}
+    for result in row.results:
+        by_seed.setdefault(result.seed, []).append(result.measured.aggregated[measure])
+    if all(len(found) == len(values) for found in by_seed.values()):
+        return _averaged([statistics.fmean(found) for found in by_seed.values()])
+    return Cell(statistics.fmean(value for value in values if value is not None))
+
+
+def _best(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, with the best ones marked: all that are equal with four decimals; a single row is not."""
+    best = max((cell.value for cell in cells if cell.value is not None), default=0.0)
+    return [
+        dataclasses.replace(cell, is_best=cell.value is not None and f"{cell.value:.4f}" == f"{best:.4f}")
+        if len(cells) > 1
+        else cell
+        for cell in cells
+    ]
+
+
+def _check_results(results: Sequence[Result], measures: Sequence[str]) -> None:
+    if not results:
         raise UserError("a table needs at least one row")
-    if not 0 <= comparison.baseline < len(rows):
-        raise UserError(f"baseline: there is no row {comparison.baseline}; the rows are 0 to {len(rows) - 1}")
-    _check_choice("significance", comparison.test, list(TESTS))
-    _check_choice("correction", comparison.correction, list(CORRECTIONS))
-    if not 0 < comparison.alpha < 1:
-        raise UserError(f"alpha: {comparison.alpha} must be between 0 and 1; the usual level is 0.05")
-    if comparison.permutations < 1:
-        raise UserError(f"permutations: {comparison.permutations} must be at least 1; the usual number is 10000")
-    labels = [row.label for row in rows]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
+    places = [(result.label, result.column, result.seed) for result in results]
+    if twice := sorted({label for label, column, seed in places if places.count((label, column, seed)) > 1}):
         raise UserError(f"two rows have the label {twice[0]!r}; give each its own")
-
-
-def _check_rows(rows: Sequence[Row], measures: Sequence[str]) -> None:
-    for row in rows:
-        lacking = [measure for measure in measures if measure not in row.measured.per_query]
+    for result in results:
+        lacking = [measure for measure in measures if measure not in result.measured.per_query]
         if lacking:
             raise UserError(
-                f"row {row.label!r} was not evaluated with {', '.join(lacking)}, only with "
-                f"{', '.join(row.measured.per_query)}: run stage=evaluate with the same evaluation.measures for all"
+                f"row {result.label!r} was not evaluated with {', '.join(lacking)}, only with "
+                f"{', '.join(result.measured.per_query)}: run stage=evaluate with the same evaluation.measures for all"
             )
-    first, *others = rows
-    for row in others:
-        differing = sorted(set(first.measured.query_ids) ^ set(row.measured.query_ids))
-        if differing:
-            raise UserError(
-                f"rows {first.label!r} and {row.label!r} have different queries: {len(differing)} are in only one of "
-                f"them, such as {differing[0]!r}; evaluate both with the same topics"
-            )
-        for what, one, other in _conditions(first.measured, row.measured):
-            if one != other:
-                raise UserError(
-                    f"rows {first.label!r} and {row.label!r} differ in {what}: {one} and {other}; evaluate both with "
-                    "the same topics"
-                )
+    firsts: dict[str, Result] = {}
+    for result in results:
+        _check_comparable(firsts.setdefault(result.column, result), result)
+
+
+def _check_comparable(first: Result, other: Result) -> None:
+    """Refuse two rows of a column that were not measured under the same conditions."""
+    rows = f"rows {first.label!r} and {other.label!r}"
+    if differing := sorted(set(first.measured.query_ids) ^ set(other.measured.query_ids)):
+        raise UserError(
+            f"{rows} have different queries: {len(differing)} are in only one of them, such as {differing[0]!r}; "
+            "evaluate both with the same topics"
+        )
+    for what, one, two in _conditions(first.measured, other.measured):
+        if one != two:
+            raise UserError(f"{rows} differ in {what}: {one} and {two}; evaluate both with the same topics")
 
 
 def _conditions(one: Measured, other: Measured) -> list[tuple[str, object, object]]:
@@ -291,33 +287,3 @@ def _conditions(one: Measured, other: Measured) -> list[tuple[str, object, objec
     ]
     known = [condition for condition in conditions if None not in condition]
     return [("the smallest relevant grade", one.relevance or 1, other.relevance or 1), *known]
-
-
-def _check_choice(name: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        nearest = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}{hint}")
-
-
-def _p_text(p_value: float | None) -> str:
-    return "" if p_value is None else f"{p_value:.4g}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\|*<`])", r"\\\1", _one_line(text))
-
-
-def _markdown_cell(cell: Cell, column: Sequence[Cell]) -> str:
-    """The cell, padded so that the column's digits are aligned even if only some values are bold."""
-    has_bold, has_marker = any(c.is_best for c in column), any(c.marker for c in column)
-    stars = "**" if cell.is_best else "  " if has_bold else ""
-    return f"{stars}{cell.text}{stars}{cell.marker or (' ' if has_marker else '')}"
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in _one_line(text))

@@ -10,6 +10,7 @@ Shapes: B queries, N documents, H dimensions, C candidates per query, K results 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Binary(StreamedIndex):
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._index: Any = None
         self._gpu: Any = None
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return False
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Open or resume a folder; vectors keep the precision of the encoding."""

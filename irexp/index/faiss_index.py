@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,11 @@ class Faiss(StreamedIndex):
         self._gpu: Any = None
         self._folder: Path | None = None
         self._waiting_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return str(settings["factory"]).removeprefix("IDMap,") == "Flat"
 
     def check(self, count: int | None, dim: int) -> None:
         """Refuse too few documents or an unknown factory string, which faiss would do only after the encoding."""

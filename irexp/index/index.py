@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class Index(ABC):
     """
 
     takes: Representation
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether an engine with these settings, as in conf/index, finds the documents of the highest scores."""
+        return True
 
     def check(self, count: int | None, dim: int) -> None:  # noqa: B027 - most engines accept any collection
         """Check that this engine can be built for a collection; called before anything is encoded.

@@ -13,10 +13,10 @@ all documents, H dimensions, K results per query.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,6 +75,11 @@ class MaxSim(StreamedIndex):
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._compared_TH = torch.empty(0)
         self._row_N = np.empty(0, dtype=np.int64)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return bool(settings["precision"] == "float32" and settings["pool_factor"] == 1)
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Open or resume a folder of unsorted vectors."""

@@ -13,8 +13,10 @@ P dimensions of a block, F = R A P.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +82,11 @@ class Muvera(StreamedIndex):
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._row_n = np.empty(0, np.int64)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return False
 
     def check(self, count: int | None, dim: int) -> None:
         """Check the dense index."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,11 @@ class Plaid(StreamedIndex):
         self._postings: dict[str, NDArray[Any]] = {}
         self._codes_T = np.empty(0, np.int32)
         self._residuals_TR = np.empty((0, 0), np.uint8)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return False
 
     def build_on(self, device: torch.device) -> None:
         """Learn and look up centroids on a device."""

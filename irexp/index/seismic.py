@@ -11,6 +11,7 @@ Shapes: B queries, N documents, V vocabulary entries, K results per query.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ class Seismic(StreamedIndex):
         self._index: Any = None
         self._added, self._is_empty = 0, True
         self._shape = (0, 0)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return False
 
     def require_packages(self) -> None:
         """Check that the package is installed, before anything is made."""

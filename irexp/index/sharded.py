@@ -13,11 +13,13 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import get_class
 
 from irexp.index.index import Index, Rows, Scores, Source
 from irexp.index.rescore import merge
@@ -43,6 +45,12 @@ class Sharded(Index):
             raise UserError(f"index.parts={parts}: it must be at least 1")
         self.takes = engine.takes
         self._engines = [copy.deepcopy(engine) for _ in range(parts)]
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        engine: type[Index] = get_class(settings["engine"]["_target_"])
+        return engine.is_exact(settings["engine"])
 
     def check(self, count: int | None, dim: int) -> None:
         """Check the engine for the smallest part."""

@@ -12,6 +12,7 @@ Shapes: B queries, N documents, V vocabulary entries, P postings of a block, K r
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +72,15 @@ class SparseIndex(StreamedIndex):
         self._waiting: list[scipy.sparse.csr_array] = []
         self._arrays: dict[str, NDArray[Any]] = {}
         self._terms_V, self._is_signed = 0, False
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return bool(
+            settings["weights"] == "float32"
+            and settings["terms"] is settings["search"]["terms"] is None
+            and settings["threshold"] == settings["search"]["threshold"] == 0
+        )
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Open a folder, or resume after its last full block."""

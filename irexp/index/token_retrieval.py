@@ -12,9 +12,10 @@ query.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,6 +68,11 @@ class TokenRetrieval(StreamedIndex):
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._owner_T = np.empty(0, np.int32)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return False
 
     def check(self, count: int | None, dim: int) -> None:
         """Check the token index; there are at least as many tokens as documents."""

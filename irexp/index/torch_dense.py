@@ -9,9 +9,10 @@ Shapes: B queries, N documents, n documents of a block, H dimensions, K results 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,6 +61,11 @@ class TorchDense(StreamedIndex):
         self._dtype = np.dtype(np.float32)
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._coarse_NH = torch.empty(0)
+
+    @classmethod
+    def is_exact(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Index`."""
+        return bool(settings["precision"] == "float32")
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Open or resume a folder; vectors keep the precision of the encoding."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from irexp.dataset.collection import Topics
 from irexp.dataset.in_memory import Judgements, TextTopics
 from irexp.dataset.sources import open_topics
+from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import Measured, parse_measures
 from irexp.evaluation.measures import evaluate as evaluate_run
-from irexp.evaluation.table import Row, Table, make_table
+from irexp.evaluation.table import Result, Table, make_table
 from irexp.pipeline.component import component
 from irexp.pipeline.re_rank import RunSource, lines_of_run
 from irexp.types import UserError
@@ -62,7 +63,7 @@ def compare(
         measured: the results, by the names of their rows.
         measures: the columns; None for all measures of the first row.
         baseline: the row that the others are compared with; None for the first.
-        significance: "t" or "randomisation"; None, here and below, for the value of
+        significance: "t", "wilcoxon" or "randomisation"; None, here and below, for the value of
             `component("evaluation")`.
         correction: for multiple comparisons: "holm", "bonferroni" or "none".
         alpha: the corrected p-value below which a difference is marked.
@@ -79,14 +80,18 @@ def compare(
     if baseline is not None and baseline not in measured:
         raise UserError(f"baseline={baseline!r} is not a row; the rows are {', '.join(names)}")
     settings = component("evaluation")
+    reference = names[0] if baseline is None else baseline
+    test = Significance(
+        settings.significance if significance is None else significance,
+        settings.alpha if alpha is None else alpha,
+        settings.correction if correction is None else correction,
+        settings.permutations,
+    )
     return make_table(
-        [Row(name, found) for name, found in measured.items()],
+        [Result(name, found) for name, found in measured.items()],
         list(measured[names[0]].aggregated) if measures is None else measures,
-        baseline=0 if baseline is None else names.index(baseline),
-        test=settings.significance if significance is None else significance,
-        correction=settings.correction if correction is None else correction,
-        alpha=settings.alpha if alpha is None else alpha,
-        permutations=settings.permutations,
+        test=test,
+        against=dict.fromkeys(names, reference),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,10 @@ from omegaconf import OmegaConf
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.lineage import Lineage
+from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.installation import CONF
-from irexp.evaluation.measures import load_measured
-from irexp.stage.label import labels
-from irexp.stage.report import one_per_run
+from irexp.stage.pivot import Pivoted, pivot
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -40,17 +40,24 @@ class Claim:
 
     Attributes:
         row: the label of the table's row.
-        measure: the table's column.
+        column: the name of the table's collection; "" if it has only one.
+        measure: the name of the measure.
         value: the expected value.
         tolerance: how far a measured value may be from it; up to twice as far is "near".
         source: where the value comes from.
     """
 
     row: str
+    column: str
     measure: str
     value: float
     tolerance: float
     source: str
+
+    @property
+    def place(self) -> str:
+        """The table's column."""
+        return f"{self.column} {self.measure}".strip()
 
     def status(self, measured: float | None) -> Status:
         """Compare a measured value with the expected one."""
@@ -60,7 +67,7 @@ class Claim:
         return "OK" if distance <= self.tolerance else "near" if distance <= 2 * self.tolerance else "FAIL"
 
 
-def check(output: Path, rows: Sequence[Path] | None, experiment: Experiment, *, artifacts: str) -> None:
+def check(output: Path, rows: Sequence[Placed] | None, experiment: Experiment, *, artifacts: str) -> None:
     """Compare an experiment's measures with its claims; write measured.json and the table of all experiments.
 
     Args:
@@ -78,7 +85,7 @@ def check(output: Path, rows: Sequence[Path] | None, experiment: Experiment, *, 
         known = ", ".join(names()) or "none here; experiments/ comes with a clone of the repository"
         raise UserError(f"stage=check needs an experiment with claims: experiment=… is one of {known}")
     measured = _measured(rows or [], Lineage(Store(Path(artifacts))))
-    found = [(claim, claim.status(measured["rows"].get(claim.row, {}).get(claim.measure))) for claim in claims]
+    found = [(claim, claim.status(_value(measured, claim))) for claim in claims]
     lines = [_line(claim, status, measured) for claim, status in found]
     place = EXPERIMENTS / str(name) / "measured.json"
     place.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf8")
@@ -101,10 +108,21 @@ def read_claims(name: str) -> list[Claim]:
         return []
     rows: Any = OmegaConf.to_container(OmegaConf.load(path))
     return [
-        Claim(row, measure, float(claim["value"]), float(claim["tolerance"]), claim["source"])
-        for row, measures in rows["rows"].items()
+        Claim(row, column, measure, float(claim["value"]), float(claim["tolerance"]), claim["source"])
+        for row, columns in rows["rows"].items()
+        for column, measures in (columns if _has_columns(columns) else {"": columns}).items()
         for measure, claim in measures.items()
     ]
+
+
+def _has_columns(columns: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a row's claims are by column, then by measure; else they are by measure."""
+    return not any("value" in claim for claim in columns.values())
+
+
+def _value(measured: Mapping[str, Any], claim: Claim) -> float | None:
+    value: float | None = measured["rows"].get(claim.row, {}).get(claim.place)
+    return value
 
 
 def write_table() -> None:
@@ -126,45 +144,58 @@ def table() -> str:
         first = f"[{name}]({name}/README.md)"
         where = ", ".join(measured[key] for key in ("commit", "date", "processor")) if path.is_file() else "not run yet"
         for claim in read_claims(name):
-            value = measured["rows"].get(claim.row, {}).get(claim.measure)
+            value = _value(measured, claim)
             shown = "" if value is None else f"{value:.4f}"
             status = claim.status(value) if path.is_file() else ""
             minutes = measured["minutes"].get(claim.row)
-            cells = [first, claim.row, claim.measure, f"{claim.value:.4f}", shown, status]
+            cells = [first, claim.row, claim.place, f"{claim.value:.4f}", shown, status]
             lines.append(f"| {' | '.join(cells)} | {'' if minutes is None else f'{minutes:.1f}'} | {where} |")
             first = where = ""
     return "\n".join(lines) + "\n"
 
 
-def _measured(folders: Iterable[Path], lineage: Lineage) -> dict[str, Any]:
+def _measured(placed: Sequence[Placed], lineage: Lineage) -> dict[str, Any]:
     """The content of measured.json: values, minutes and artifacts per row; commit, date and processor."""
-    artifacts = [f"measures/{folder.name}" for folder in one_per_run(list(folders))]
-    rows = dict(zip(labels(artifacts, lineage), artifacts, strict=True))
-    records = [lineage.manifests[artifact]["provenance"] for artifact in artifacts]
+    found = pivot(placed, lineage)
+    records = [lineage.manifests[f"measures/{one.folder.name}"]["provenance"] for one in found]
     last: dict[str, Any] = max(records, key=lambda record: str(record["finished"]), default={})
     git, hardware = last.get("git", {}), last.get("hardware", {})
+    has_one = len({one.result.column for one in found}) == 1
+    rows: dict[str, dict[str, float]] = {}
+    artifacts: dict[str, list[str]] = {}
+    for (label, column), of_seeds in _by_place(found).items():
+        measures = of_seeds[0].result.measured.aggregated
+        for measure in measures:
+            values = [one.result.measured.aggregated[measure] for one in of_seeds]
+            place = measure if has_one else f"{column} {measure}"
+            rows.setdefault(label, {})[place] = round(statistics.fmean(values), 6)
+        artifacts.setdefault(label, []).extend(f"measures/{one.folder.name}" for one in of_seeds)
     return {
         "commit": git.get("commit", "unknown")[:10] + " with changes" * bool(git.get("dirty")),
         "date": last.get("finished", "")[:10],
         "processor": ", ".join(hardware.get("gpus") or [f"{hardware.get('cores')} cores, {hardware.get('processor')}"]),
-        "rows": {row: _rounded(load_measured(lineage.folders[name]).aggregated) for row, name in rows.items()},
-        "minutes": {row: _minutes(name, lineage) for row, name in rows.items()},
-        "artifacts": rows,
+        "rows": rows,
+        "minutes": {row: _minutes(names, lineage) for row, names in artifacts.items()},
+        "artifacts": artifacts,
     }
 
 
-def _rounded(measures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in measures.items()}
+def _by_place(found: Sequence[Pivoted]) -> dict[tuple[str, str], list[Pivoted]]:
+    """The results of each row and column, one per seed."""
+    places: dict[tuple[str, str], list[Pivoted]] = {}
+    for one in found:
+        places.setdefault((one.result.label, one.result.column), []).append(one)
+    return places
 
 
-def _minutes(name: str, lineage: Lineage) -> float:
-    """The minutes that an artifact took, with all that it is made from."""
-    parts = lineage.with_ancestors({name})
+def _minutes(names: Sequence[str], lineage: Lineage) -> float:
+    """The minutes that artifacts took, with all that they are made from."""
+    parts = lineage.with_ancestors(set(names))
     return round(sum(float(lineage.manifests[part]["provenance"]["seconds"]) for part in parts) / 60, 2)
 
 
 def _line(claim: Claim, status: Status, measured: Mapping[str, Any]) -> str:
-    value = measured["rows"].get(claim.row, {}).get(claim.measure)
+    value = _value(measured, claim)
     shown = "–" if value is None else f"{value:.4f}"
     expected = f"{claim.value:.4f} ± {claim.tolerance:g}, {claim.source}"
-    return f"  {status:12} {claim.row}: {claim.measure} {shown}, expected {expected}"
+    return f"  {status:12} {claim.row}: {claim.place} {shown}, expected {expected}"

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any
 
 from irexp.artifact.identity import Identity
 from irexp.artifact.manifest import DamagedArtifactError
-from irexp.artifact.plan import Plan, Step
+from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
-from irexp.artifact.stages import Own, This
+from irexp.artifact.stages import Own, Rows, This, is_given
 from irexp.artifact.store import Found, MissingArtifactError, Store
 from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
@@ -130,7 +130,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
             check_target(Path(settings.folder), settings.format)  # before what it exports is made
     for step in plan.steps:
         if step in wanted:
-            inputs = [_argument(step, name, found) for name in _taken(step)]
+            inputs = [_argument(plan, step, name, found) for name in _taken(step)]
             outcome, result = _run(step, inputs, store, output, logger, is_forced=step in plan.forced)
             found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
             gc.collect()  # models of earlier steps must not crowd the next one's memory
@@ -150,15 +150,26 @@ def _taken(step: Step) -> list[str]:
     return [name for name, source in sources.items() if not isinstance(source, Own) or source.handed]
 
 
-def _argument(step: Step, name: str, found: dict[Step, Found]) -> Any:
-    """The argument for a stage's input: its folder, the name of a hub model, or the experiment itself."""
+def _argument(plan: Plan, step: Step, name: str, found: dict[Step, Found]) -> Any:
+    """The argument for a stage's input: its folder, the name of a hub model, the table, or the experiment itself."""
     assert step.stage is not None
     inputs, source = step.inputs[name], step.stage.inputs[name]
     if isinstance(source, This):
         return step.experiment
+    if isinstance(source, Rows):
+        return placed(plan, found) if inputs is not None else None
     if isinstance(inputs, tuple):
         return [found[one].place for one in inputs]
     return found[inputs].place if inputs is not None else None
+
+
+def placed(plan: Plan, found: Mapping[Step, Found]) -> list[Placed]:
+    """The requested measures with their places in the experiment's table."""
+    return [
+        Placed(place, row, column)
+        for row, column, step in plan.cells
+        if step in found and isinstance(place := found[step].place, Path)
+    ]
 
 
 def _run(
@@ -197,6 +208,7 @@ def _record(step: Step, folder: Path, store: Store, measures: dict[str, float], 
         write_card(folder, configuration, name=step.name, root=store.root, validation=measures)
     return {
         "measures": measures,
+        "given": [kind for kind in configuration["artifact"] if is_given(step.experiment.values, kind)],
         **provenance(
             overrides=list(step.experiment.overrides),
             options=dict(step.experiment.options),

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
-from irexp.artifact.plan import Plan, make_plan
+from irexp.artifact.plan import Placed, Plan, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
@@ -33,17 +33,27 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """A job's record, kept as summary.json in its output folder."""
+    """A job's record, kept as summary.json in its output folder.
+
+    Attributes:
+        overrides: as typed.
+        outcome: running, done, failed or stopped.
+        error: of a failed job.
+        seconds: how long it took.
+        stages: the outcomes of its stages.
+        cells: the measures of its table, baselines included.
+    """
 
     overrides: list[str]
     outcome: str = "running"
     error: str | None = None
     seconds: float = 0.0
     stages: list[Outcome] = field(default_factory=list)
+    cells: list[Placed] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write the record of the job so far."""
-        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf8")
+        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
 
 
 def run_job(config: DictConfig) -> None:
@@ -95,8 +105,13 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
+            job.cells += [
+                Placed(Path(outcome.path), row, column)
+                for row, column, measures in plan.cells
+                if measures is step and outcome.path is not None
+            ]
             if outcome.stage == "report":
-                tables = result
+                tables = {"results": result}
         if tracker:
             from irexp.training.tracking import log_outcome
 

@@ -5,7 +5,8 @@ Labels are made from the recorded configurations, never from the typed overrides
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ PARTS = (
 #: Parts whose option the first words of a label name already.
 _IN_NAME = {"model", "re_rank", "fuse"}
 
+#: The settings of a model that a collection may set.
+_LENGTHS = ("query_length", "document_length")
+
+_OTHER = object()
+
 #: The words that begin a label; a path among them is shortened once all rows are known.
 _Words = list[str | Path]
 
@@ -37,14 +43,15 @@ class _Row:
     settings: Mapping[str, Any]
 
 
-def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
+def labels(names: Sequence[str], lineage: Lineage, *, without: Collection[str] = ()) -> list[str]:
     """Labels for measures, each different from all others.
 
     Args:
         names: the names of the measures' artifacts.
         lineage: the store's; re-ranked and fused runs are looked up in it.
+        without: keys that no label names.
     """
-    rows = [_row(name, lineage) for name in names]
+    rows = [_without(_row(name, lineage), without) for name in names]
     ends = shortest_ends(str(word) for row in rows for word in row.words if isinstance(word, Path))
     texts = ["".join(ends[str(word)] if isinstance(word, Path) else word for word in row.words) for row in rows]
     for differing in (_options, _settings):
@@ -60,6 +67,36 @@ def labels(names: Sequence[str], lineage: Lineage) -> list[str]:
     return [
         text if found.count(text) == 1 else f"{text} ({name[-8:]})" for text, name in zip(found, names, strict=True)
     ]
+
+
+def same_row(name: str, lineage: Lineage, *, level: int = 0) -> str:
+    """A key that is equal for measures whose settings differ only in seed and collection.
+
+    Args:
+        name: the name of the measures' artifact.
+        lineage: the store's.
+        level: 1: only if the collection's settings, such as its training examples, are equal, too; 2: and all
+            artifacts.
+    """
+    row = _row(name, lineage)
+    provenance = lineage.manifests[name]["provenance"]
+    given = {f"artifact.{kind}" for kind in provenance.get("given", []) if kind in ("checkpoint", "initial")}
+    settings = {path: value for path, value in row.settings.items() if path != "seed"}
+    if level < 2:
+        settings = {p: value for p, value in settings.items() if not p.startswith("artifact.") or p in given}
+    if level < 1:
+        taken = {key: row.settings.get(f"dataset.{key}") for key in _LENGTHS}
+        settings = {
+            path: value
+            for path, value in settings.items()
+            if not path.startswith("dataset.") and taken.get(path.rpartition(".")[2], _OTHER) != value
+        }
+    return json.dumps([[str(word) for word in row.words], row.ending, settings], sort_keys=True, default=str)
+
+
+def _without(row: _Row, keys: Collection[str]) -> _Row:
+    options = {key: option for key, option in row.options.items() if key not in keys}
+    return _Row(row.words, row.ending, options, {key: value for key, value in row.settings.items() if key not in keys})
 
 
 def shortest_ends(paths: Iterable[str]) -> dict[str, str]:

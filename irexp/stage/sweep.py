@@ -1,4 +1,4 @@
-"""The end of a sweep: a report of its jobs."""
+"""The end of a sweep: one table of all jobs, and a list of their outcomes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,71 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.artifact.plan import Placed
+from irexp.artifact.store import Store
+from irexp.config.schema import Evaluation
+from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
 
 class SweepReport(Callback):
-    """Lists the jobs of a sweep with their outcomes, in the log and as summary.json in the sweep's folder.
+    """Makes the table of all jobs of a sweep and lists their outcomes, in the log and in the sweep's folder.
 
     The same command again runs only what is missing, since artifacts are found by their identity.
     """
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Log the outcome of each job; the exit status is 1 if one failed."""
-        if report_sweep(Path(config.hydra.sweep.dir)):
+        """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed."""
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            tabulate_sweep(folder, config)
+        except UserError as error:  # the jobs are done; Hydra would only warn of the error
+            log.error("no table of all jobs: %s", error)
+        if report_sweep(folder):
             sys.exit(1)
+
+
+def tabulate_sweep(folder: Path, config: DictConfig) -> None:
+    """Log the table of all jobs, and write it into the sweep's folder; nothing if no job has measures.
+
+    Its rows are models and settings, its columns the collections; seeds are averaged.
+
+    Args:
+        folder: of the sweep.
+        config: of the sweep, without what was swept.
+
+    Raises:
+        UserError: if the jobs have no measure in common.
+    """
+    cells = [Placed(Path(c["folder"]), c["row"], c["column"]) for job in _jobs(folder) for c in job.get("cells", [])]
+    root = Path(config.paths.artifacts)
+    placed = [cell for cell in dict.fromkeys(cells) if cell.folder.parent.parent.resolve() == root.resolve()]
+    if len(placed) < len(set(cells)):
+        log.warning("measures outside of paths.artifacts=%s are not in the table of all jobs", root)
+    if not placed:
+        return
+    from irexp.evaluation.measures import load_measured
+    from irexp.stage.report import log_table, tabulate, write_table
+
+    known = [load_measured(cell.folder).aggregated for cell in placed]
+    common = [measure for measure in known[0] if all(measure in found for found in known)]
+    if not common:
+        raise UserError("the jobs have no measure in common; set the same evaluation=… for all")
+    settings = OmegaConf.to_container(config.evaluation, resolve=True)
+    assert isinstance(settings, dict)
+    evaluation = Evaluation(**{**settings, "measures": common})
+    store = Store(root)
+    table = tabulate(placed, store, evaluation=evaluation, against=config.against or {}, mean=config.mean)
+    write_table(table, folder)
+    log_table(table, folder, str(root))
 
 
 def report_sweep(folder: Path) -> int:
     """Log the outcomes of the jobs of a sweep and write them to its summary.json; returns how many are not done."""
-    jobs: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
+    jobs = _jobs(folder)
     lines = [
         f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
         + (f"\n           {str(job['error']).splitlines()[0]}" if job["error"] else "")
@@ -42,5 +87,7 @@ def report_sweep(folder: Path) -> int:
     return len([job for job in jobs if job["outcome"] != "done"])
 
 
-def _summaries(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+def _jobs(folder: Path) -> list[dict[str, Any]]:
+    """The records of the jobs of a sweep, in their order."""
+    paths = sorted(folder.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    return [json.loads(path.read_text(encoding="utf8")) for path in paths]

@@ -6,8 +6,9 @@ from typing import cast
 import pytest
 from omegaconf import OmegaConf
 
+from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import Measured, parse_measures
-from irexp.evaluation.table import Row, make_table
+from irexp.evaluation.table import Result, make_table
 
 FOLDER = Path(__file__).parents[2] / "conf" / "evaluation"
 
@@ -21,14 +22,16 @@ def test_every_option_makes_a_table(option: str) -> None:
     assert [str(measure) for measure in parse_measures(names)] == names
     measured = Measured({name: {"1": 0.5, "2": 1.0} for name in names}, dict.fromkeys(names, 0.75), 0, 0)
     table = make_table(
-        [Row("a", measured), Row("b", measured)],
+        [Result("a", measured), Result("b", measured)],
         names,
-        test=cast(str, config["significance"]),
-        correction=cast(str, config["correction"]),
-        alpha=cast(float, config["alpha"]),
-        permutations=cast(int, config["permutations"]),
+        test=Significance(
+            cast(str, config["significance"]),
+            cast(float, config["alpha"]),
+            cast(str, config["correction"]),
+            cast(int, config["permutations"]),
+        ),
     )
-    assert table.measures == tuple(names)
+    assert [column.measure for column in table.columns] == names
 
 
 def test_every_option_is_tested() -> None:

@@ -4,13 +4,15 @@ import csv
 import io
 import random
 import re
+import statistics
 from dataclasses import replace
 
 import pytest
 
+from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import Measured
-from irexp.evaluation.significance import paired_t_test, randomisation_test
-from irexp.evaluation.table import Row, Table, make_table
+from irexp.evaluation.significance import paired_t_test, randomisation_test, wilcoxon_test
+from irexp.evaluation.table import Result, Table, make_table
 from irexp.types import UserError
 
 
@@ -28,13 +30,13 @@ def measured(*, offset: float, seed: int, queries: int = 40) -> Measured:
 
 
 @pytest.fixture
-def rows() -> list[Row]:
+def rows() -> list[Result]:
     """A baseline, a better run, a worse run and an equal run."""
     return [
-        Row("BM25", measured(offset=0, seed=0), {"run": "run/bm25"}),
-        Row("better & |best|", measured(offset=0.2, seed=1), {"run": "run/b", "index": "index/b"}),
-        Row("worse_run", measured(offset=-0.2, seed=2)),
-        Row("again", measured(offset=0, seed=0)),
+        Result("BM25", measured(offset=0, seed=0), {"run": "run/bm25"}),
+        Result("better & |best|", measured(offset=0.2, seed=1), {"run": "run/b", "index": "index/b"}),
+        Result("worse_run", measured(offset=-0.2, seed=2)),
+        Result("again", measured(offset=0, seed=0)),
     ]
 
 
@@ -43,16 +45,16 @@ def markers(table: Table) -> list[list[str]]:
     return [[cell.marker for cell in row] for row in table.cells]
 
 
-def test_significance_is_marked_against_the_baseline(rows: list[Row]) -> None:
+def test_significance_is_marked_against_the_baseline(rows: list[Result]) -> None:
     """Better and worse runs are marked as such; the baseline and its copy are not marked."""
-    for test in ("t", "randomisation"):
-        table = make_table(rows, ["RR@10", "AP"], test=test)
+    for test in ("t", "wilcoxon", "randomisation"):
+        table = make_table(rows, ["RR@10", "AP"], test=Significance(test))
         assert markers(table) == [["", ""], ["†", "†"], ["‡", "‡"], ["", ""]]
         assert [cell.p_value for cell in table.cells[0]] == [None, None]
         assert table.cells[3][0].p_value == 1.0
 
 
-def test_the_footer_names_the_smallest_relevant_grade(rows: list[Row]) -> None:
+def test_the_footer_names_the_smallest_relevant_grade(rows: list[Result]) -> None:
     """A collection's grade is in the footer; rows with different grades are not comparable and are refused."""
     assert "count grades from" not in make_table(rows, ["AP"]).footer
     graded = [replace(row, measured=replace(row.measured, relevance=2)) for row in rows]
@@ -63,18 +65,18 @@ def test_the_footer_names_the_smallest_relevant_grade(rows: list[Row]) -> None:
     assert len(make_table([first, *rows[1:]], ["AP"]).rows) == 4  # 1 is what no grade means
 
 
-def test_the_footer_says_how_grades_count_that_no_one_chose(rows: list[Row]) -> None:
+def test_the_footer_says_how_grades_count_that_no_one_chose(rows: list[Result]) -> None:
     """With graded judgements grade 1 is said to count, unless every measure names its grade or counts all grades."""
     graded = [replace(row, measured=replace(row.measured, highest_grade=3)) for row in rows]
     assert "do not name a grade count grades from 1 (the highest is 3)." in make_table(graded, ["AP"]).footer
     values = {name: {"q": 0.5} for name in ("nDCG@10", "AP(rel=2)")}
-    named = Row("named", Measured(values, dict.fromkeys(values, 0.5), 0, 0, highest_grade=3))
+    named = Result("named", Measured(values, dict.fromkeys(values, 0.5), 0, 0, highest_grade=3))
     assert "count grades" not in make_table([named], list(values)).footer
     binary = [replace(row, measured=replace(row.measured, highest_grade=1)) for row in rows]
     assert "count grades" not in make_table(binary, ["AP"]).footer
 
 
-def test_the_footer_says_that_queries_are_not_their_own_results(rows: list[Row]) -> None:
+def test_the_footer_says_that_queries_are_not_their_own_results(rows: list[Result]) -> None:
     """The foot says so if and only if such results were dropped, and rows that differ in it are refused."""
     kept = [replace(row, measured=replace(row.measured, remove_query=False)) for row in rows]
     dropped = [replace(row, measured=replace(row.measured, remove_query=True)) for row in rows]
@@ -85,7 +87,7 @@ def test_the_footer_says_that_queries_are_not_their_own_results(rows: list[Row])
         make_table([*dropped[:2], *kept[2:]], ["AP"])
 
 
-def test_rows_with_other_judgements_are_refused(rows: list[Row]) -> None:
+def test_rows_with_other_judgements_are_refused(rows: list[Result]) -> None:
     """Equal query ids are not enough: differences between judgements would be marked as differences between runs."""
     judged = [replace(row, measured=replace(row.measured, qrels_digest="0a")) for row in rows]
     other = replace(rows[3], measured=replace(rows[3].measured, qrels_digest="0b"))
@@ -94,20 +96,25 @@ def test_rows_with_other_judgements_are_refused(rows: list[Row]) -> None:
         make_table([*judged[:3], other], ["AP"])
 
 
-def test_markers_depend_on_the_baseline(rows: list[Row]) -> None:
+def test_markers_depend_on_the_baseline(rows: list[Result]) -> None:
     """With the best run as the baseline all others are marked as worse."""
-    assert markers(make_table(rows, ["AP"], baseline=1)) == [["‡"], [""], ["‡"], ["‡"]]
+    table = make_table(rows, ["AP"], against={row.label: rows[1].label for row in rows})
+    assert markers(table) == [["‡"], [""], ["‡"], ["‡"]]
+    assert "significantly worse than better & |best|: two-sided" in table.footer
 
 
 def test_p_values_are_corrected_over_the_comparisons_of_a_measure() -> None:
     """With two comparisons Holm doubles the smaller p only, Bonferroni both; each measure is corrected separately."""
-    rows = [Row(str(seed), measured(offset=0.01 * seed, seed=seed)) for seed in range(3)]
+    rows = [Result(str(seed), measured(offset=0.01 * seed, seed=seed)) for seed in range(3)]
     values = [list(row.measured.per_query["RR@10"].values()) for row in rows]
     raw = [paired_t_test(values[1], values[0]), paired_t_test(values[2], values[0])]
     assert max(raw) < 0.5
 
+    def table(correction: str) -> Table:
+        return make_table(rows, ["RR@10", "AP"], test=Significance(correction=correction))
+
     def p_values(correction: str) -> list[float | None]:
-        return [row[0].p_value for row in make_table(rows, ["RR@10", "AP"], correction=correction).cells[1:]]
+        return [row[0].p_value for row in table(correction).cells[1:]]
 
     assert p_values("none") == raw
     assert p_values("bonferroni") == [2 * p for p in raw]
@@ -116,11 +123,11 @@ def test_p_values_are_corrected_over_the_comparisons_of_a_measure() -> None:
 
 def test_alpha_decides_the_marker() -> None:
     """A difference is marked if and only if its p-value is below alpha."""
-    rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
+    rows = [Result("a", measured(offset=0, seed=0)), Result("b", measured(offset=0.02, seed=1))]
     p_value = make_table(rows, ["AP"]).cells[1][0].p_value
     assert p_value is not None and 0 < p_value < 0.5
-    assert markers(make_table(rows, ["AP"], alpha=p_value * 1.01))[1] == ["†"]
-    assert markers(make_table(rows, ["AP"], alpha=p_value * 0.99))[1] == [""]
+    assert markers(make_table(rows, ["AP"], test=Significance(alpha=p_value * 1.01)))[1] == ["†"]
+    assert markers(make_table(rows, ["AP"], test=Significance(alpha=p_value * 0.99)))[1] == [""]
 
 
 def test_queries_are_paired_by_id() -> None:
@@ -128,28 +135,28 @@ def test_queries_are_paired_by_id() -> None:
     first, second = measured(offset=0, seed=0), measured(offset=0.02, seed=1)
     turned = Measured({m: dict(reversed(v.items())) for m, v in second.per_query.items()}, second.aggregated, 0, 0)
     assert (
-        make_table([Row("a", first), Row("b", turned)], ["AP"]).cells
-        == make_table([Row("a", first), Row("b", second)], ["AP"]).cells
+        make_table([Result("a", first), Result("b", turned)], ["AP"]).cells
+        == make_table([Result("a", first), Result("b", second)], ["AP"]).cells
     )
 
 
 def test_the_table_passes_its_permutations_to_the_randomisation_test() -> None:
     """p-values of the table equal those of the test with the same number of sign flips."""
-    rows = [Row("a", measured(offset=0, seed=0)), Row("b", measured(offset=0.02, seed=1))]
+    rows = [Result("a", measured(offset=0, seed=0)), Result("b", measured(offset=0.02, seed=1))]
     a, b = (list(row.measured.per_query["AP"].values()) for row in rows)
-    table = make_table(rows, ["AP"], test="randomisation", permutations=50)
+    table = make_table(rows, ["AP"], test=Significance("randomisation", permutations=50))
     assert table.cells[1][0].p_value == randomisation_test(b, a, permutations=50)
 
 
-def test_too_few_permutations_cause_a_warning(rows: list[Row], caplog: pytest.LogCaptureFixture) -> None:
+def test_too_few_permutations_cause_a_warning(rows: list[Result], caplog: pytest.LogCaptureFixture) -> None:
     """For three comparisons, the smallest corrected p with 50 permutations is 3 / 51 > 0.05, so none is significant."""
-    make_table(rows, ["AP"], test="randomisation", permutations=100)
+    make_table(rows, ["AP"], test=Significance("randomisation", permutations=100))
     assert caplog.text == ""
-    make_table(rows, ["AP"], test="randomisation", permutations=50)
+    make_table(rows, ["AP"], test=Significance("randomisation", permutations=50))
     assert "too few" in caplog.text
 
 
-def test_the_best_values_of_a_column_are_bold(rows: list[Row]) -> None:
+def test_the_best_values_of_a_column_are_bold(rows: list[Result]) -> None:
     """All values that equal the largest with four decimals are best; the value of a single row is not."""
     table = make_table(rows, ["RR@10", "AP"])
     assert [[cell.is_best for cell in row] for row in table.cells] == [
@@ -158,12 +165,12 @@ def test_the_best_values_of_a_column_are_bold(rows: list[Row]) -> None:
         [False] * 2,
         [False] * 2,
     ]
-    nearly = [Row(str(x), Measured({"AP": {"1": x}}, {"AP": x}, 0, 0)) for x in (0.50001, 0.50002, 0.4)]
+    nearly = [Result(str(x), Measured({"AP": {"1": x}}, {"AP": x}, 0, 0)) for x in (0.50001, 0.50002, 0.4)]
     assert [row[0].is_best for row in make_table(nearly, ["AP"]).cells] == [True, True, False]
     assert not make_table(rows[:1], ["AP"]).cells[0][0].is_best
 
 
-def test_markdown_is_aligned_and_escaped(rows: list[Row]) -> None:
+def test_markdown_is_aligned_and_escaped(rows: list[Result]) -> None:
     """All lines have the same width, digits are aligned, and bars in a label are escaped."""
     text = make_table(rows, ["RR@10", "AP"]).to_markdown()
     lines = text.splitlines()
@@ -174,9 +181,9 @@ def test_markdown_is_aligned_and_escaped(rows: list[Row]) -> None:
     assert "worse_run" in lines[4] and "‡ |" in lines[4]
 
 
-def test_the_footer_says_how_the_table_was_made(rows: list[Row]) -> None:
+def test_the_footer_says_how_the_table_was_made(rows: list[Result]) -> None:
     """Markdown and LaTeX name test, correction, level, baseline, number of queries and tie rule."""
-    table = make_table(rows, ["AP"], test="randomisation", alpha=0.01, permutations=999)
+    table = make_table(rows, ["AP"], test=Significance("randomisation", alpha=0.01, permutations=999))
     for part in (
         "randomisation test (999",
         "Holm correction over the 3",
@@ -187,15 +194,15 @@ def test_the_footer_says_how_the_table_was_made(rows: list[Row]) -> None:
         assert part in table.to_markdown()
         assert part in table.to_latex()
     assert "score descending, then document id" in table.footer
-    assert "no correction" in make_table(rows, ["AP"], correction="none").footer
+    assert "no correction" in make_table(rows, ["AP"], test=Significance(correction="none")).footer
     assert "significant" not in make_table(rows[:1], ["AP"]).footer
-    lacking = Row("lacking", Measured({"AP": {"1": 0.0}}, {"AP": 0.0}, 1, 0))
+    lacking = Result("lacking", Measured({"AP": {"1": 0.0}}, {"AP": 0.0}, 1, 0))
     assert "Without results in lacking: 1." in make_table([lacking], ["AP"]).footer
 
 
-def test_latex_is_escaped(rows: list[Row]) -> None:
+def test_latex_is_escaped(rows: list[Result]) -> None:
     """LaTeX's special characters are escaped, the best value is bold, and rules are those of booktabs."""
-    rows[3] = Row("a\\b~^{$}#%_<\n>", rows[3].measured)
+    rows[3] = Result("a\\b~^{$}#%_<\n>", rows[3].measured)
     text = make_table(rows, ["RR@10", "AP"]).to_latex()
     assert re.search(r"^better \\& \\textbar\{\}best\\textbar\{\} & \\textbf\{0\.\d{4}\}\$\^\\dagger\$ & ", text, re.M)
     assert re.search(r"^worse\\_run & 0\.\d{4}\$\^\\ddagger\$ & .* \\\\$", text, re.M)
@@ -203,10 +210,11 @@ def test_latex_is_escaped(rows: list[Row]) -> None:
     assert all(text.count(rule) == 1 for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
 
 
-def test_csv_is_for_programs(rows: list[Row]) -> None:
+def test_csv_is_for_programs(rows: list[Result]) -> None:
     """CSV has plain numbers, corrected p-values (none for the baseline) and the artifacts of every row."""
     records = list(csv.DictReader(io.StringIO(make_table(rows, ["RR@10", "AP"]).to_csv())))
-    assert list(records[0]) == ["label", "RR@10", "p(RR@10)", "AP", "p(AP)", "run", "index"]
+    of = [f"{of}({name})" for name in ("RR@10", "AP") for of in ("p", "d", "wins", "ties", "losses")]
+    assert list(records[0]) == ["label", "RR@10", *of[:5], "AP", *of[5:], "run", "index"]
     assert [record["label"] for record in records] == [row.label for row in rows]
     for record, row in zip(records, rows, strict=True):
         assert float(record["AP"]) == pytest.approx(row.measured.aggregated["AP"], abs=5e-5)
@@ -214,39 +222,135 @@ def test_csv_is_for_programs(rows: list[Row]) -> None:
     assert [record["index"] for record in records] == ["", "index/b", "", ""]
 
 
-def test_measures_may_have_another_spelling(rows: list[Row]) -> None:
+def test_measures_may_have_another_spelling(rows: list[Result]) -> None:
     """MRR@10 is another name of RR@10 and finds its values."""
-    assert make_table(rows, ["MRR@10"]).measures == ("RR@10",)
+    assert [column.title for column in make_table(rows, ["MRR@10"]).columns] == ["RR@10"]
 
 
-def test_rows_with_different_queries_are_refused(rows: list[Row]) -> None:
+def test_rows_with_different_queries_are_refused(rows: list[Result]) -> None:
     """Their means are not comparable; the message names both rows and a query that only one of them has."""
-    rows.append(Row("short", measured(offset=0, seed=0, queries=39)))
+    rows.append(Result("short", measured(offset=0, seed=0, queries=39)))
     with pytest.raises(UserError, match=r"'BM25' and 'short'.*: 1 are in only one.*'q39'"):
         make_table(rows, ["AP"])
 
 
-def test_a_row_without_a_measure_is_named(rows: list[Row]) -> None:
+def test_a_row_without_a_measure_is_named(rows: list[Result]) -> None:
     """The message names the row, the missing measure and those that the row has."""
     with pytest.raises(UserError, match=r"'BM25' was not evaluated with nDCG@10, only with RR@10, AP"):
         make_table(rows, ["AP", "nDCG@10"])
 
 
-def test_wrong_settings_are_refused(rows: list[Row]) -> None:
+def test_wrong_settings_are_refused(rows: list[Result]) -> None:
     """A wrong setting is an error that names the choices and the nearest one."""
     with pytest.raises(UserError, match=r"significance: 'randomization' .*did you mean 'randomisation'"):
-        make_table(rows, ["AP"], test="randomization")
+        make_table(rows, ["AP"], test=Significance("randomization"))
     with pytest.raises(UserError, match=r"correction: 'bon' is not one of holm, bonferroni, none"):
-        make_table(rows, ["AP"], correction="bon")
-    for baseline in (-1, 4):
-        with pytest.raises(UserError, match="the rows are 0 to 3"):
-            make_table(rows, ["AP"], baseline=baseline)
+        make_table(rows, ["AP"], test=Significance(correction="bon"))
+    for against in ({"again": "BM"}, {"agai": "BM25"}):
+        with pytest.raises(UserError, match=r"against: there is no row '(BM|agai)'"):
+            make_table(rows, ["AP"], against=against)
     for alpha in (0.0, 1.0, 5.0):
         with pytest.raises(UserError, match="alpha"):
-            make_table(rows, ["AP"], alpha=alpha)
+            make_table(rows, ["AP"], test=Significance(alpha=alpha))
     with pytest.raises(UserError, match="permutations"):
-        make_table(rows, ["AP"], permutations=0)
+        make_table(rows, ["AP"], test=Significance(permutations=0))
     with pytest.raises(UserError, match="at least one row"):
         make_table([], ["AP"])
     with pytest.raises(UserError, match="two rows have the label 'again'"):
         make_table([*rows, rows[3]], ["AP"])
+
+
+@pytest.fixture
+def several() -> list[Result]:
+    """Two rows over two collections, one of them with three seeds, and a row that was measured on one."""
+    return [
+        Result("BM25", measured(offset=0, seed=0), column="A"),
+        Result("BM25", measured(offset=0.2, seed=1, queries=20), column="B_1"),
+        *(Result("ours", measured(offset=0.1, seed=2 + n), column="A", seed=n) for n in range(3)),
+        *(Result("ours", measured(offset=0.1, seed=9 + n, queries=20), column="B_1", seed=n) for n in range(3)),
+        Result("other", measured(offset=0.3, seed=20), column="A"),
+    ]
+
+
+def test_columns_are_collections_by_measures(several: list[Result]) -> None:
+    """Each collection has its own best values, tests and queries; what was not measured is a dash."""
+    table = make_table(several, ["RR@10", "AP"])
+    assert [column.title for column in table.columns] == ["A RR@10", "A AP", "B_1 RR@10", "B_1 AP"]
+    assert [row.label for row in table.rows] == ["BM25", "ours", "other"]
+    assert [cell.text for cell in table.cells[2][2:]] == ["–", "–"]
+    best = [[row for row, cells in enumerate(table.cells) if cells[column].is_best] for column in range(4)]
+    assert best == [[2], [2], [0], [0]]
+    assert [[cell.marker for cell in row] for row in table.cells] == [
+        [""] * 4,
+        ["†", "†", "‡", "‡"],
+        ["†", "†", "", ""],
+    ]
+    assert "Queries: A 40, B_1 20, all of the qrels" in table.footer and "–: not measured." in table.footer
+    assert "over the 2 comparisons of each column" in table.footer
+    latex = table.to_latex()
+    assert r"& \multicolumn{2}{c}{A} & \multicolumn{2}{c}{B\_1} \\" in latex
+    assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}" in latex
+
+
+def test_seeds_are_averaged(several: list[Result]) -> None:
+    """The value is the mean over the seeds, with its standard deviation; tests take each query's mean."""
+    table = make_table(several, ["AP"])
+    found = [result.measured for result in several if result.label == "ours" and result.column == "A"]
+    values = [measured.aggregated["AP"] for measured in found]
+    cell = table.cells[1][0]
+    assert cell.value == pytest.approx(statistics.fmean(values)) and cell.deviation == pytest.approx(
+        statistics.stdev(values)
+    )
+    assert cell.text == f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"
+    per_query = [statistics.fmean(one.per_query["AP"][query] for one in found) for query in found[0].query_ids]
+    p_value = paired_t_test(per_query, list(several[0].measured.per_query["AP"].values()))
+    assert cell.p_value == pytest.approx(min(1.0, 2 * p_value))
+    assert "±: mean and standard deviation of 3 seeds" in table.footer
+    (record,) = [one for one in csv.DictReader(io.StringIO(table.to_csv())) if one["label"] == "ours"]
+    assert float(record["sd(A AP)"]) == pytest.approx(statistics.stdev(values), abs=5e-5)
+
+
+def test_the_mean_over_collections_is_a_last_column(several: list[Result]) -> None:
+    """Rows that were not measured on all collections have none; the deviation is that of the seeds' means."""
+    table = make_table(several, ["AP"], mean=True)
+    assert [column.title for column in table.columns] == ["A AP", "B_1 AP", "mean AP"]
+    bm25, ours, other = (row[2] for row in table.cells)
+    assert bm25.value == pytest.approx(statistics.fmean(several[n].measured.aggregated["AP"] for n in (0, 1)))
+    means = [
+        statistics.fmean(one.measured.aggregated["AP"] for one in several if one.label == "ours" and one.seed == seed)
+        for seed in range(3)
+    ]
+    assert ours.value == pytest.approx(statistics.fmean(means)) and ours.deviation == pytest.approx(
+        statistics.stdev(means)
+    )
+    assert (other.value, bm25.marker, bm25.is_best != ours.is_best) == (None, "", True)
+
+
+def test_a_row_is_compared_with_the_row_that_it_names(rows: list[Result]) -> None:
+    """As in a table of pairs; the others are compared with the first row, and every comparison can be listed."""
+    table = make_table(rows, ["AP"], against={"worse_run": "again"})
+    assert [cell.comparison.against if cell.comparison else None for (cell,) in table.cells] == [
+        *(None, "BM25"),
+        *("again", "BM25"),
+    ]
+    assert "(better & |best| with BM25, worse_run with again, again with BM25)" in table.footer
+    found = table.cells[2][0].comparison
+    assert found is not None and found.wins + found.ties + found.losses == 40
+    d = [rows[2].measured.per_query["AP"][q] - rows[3].measured.per_query["AP"][q] for q in rows[2].measured.query_ids]
+    assert found.difference == pytest.approx(statistics.fmean(d))
+    assert found.effect_size == pytest.approx(statistics.fmean(d) / statistics.stdev(d))
+    assert found.losses == sum(value < 0 for value in d)
+    same = table.cells[3][0].comparison
+    assert same is not None and (same.effect_size, same.ties, same.p_value) == (0.0, 40, 1.0)
+    lines = table.comparisons().splitlines()
+    names = [name.strip() for name in lines[0].strip("|").split("|")]
+    assert names == ["", "than", "column", "difference", "p", "effect size", "wins", "ties", "losses"]
+    assert len(lines) == 7
+    assert "worse\\_run" not in lines[3] and "| worse_run " in lines[3]
+
+
+def test_wilcoxons_test_equals_its_definition() -> None:
+    """The exact p-value of five differences, computed by hand: all 2^5 signs, of which two are as extreme."""
+    a, b = [0.9, 0.8, 0.7, 0.6, 0.5], [0.8, 0.6, 0.4, 0.2, 0.0]
+    assert wilcoxon_test(a, b) == pytest.approx(2 / 32)
+    assert wilcoxon_test(a, a) == 1.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from irexp.artifact.experiment import Experiment
+from irexp.artifact.plan import Placed
 from irexp.stage import check as module
 from irexp.stage.check import check
 from irexp.types import UserError
@@ -31,7 +32,7 @@ def checked(compose: Compose, tmp_path: Path, collection: Path, name: str = "toy
     overrides = settings(tmp_path, collection, "baselines=[]")
     made = run(compose, overrides)["evaluate"]
     experiment = Experiment(tuple(overrides), compose(*overrides), {"experiment": name})
-    check(tmp_path, [Path(str(made.path))], experiment, artifacts=str(tmp_path / "artifacts"))
+    check(tmp_path, [Placed(Path(str(made.path)))], experiment, artifacts=str(tmp_path / "artifacts"))
     return made.measures["nDCG@10"]
 
 

@@ -192,5 +192,4 @@ def test_an_experiment_that_is_its_own_baseline_is_one_row(
     )
     plan = planned(compose, overrides, ["index", "search", "evaluate", "report"])
     results = {step.name: result for step, _, result in execute(plan, Store(Path(root)), tmp_path)}
-    (table,) = results["report"].values()
-    assert [row.label for row in table.rows] == ["bm25"]
+    assert [row.label for row in results["report"].rows] == ["bm25"]

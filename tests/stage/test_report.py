@@ -1,20 +1,26 @@
-"""The tables of a store: which rows share one, and that a run has one row."""
+"""The table of a store: its rows, columns and seeds."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from irexp.artifact.experiment import composed
+from irexp.artifact.plan import Placed, make_plan
+from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.table import Table
+from irexp.stage.execute import execute
 from irexp.stage.report import report
-from tests.chains import Compose, run, settings
+from irexp.types import UserError
+from tests.chains import STAGES, Compose, run, settings
 
 
-def tables(tmp_path: Path, *measures: str) -> dict[str, Table]:
-    """The tables of everything that was measured."""
+def table_of(tmp_path: Path, *measures: str) -> Table:
+    """The table of everything that was measured."""
     return report(tmp_path, None, artifacts=str(tmp_path / "artifacts"), evaluation=evaluation(*measures))
 
 
@@ -23,7 +29,7 @@ def evaluation(*measures: str) -> Evaluation:
     return Evaluation(list(measures), "t", 100, "holm", 0.05)
 
 
-def test_other_documents_make_another_table(
+def test_other_documents_make_another_column(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Equal queries and judgements are not enough: own runs, fused runs and run files are grouped by documents."""
@@ -38,27 +44,29 @@ def test_other_documents_make_another_table(
             run(compose, settings(tmp_path, folder, *typed))
         runs = f'fuse.runs=[["model=bm25"],{given}]'
         run(compose, settings(tmp_path, folder, "model=fusion", runs), ["index", "search", "fuse", "evaluate"])
-    found = tables(tmp_path, "nDCG@10")
-    assert list(found) == ["toys-1", "toys-2"]
-    labels = [[row.label for row in table.rows] for table in found.values()]
-    assert [row[:1] for row in labels] == [["bm25"], ["bm25"]]
-    assert [sorted(row) for row in labels] == [["a.run", "bm25", "rrf of bm25 + a.run"]] * 2
+    table = table_of(tmp_path, "nDCG@10")
+    assert table.collections == ("toys-1", "toys-2")
+    assert [row.label for row in table.rows if all(map(row.of, table.collections))] == ["bm25"]
+    lines = table.to_markdown().splitlines()
+    assert lines[2].startswith("| bm25 ") and "–" not in lines[2]
+    assert [line.count("–") for line in lines[3:7]] == [1] * 4  # of two run files
+    assert re.search(r"Runs from elsewhere: \S*other/toys/a.run, \S*/toys/a.run\.", table.footer)
     for number, folder in enumerate((collection, other), 1):
         assert f"toys-{number} has dataset.path={folder}" in caplog.text
-    assert len({row.artifacts["measures"] for table in found.values() for row in table.rows}) == 6
+    assert len({result.artifacts["measures"] for row in table.rows for result in row.results}) == 6
 
 
 def test_a_run_that_was_measured_twice_has_one_row(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """The same run under other measures is no further comparison, by which the correction would multiply p-values."""
     for typed in (["model=bm25"], ["model=bm25", "index.b=0.1"]):
         run(compose, settings(tmp_path, collection, *typed))
-    before = tables(tmp_path, "nDCG@10", "RR@10")
+    before = table_of(tmp_path, "nDCG@10", "RR@10")
     for typed in (["model=bm25"], ["model=bm25", "index.b=0.1"]):
         run(compose, settings(tmp_path, collection, *typed, 'evaluation.measures=["RR@10","nDCG@10"]'))
     assert len(list((tmp_path / "artifacts" / "measures").glob("bm25.*"))) == 4
-    ((name, table),) = tables(tmp_path, "nDCG@10", "RR@10").items()
+    table = table_of(tmp_path, "nDCG@10", "RR@10")
     assert [row.label for row in table.rows] == ["bm25 index.b=0.75", "bm25 index.b=0.1"]
-    assert table == before[name]
+    assert table == before
 
 
 def test_the_foot_of_a_table_says_what_the_collection_counts(
@@ -73,12 +81,66 @@ def test_the_foot_of_a_table_says_what_the_collection_counts(
     for conventions in ([], ["dataset.test.relevance=2", "dataset.test.remove_query=true"]):
         measured = run(compose, [*given, *conventions], ["evaluate"])["evaluate"]
         folder = Path(str(measured.path))
-        (table,) = report(
-            tmp_path, [folder], artifacts=str(tmp_path / "artifacts"), evaluation=evaluation("RR@10")
-        ).values()
+        placed = [Placed(folder)]
+        table = report(tmp_path, placed, artifacts=str(tmp_path / "artifacts"), evaluation=evaluation("RR@10"))
         found[round(measured.measures["RR@10"], 4)] = (
             "grades from 1 (the highest is 2)" in table.footer,
             "grades from 2 (the highest is 2)" in table.footer,
             "own id is not a result" in (tmp_path / "table.md").read_text(),
         )
     assert found == {0.5: (True, False, False), 0.3333: (False, True, True)}
+
+
+def test_rows_and_columns_are_named_by_the_experiment(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Every cell is an experiment; what they share is made once, and the table has the given names."""
+    (collection / "qrels" / "other.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
+    overrides = settings(
+        tmp_path,
+        collection,
+        'rows={BM25: ["model=bm25"], ours: [], mine: ["seed=7"]}',
+        f'columns={{here: [], there: ["dataset.test.qrels_path={collection}/qrels/other.tsv"]}}',
+        "against={mine: ours}",
+        "mean=true",
+    )
+    experiment = composed(overrides)
+    plan = make_plan(experiment, [*STAGES, "report"])
+    store = Store(tmp_path / "artifacts")
+    outcomes = [(step, outcome, result) for step, outcome, result in execute(plan, store, tmp_path)]
+    table = outcomes[-1][2]
+    assert [row.label for row in table.rows] == ["BM25", "ours", "mine"]
+    assert table.collections == ("here", "there", "mean")
+    assert "mine with ours" in table.footer
+    made = [step.name for step, outcome, _ in outcomes if outcome.status == "made"]
+    assert len(made) == len(set(made)) and len(made) == 5 + 2 * 7  # of BM25, and of the model with either seed
+    assert len(list((tmp_path / "artifacts" / "encoding").glob("[!.]*"))) == 2  # of two seeds
+    assert [step.name for step in plan.own] == [step.name for step, _, _ in outcomes]
+
+
+def test_seeds_are_one_row_and_other_settings_are_not(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """A store with two seeds and two depths of training."""
+    for typed in (["seed=1"], ["seed=2"], ["seed=1", "model.pooling=cls"]):
+        run(compose, settings(tmp_path, collection, *typed))
+    table = table_of(tmp_path, "nDCG@10")
+    assert [(row.label, len(row.results)) for row in table.rows] == [
+        ("sbert model.pooling=mean before fine-tuning", 2),
+        ("sbert model.pooling=cls before fine-tuning", 1),
+    ]
+    assert "mean and standard deviation of 2 seeds" in table.footer
+    assert "Documents: title and text." in table.footer and "Search: exact." in table.footer
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("rows={a: bm25}", "rows: .*bm25"),
+        ('rows={a: ["modl=bm25"]}', "row a: .*modl"),
+        ('columns={a: ["dataset=vaswan"]}', "column a: .*vaswan"),
+        ("against={a: b}", "only if rows=.* gives them"),
+    ],
+)
+def test_wrong_rows_are_refused(tmp_path: Path, collection: Path, typed: str, message: str) -> None:
+    """Before anything is made, in the message that lists all faults."""
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        make_plan(composed(settings(tmp_path, collection, typed)), [*STAGES, "report"])
+    with pytest.raises(UserError, match="there is no row 'b'"):
+        composed(settings(tmp_path, collection, "rows={a: [], c: []}", "against={a: b}"))

@@ -9,14 +9,14 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 
 from irexp.evaluation.measures import Measured
-from irexp.evaluation.table import Row, Table, make_table
+from irexp.evaluation.table import Result, Table, make_table
 from irexp.training.tracking import csv_logger, finish, log_outcome, tensorboard_logger, wandb_logger
 
 
 def table() -> Table:
     """One row, one measure, two queries."""
     measured = Measured({"RR@10": {"q1": 1.0, "q2": 0.5}}, {"RR@10": 0.75}, 0, 0)
-    return make_table([Row("mine", measured, {"run": "run/mine-1"})], ["RR@10"])
+    return make_table([Result("mine", measured, {"run": "run/mine-1"})], ["RR@10"])
 
 
 CONFIGURATION = {"seed": 1, "artifact": {"run": "run/mine-1"}}

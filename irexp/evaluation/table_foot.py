@@ -1,0 +1,123 @@
+"""The footer of a table: what its markers mean, and which conventions its numbers follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from irexp.config.measure import leaves_grade_open
+from irexp.evaluation.comparison import BETTER, WORSE, Significance
+from irexp.evaluation.measures import parse_measures
+
+if TYPE_CHECKING:
+    from irexp.evaluation.table import Result, Row
+
+
+def foot(
+    rows: Sequence[Row], measures: Sequence[str], test: Significance, references: Sequence[str], notes: Sequence[str]
+) -> str:
+    """The footer.
+
+    Args:
+        rows: all rows.
+        measures: the names of the measures.
+        test: how rows were compared.
+        references: per row, the label of the row that it was compared with; its own for none.
+        notes: sentences that only the caller knows.
+    """
+    results = [result for row in rows for result in row.results]
+    collections = list(dict.fromkeys(result.column for result in results))
+    parts = _comparisons(rows, test, references, len(collections))
+    if len(rows) > 1:
+        parts.append("Bold: the best of a column.")
+    parts.append(_queries(results, collections))
+    parts += _by_collection(results, collections, lambda found: _conventions(found, measures))
+    parts += _missing(results, is_one=len(collections) == 1)
+    parts += _seeds(rows)
+    if any(not row.of(collection) for row in rows for collection in collections):
+        parts.append("–: not measured.")
+    parts += [_one_line(note) for note in notes]
+    parts.append("Unjudged documents count as not relevant. Ties: score descending, then document id.")
+    return " ".join(parts)
+
+
+def _comparisons(rows: Sequence[Row], test: Significance, references: Sequence[str], collections: int) -> list[str]:
+    """What the markers mean."""
+    pairs = [(row.label, reference) for row, reference in zip(rows, references, strict=True) if row.label != reference]
+    if not pairs:
+        return []
+    than = _one_line(pairs[0][1])
+    if len({reference for _, reference in pairs}) > 1:
+        named = [f"{_one_line(label)} with {_one_line(reference)}" for label, reference in pairs]
+        than = f"the row that it is compared with ({', '.join(named)})"
+    comparisons = f"{len(pairs)} comparison{'s' if len(pairs) > 1 else ''}"
+    of = "of each measure" if collections == 1 else "of each column"
+    return [
+        f"{BETTER} significantly better, {WORSE} significantly worse than {than}: {test.describe()} over the "
+        f"{comparisons} {of}, alpha = {test.alpha:g}."
+    ]
+
+
+def _queries(results: Sequence[Result], collections: Sequence[str]) -> str:
+    counts = {result.column: len(result.measured.query_ids) for result in reversed(results)}
+    if len(collections) == 1:
+        (count,) = counts.values()
+        shown = f"{count} {'queries' if count > 1 else 'query'}"
+    else:
+        shown = "Queries: " + ", ".join(f"{_one_line(name)} {counts[name]}" for name in collections)
+    return f"{shown}, all of the qrels; one without results counts 0."
+
+
+def _by_collection(
+    results: Sequence[Result], collections: Sequence[str], describe: Callable[[Sequence[Result]], list[str]]
+) -> list[str]:
+    """Sentences on each collection, without its name if they hold for all."""
+    said = {name: describe([result for result in results if result.column == name]) for name in collections}
+    sentences = list(dict.fromkeys(sentence for found in said.values() for sentence in found))
+    parts = []
+    for sentence in sentences:
+        names = [_one_line(name) for name in collections if sentence in said[name]]
+        parts.append(sentence if len(names) == len(collections) else f"{', '.join(names)}: {sentence}")
+    return parts
+
+
+def _conventions(results: Sequence[Result], measures: Sequence[str]) -> list[str]:
+    """What decides which results count, where it is not obvious."""
+    parts = []
+    relevance = results[0].measured.relevance
+    highest = max(result.measured.highest_grade or 0 for result in results)
+    if relevance or (highest > 1 and any(map(leaves_grade_open, parse_measures(measures)))):
+        end = f" (the highest is {highest})" if highest else ""
+        parts.append(
+            f"Measures of relevant documents that do not name a grade count grades from {relevance or 1}{end}."
+        )
+    if any(result.measured.remove_query for result in results):
+        parts.append("The document with the query's own id is not a result.")
+    return parts
+
+
+def _missing(results: Sequence[Result], *, is_one: bool) -> list[str]:
+    """How many queries a row does not answer."""
+    return [
+        f"Without results in {_one_line(result.label)}{'' if is_one else f' on {_one_line(result.column)}'}: "
+        f"{result.measured.missing_queries}."
+        for result in results
+        if result.measured.missing_queries
+    ]
+
+
+def _seeds(rows: Sequence[Row]) -> list[str]:
+    """How many seeds were averaged."""
+    counts = {row.label: max(len(row.of(result.column)) for result in row.results) for row in rows}
+    several = {label: count for label, count in counts.items() if count > 1}
+    if not several:
+        return []
+    if len(set(several.values())) == 1:
+        shown = f"{next(iter(several.values()))} seeds"
+    else:
+        shown = "several seeds (" + ", ".join(f"{_one_line(label)} {count}" for label, count in several.items()) + ")"
+    return [f"±: mean and standard deviation of {shown}; tests take each query's mean over the seeds."]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

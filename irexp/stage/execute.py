@@ -122,12 +122,6 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     wanted, found = steps_to_run(plan, store)
     require_packages(wanted)
     require_files(wanted)
-    for step in wanted:
-        if step.stage is not None and step.stage.name == "export":
-            settings = step.experiment.config.stage.export
-            from irexp.stage.export import check_target  # torch, for which a plan does not wait
-
-            check_target(Path(settings.folder), settings.format)  # before what it exports is made
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -32,18 +32,10 @@ from irexp.index.sparse import SparseIndex
 from irexp.model.model import Model
 from irexp.pipeline.machine import prepare
 from irexp.stage.checkpoint import open_encoder
+from irexp.stage.files import Format, check_target
 from irexp.types import Query, UserError
 
 log = logging.getLogger(__name__)
-
-Format = Literal["anserini", "ciff", "seismic"]
-
-#: The files of documents and queries.
-_FILES: dict[Format, tuple[str, str]] = {
-    "anserini": ("docs.jsonl", "queries.tsv"),
-    "ciff": ("index.ciff", "queries.tsv"),
-    "seismic": ("docs.jsonl", "queries.jsonl"),
-}
 
 
 def export(
@@ -93,21 +85,6 @@ def export(
         )
     log.info("export: %s", target.resolve())
     return target
-
-
-def check_target(folder: Path, format: Format) -> tuple[Path, Path]:
-    """The files of documents and queries that an export writes.
-
-    Raises:
-        UserError: if one of them exists.
-    """
-    found = folder / _FILES[format][0], folder / _FILES[format][1]
-    if existing := [path.name for path in found if path.exists()]:
-        raise UserError(
-            f"stage.export.folder={folder} has {' and '.join(existing)} already; name another folder, or remove "
-            f"{'them' if len(existing) > 1 else 'it'}"
-        )
-    return found
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
@@ -12,17 +13,32 @@ from irexp.artifact.stages import is_trained, is_tuned, select
 from irexp.config.check import ConfigError
 from irexp.dataset.collection import DataError
 from irexp.dataset.text_file import resolve
+from irexp.types import UserError
 
 #: The package of the collections whose settings `path` and `…_path` name files that are read.
 _COLLECTIONS = "irexp.dataset."
 
+Format = Literal["anserini", "ciff", "seismic"]
+
+#: The files of documents and queries.
+_FILES: dict[Format, tuple[str, str]] = {
+    "anserini": ("docs.jsonl", "queries.tsv"),
+    "ciff": ("index.ciff", "queries.tsv"),
+    "seismic": ("docs.jsonl", "queries.jsonl"),
+}
+
 
 def require_files(steps: Iterable[Step]) -> None:
-    """Find the files that the steps will read.
+    """Find the files that the steps will read, and see that none is there that they would write.
 
     Raises:
         ConfigError: naming each setting whose file does not exist.
+        UserError: if a file that stage=export writes exists.
     """
+    for step in steps:
+        if step.stage is not None and step.stage.name == "export":
+            settings = step.experiment.values["stage"]["export"]
+            check_target(Path(settings["folder"]), settings["format"])
     if faults := [fault for step in steps for key in _read(step) for fault in _absent(step, key)]:
         raise ConfigError(faults)
 
@@ -71,3 +87,18 @@ def _hint(name: str) -> str:
     if name.startswith("dataset.dev"):
         return "; without development queries set training.validate_every=null"
     return ""
+
+
+def check_target(folder: Path, format: Format) -> tuple[Path, Path]:
+    """The files of documents and queries that an export writes.
+
+    Raises:
+        UserError: if one of them exists.
+    """
+    found = folder / _FILES[format][0], folder / _FILES[format][1]
+    if existing := [path.name for path in found if path.exists()]:
+        raise UserError(
+            f"stage.export.folder={folder} has {' and '.join(existing)} already; name another folder, or remove "
+            f"{'them' if len(existing) > 1 else 'it'}"
+        )
+    return found

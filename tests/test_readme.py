@@ -1,11 +1,14 @@
 """The README's commands, run on the embedded default with one store of artifacts, in the README's order."""
 
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from irexp.__main__ import main
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +29,40 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def run(store: Path, *arguments: str, fails: bool = False) -> tuple[str, Any]:
+def in_a_process(command: list[str]) -> tuple[str, int]:
+    """What a command prints, and its exit status."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+def here(command: list[str]) -> tuple[str, int]:
+    """The same in this process, which has imported torch and transformers."""
+    printed, status = io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", command)
+        patch.chdir(ROOT)
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return printed.getvalue(), status
+
+
+def run(
+    store: Path,
+    *arguments: str,
+    fails: bool = False,
+    execute: Callable[[list[str]], tuple[str, int]] = here,
+) -> tuple[str, Any]:
     """Run `run.py`; return what it printed, and its summary."""
     number = len(list(store.glob("output*")))
     output = store / f"output{number}"
-    command = [sys.executable, "run.py", *arguments, f"paths.artifacts={store / 'artifacts'}", "machine.progress=false"]
+    command = ["run.py", *arguments, f"paths.artifacts={store / 'artifacts'}", "machine.progress=false"]
     command += [f"hydra.run.dir={output}", f"hydra.sweep.dir={output}"]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
-    text = done.stdout + done.stderr
-    assert (done.returncode != 0) == fails, text
+    text, status = execute(command)
+    assert (status != 0) == fails, text
     summary = output / "summary.json"
     return text, json.loads(summary.read_text(encoding="utf8")) if summary.is_file() else {}
 
@@ -45,8 +74,8 @@ def statuses(summary: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def first(store: Path) -> tuple[str, dict[str, Any]]:
-    """The first command: `python run.py`."""
-    return run(store)
+    """The first command, `python run.py`, as a user runs it."""
+    return run(store, execute=in_a_process)
 
 
 def test_every_change_is_tested_with_the_first_two_commands() -> None:
@@ -125,8 +154,13 @@ def test_a_sweep_records_every_job_and_continues_after_a_failure(
 ) -> None:
     """A failing job does not stop the others; the same command again runs only what is missing."""
     sweep = ["-m", "model=sbert,bm25", "seed=1,2", "stage=all", "training.steps=4", "baselines=[]"]
-    _, jobs = run(store, *sweep)
+    text, jobs = run(store, *sweep)
     assert [job["outcome"] for job in jobs] == ["done"] * 4
+    labels = [line.split("|")[1].strip().strip("-") for line in text.splitlines() if line.startswith("|")]
+    assert labels == ["", "", "sbert", "bm25"]
+    assert "mean and standard deviation of 2 seeds" in text
+    tables = [path.read_text(encoding="utf8") for path in store.glob("output*/table.md")]
+    assert sum("2 seeds" in table and table in text for table in tables) == 1
     _, again = run(store, *sweep)
     assert {status for job in again for status in statuses(job).values()} <= {
         "already done",
@@ -143,11 +177,10 @@ def test_a_sweep_records_every_job_and_continues_after_a_failure(
 
 @pytest.mark.slow
 def test_the_report_has_a_row_per_measured_run(store: Path, first: tuple[str, dict[str, Any]]) -> None:
-    """One table lists all measures; each label names the settings in which its row differs."""
+    """One table lists all measures; each label names the settings in which its row differs, and seeds are averaged."""
     text, _ = run(store, "stage=report")
-    for label in ("bm25", "sbert seed=42", "sbert seed=1", "sbert seed=2"):
-        assert re.search(rf"^\| {label} +\|", text, re.MULTILINE), text
-    assert re.search(r"^\| sbert( seed=42)? before fine-tuning +\|", text, re.MULTILINE), text
+    labels = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert labels[2:] == ["bm25", "sbert before fine-tuning", "sbert training.steps=500", "sbert training.steps=4"]
 
 
 def test_help_lists_the_groups_and_options() -> None:

@@ -8,7 +8,6 @@ kept as `.replaced-…` until the new one is in place.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from irexp.artifact.disk import hold_lock, is_locked, sync, sync_entries
 from irexp.artifact.identity import Given, Identity
 from irexp.artifact.manifest import GLANCE, MANIFEST, DamagedArtifactError, check, read_manifest, write_manifest
 from irexp.types import UserError
@@ -165,7 +165,7 @@ class Store:
                 f"paths.artifacts={self.root}: nothing can be written there ({error.strerror}); name another folder"
             ) from error
         partial = self._partial(identity)
-        with _lock(self._lock(identity), identity.name):
+        with hold_lock(self._lock(identity), identity.name):
             old = self._find(identity)
             if old is None and not again and _is_complete(partial, identity):  # a process died before moving it
                 self._put(partial, self.folder(identity), None)
@@ -190,14 +190,14 @@ class Store:
         """
         for hidden in partial.glob(".*"):  # what only a process that resumes needs
             shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
-        _sync(partial)
+        sync(partial)
         in_the_way = {path: _aside(path) for path in {old, final} if path is not None and path.exists()}
         for path, aside in in_the_way.items():
             if aside.exists():  # of an earlier replacement, whose process died before it removed this
                 shutil.rmtree(aside)
             os.replace(path, aside)
         os.replace(partial, final)
-        _sync_entries(final.parent)
+        sync_entries(final.parent)
         for aside in {*in_the_way.values(), _aside(final)}:
             if aside.exists():
                 shutil.rmtree(aside)
@@ -228,7 +228,7 @@ class Store:
         partial = self._partial(identity)
         waited = 0.0
         while not self.has(identity):
-            if partial.is_dir() and _is_locked(self._lock(identity)):
+            if partial.is_dir() and is_locked(self._lock(identity)):
                 return partial
             if waited > _PATIENCE:
                 raise MissingArtifactError(
@@ -242,7 +242,7 @@ class Store:
     def locked(self) -> list[str]:
         """The artifacts that another process is making now."""
         locks = sorted(self.root.glob("*/.lock-*"))
-        return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if _is_locked(path)]
+        return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if is_locked(path)]
 
     def remove(self, folder: Path) -> None:
         """Remove an artifact, its manifest first: without that, what a dying process leaves is not an artifact."""
@@ -320,42 +320,3 @@ def _is_complete(partial: Path, identity: Identity) -> bool:
         log.warning("what a killed process left of %s is not used: %s", identity.name, error)
         return False
     return True
-
-
-def _sync(folder: Path) -> None:
-    """Wait until a folder's files are on the disk, so that none of them is empty after a power failure."""
-    for path in (*folder.rglob("*"), folder):
-        _sync_entries(path)
-
-
-def _sync_entries(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether another process holds a lock."""
-    if not path.is_file():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@contextmanager
-def _lock(path: Path, name: str) -> Iterator[None]:
-    """Hold a file lock, which is released even if the process is killed."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is making %s: waiting for it", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,6 +10,7 @@ import difflib
 import functools
 import importlib
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Signature
 from typing import Any
@@ -70,11 +71,9 @@ class Target:
         Raises:
             NoTargetError: if it has none.
         """
-        try:
+        with suppress(UnreadableError):  # it is made at run time
             if isinstance(self.found, Definition):
                 return signature_of(self.found)
-        except UnreadableError:
-            pass  # it is made at run time
         try:
             return inspect.signature(_import(self.path))
         except ValueError as error:
@@ -88,14 +87,12 @@ def target_of(path: str) -> Target:
     Raises:
         NoTargetError: if that is neither a class nor a function.
     """
-    try:
+    with suppress(UnreadableError):  # the import tells
         definition = find(path)
         if definition is None:
             raise NoTargetError(f"{path} cannot be found{_nearest(path)}")
         if isinstance(definition.node, ast.ClassDef | ast.FunctionDef):
             return Target(path, isinstance(definition.node, ast.ClassDef), definition)
-    except UnreadableError:
-        pass  # the import tells
     component = _import(path)
     if not inspect.isclass(component) and not inspect.isroutine(component):
         raise NoTargetError(f"{path} is neither a class nor a function")
@@ -110,12 +107,10 @@ def fills(target: Target, role: str) -> bool:
         return not target.is_class and f"{module}.".startswith(f"{role}.")
     if not target.is_class:
         return False
-    try:
+    with suppress(UnreadableError):  # a base that is made at run time
         wanted = find(role)
         if wanted and isinstance(target.found, Definition):
             return any(ancestor.path == wanted.path for ancestor in ancestry(target.found))
-    except UnreadableError:
-        pass  # a base that is made at run time
     return issubclass(_import(target.path), _import(role))
 
 

@@ -135,16 +135,8 @@ def evaluate(
         for metric in itertools.chain.from_iterable(ENGINE.iter_calc(group, judged, part) for group in _groups(names)):
             for name in names[metric.measure]:
                 per_query[name][metric.query_id] = float(metric.value)
-    missing = len(relevance_of) - len(rankings)
-    if missing:
-        log.warning("%d of the %d judged queries have no results in the run and count 0", missing, len(relevance_of))
-    if lines.unjudged:
-        log.info("%d queries of the run have no judgements and are left out", len(lines.unjudged))
-    if lines.removed:
-        log.info("%d results have the query's own id and are left out", lines.removed)
-    highest = _highest(relevance_of)
-    if highest > 1 and (graded := ", ".join(str(measure) for measure in measures if leaves_grade_open(measure))):
-        log.info("grades from %d count as relevant in %s; the highest is %d", relevance or 1, graded, highest)
+    missing, highest = len(relevance_of) - len(rankings), _highest(relevance_of)
+    _log_what_counts(lines, measures, judged=len(relevance_of), missing=missing, relevance=relevance, highest=highest)
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}
     return Measured(
         per_query,
@@ -274,6 +266,26 @@ class _Lines:
                 self.removed += 1
             else:
                 yield scored
+
+
+def _log_what_counts(
+    lines: _Lines,
+    measures: Sequence[ir_measures.Measure],
+    *,
+    judged: int,
+    missing: int,
+    relevance: int | None,
+    highest: int,
+) -> None:
+    """Log which queries and results are left out or count 0, and from which grade a document is relevant."""
+    if missing:
+        log.warning("%d of the %d judged queries have no results in the run and count 0", missing, judged)
+    if lines.unjudged:
+        log.info("%d queries of the run have no judgements and are left out", len(lines.unjudged))
+    if lines.removed:
+        log.info("%d results have the query's own id and are left out", lines.removed)
+    if highest > 1 and (graded := ", ".join(str(measure) for measure in measures if leaves_grade_open(measure))):
+        log.info("grades from %d count as relevant in %s; the highest is %d", relevance or 1, graded, highest)
 
 
 def _parts(rankings: Iterable[tuple[str, list[str]]]) -> Iterator[dict[str, Ranked]]:

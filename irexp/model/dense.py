@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions, without_cache
+from irexp.backbone.backbone import Backbone, without_cache
+from irexp.backbone.tokenizer import check_vocabulary, max_positions
 from irexp.index.parts import Parts
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, Encoded
@@ -38,7 +39,7 @@ class Tower(nn.Module):
     """One side of a bi-encoder: from token ids to one vector per text."""
 
     def __init__(self, backbone: Backbone, *, pooling: Pooling | Sequence[Pooling], append_eos: bool = False) -> None:
-        """Load the encoder; projections are appended by the caller."""
+        """Load the encoder; there is no projection until the caller adds one."""
         super().__init__()
         self.encoder: PreTrainedModel = backbone.load_encoder()
         self.tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer()
@@ -57,6 +58,10 @@ class Tower(nn.Module):
             assert isinstance(last, Projection)
             return last.linear.out_features
         return int(self.encoder.config.hidden_size) * len(self.poolings)
+
+    def project(self, dim: int, *, bias: bool, activation: Activation) -> None:
+        """Add a linear layer on top, initialised by torch's global generator."""
+        self.projections.append(Projection(self.dim, dim, bias=bias, activation=activation))
 
     def tokenize(self, texts: Sequence[str], prompt: str, length: int | None) -> list[list[int]]:
         """Token ids of texts after a prompt, truncated to a length."""
@@ -149,10 +154,7 @@ class DenseBiEncoder(BiEncoder):
             self.query_tower = Tower(query_backbone, pooling=pooling, append_eos=append_eos)
         if projection_dim:
             for tower in self.towers():
-                projection = Projection(
-                    tower.dim, projection_dim, bias=projection_bias, activation=projection_activation
-                )
-                tower.projections.append(projection)
+                tower.project(projection_dim, bias=projection_bias, activation=projection_activation)
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
         self.truncate_dim, self.matryoshka_dims = truncate_dim, list(matryoshka_dims)
         self._check_dims()

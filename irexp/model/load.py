@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irexp.artifact.content import exists, hub_revision, is_hub_name
-from irexp.backbone.backbone import Backbone, check_padding_side
+from irexp.backbone.backbone import Backbone
+from irexp.backbone.tokenizer import check_padding_side
 from irexp.model.adapter import make_like, make_recipe
 from irexp.model.checkpoint.files import SETTINGS, Content, Wanted
 from irexp.model.checkpoint.layout import Reader

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from irexp.backbone.backbone import Backbone, check_vocabulary, max_positions
+from irexp.backbone.backbone import Backbone
+from irexp.backbone.tokenizer import check_vocabulary, max_positions
 from irexp.model.model import Model
 from irexp.model.text import read_length
 

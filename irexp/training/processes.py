@@ -62,12 +62,10 @@ class Nodes(LightningEnvironment):
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raise a UserError or out-of-memory error of a child process with its own type, and say if one was killed.
+    """Raise a UserError or out-of-memory error of a child process with its own type, and say if a child was killed.
 
-    A stopped parent kills its children.
-
-    torch reports the first only as the text of its traceback. Python waits for children at its end, and these would
-    finish their work first.
+    torch alone would give only the text of the child's traceback. If this process is stopped, the children that it
+    started within the block are killed; otherwise Python would wait at its end until they have finished their work.
     """
     others = {child.pid for child in active_children()}
     try:

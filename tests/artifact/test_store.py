@@ -256,7 +256,7 @@ def _make_while_another_waits(root: str, has_begun: Event, other_waits: Event, l
 
 
 def _ask_while_another_makes(root: str, other_has_begun: Event, waits: Event, log: Any) -> None:
-    logger = logging.getLogger("irexp.artifact.store")
+    logger = logging.getLogger("irexp.artifact.disk")
     logger.setLevel(logging.INFO)
     logger.addHandler(_WhenItWaits(waits))
     try:

@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from irexp import load
-from irexp.backbone.backbone import _RESERVE_POSITIONS, max_positions
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.backbone.tokenizer import _RESERVE_POSITIONS, max_positions
 from irexp.model.coil import COIL
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono

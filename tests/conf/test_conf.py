@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from irexp.config.check import check
+from irexp.config.check import config_faults
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(
@@ -44,7 +44,7 @@ def test_an_option_composes_and_binds(option: str, compose: Callable[..., DictCo
     """A misspelt key or a missing constructor argument in a file would fail only when someone uses it."""
     group, _, name = option.partition("/")
     config = compose(f"{group}={name}", *USER_VALUES.get(option, []))
-    check(config)
+    assert config_faults(config) == []
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

@@ -1,10 +1,9 @@
-"""Settings of sentence-transformers' folders (lengths, prompts, poolings, …) are applied, or refused by name."""
+"""Settings of sentence-transformers' folders (lengths, prompts, poolings, …) are applied."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ import transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.cross_encoder.modules import LogitScore
-from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from sentence_transformers.sparse_encoder.modules import SpladePooling
 
 from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
@@ -24,30 +22,14 @@ from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.splade import SPLADE
 from irexp.model.token_logit import TokenLogit
-from irexp.types import UserError
 from tests import tiny
+from tests.home import dense, edit
 from tests.rounding import assert_equal_but_for_rounding
 
 QUERIES = [*tiny.QUERIES, "how do i stop all of an instance list the buckets " * 7]
 DOCUMENTS = [*tiny.DOCUMENTS, "list buckets and delete the queue " * 70 + "stop an instance", "stop all of it " * 19]
 
 Folders = dict[str, Path]
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Tiny BERTs that read 512 tokens, more than any default length."""
-    heads = {"plain": "BertModel", "masked": "BertForMaskedLM", "classifier": "BertForSequenceClassification"}
-    return {
-        kind: tiny.long_bert(tmp_path_factory.mktemp(kind), head, num_labels=1 if kind == "classifier" else 2)
-        for kind, head in heads.items()
-    }
-
-
-def edit(path: Path, **values: Any) -> None:
-    """Change a JSON file."""
-    content = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    path.write_text(json.dumps(content | values), encoding="utf8")
 
 
 def home_scores(folder: Path, kind: Any = SentenceTransformer) -> Any:
@@ -67,12 +49,6 @@ def assert_equal_at_home(folder: Path, kind: Any = SentenceTransformer) -> Model
     assert_equal_but_for_rounding(home_scores(folder / "again", kind), expected)
     assert_equal_but_for_rounding(load(folder / "again").score(QUERIES, DOCUMENTS).numpy(), expected)
     return ours
-
-
-def dense(folder: Path, *more: Any, pooling: Any = "mean", include_prompt: bool = True, **lengths: int) -> list[Any]:
-    """The modules of a dense model."""
-    transformer = Transformer(str(folder), **lengths)
-    return [transformer, Pooling(16, pooling_mode=pooling, include_prompt=include_prompt), *more]
 
 
 @pytest.mark.parametrize("lengths", ["the tokenizer's", "max_seq_length", "one for each side"])
@@ -281,65 +257,6 @@ def test_an_adapter_in_a_list_of_modules_keeps_the_other_modules(long: Folders, 
     theirs.save(str(tmp_path))
     assert not (tmp_path / "config.json").is_file()
     assert_equal_at_home(tmp_path)
-
-
-Change = Callable[[Path], None]
-
-
-@pytest.mark.parametrize(
-    ("kind", "change", "message"),
-    [
-        ("plain", lambda f: edit(f / "config_sentence_transformers.json", similarity_fn_name="euclidean"), "euclidean"),
-        ("plain", lambda f: edit(f / "sentence_bert_config.json", processing_kwargs={"text": {}}), "processing_kwargs"),
-        ("plain", lambda f: (f / "modules.json").write_text("{}"), "is not a list of modules"),
-        ("plain", lambda f: (f / "modules.json").write_text("[]"), "is not a list of modules"),
-        ("plain", lambda f: (f / "modules.json").write_text('[{"path": ""}]'), "is not a list of modules"),
-        (
-            "plain",
-            lambda f: (f / "modules.json").write_text('[{"type": "Transformer"}, {"type": "Normalize"}]'),
-            "no P",
-        ),
-        ("plain", lambda f: (f / "model.safetensors").write_bytes(b"0123456789"), "cannot be read as a AutoModel"),
-        ("plain", lambda f: edit(f / "config.json", vocab_size=50), r"has the shape \(119, 16\), but"),
-        ("masked", lambda f: edit(f / "config_sentence_transformers.json", similarity_fn_name="cosine"), "'cosine'"),
-    ],
-)
-def test_unsupported_settings_and_damaged_files_are_refused_by_name(
-    kind: str, change: Change, message: str, long: Folders, tmp_path: Path
-) -> None:
-    """Ignoring such a setting would silently change the scores."""
-    home = SparseEncoder if kind == "masked" else SentenceTransformer
-    home(str(long[kind]), device="cpu").save(str(tmp_path))
-    change(tmp_path)
-    with pytest.raises(UserError, match=message):
-        load(tmp_path)
-
-
-def test_modules_in_an_unsupported_order_are_refused_by_name(long: Folders, tmp_path: Path) -> None:
-    """Refused: a Dense before the Pooling, truncation after normalisation, a Dense in a cross-encoder."""
-    tokens: dict[str, Any] = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
-    modules = [Transformer(str(long["plain"])), Dense(16, 8, **tokens), Pooling(8)]
-    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "order"))
-    with pytest.raises(UserError, match=r"the module Pooling in .* is not supported there in a dense model"):
-        load(tmp_path / "order")
-    modules = dense(long["plain"], Normalize())
-    SentenceTransformer(modules=modules, device="cpu", similarity_fn_name="dot").save(str(tmp_path / "cut"))
-    edit(tmp_path / "cut" / "config_sentence_transformers.json", truncate_dim=4)
-    with pytest.raises(UserError, match="truncate_dim=4 is not supported for vectors that are normalised before"):
-        load(tmp_path / "cut")
-    modules = [*dense(long["plain"], pooling="cls"), Dense(16, 1, module_output_name="scores")]
-    CrossEncoder(modules=modules, device="cpu").save(str(tmp_path / "pair"))
-    with pytest.raises(UserError, match="Transformer, Pooling, Dense are not supported in a cross-encoder"):
-        load(tmp_path / "pair")
-
-
-def test_weights_per_word_after_an_encoder_are_refused(long: Folders, tmp_path: Path) -> None:
-    """Only weights of one are the lexical encoding; others would be ignored."""
-    transformer = Transformer(str(long["masked"]), transformer_task="fill-mask")
-    static = SparseStaticEmbedding(transformer.tokenizer, weight=torch.rand(len(tiny.WORDS)))
-    SparseEncoder(modules=[transformer, SpladePooling(), static], device="cpu").save(str(tmp_path))
-    with pytest.raises(UserError, match="weights per word after an encoder are only supported if all are 1"):
-        load(tmp_path)
 
 
 def test_a_cross_encoder_without_activation_has_sentence_transformers_default(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from irexp.model.family import find_family
 from irexp.stage.card import model_card
 from irexp.types import Embeddings, Tokens, UserError
 from tests import tiny
-from tests.training.test_fit import SMALL, TOYS, write_toys
+from tests.trainings import SMALL, TOYS, write_toys
 
 MODULE = '''
 """Two linear layers over [CLS], one per side, and a learned temperature."""

@@ -44,7 +44,13 @@ def test_a_half_precision_backbone_passes(family: str, tmp_path: Path) -> None:
     """It is loaded in fp32: scores that differ by rounding only must not fail the check."""
     call = recipe(family, tmp_path / "start")
     call.keywords["backbone"].dtype = "bfloat16"
-    check_saving(call(), call, tmp_path)
+    model = call()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert torch.bfloat16 in {value.dtype for value in before.values()}
+    (tmp_path / "run").mkdir()
+    check_saving(model, call, tmp_path / "run")
+    assert [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])] == []
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize("largest", [LARGEST, 0], ids=["whole", "one layer"])
@@ -57,17 +63,17 @@ def test_unicoil_on_a_t5_is_refused_by_name(largest: int, tmp_path: Path) -> Non
 
 
 class Forgets(MVR):
-    """A family that does not store a setting as an attribute."""
+    """A family that does not store its settings as attributes of the same names."""
 
-    def __init__(self, backbone: Backbone, *, views: int = 2, name: str = "forgets", **lengths: Any) -> None:
-        """Pass `views` on as `viewers`."""
-        super().__init__(backbone, viewers=views, name=name)
+    def __init__(self, backbone: Backbone, *, views: int = 2, length: int | None = None, name: str = "forgets") -> None:
+        """Pass `views` on as `viewers`, and `length` as both lengths."""
+        super().__init__(backbone, viewers=views, query_length=length, document_length=length, name=name)
 
 
 def test_a_setting_without_an_attribute_is_named(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
     """It would be missing from every checkpoint."""
     call: Any = partial(Forgets, backbone=backbones["encoder"])
-    with pytest.raises(UserError, match="its constructor takes views, lengths, but there is no attribute of that name"):
+    with pytest.raises(UserError, match="its constructor takes views, length, but there is no attribute of that name"):
         check_saving(call(), call, tmp_path)
 
 

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from safetensors.torch import load_file
 
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.load import load
 from irexp.training.callbacks import read_history
-from irexp.training.tracking import csv_logger, finish
 from irexp.types import UserError
-from tests import tiny
+from tests.trainings import SMALL, TOYS, Compose, assert_equal, fit, weights, write_toys
 
 ROOT = Path(__file__).parents[2]
-
-SMALL = (
-    "training.steps=4",
-    "training.batch_size=8",
-    "training.validate_every=2",
-    "training.validation_documents=150",
-    "training.validation_queries=40",
-    "machine.resume_every=1",
-    "machine.progress=false",
-    "machine.threads=1",
-)
-
-Compose = Callable[..., DictConfig]
-
-
-def fit(compose: Compose, folder: Path, *overrides: str) -> dict[str, float]:
-    """Run the stage as run.py does."""
-    folder.mkdir(exist_ok=True)
-    call = instantiate(compose(*SMALL, *overrides).stage.fit, _convert_="object")
-    measures: dict[str, float] = call(folder)
-    return measures
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The saved weights."""
-    return load_file(folder / "model.safetensors")
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Assert that all weights are bitwise equal."""
-    assert one.keys() == other.keys()
-    assert [key for key in one if not torch.equal(one[key], other[key])] == []
-
 
 #: A training that is killed when it makes the batch of the given number.
 KILLED = """
@@ -82,21 +43,6 @@ with initialize_config_dir(sys.argv[1], version_base="1.3"):
     config = compose("config", overrides=sys.argv[4:])
 instantiate(config.stage.fit, _convert_="object")(Path(sys.argv[3]))
 """
-
-
-def write_toys(folder: Path) -> Path:
-    """Six queries with one document each, in BEIR's layout; the last query's relevant document does not exist."""
-    (folder / "qrels").mkdir(parents=True)
-    for name, kind in (("corpus.jsonl", "d"), ("queries.jsonl", "q")):
-        lines = [json.dumps({"_id": f"{kind}{i}", "text": f"{TOYS[i]} {kind}"}) for i in range(6)]
-        (folder / name).write_text("\n".join(lines) + "\n")
-    judgements = "".join(f"q{i}\td{i}\t1\n" for i in range(5)) + "q5\tgone\t1\n"
-    for name in ("train.tsv", "dev.tsv"):
-        (folder / "qrels" / name).write_text("query-id\tcorpus-id\tscore\n" + judgements)
-    return folder
-
-
-TOYS = ("red cups", "tall trees", "old songs", "fast cars", "deep lakes", "cold soups")
 
 
 @pytest.mark.slow
@@ -317,55 +263,3 @@ def test_a_re_ranker_learns_from_a_runs_negatives(
     merged, adapted = (load(tmp_path / place).score(TOYS[0], TOYS) for place in ("run", "run/adapter"))
     torch.testing.assert_close(adapted, merged, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(merged, before, atol=1e-2)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_training_on_two_processes_equals_training_on_one(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task.
-
-    Dropout is off, since each process draws its own. The bias of the keys is not compared: attention does not depend
-    on it, so that its gradient is rounding error, which Adam scales up to full steps.
-    """
-    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
-        monkeypatch.setenv(name, "0")
-    monkeypatch.setenv("SLURM_NTASKS", "1")
-    folder = tiny.bert(tmp_path / "bert", "BertForMaskedLM", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    more = ["model=splade", "backbone=hugging_face", f"backbone.name_or_path={folder}", "machine=cpu"]
-    more += ["dataset=local", f"dataset.path={write_toys(tmp_path / 'toys')}", "training.batch_size=4"]
-    more += ["dataset.query_length=8", "dataset.document_length=16", "training.learning_rate=1e-3"]
-    more += ["training.steps=20", "training.validate_every=10"]
-    found, measures = {}, {}
-    for name, devices in (("one", 1), ("two", 2)):
-        tracker = csv_logger(tmp_path / f"{name}-log", group=None, name=name)
-        (tmp_path / name).mkdir()
-        config = compose(*SMALL, *more, f"machine.devices={devices}")
-        call = instantiate(config.stage.fit, _convert_="object")
-        measures[name] = call(tmp_path / name, logger=tracker)
-        finish(tracker)
-        with (tmp_path / f"{name}-log" / "metrics.csv").open() as file:
-            curves = [(row["step"], key, float(row[key])) for row in csv.DictReader(file) for key in row if row[key]]
-        history = read_history(tmp_path / name / "history.csv")
-        found[name] = [(row["step"], row["name"], float(row["value"])) for row in history] + curves
-    assert len([1 for _, name, _ in found["one"] if name == "train/loss"]) == 4  # in the history and the tracker
-    assert len([1 for _, name, _ in found["one"] if name.startswith("validation/")]) == 6
-    assert [line[:2] for line in found["two"]] == [line[:2] for line in found["one"]]
-    assert [value for *_, value in found["two"]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
-    assert measures["two"] == pytest.approx(measures["one"], rel=1e-4)
-    one, two, start = weights(tmp_path / "one"), weights(tmp_path / "two"), load_file(folder / "model.safetensors")
-    moved = max(float((one[key] - start[key]).abs().max()) for key in one if key in start)
-    apart = max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias"))
-    assert moved > 5e-3
-    assert apart < 5e-4
-
-
-@pytest.mark.slow
-def test_an_error_in_one_of_two_processes_is_a_single_line(compose: Compose, tmp_path: Path) -> None:
-    """A diverged training on two devices gives the same message as on one, not the traceback of a process."""
-    more = ("training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant", "machine=cpu")
-    with pytest.raises(UserError, match=r"^the loss is nan at step \d: lower training\.learning_rate") as error:
-        fit(compose, tmp_path / "run", *more, "machine.devices=2", "training.validate_every=null")
-    assert type(error.value) is UserError
-    assert "\n" not in str(error.value)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from irexp.backbone.backbone import max_positions
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.backbone.tokenizer import max_positions
 from irexp.model.checkpoint.files import Content, Wanted, fill, find_tensors, read_json
 from irexp.model.projection import Projection
 from irexp.types import UserError

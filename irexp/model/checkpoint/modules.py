@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import normalizers
 
-from irexp.backbone.backbone import max_positions
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.backbone.tokenizer import max_positions
 from irexp.model.checkpoint.files import read_json, read_optional, write_json
 from irexp.model.lora import base_of, is_adapter, merge_adapter, put_adapter
 from irexp.types import UserError

@@ -1,0 +1,51 @@
+"""What the store asks of the file system: locks between processes, and that what was written is on the disk."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def sync(folder: Path) -> None:
+    """Wait until a folder's files are on the disk, so that none of them is empty after a power failure."""
+    for path in (*folder.rglob("*"), folder):
+        sync_entries(path)
+
+
+def sync_entries(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock."""
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def hold_lock(path: Path, name: str) -> Iterator[None]:
+    """Hold a file lock, which is released even if the process is killed."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process is making %s: waiting for it", name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

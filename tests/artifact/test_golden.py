@@ -64,8 +64,8 @@ def names(line: str) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=shlex.split(line))
         plan, _ = draft_plan(Experiment(tuple(shlex.split(line)), config), [s for s in STAGES if STAGES[s].makes])
-        names_of = {step.artifact.kind: step.name for step in plan.goals if step.artifact is not None}
-        return " ".join(names_of[kind] for kind in KINDS if kind in names_of)
+        steps = [step for kind in KINDS for step in plan.goals if step.artifact and step.artifact.kind == kind]
+        return " ".join(dict.fromkeys(step.name for step in steps))
 
 
 #: Without conf/stage: which stages run changes no name.

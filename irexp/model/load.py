@@ -17,6 +17,7 @@ from irexp.model.checkpoint.layout import Reader
 from irexp.model.checkpoint.lightning_ir import refuse_unknown
 from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
+from irexp.model.contradiction import contradictions
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.family import find_family
 from irexp.model.linear_mono import LinearMono
@@ -73,19 +74,36 @@ def load(
         revision: the commit on the hub; None for the cached one, else the newest.
         like: a configured model, which decides where the files do not: a masked language model may be a SPLADE or the
             encoder of a dense model, a T5 a monoT5 or a RankT5. Without it a masked language model becomes a dense
-            model, and a T5 a monoT5.
+            model, and a T5 a monoT5. A warning names its settings that contradict the checkpoint's, which are used.
         trust_remote_code: whether Python code shipped with the checkpoint may be run. A backbone of `like` may allow
             it, too; no file of the checkpoint can.
 
     Raises:
         UserError: if there is no such checkpoint, or its format is not supported.
     """
+    model = _load(checkpoint, name, query_length, document_length, revision, like, trust_remote_code)
+    if like is not None and (differing := list(contradictions(model, like))):
+        log.warning(
+            "%s: its own settings are used, not those of the configuration: %s", checkpoint, "; ".join(differing)
+        )
+    return model.eval()
+
+
+def _load(
+    checkpoint: str | Path,
+    name: str | None,
+    query_length: int | None,
+    document_length: int | None,
+    revision: str | None,
+    like: partial[Model] | None,
+    trust_remote_code: bool,
+) -> Model:
     settings = like.keywords if like is not None else {}
     is_trusted = any(value.trust_remote_code for value in settings.values() if isinstance(value, Backbone))
     wanted = Wanted(name, query_length, document_length, settings, trust_remote_code or is_trusted)
     folder = _folder(str(checkpoint), revision, wanted)
     if is_adapter(folder) and not (folder / "modules.json").is_file():
-        return merge(load_adapter(_without_adapters(folder, wanted, like), folder)).eval()
+        return merge(load_adapter(_without_adapters(folder, wanted, like), folder))
     found = recognise(folder, _kind(like))
     model: Model = found.layout.load(found.family, folder, wanted)
     if model.new_tokens:
@@ -96,7 +114,7 @@ def load(
         )
     for encoder, tokenizer in model.encoders().values():
         check_padding_side(encoder, tokenizer)
-    return model.eval()
+    return model
 
 
 def _kind(like: partial[Model] | None) -> type[Model] | None:

@@ -58,8 +58,6 @@ def start_new(configured: partial[Model]) -> Model:
 def start_from(checkpoint: str, configured: partial[Model]) -> Model:
     """A checkpoint as the model to train further: its weights and settings, and the configuration's name and lengths.
 
-    A warning names the settings of the configuration that contradict the checkpoint's, which are used.
-
     Args:
         checkpoint: a folder, of a model or of adapters, in any layout, or a name on the hub.
         configured: the configured model, which decides what the checkpoint leaves open.
@@ -83,29 +81,7 @@ def start_from(checkpoint: str, configured: partial[Model]) -> Model:
             f"{family.__name__}, which is searched in another way; choose the model option of the checkpoint, or start "
             f"a new {family.__name__} from a transformer with backbone.name_or_path"
         )
-    if differing := list(_contradictions(model, configured)):
-        log.warning(
-            "%s: its own settings are used, not those of the configuration: %s", checkpoint, "; ".join(differing)
-        )
     return model
-
-
-def _contradictions(model: Model, configured: partial[Model]) -> Iterator[str]:
-    """What a checkpoint and the configuration say differently; null, an empty text and an empty list say nothing."""
-    family: Any = configured.func
-    if type(model) is not family:
-        yield f"a {type(model).__name__}, not a {family.__name__}"
-    backbones = {key for key, value in configured.keywords.items() if isinstance(value, Backbone)}
-    if backbones != model.encoders().keys():
-        yield f"{len(model.encoders())} encoder(s), not {len(backbones)}"
-    known = model.known_settings()
-    for key, value in configured.keywords.items():
-        if key in known and value not in (None, "", []) and _plain(known[key]) != _plain(value):
-            yield f"{key} {known[key]!r}, not model.{key}={value!r}"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _further(name: str) -> str:

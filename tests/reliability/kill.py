@@ -27,14 +27,17 @@ _TRAINING = (
     *("training.validation_documents=null", "training.validation_queries=null"),
 )
 
-#: Commands that together run every stage that makes an artifact for a table.
+#: Commands that together run every stage that makes an artifact.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train": (*_TRAINING, 'baselines=[["model=bm25"]]'),
     "adapter": (*_TRAINING, "adapter=lora", "index=faiss_hnsw"),
     "splade": ("training=none", "model=splade", "index=sparse"),
     "re_rank": ("training=none", "re_rank=bm25"),
     "fuse": ("training=none", "fuse=bm25_and_sbert", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'),
+    "speed": ("model=bm25", "stage=[all,speed]"),
+    "tune": ("model=bm25", "stage=tune", "stage.tune.sweep=['index.k1=0.6,0.9']"),
     "sweep": ("-m", "training=none", "model=sbert,colbert,bm25"),
+    "table": ("training=none", 'rows={BM25: ["model=bm25"], SBERT: [], Deep: ["search.depth=9"]}'),
 }
 
 #: What of a manifest's record differs from one execution to the next; the code's commit, if one is made meanwhile.
@@ -42,13 +45,18 @@ _TIMES = ("finished", "seconds", "peak_memory_mib", "git")
 
 
 def content(artifacts: Path) -> dict[str, Any]:
-    """Every file of a store except locks, with its content; of a manifest what does not depend on the execution."""
+    """Every file of a store except locks, with its content; of a manifest what does not depend on the execution.
+
+    Of what stage=speed measured, only the names of the files.
+    """
     found: dict[str, Any] = {}
     for path in sorted(artifacts.rglob("*")):
         if path.is_file() and not path.name.startswith(".lock-"):
-            found[path.relative_to(artifacts).as_posix()] = (
-                _without_times(path) if path.name == "manifest.json" else path.read_bytes()
-            )
+            name = path.relative_to(artifacts).as_posix()
+            if not name.startswith("speed/"):
+                found[name] = _without_times(path) if path.name == "manifest.json" else path.read_bytes()
+            else:
+                found[name] = None
     return found
 
 
@@ -60,23 +68,25 @@ def _without_times(manifest: Path) -> Any:
     return found
 
 
-def kill_at_random(job: BaseProcess, log: Path, chance: random.Random, *, stages: int, seconds: float) -> str:
-    """Send a signal to a command at a random moment of a random stage.
+def kill_in_stage(
+    job: BaseProcess, log: Path, chance: random.Random, *, wanted: int, stages: int, seconds: float
+) -> str:
+    """Send a signal to a command at a random moment of a stage, more often near its start: some take milliseconds.
 
     Args:
         job: the command, just started.
         log: its log, empty before.
         chance: the source of random numbers.
+        wanted: the number of artifacts, of all that the command makes, that it has begun.
         stages: how many artifacts the command makes.
         seconds: how long the command takes.
 
     Returns:
         What was hit: the stage that the log names last.
     """
-    wanted = chance.randint(0, stages)
     while job.is_alive() and len(_made(log)) < wanted:
-        time.sleep(0.002)
-    time.sleep(chance.uniform(0, min(0.5, seconds / (stages + 1))))
+        time.sleep(0.001)
+    time.sleep(chance.random() ** 3 * min(0.5, seconds / (stages + 1)))
     assert job.pid is not None
     if not job.is_alive():
         return "nothing: the command had ended"
@@ -103,6 +113,7 @@ def main() -> int:
         root = Path(name)
         collection = write_queries(root / "toys")
         undisturbed: dict[str, tuple[dict[str, Any], int, float]] = {}
+        orders: dict[str, list[int]] = {}
         for number in range(chosen.times):
             title = list(COMMANDS)[number % len(COMMANDS)]
             arguments = command(collection, *COMMANDS[title])
@@ -112,9 +123,17 @@ def main() -> int:
                 seconds = time.perf_counter() - begun
                 made = len(_made(root / title / LOG))
                 undisturbed[title] = content(root / title / "artifacts"), made, seconds
+                orders[title] = chance.sample(range(made + 1), made + 1)  # each is hit before one is hit again
             wanted, made, seconds = undisturbed[title]
             folder = root / f"{title}-{number}"
-            stage = kill_at_random(start(folder, arguments), folder / LOG, chance, stages=made, seconds=seconds)
+            stage = kill_in_stage(
+                start(folder, arguments),
+                folder / LOG,
+                chance,
+                wanted=orders[title][number // len(COMMANDS) % (made + 1)],
+                stages=made,
+                seconds=seconds,
+            )
             hit[f"{title}: {stage}"] += 1
             status = finish(folder, arguments)
             found = content(folder / "artifacts")

@@ -154,14 +154,10 @@ def load(family: type[SPLADE], folder: Path, wanted: Wanted) -> SPLADE:
     if "Transformer" not in query:
         lengths["query_length"] = ModuleBackbone(query["SparseStaticEmbedding"]).words(backbone.longest())
     encodings = _encodings(folder, query, document, settings, wanted)
-    model = family(
-        backbone,
-        max_active_dims=config.get("max_active_dims"),
-        **_pooling(document),
-        **encodings,
-        **read_prompts(config),
-        **wanted.name_and_lengths(folder, lengths | settings),
-    )
+    said = {"max_active_dims": config.get("max_active_dims"), **_pooling(document), **read_prompts(config)}
+    if not settings and not (folder / "modules.json").is_file():  # a bare transformer leaves all of it open
+        said |= {key: wanted.like[key] for key in said if key in wanted.like}
+    model = family(backbone, **said, **encodings, **wanted.name_and_lengths(folder, lengths | settings))
     if model.static_weights is not None and "SparseStaticEmbedding" not in query:
         raise UserError(f"{folder} has no weights for model.query_encoding=static; choose another encoding")
     for side, parts in (("query", query), ("document", document)):

@@ -93,4 +93,4 @@ def test_no_module_draws_a_bar_of_its_own() -> None:
             if isinstance(node, ast.ImportFrom) and node.module == "tqdm":
                 users.add(path.relative_to(ROOT).as_posix())
     assert len(paths) > 150
-    assert users == {"irexp/progress.py"}
+    assert users == {"irexp/progress.py", "irexp/sweep/status.py"}

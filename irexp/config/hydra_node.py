@@ -22,6 +22,9 @@ _MODULES = ("logging", "logging.handlers", "colorlog")
 #: Keys whose value `logging.config` imports and calls, at any depth.
 _CALLED = ("()", "class", "queue", "listener")
 
+#: Where the launchers of irexp are.
+_LAUNCHERS = "hydra_plugins.irexp_launcher."
+
 #: Objects that a value may refer to.
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -29,6 +32,9 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 def hydra_faults(config: DictConfig) -> list[str]:
     """What is wrong with callbacks, launcher and sweeper, and with the classes that the logging setup names."""
     faults = component_faults(config, ["hydra"])
+    launcher, workers = (OmegaConf.select(config, f"hydra.launcher.{key}") for key in ("_target_", "workers"))
+    if str(launcher).startswith(_LAUNCHERS) and type(workers) is int and workers < 1:
+        faults.append(f"hydra.launcher.workers: {workers} is out of range; it must be at least 1")
     if VARIABLE in (OmegaConf.select(config, "hydra.job.env_set") or {}):  # set before a job checks its configuration
         faults.append(f"hydra.job.env_set.{VARIABLE}: a configuration declares no package; set it in the environment")
     for name in ("job_logging", "hydra_logging"):

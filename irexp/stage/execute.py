@@ -94,6 +94,24 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
     return [step for step in plan.steps if step in wanted], found
 
 
+def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found]]:
+    """The same as `steps_to_run`, after a check of what these steps need: packages, files, and where they write.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    wanted, found = steps_to_run(plan, store)
+    require_packages(wanted)
+    require_files(wanted)
+    for step in wanted:
+        if step.stage is not None and step.stage.name == "export":
+            settings = step.experiment.config.stage.export
+            from irexp.stage.export import check_target  # torch, for which a plan does not wait
+
+            check_target(Path(settings.folder), settings.format)  # before what it exports is made
+    return wanted, found
+
+
 def _refuse_damaged(plan: Plan, step: Step, found: dict[Step, Found]) -> None:
     """Refuse what is damaged, unless it is made again."""
     fault = found[step].fault if step in found else None
@@ -119,15 +137,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     Yields:
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
-    wanted, found = steps_to_run(plan, store)
-    require_packages(wanted)
-    require_files(wanted)
-    for step in wanted:
-        if step.stage is not None and step.stage.name == "export":
-            settings = step.experiment.config.stage.export
-            from irexp.stage.export import check_target  # torch, for which a plan does not wait
-
-            check_target(Path(settings.folder), settings.format)  # before what it exports is made
+    wanted, found = checked_steps(plan, store)
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(step, name, found) for name in _taken(step)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from irexp.artifact.identity import Identity, digest_in
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.store import Store
 from irexp.stage.execute import checked_steps
+
+log = logging.getLogger(__name__)
 
 #: Stages that are left to the jobs, after the graph: they measure times, which other processes would lengthen.
 LEFT_TO_JOBS = ("speed",)
@@ -96,7 +99,8 @@ def merge(jobs: Mapping[int, Planned]) -> Graph:
         plan = replace(job.plan, makes=job.plan.makes | allowed)
         try:
             steps, _ = checked_steps(plan, Store(plan.experiment.root))
-        except Exception:  # the job meets it again when it runs, and records it; the others are not stopped
+        except Exception as error:  # the job meets it again when it runs, and records it; the others are not stopped
+            log.info("graph: job %d takes no part: %s", number, str(error).partition("\n")[0])
             continue
         wanted[number] = [step for step in steps if _is_made(step)]
     keys = {key_of(step) for steps in wanted.values() for step in steps}

@@ -161,8 +161,8 @@ def _plans(jobs: Mapping[int, DictConfig]) -> dict[int, Planned]:
                 experiment = experiment_of(own, config.hydra)
                 if not experiment.values["dry_run"]:
                     found[number] = Planned(make_plan(experiment, experiment.stages), environment)
-        except Exception:  # recorded by the job
-            continue
+        except Exception as error:
+            log.info("graph: job %d takes no part: %s", number, str(error).partition("\n")[0])
         finally:
             HydraConfig.instance().cfg = before
     return found

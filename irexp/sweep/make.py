@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from irexp.config.schema import register_schema
 from irexp.stage.execute import execute
 from irexp.stage.job import tracked
 from irexp.sweep.graph import Task
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,19 @@ def make(task: Task, place: Place) -> float:
     ):
         ((_, outcome, _),) = execute(plan, Store(plan.experiment.root), place.output, logger=tracker)
     return outcome.seconds
+
+
+def attempt(task: Task, place: Place) -> tuple[float, str | None]:
+    """The seconds of `make`, and its error in words, since not every exception can be sent to another process."""
+    try:
+        return make(task, place), None
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        log.error("%s", message if isinstance(error, UserError) else traceback.format_exc())
+        return 0.0, message
+
+
+def set_up_logging() -> None:
+    """Log to stderr, in the format of a job's log."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)

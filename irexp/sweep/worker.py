@@ -13,19 +13,15 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from irexp.sweep.graph import Task
-from irexp.sweep.make import Place, make
+from irexp.sweep.make import Place, attempt, set_up_logging
 from irexp.sweep.runner import Result
 from irexp.training.signals import stopped_by_sigterm
-from irexp.types import UserError
-
-log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -147,7 +143,7 @@ def _serve(pipe: Connection, place: Place, gpus: str | None, path: Path) -> None
     _log_to(path)
     with stopped_by_sigterm():
         while (task := _next(pipe)) is not None:
-            pipe.send(_made(task, place))
+            pipe.send(attempt(task, place))
     logging.shutdown()
     os._exit(0)  # all is done and closed; the interpreter would take seconds to take itself apart
 
@@ -158,15 +154,6 @@ def _next(pipe: Connection) -> Task | None:
     except EOFError:  # the parent has ended
         return None
     return found
-
-
-def _made(task: Task, place: Place) -> tuple[float, str | None]:
-    try:
-        return make(task, place), None
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"  # text, since not every exception can be pickled
-        log.error("%s", message if isinstance(error, UserError) else traceback.format_exc())
-        return 0.0, message
 
 
 def _end_with_parent() -> None:
@@ -184,5 +171,4 @@ def _log_to(path: Path) -> None:
             os.dup2(file.fileno(), number)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", force=True)
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    set_up_logging()

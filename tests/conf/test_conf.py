@@ -37,7 +37,7 @@ USER_VALUES = {
 def test_every_option_file_is_tested() -> None:
     """The tests below run over all of conf/, not over a glob that silently shrank."""
     assert len(OPTIONS) == len(list(CONF.rglob("*.yaml"))) - 2 - len(LAUNCHERS)  # config.yaml and hydra/default.yaml
-    assert LAUNCHERS == ["graph"]
+    assert LAUNCHERS == ["graph", "slurm"]
     assert len(OPTIONS) >= 100
 
 

@@ -99,7 +99,7 @@ def test_a_launcher_has_no_fault(name: str) -> None:
             "default.minutes=soon",
             "default.minutes: Value 'soon' of type 'str' could not be converted to Integer",
         ),
-        ("slurm", "+default.ram=1", "default.ram: Resources has no 'ram'; it has"),
+        ("slurm", "+default.memroy=1", "default.memroy: Resources has no 'memroy'; did you mean memory?"),
         ("slurm", "+stages.fit={cpus: 0}", "stages.fit.cpus: 0 is out of range; it must be at least 1"),
         ("slurm", "+stages.fit={cpu: 4}", "stages.fit.cpu: Resources has no 'cpu'; did you mean cpus?"),
         ("slurm", "+stages.fit=4", "stages.fit: must hold keys of minutes, memory, gpus, cpus, partition, extra"),

@@ -63,8 +63,8 @@ def keys(*changes: str) -> DictConfig:
     found = OmegaConf.merge(
         OmegaConf.load(CONF / "hydra" / "launcher" / "slurm.yaml"), OmegaConf.from_dotlist([*changes])
     )
-    del found["_target_"]
     assert isinstance(found, DictConfig)
+    del found["_target_"]
     return found
 
 

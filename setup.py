@@ -2,4 +2,4 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=[*find_packages(include=["irexp", "irexp.*"]), "irexp.conf"])
+setup(packages=[*find_packages(include=["irexp", "irexp.*"]), "irexp.conf", "hydra_plugins.irexp_launcher"])

@@ -41,7 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Built from a copy, since setuptools leaves a folder of files beside what it builds."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("irexp", "conf"):
+    for name in ("irexp", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -66,7 +66,11 @@ def test_it_holds_every_module_and_every_option(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         others = {name.partition(".dist-info/")[2] for name in wheel.namelist()} - {""}
-    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "irexp").rglob("*.py")}
+    code = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("irexp", "hydra_plugins")
+        for path in (ROOT / folder).rglob("*.py")
+    }
     options = {f"irexp/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(code) > 150 and len(options) > 100
     assert names == code | options | {"irexp/py.typed"}

@@ -172,6 +172,10 @@ class StageSpec:
     unless_given: tuple[str, ...] = ()
     extra_skip_reason: Callable[[Values], str | None] = lambda values: None
 
+    def __reduce__(self) -> tuple[Callable[[str], StageSpec], tuple[str]]:
+        """Pickled and copied by its name, so that a plan names the same stage in another process."""
+        return _stage, (self.name,)
+
     def skip_reason(self, values: Values) -> str | None:
         """Why an experiment skips this stage; None if it does not."""
         name = select(values, "model.name")
@@ -186,6 +190,10 @@ class StageSpec:
         if way == "searched" or self.ways == ("fused",):
             return "nothing is fused" if self.ways == ("fused",) else "nothing is re-ranked"
         return "other runs are fused" if way == "fused" else "another run is re-ranked"
+
+
+def _stage(name: str) -> StageSpec:
+    return STAGES[name]
 
 
 def _settings(*paths: str, when: Callable[[Values], bool] = _always) -> tuple[Setting, ...]:

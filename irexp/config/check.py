@@ -54,7 +54,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
     faults = [f"{key}: there is no such key{near(key, known)}" for key in wanted if key not in known]
     faults += _plain_faults(config, "", Config, [key for key in _TOP if key in wanted])
     for name in (name for name in RECORDS if name in wanted or keys is None):
-        faults += _record_faults(config.get(name), name, RECORDS[name])
+        faults += record_faults(config.get(name), name, RECORDS[name])
     if keys is None:
         faults += [f"{key}: needs a value, as {key}=…" for key in _missing_keys(config)]
     faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
@@ -87,7 +87,14 @@ def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
     return f"; there are {', '.join(sorted(names))}" if names else ""
 
 
-def _record_faults(node: Any, name: str, record: type) -> list[str]:
+def record_faults(node: Any, name: str, record: type) -> list[str]:
+    """What is wrong with the keys and values of a record, such as `machine`.
+
+    Args:
+        node: the node of the configuration.
+        name: its path.
+        record: the dataclass that types it.
+    """
     if not isinstance(node, DictConfig):
         return [f"{name}: must hold the keys of {record.__name__}, not {node!r}"]
     fields = {each.name: each for each in dataclasses.fields(record)}

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
+from irexp.config.check import record_faults
 from irexp.config.component import component_faults
 from irexp.config.packages import VARIABLE
+from irexp.config.schema import RANGES, Resources
 
 #: The class of the objects that `logging.config` builds in each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
@@ -22,6 +24,9 @@ _MODULES = ("logging", "logging.handlers", "colorlog")
 #: Keys whose value `logging.config` imports and calls, at any depth.
 _CALLED = ("()", "class", "queue", "listener")
 
+#: Where the launchers of irexp are.
+_LAUNCHERS = "hydra_plugins.irexp_launcher."
+
 #: Objects that a value may refer to.
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -29,6 +34,8 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 def hydra_faults(config: DictConfig) -> list[str]:
     """What is wrong with callbacks, launcher and sweeper, and with the classes that the logging setup names."""
     faults = component_faults(config, ["hydra"])
+    if not faults:
+        faults += _launcher_faults(OmegaConf.select(config, "hydra.launcher"))
     if VARIABLE in (OmegaConf.select(config, "hydra.job.env_set") or {}):  # set before a job checks its configuration
         faults.append(f"hydra.job.env_set.{VARIABLE}: a configuration declares no package; set it in the environment")
     for name in ("job_logging", "hydra_logging"):
@@ -36,6 +43,29 @@ def hydra_faults(config: DictConfig) -> list[str]:
         if isinstance(node, DictConfig):
             for path, value in _texts(OmegaConf.to_container(node, resolve=False), ()):
                 faults += _logging_faults(value, path, ".".join(("hydra", name, *path)))
+    return faults
+
+
+def _launcher_faults(node: Any) -> list[str]:
+    """What is wrong with the values of irexp's launchers; a node that fits its class."""
+    if not str(OmegaConf.select(node, "_target_")).startswith(_LAUNCHERS):
+        return []
+    faults = [
+        f"hydra.launcher.{key}: {node[key]} is out of range; it must be at least {RANGES[f'hydra.launcher.{key}'][0]}"
+        for key in ("workers", "seconds")
+        if key in node and node[key] < RANGES[f"hydra.launcher.{key}"][0]
+    ]
+    default = node.get("default")
+    if default is None:
+        return faults
+    faults += record_faults(default, "hydra.launcher.default", Resources)
+    for stage, changes in node.stages.items() if not faults else ():
+        if not isinstance(changes, DictConfig):
+            faults.append(f"hydra.launcher.stages.{stage}: must hold keys of {', '.join(map(str, default))}")
+            continue
+        with flag_override(default, "struct", False):
+            found = record_faults(OmegaConf.merge(default, changes), "hydra.launcher.default", Resources)
+        faults += [fault.replace("launcher.default", f"launcher.stages.{stage}", 1) for fault in found]
     return faults
 
 

@@ -144,6 +144,19 @@ class Paths:
 
 
 @dataclass
+class Resources:
+    """What a job of a cluster asks for; conf/hydra/launcher/slurm.yaml."""
+
+    minutes: int
+    memory: str
+    gpus: int
+    cpus: int
+    partition: str | None
+    extra: dict[str, Any]
+    """Further options of sbatch, by name."""
+
+
+@dataclass
 class Config:
     """The whole configuration; conf/config.yaml."""
 
@@ -236,6 +249,11 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "fuse.k": (0, None),
     "fuse.depth": (1, None),
     "fuse.step": (0.001, 1),
+    "hydra.launcher.workers": (1, None),
+    "hydra.launcher.seconds": (1, None),
+    "hydra.launcher.default.minutes": (1, None),
+    "hydra.launcher.default.gpus": (0, None),
+    "hydra.launcher.default.cpus": (1, None),
     "search.depth": (1, None),
     "evaluation.permutations": (1, None),
     "evaluation.alpha": (0, 1),

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-from tqdm import tqdm
 
 from irexp.dataset.collection import DataError, Examples, Topics
 from irexp.dataset.text_file import lines_of, read_id, resolve
+from irexp.progress import counted
 from irexp.types import Example, Query
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class ListedExamples(Examples):
         number_of: dict[str, int] = {}
         numbers, ends, targets = array("i"), array("q", [0]), array("f")
         scored: bool | None = None
-        for place, ids, scores in tqdm(self.lines(), unit=" examples", desc="examples", delay=2, disable=None):
+        for place, ids, scores in counted(self.lines(), unit=" examples", desc="examples", delayed=True):
             if ids[0] not in self._queries:
                 raise DataError(f"{place}: the query {ids[0][:80]!r} is not among the training queries")
             if scored not in (None, scores is not None):

@@ -16,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from irexp.dataset.collection import DataError, Documents, Topics
 from irexp.dataset.local_format import FileFormat, Format, documents_in, queries_in
 from irexp.dataset.qrels import read_qrels
 from irexp.dataset.text_file import RandomAccess, resolve
+from irexp.progress import progress
 from irexp.types import Document, Qrel, Query
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class LocalDocuments(Documents):
         """The sorted hashes of the ids, and where the document of each hash begins and ends in the file."""
         hashes, starts, ends = array("Q"), array("q"), array("q")
         empty, first_empty = 0, ""
-        with tqdm(unit=" documents", desc=f"check {resolve(self._path).name}", delay=2, disable=None) as progress:
+        with progress(unit=" documents", desc=f"check {resolve(self._path).name}", delayed=True) as bar:
             for record in self._file.records():
                 doc_id, text = self._file.read(record.text, record.place)
                 if not text.strip():
@@ -98,7 +98,7 @@ class LocalDocuments(Documents):
                 starts.append(record.start)
                 ends.append(record.end)
                 if len(hashes) % _TICK == 0:
-                    progress.update(_TICK)
+                    bar.update(_TICK)
         if not hashes:
             raise DataError(f"{resolve(self._path)} has no documents")
         if empty:

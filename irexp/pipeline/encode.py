@@ -16,7 +16,6 @@ from itertools import count, islice
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
@@ -30,6 +29,7 @@ from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import is_helper, prepare, share_work
 from irexp.pipeline.scratch import new_folder, remove_with
+from irexp.progress import progress
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -132,17 +132,17 @@ class _Share:
         self.encoder.to(device)
         budget = TokenBudget(self.machine.token_budget)
         total = self.documents.count()
-        with tqdm(
+        with progress(
             total=total if total is None or processes == 1 else total // processes,
             initial=self.done // processes,
             unit=" documents",
             desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
-            disable=not self.machine.progress or rank > 0,
-        ) as progress:
+            shown=self.machine.progress and rank == 0,
+        ) as bar:
             windows = _windows(self, rank=rank, step=processes)
             for number, (doc_ids, token_ids) in windows:
                 shard = self.first_shard + number
-                parts = Parts(part_prefix(self.folder, shard), advance=lambda rows: progress.update(len(rows)))
+                parts = Parts(part_prefix(self.folder, shard), advance=lambda rows: bar.update(len(rows)))
                 vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, parts)
                 write_shard(self.folder, shard, doc_ids, vectors, dtype=self.settings.dtype)
                 parts.remove()

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from irexp.config.schema import Machine
 from irexp.dataset.sources import DocumentSource, open_documents
 from irexp.index.ids import IdList
@@ -21,6 +19,7 @@ from irexp.index.texts import Texts
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import is_helper, prepare, share_work
 from irexp.pipeline.scratch import new_folder, remove_with
+from irexp.progress import progress
 from irexp.types import EXACT, Representation, UserError, engine_fault
 
 if TYPE_CHECKING:
@@ -153,10 +152,10 @@ def _build(
     rank: int = 0,
     processes: int = 1,
 ) -> None:
-    with tqdm(
+    with progress(
         total=total,
         unit=" documents",
         desc="index" if processes == 1 else f"index (one of {processes} processes)",
-        disable=not machine.progress or rank > 0,
-    ) as progress:
-        build(source, folder, progress.update)
+        shown=machine.progress and rank == 0,
+    ) as bar:
+        build(source, folder, bar.update)

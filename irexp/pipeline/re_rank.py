@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents
@@ -27,6 +26,7 @@ from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import prepare
+from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
@@ -92,12 +92,12 @@ def score_candidates(
     if done:
         log.info("resuming after %s pairs that are scored already", f"{done:,}")
     most = max(1, _MAX_TOKENS // scorer.document_length)
-    with tqdm(total=total, initial=done, unit=" pairs", desc="re_rank", disable=not machine.progress) as progress:
+    with progress(total=total, initial=done, unit=" pairs", desc="re_rank", shown=machine.progress) as bar:
         for batch in _batches(rankings, machine.query_batch, most=most):
             missing = [(query, doc_ids) for query, doc_ids in batch if len(found[query.query_id]) < len(doc_ids)]
             if not missing:
                 continue
-            scores = _scores(scorer, missing, documents, budget, work, progress.update)
+            scores = _scores(scorer, missing, documents, budget, work, bar.update)
             for (query, doc_ids), score_N in zip(missing, scores, strict=True):
                 found[query.query_id] = dict(zip(doc_ids, score_N, strict=True))
             if work is not None:

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 
 import torch
-from tqdm import tqdm
 
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
@@ -22,6 +21,7 @@ from irexp.pipeline.component import component
 from irexp.pipeline.encode import check_bi_encoder
 from irexp.pipeline.index import OpenIndex, check_engine
 from irexp.pipeline.machine import prepare
+from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def stream_search(
     index.engine.to(device)
     _log_unknown(topics, index.doc_ids)
     hits = 0
-    with tqdm(total=len(queries), unit=" queries", desc="search", disable=not machine.progress) as progress:
+    with progress(total=len(queries), unit=" queries", desc="search", shown=machine.progress) as bar:
         for batch in _batches(queries, machine.query_batch):
             texts = [query.text for query in batch]
             with torch.inference_mode():
@@ -95,7 +95,7 @@ def stream_search(
                 kept = [(d, s) for d, s in ranking if not (remove_query and d == query.query_id)][:depth]
                 yield from (ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept)
                 hits += bool(kept)
-            progress.update(len(batch))
+            bar.update(len(batch))
     if hits < len(queries):
         log.warning("%d of %d queries have no hit", len(queries) - hits, len(queries))
 

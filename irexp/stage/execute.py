@@ -94,6 +94,18 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
     return [step for step in plan.steps if step in wanted], found
 
 
+def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found]]:
+    """The same as `steps_to_run`, after a check of what these steps need: packages, files, and where they write.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    wanted, found = steps_to_run(plan, store)
+    require_packages(wanted)
+    require_files(wanted)
+    return wanted, found
+
+
 def _refuse_damaged(plan: Plan, step: Step, found: dict[Step, Found]) -> None:
     """Refuse what is damaged, unless it is made again."""
     fault = found[step].fault if step in found else None
@@ -119,9 +131,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     Yields:
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
-    wanted, found = steps_to_run(plan, store)
-    require_packages(wanted)
-    require_files(wanted)
+    wanted, found = checked_steps(plan, store)
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]

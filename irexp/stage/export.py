@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from tqdm import tqdm
 
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
@@ -31,6 +30,7 @@ from irexp.index.shards import EncodedDocuments
 from irexp.index.sparse import SparseIndex
 from irexp.model.model import Model
 from irexp.pipeline.machine import prepare
+from irexp.progress import progress
 from irexp.stage.checkpoint import open_encoder
 from irexp.stage.files import Format, check_target
 from irexp.types import Query, UserError
@@ -100,7 +100,7 @@ def _write_documents(
 ) -> None:
     def lines() -> Iterator[str]:
         ids = iter(encoded.ids)
-        progress = tqdm(total=len(encoded), unit=" documents", desc="export", disable=not machine.progress)
+        bar = progress(total=len(encoded), unit=" documents", desc="export", shown=machine.progress)
         for batch in encoded.batches():
             assert isinstance(batch, scipy.sparse.csr_array)
             for row in range(batch.shape[0]):
@@ -108,8 +108,8 @@ def _write_documents(
                 vector = _vector(batch.indices[inside], batch.data[inside], terms, scale)
                 name = "contents" if scale is not None else "content"
                 yield json.dumps({"id": next(ids), name: "", "vector": vector}, ensure_ascii=False)
-            progress.update(batch.shape[0])
-        progress.close()
+            bar.update(batch.shape[0])
+        bar.close()
 
     _write_lines(path, lines())
 

@@ -56,23 +56,27 @@ class Job:
         (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
 
 
-def run_job(config: DictConfig) -> None:
+def run_job(config: DictConfig, *, failure: str | None = None) -> None:
     """Run a job and record its outcome.
 
     A failing job of a sweep does not stop the others: it is recorded, and the sweep ends with a list of failures. A job
     that is stopped by SIGINT (Ctrl-C) or SIGTERM ends the sweep, with this list, and the program, with 130 or 143.
+
+    Args:
+        config: the composed configuration, without Hydra's own node.
+        failure: why the job has failed already, in a sweep whose steps are made before its jobs; then nothing is run.
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
-    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an item of the list would be resolved
-    assert isinstance(typed, list)
-    job = Job(overrides=[str(override) for override in typed])
+    job = Job(overrides=_typed(hydra))
     start = time.perf_counter()
     try:
-        options = {group: str(option) for group, option in hydra.runtime.choices.items() if "hydra" not in group}
-        overrides = (*search_path(hydra.overrides.hydra), *job.overrides)
-        run_stages(Experiment(overrides, config, options), job, output)
-        job.outcome = "done"
+        if failure is None:
+            run_stages(experiment_of(config, hydra), job, output)
+            job.outcome = "done"
+        else:
+            job.outcome, job.error = "failed", failure
+            log.error("%s", failure)
     except (KeyboardInterrupt, SystemExit) as error:
         job.outcome = "stopped"
         log.error("stopped; the same command resumes where it was")
@@ -89,6 +93,27 @@ def run_job(config: DictConfig) -> None:
         sys.exit(1)
 
 
+def experiment_of(config: DictConfig, hydra: Any) -> Experiment:
+    """The experiment of a job.
+
+    Args:
+        config: the composed configuration, without Hydra's own node.
+        hydra: that node, which knows what was typed.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    options = {group: str(option) for group, option in hydra.runtime.choices.items() if "hydra" not in group}
+    return Experiment((*search_path(hydra.overrides.hydra), *_typed(hydra)), config, options)
+
+
+def _typed(hydra: Any) -> list[str]:
+    """The overrides that were typed, for this job of a sweep."""
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an item of the list would be resolved
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
+
+
 def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
     """Plan the stages of an experiment and make what is missing; a dry run only prints the plan."""
     plan = make_plan(experiment, experiment.stages)
@@ -100,7 +125,9 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
     tables: dict[str, Any] = {}
-    with _tracker(plan, output) as tracker:
+    hydra = HydraConfig.get()
+    group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
+    with tracked(plan, output, group=group) as tracker:
         for step, outcome, result in execute(plan, store, output, logger=tracker):
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
@@ -121,14 +148,18 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
 
 
 @contextmanager
-def _tracker(plan: Plan, output: Path) -> Iterator[Any]:
-    """The tracker of a job, closed even after errors; the trackers of a sweep form a group, named by its folder."""
+def tracked(plan: Plan, output: Path, *, group: str | None) -> Iterator[Any]:
+    """The tracker of a job, closed even after errors; None without one.
+
+    Args:
+        plan: what the job makes.
+        output: the folder that the tracker writes to.
+        group: the sweep's folder, which names the group of its jobs' trackers; None outside a sweep.
+    """
     config = plan.experiment.config
     if config.logger is None or is_helper(config.machine):
         yield None
         return
-    hydra = HydraConfig.get()
-    group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
     recorded = plan.experiment.recorded
     name = f"{recorded['model']['name']}.{recorded['dataset']['name']}"
     tracker = built(config.logger)(output, group=group, name=name)

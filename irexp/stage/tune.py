@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from tqdm import tqdm
 
 from irexp.artifact.experiment import Experiment, composed
 from irexp.artifact.plan import make_plan
@@ -17,6 +16,7 @@ from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
 from irexp.config.built import built
 from irexp.evaluation.measures import parse_measures
+from irexp.progress import counted
 from irexp.stage.execute import execute
 from irexp.types import UserError
 
@@ -42,7 +42,9 @@ def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure:
     plans = [make_plan(_varied(experiment, changes), _STAGES) for changes in tried]
     store = Store(experiment.root)
     rows = []
-    for changes, plan in zip(tqdm(tried, desc="tune", unit=" settings"), plans, strict=True):
+    for changes, plan in zip(
+        counted(tried, desc="tune", unit=" settings", shown=experiment.config.machine.progress), plans, strict=True
+    ):
         *_, (_, outcome, _) = execute(plan, store, output)
         rows.append((outcome.measures[str(parse_measures([measure])[0])], changes))
     best = max(rows, key=lambda row: row[0])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from tqdm import tqdm
-
 from irexp.artifact.manifest import MANIFEST, DamagedArtifactError, damage, read_manifest
 from irexp.artifact.stages import KINDS
 from irexp.artifact.store import Store
 from irexp.config.schema import Machine
+from irexp.progress import counted
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def verify(output: Path, *, artifacts: str, machine: Machine) -> None:
         for folder in store.without_manifest(kind)
     ]
     size = 0
-    for folder in tqdm(folders, unit=" artifacts", desc="verify", disable=not machine.progress):
+    for folder in counted(folders, unit=" artifacts", desc="verify", shown=machine.progress):
         try:
             manifest = read_manifest(folder)
         except DamagedArtifactError as error:

@@ -1,4 +1,4 @@
-"""Lightning callbacks: the history, which survives a kill, and the checkpoint that a killed training resumes from."""
+"""Lightning callbacks: the history, which survives a kill, the checkpoint to resume from, and progress in a log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+
+from irexp.progress import Progress, progress
 
 #: The columns of the history.
 COLUMNS = ("step", "name", "value")
@@ -74,6 +76,28 @@ class Resumable(Callback):
         trainer.save_checkpoint(temporary, weights_only=False)
         if trainer.is_global_zero:
             os.replace(temporary, self._path)
+
+
+class ProgressLines(Callback):
+    """Writes how many steps are done, for a log that is not a terminal; there Lightning draws its bar."""
+
+    def __init__(self) -> None:
+        """Nothing is written before the training has begun."""
+        self._bar: Progress | None = None
+        self._counted = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin at the first step, or at that of the resumed checkpoint."""
+        self._counted = trainer.global_step
+        self._bar = progress(
+            total=trainer.max_steps, initial=self._counted, unit=" steps", desc="fit", shown=trainer.is_global_zero
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
+        """Count the step; with accumulated batches, after the last of them."""
+        assert self._bar is not None
+        self._bar.update(trainer.global_step - self._counted)
+        self._counted = trainer.global_step
 
 
 def read_history(path: Path) -> list[dict[str, str]]:

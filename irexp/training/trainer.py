@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
-from irexp.training.callbacks import History, Resumable, validations
+from irexp.progress import is_terminal
+from irexp.training.callbacks import History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
@@ -141,7 +142,7 @@ def _train(
         if training.patience is not None:
             callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
     if machine.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY))
+        callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY) if is_terminal() else ProgressLines())
     is_alone = machine.devices * machine.num_nodes == 1
     with (
         warnings.catch_warnings(),
@@ -223,7 +224,7 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         callbacks=callbacks,
         enable_checkpointing=bool(every),
         enable_model_summary=False,
-        enable_progress_bar=machine.progress,
+        enable_progress_bar=machine.progress and is_terminal(),
         use_distributed_sampler=False,  # each batch already is this process's share
     )
 

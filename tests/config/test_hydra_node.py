@@ -68,3 +68,45 @@ def test_any_other_callable_in_the_logging_setup_is_refused(config: DictConfig, 
     OmegaConf.update(config, f"hydra.{key}", value, merge=False, force_add=True)
     (fault,) = hydra_faults(config)
     assert fault.startswith(f"hydra.{key}")
+
+
+def launcher(name: str, *overrides: str) -> DictConfig:
+    """The configuration with a launcher."""
+    register_resolvers()
+    register_schema()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", [f"hydra/launcher={name}", *overrides], return_hydra_config=True)
+    OmegaConf.set_struct(composed, False)
+    return composed
+
+
+@pytest.mark.parametrize("name", ["basic", "graph", "slurm"])
+def test_a_launcher_has_no_fault(name: str) -> None:
+    """Its keys are those of its class, and its values are possible."""
+    assert hydra_faults(launcher(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "fault"),
+    [
+        ("graph", "workers=0", "workers: 0 is out of range; it must be at least 1"),
+        ("graph", "workers=x", "workers: 'x' is not int"),
+        ("slurm", "seconds=0", "seconds: 0 is out of range; it must be at least 1"),
+        ("slurm", "cluster=slrum", "cluster: 'slrum' is not 'slurm' or 'local'; did you mean slurm?"),
+        ("slurm", "default.gpus=-1", "default.gpus: -1 is out of range; it must be at least 0"),
+        (
+            "slurm",
+            "default.minutes=soon",
+            "default.minutes: Value 'soon' of type 'str' could not be converted to Integer",
+        ),
+        ("slurm", "+default.memroy=1", "default.memroy: Resources has no 'memroy'; did you mean memory?"),
+        ("slurm", "+stages.fit={cpus: 0}", "stages.fit.cpus: 0 is out of range; it must be at least 1"),
+        ("slurm", "+stages.fit={cpu: 4}", "stages.fit.cpu: Resources has no 'cpu'; did you mean cpus?"),
+        ("slurm", "+stages.fit=4", "stages.fit: must hold keys of minutes, memory, gpus, cpus, partition, extra"),
+    ],
+)
+def test_a_wrong_value_of_a_launcher_is_one_fault(name: str, override: str, fault: str) -> None:
+    """Known before any job is composed."""
+    plus, key = ("+", override[1:]) if override.startswith("+") else ("", override)
+    (found,) = hydra_faults(launcher(name, f"{plus}hydra.launcher.{key}"))
+    assert found.startswith(f"hydra.launcher.{fault}")

@@ -64,15 +64,22 @@ def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
     assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
 
 
-@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize(("progress", "is_terminal"), [(True, True), (False, True), (True, False)])
 def test_bm25_shows_progress_as_other_engines_do(
-    compose: Compose, tmp_path: Path, collection: Path, capfd: pytest.CaptureFixture[str], progress: bool
+    compose: Compose,
+    tmp_path: Path,
+    collection: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    progress: bool,
+    is_terminal: bool,
 ) -> None:
-    """One progress bar per stage, or none with machine.progress=false."""
+    """One progress bar per stage on a terminal, or none with machine.progress=false; none in a file."""
+    monkeypatch.setattr("irexp.progress.is_terminal", lambda: is_terminal)
     overrides = settings(tmp_path, collection, "model=bm25", f"machine.progress={progress}")
     run(compose, overrides, ["index", "search"])
     lines = [line.split(":")[0].strip() for line in re.split("[\r\n]", capfd.readouterr().err) if line.strip()]
-    assert set(lines) == ({"index", "search"} if progress else set())
+    assert set(lines) == ({"index", "search"} if progress and is_terminal else set())
 
 
 def test_a_search_setting_that_the_faiss_index_lacks_is_refused(

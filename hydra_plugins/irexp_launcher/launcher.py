@@ -1,0 +1,86 @@
+"""The launchers, which Hydra imports for every command: nothing but their settings is here."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from irexp.sweep.launch import Start
+
+
+class _Launcher(Launcher):
+    """What the launchers share: they differ in what makes the graph's tasks."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives."""
+        self._given = (hydra_context, task_function, config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; returns the outcome of each."""
+        from irexp.sweep.launch import Sweep, launch
+
+        return launch(Sweep(*self._given), job_overrides, initial_job_idx, self.start())
+
+    @abstractmethod
+    def start(self) -> Start:
+        """What starts the processes that make the tasks."""
+
+
+class GraphLauncher(_Launcher):
+    """Makes what all jobs of a sweep need as one graph, in worker processes of this machine."""
+
+    def __init__(self, *, workers: int) -> None:
+        """Choose how many processes work."""
+        self._workers = workers
+
+    def start(self) -> Start:
+        """Worker processes of this machine."""
+        from irexp.sweep.launch import start_workers
+
+        return partial(start_workers, count=self._workers)
+
+
+class SlurmLauncher(_Launcher):
+    """Makes the same graph as jobs of a Slurm cluster, one per artifact."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Literal["slurm", "local"],
+        workers: int,
+        seconds: int,
+        default: dict[str, Any],
+        stages: dict[str, Any],
+    ) -> None:
+        """Choose what each job asks for.
+
+        Args:
+            cluster: slurm, or local for processes of this machine, to try it.
+            workers: with cluster=local, how many run at a time.
+            seconds: between two looks at the jobs.
+            default: what each job asks for.
+            stages: what the jobs of a stage ask for instead.
+        """
+        self._cluster, self._workers, self._seconds = cluster, workers, seconds
+        self._default, self._stages = default, stages
+
+    def start(self) -> Start:
+        """Jobs of the cluster."""
+        from irexp.sweep.cluster import start_jobs
+
+        return partial(
+            start_jobs,
+            cluster=self._cluster,
+            workers=self._workers,
+            seconds=self._seconds,
+            default=self._default,
+            stages=self._stages,
+        )

@@ -1,0 +1,155 @@
+"""The plans of a sweep's jobs, merged: each missing artifact is one task, however many jobs need it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from irexp.artifact.identity import Identity, digest_in
+from irexp.artifact.plan import Plan, Step
+from irexp.artifact.store import Store
+from irexp.stage.execute import checked_steps
+
+log = logging.getLogger(__name__)
+
+#: Stages that are left to the jobs, after the graph: they measure times, which other processes would lengthen.
+LEFT_TO_JOBS = ("speed",)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """An artifact to make.
+
+    Attributes:
+        key: the folder of the artifacts, the kind and the digest, which are the same in all jobs.
+        step: the step of the first job that needs it.
+        needs: the keys of the tasks that must be done before.
+        is_forced: whether it is made even if it exists.
+        environment: the environment variables that the job sets (`hydra.job.env_set`).
+    """
+
+    key: str
+    step: Step
+    needs: frozenset[str]
+    is_forced: bool
+    environment: Mapping[str, str]
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage that makes it."""
+        assert self.step.stage is not None
+        return self.step.stage.name
+
+    @property
+    def label(self) -> str:
+        """Its stage and name, for the log."""
+        return f"{self.stage} {self.step.name.partition('/')[2]}"
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that makes this artifact alone, from inputs that exist."""
+        return Plan(
+            self.step.experiment,
+            steps=tuple(_closure(self.step)),
+            goals=(self.step,),
+            own=(self.step,),
+            makes=frozenset([self.step]),
+            forced=frozenset([self.step] if self.is_forced else []),
+            skipped={},
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job that has a plan.
+
+    Attributes:
+        plan: the plan.
+        environment: the environment variables that the job sets.
+    """
+
+    plan: Plan
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a sweep makes.
+
+    Attributes:
+        tasks: by key; what a task needs stands before it.
+        jobs: the keys that each job needs, in order.
+    """
+
+    tasks: Mapping[str, Task]
+    jobs: Mapping[int, tuple[str, ...]]
+
+
+def merge(jobs: Mapping[int, Planned]) -> Graph:
+    """The graph of several jobs; a job without a task finds all done, or meets an error of its own when it runs.
+
+    An artifact that a job needs and may not make, such as the checkpoint of `stage=search`, is a task if another job
+    of the sweep makes it.
+    """
+    makes = {key_of(step) for job in jobs.values() for step in job.plan.makes if _is_made(step)}
+    wanted: dict[int, list[Step]] = {}
+    for number, job in jobs.items():
+        allowed = frozenset(step for step in job.plan.steps if _is_made(step) and key_of(step) in makes)
+        plan = replace(job.plan, makes=job.plan.makes | allowed)
+        try:
+            steps, _ = checked_steps(plan, Store(plan.experiment.root))
+        except Exception as error:  # the job meets it again when it runs, and records it; the others are not stopped
+            log.info("graph: job %d takes no part: %s", number, str(error).partition("\n")[0])
+            continue
+        wanted[number] = [step for step in steps if _is_made(step)]
+    keys = {key_of(step) for steps in wanted.values() for step in steps}
+    forced = {key_of(step) for number in wanted for step in jobs[number].plan.forced if _is_made(step)}
+    tasks: dict[str, Task] = {}
+    for number, steps in wanted.items():
+        for step in steps:
+            key = key_of(step)
+            needs = frozenset(key_of(before) for _, before in step.before if _is_made(before)) & keys
+            tasks.setdefault(key, Task(key, step, needs, key in forced, jobs[number].environment))
+    return Graph(_sorted(tasks), {number: tuple(map(key_of, steps)) for number, steps in wanted.items()})
+
+
+def key_of(step: Step) -> str:
+    """What tells a step's artifact from all others: its digest, not its name, which is for display."""
+    assert isinstance(step.artifact, Identity)
+    return f"{step.experiment.root.absolute()}/{step.artifact.kind}/{digest_in(step.artifact.name)}"
+
+
+def _is_made(step: Step) -> bool:
+    """Whether a step is one of the graph's: it makes an artifact, and is not left to the jobs."""
+    return isinstance(step.artifact, Identity) and step.stage is not None and step.stage.name not in LEFT_TO_JOBS
+
+
+def _closure(step: Step) -> Iterator[Step]:
+    """All steps that a step is made from, and then itself, each once."""
+    found: dict[Step, None] = {}
+
+    def visit(one: Step) -> None:
+        for _, before in one.before:
+            visit(before)
+        found.setdefault(one)
+
+    visit(step)
+    yield from found
+
+
+def _sorted(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The same tasks, each after those that it needs.
+
+    They may stand in another order where a job of the sweep makes again what an earlier job only uses.
+    """
+    found: dict[str, Task] = {}
+
+    def visit(task: Task) -> None:
+        for key in sorted(task.needs - found.keys()):
+            visit(tasks[key])
+        found.setdefault(task.key, task)
+
+    for task in tasks.values():
+        visit(task)
+    return found

@@ -1,0 +1,76 @@
+"""Make one artifact of a frozen plan, in a worker of this machine or a job of a cluster; nothing is composed again."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.utils import env_override
+
+from irexp.artifact.store import Store
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
+from irexp.stage.execute import execute
+from irexp.stage.job import tracked
+from irexp.sweep.graph import Task
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks of a sweep are made.
+
+    Attributes:
+        output: the sweep's folder, for logs.
+        command: the program and its arguments, for the record of each artifact.
+        threads: the threads of each process if `machine.threads` is not set; None for the default of that.
+    """
+
+    output: Path
+    command: tuple[str, ...]
+    threads: int | None = None
+
+
+def make(task: Task, place: Place) -> float:
+    """Make an artifact whose inputs exist; returns the seconds, 0 if it exists already.
+
+    The tracker of a training writes to a folder of its own in the sweep's, since several jobs may share the training.
+    """
+    register_resolvers()
+    register_schema()
+    sys.argv = list(place.command)
+    plan = task.plan
+    assert task.step.stage is not None
+    config = plan.experiment.config  # this process has its own copy; the values, which are recorded, are separate
+    if config.machine.threads is None:
+        config.machine.threads = place.threads
+    folder, group = place.output / task.step.name, place.output.as_posix()
+    is_logged = task.step.stage.logged
+    with (
+        env_override(dict(task.environment)),
+        tracked(plan, folder, group=group) if is_logged else nullcontext() as tracker,
+    ):
+        ((_, outcome, _),) = execute(plan, Store(plan.experiment.root), place.output, logger=tracker)
+    return outcome.seconds
+
+
+def attempt(task: Task, place: Place) -> tuple[float, str | None]:
+    """The seconds of `make`, and its error in words, since not every exception can be sent to another process."""
+    try:
+        return make(task, place), None
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        log.error("%s", message if isinstance(error, UserError) else traceback.format_exc())
+        return 0.0, message
+
+
+def set_up_logging() -> None:
+    """Log to stderr, in the format of a job's log."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)

@@ -170,6 +170,8 @@ class Config:
     logger: Any = None
     baselines: list[list[str]] = field(default_factory=list)
     """Overrides of the rows above this experiment in its table; all rows are tested against the first."""
+    objective: list[str] | None = None
+    """The measures that a job returns to a sweeper; null: the first that it measures, see irexp.artifact.objective."""
     stage: Any = None
     force: list[str] = field(default_factory=list)
     """Stages whose artifacts are made again even if they exist; the old ones are kept until the new are complete."""

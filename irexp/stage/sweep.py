@@ -27,7 +27,7 @@ class SweepReport(Callback):
 
 
 def report_sweep(folder: Path) -> int:
-    """Log the outcomes of the jobs of a sweep and write them to its summary.json; returns how many are not done."""
+    """Log the outcomes of the jobs of a sweep write them to its summary.json, and return how many failed or stopped."""
     jobs: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf8")) for path in _summaries(folder)]
     lines = [
         f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
@@ -39,7 +39,7 @@ def report_sweep(folder: Path) -> int:
     failed = len([job for job in jobs if job["outcome"] == "failed"])
     if failed:
         log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
-    return len([job for job in jobs if job["outcome"] != "done"])
+    return len([job for job in jobs if job["outcome"] not in ("done", "pruned")])
 
 
 def _summaries(folder: Path) -> list[Path]:

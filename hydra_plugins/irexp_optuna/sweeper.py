@@ -1,4 +1,4 @@
-"""The sweeper as Hydra finds it: in a package of hydra_plugins, imported by every command, so that it imports little."""
+"""The sweeper as Hydra finds it, in a package of hydra_plugins; every command imports it, so that it imports little."""
 
 from __future__ import annotations
 

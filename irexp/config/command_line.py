@@ -169,8 +169,9 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
 def _ignored_faults(files: _Files, alone: list[str], groups: list[list[str]]) -> list[str]:
     """The swept options that set how the sweep runs, such as its parameters, which Hydra reads from none of them."""
     swept = [option for each in groups if len(each) > 1 for option in each]
-    before = files.compose(alone).hydra if swept else None
-    faults = []
+    if not swept:
+        return []
+    before, faults = files.compose(alone).hydra, []
     for option in swept:
         after = files.compose([*alone, option]).hydra
         if ignored := [f"hydra.{key}" for key in _OF_THE_SWEEP if after[key] != before[key]]:

@@ -52,6 +52,6 @@ class Settings:
             raise UserError("hydra.sweeper.direction=[]: give maximize or minimize for each objective")
         if self.prune and self.directions != ("maximize",):
             raise UserError(
-                "hydra.sweeper.prune=true compares validations, of which the highest is best, so it needs one objective "
+                "hydra.sweeper.prune=true compares validations, of which the highest is best; it needs one objective "
                 "with hydra.sweeper.direction=maximize; set hydra.sweeper.prune=false"
             )

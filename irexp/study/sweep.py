@@ -88,7 +88,7 @@ def _round(
 
 
 def _of_job(trial: Trial, prunes_in: Path | None) -> list[str]:
-    """The overrides that tell a job its trial if it may be pruned; they are Hydra's, so that no artifact records them."""
+    """The overrides that tell a job its trial if it may be pruned; no artifact records overrides of Hydra itself."""
     if prunes_in is None:
         return []
     quoted = str(prunes_in).replace("\\", "\\\\").replace("'", "\\'")

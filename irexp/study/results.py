@@ -74,7 +74,6 @@ def _write_table(trials: list[FrozenTrial], search: Search, path: Path) -> None:
 def _plot(study: Study, search: Search, folder: Path) -> list[Path]:
     """Draw Optuna's plots that fit the study; returns their files."""
     import matplotlib
-    from optuna.exceptions import ExperimentalWarning
     from optuna.visualization import matplotlib as draw
 
     one = len(search.objectives) == 1
@@ -88,7 +87,7 @@ def _plot(study: Study, search: Search, folder: Path) -> list[Path]:
         plots["validations"] = lambda: draw.plot_intermediate_values(study)
     backend, files = matplotlib.get_backend(), []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore")  # that these plots are experimental, and of axes that show a single value
         matplotlib.use("agg")
         for name, plot in plots.items():
             found = plot()

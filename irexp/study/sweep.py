@@ -99,14 +99,12 @@ def _tell(study: Study, trial: Trial, job: JobReturn) -> None:
     """Record the outcome of a trial."""
     from optuna.trial import TrialState
 
-    found: object = None
-    try:
-        found = job.return_value
-    except Exception as error:  # of the job, which Hydra raises here
-        if is_pruned(error):
-            study.tell(trial, state=TrialState.PRUNED)
-            return
-        log.error("trial %d failed: %s: %s", trial.number, type(error).__name__, error)
+    found = job._return_value  # the property of that name would print a pruned job's error, and raise it
+    if isinstance(found, Exception) and is_pruned(found):
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    if isinstance(found, Exception):
+        log.error("trial %d failed: %s: %s", trial.number, type(found).__name__, found)
     values = found if isinstance(found, list) else [found]
     numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
     if len(numbers) == len(values):

@@ -1,5 +1,6 @@
 """Every fault of a command line, in one message, with its nearest spelling."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,34 @@ def test_an_interval_needs_a_sweeper_that_samples() -> None:
     """The basic sweeper would fail later; the message names one that does not."""
     (fault,) = _faults("-m", "training.learning_rate=interval(1e-5,1e-3)")
     assert "hydra/sweeper=optuna" in fault
+
+
+def test_an_option_that_sets_the_sweep_is_refused_among_several(further: Path) -> None:
+    """Hydra reads hydra.sweeper.params of none of them, and would run each option once, without a word."""
+    typed = [f"--config-dir={further}", "-m"]
+    (fault,) = _faults(*typed, "experiment=sweeping,hybrid")
+    assert fault.startswith("experiment=sweeping: it sets hydra.sweeper, which is ignored where several options are")
+    assert fault.endswith("run it by itself, with -m experiment=sweeping")
+    check_command_line([*typed, "experiment=cascade,hybrid"], CONF)
+
+
+def test_a_sweeper_whose_package_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra would show the traceback of an import."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "optuna" else found(name, *more)
+    )
+    assert any(
+        fault.startswith("hydra/sweeper=optuna needs the package optuna: pip install")
+        for fault in _faults("-m", "hydra/sweeper=optuna", "seed=range(1,3)")
+    )
+
+
+def test_a_sweeper_that_samples_takes_intervals() -> None:
+    """Whole numbers, too, which are checked as such."""
+    optuna = ["-m", "hydra/sweeper=optuna"]
+    check_command_line([*optuna, "training.learning_rate=interval(1e-5,1e-3)", "seed=tag(int,interval(1,9))"], CONF)
+    check_command_line([*optuna, "training.steps=int(interval(1,9))", "model=glob(s*)"], CONF)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def combinations(sweep: Sequence[str]) -> list[list[str]]:
             override = OverridesParser.create(loader).parse_override(setting)  # glob chooses from the loader's options
             if override.is_interval_sweep():
                 raise UserError(
-                    f"stage.tune.sweep: {setting!r} has no list of values to try; hydra/sweeper=optuna samples intervals"
+                    f"stage.tune.sweep: {setting!r} has no list of values; hydra/sweeper=optuna samples intervals"
                 )
             is_sweep = override.is_sweep_override()
             values = list(override.sweep_string_iterator()) if is_sweep else [override.get_value_string()]

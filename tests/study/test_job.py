@@ -22,6 +22,7 @@ from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.stage import job
+from irexp.stage.sweep import report_sweep
 from irexp.types import UserError
 from tests.chains import Compose, planned
 
@@ -98,12 +99,12 @@ def test_a_pruned_job_is_recorded_as_such_and_tells_the_sweeper(
     with pytest.raises(optuna.TrialPruned):
         _run(tmp_path / "0", monkeypatch)
     assert json.loads((tmp_path / "0" / "summary.json").read_text())["outcome"] == "pruned"
-    assert job.report_sweep(tmp_path) == 0
+    assert report_sweep(tmp_path) == 0
 
 
 @pytest.mark.slow
 def test_a_killed_search_resumes_its_fit_prunes_and_ends_with_a_command(tmp_path: Path) -> None:
-    """SIGKILL in the second fit; the same command repeats that trial, whose fit resumes; pruned fits leave no artifact."""
+    """SIGKILL in the second fit; the same command repeats that trial, its fit resumes; pruned fits are no artifacts."""
     training = ["training.steps=6", "training.validate_every=2", "training.batch_size=4"]
     training += ["training.validation_documents=150", "training.validation_queries=40", "machine.resume_every=1"]
     search = ["hydra.sweeper.trials=4", "hydra.sweeper.prune=true", "hydra.sweeper.pruner.n_startup_trials=1"]

@@ -223,7 +223,7 @@ def test_a_dry_run_records_nothing(sweeping: Sweep) -> None:
 
 def test_a_job_opens_its_trial_and_prunes_by_the_others(sweeping: Sweep) -> None:
     """From its configuration alone, as in another process; a pruned trial counts as done."""
-    reported = []
+    reported: list[float] = []
 
     def job(value: float) -> float:
         (folder,) = (sweeping.folder / "artifacts" / "study").iterdir()

@@ -15,11 +15,11 @@ register_resolvers()
 register_schema()
 
 
-def run(config: DictConfig) -> None:
-    """Run one job; in a sweep, one of many."""
+def run(config: DictConfig) -> float | list[float] | None:
+    """Run one job, in a sweep one of many; returns its objective to the sweeper."""
     from irexp.stage.job import run_job  # Lightning after Hydra has set up logging, and nothing heavy for --help
 
-    run_job(config)
+    return run_job(config)
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ class StageSpec:
         version: raised by hand when a change of the code changes the content, so that no stale artifact is used.
         resumes: whether it continues what a killed process left.
         shared: whether several nodes work on it.
-        logged: whether its function takes the job's logger.
+        logged: whether its function takes the job's logger and trial.
         ways: the ways of making a run that use it.
         unless_given: the kinds of artifacts that make it unnecessary if they are given.
         extra_skip_reason: a further reason to skip it in an experiment; None if there is none.

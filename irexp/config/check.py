@@ -20,7 +20,7 @@ from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
 from irexp.types import UserError
 
 #: The top-level keys of a configuration that hold plain values.
-_TOP = ("seed", "baselines", "mean")
+_TOP = ("seed", "baselines", "mean", "objective")
 
 
 class ConfigError(UserError):
@@ -118,7 +118,7 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
         try:
             schema[key] = node[key]
         except OmegaConfBaseException as error:
-            faults.append(f"{name}: {str(error).splitlines()[0]}")
+            faults.append(f"{name}: {_explained(error, name, node[key])}")
             continue
         value = schema[key]
         if name in CHOICES and value not in CHOICES[name]:
@@ -128,6 +128,12 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
             allowed = f"at least {least}" if most is None else f"from {least} to {most}"
             faults.append(f"{name}: {value} is out of range; it must be {allowed}")
     return faults
+
+
+def _explained(error: OmegaConfBaseException, name: str, value: Any) -> str:
+    """The first line of an error of OmegaConf; that about a list says how one is written."""
+    line = str(error).splitlines()[0]
+    return f"{value} is not a list; write {name}=[{value}]" if "is not a ListConfig" in line else line
 
 
 @functools.cache

@@ -7,6 +7,7 @@ without types, each value is looked up by its key, and the result is checked as 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from yaml import YAMLError
 
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.hydra_node import hydra_faults
+from irexp.config.installation import install_command
 from irexp.config.override import choices, combinations, parse, single_option_faults, values
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
 from irexp.config.schema import register_schema
@@ -38,9 +40,12 @@ from irexp.config.schema import register_schema
 _SEVERAL = "several values are a sweep, which needs -m; write a list as [a,b], and quote a text with commas twice"
 
 _INTERVAL = (
-    "Hydra's basic sweeper takes no interval; list values, such as 1e-5,1e-4,1e-3, or choose a sweeper that samples, "
-    "such as hydra/sweeper=optuna if that plugin is installed"
+    "Hydra's basic sweeper takes no interval; list values, such as 1e-5,1e-4,1e-3, or choose a sweeper that samples: "
+    "hydra/sweeper=optuna"
 )
+
+#: The keys of Hydra's node that are read once for a whole sweep.
+_OF_THE_SWEEP = ("sweeper", "launcher", "mode", "sweep")
 
 #: Flags with which Hydra prints something and runs nothing.
 _PRINTING = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
@@ -139,10 +144,12 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
     try:
         groups, settings, wrong = _split(overrides, files)
         faults += wrong
-        config, wrong = _compose(files, [each[0] for each in groups], settings)
+        alone = [each[0] for each in groups if len(each) == 1]  # Hydra reads the settings of a sweep from these
+        config, wrong = _compose(files, alone, settings)
         if typed.multirun or config.hydra.mode == RunMode.MULTIRUN:
             swept, more = parse(_swept_by_files(config, overrides), files.loader)
             faults += more
+            faults += _ignored_faults(files, alone, groups) + _package_faults(config)
             if str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
                 faults += [f"{o.input_line}: {_INTERVAL}" for o in [*overrides, *swept] if o.is_interval_sweep()]
         else:
@@ -151,12 +158,36 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
         further, before, more = _split(swept, files)
         faults += more
         for number, chosen in enumerate(combinations(groups + further)):
-            if number or further:
+            if number or further or len(alone) < len(groups):
                 config, wrong = _compose(files, chosen, settings)
             faults += wrong + _job_faults(config, before + settings, files)
     except HydraException as error:
         faults.append(" ".join(str(error).split()) or " ".join(str(error.__cause__).split()))
     return faults
+
+
+def _ignored_faults(files: _Files, alone: list[str], groups: list[list[str]]) -> list[str]:
+    """The swept options that set how the sweep runs, such as its parameters, which Hydra reads from none of them."""
+    swept = [option for each in groups if len(each) > 1 for option in each]
+    if not swept:
+        return []
+    before, faults = files.compose(alone).hydra, []
+    for option in swept:
+        after = files.compose([*alone, option]).hydra
+        if ignored := [f"hydra.{key}" for key in _OF_THE_SWEEP if after[key] != before[key]]:
+            faults.append(
+                f"{option}: it sets {' and '.join(ignored)}, which is ignored where several options are swept; "
+                f"run it by itself, with -m {option}"
+            )
+    return faults
+
+
+def _package_faults(config: DictConfig) -> list[str]:
+    """That Optuna is not installed, if its sweeper is chosen."""
+    is_chosen = str(OmegaConf.select(config, "hydra.sweeper._target_")).startswith("hydra_plugins.irexp_optuna.")
+    if not is_chosen or importlib.util.find_spec("optuna") is not None:
+        return []
+    return [f"hydra/sweeper=optuna needs the package optuna: {install_command('optuna')}"]
 
 
 def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], list[Override], list[str]]:

@@ -48,7 +48,8 @@ def values(override: Override) -> list[Any]:
     """The values that jobs get: the single value, all values of a sweep, or the two ends of a range or interval."""
     value = override.value()
     if isinstance(value, IntervalSweep):
-        return [value.start, value.end]
+        assert value.start is not None and value.end is not None
+        return [int(value.start), int(value.end)] if "int" in value.tags else [value.start, value.end]
     if not override.is_sweep_override():
         return [value]
     if override.is_range_sweep():

@@ -23,8 +23,8 @@ HOW_TO_DECLARE = (
     f"{VARIABLE}"
 )
 
-#: What a configuration may name besides irexp: optimizers, adapters, launchers and sweepers.
-_WELL_KNOWN = ("torch", "peft", "hydra", "hydra_plugins")
+#: What a configuration may name besides irexp: optimizers, adapters, launchers and sweepers with their parts.
+_WELL_KNOWN = ("torch", "peft", "hydra", "hydra_plugins", "optuna")
 
 
 def packages_of_components() -> tuple[str, ...]:

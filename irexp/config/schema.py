@@ -191,6 +191,8 @@ class Config:
     """For rows by name, the row that they are tested against; the others are tested against the first."""
     mean: bool = False
     """Whether the table's last columns are the means over its collections."""
+    objective: list[str] | None = None
+    """The measures that a job returns to a sweeper; null: the first that it measures, see irexp.artifact.objective."""
     stage: Any = None
     force: list[str] = field(default_factory=list)
     """Stages whose artifacts are made again even if they exist; the old ones are kept until the new are complete."""

@@ -30,6 +30,7 @@ from irexp.stage.card import write_card
 from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
+from irexp.study.trial import RunningTrial
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,9 @@ def _opened(step: Step) -> list[Step]:
     return [before for name, before in step.before if name in taken]
 
 
-def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> Iterator[tuple[Step, Outcome, Any]]:
+def execute(
+    plan: Plan, store: Store, output: Path, *, logger: Any = None, trial: RunningTrial | None = None
+) -> Iterator[tuple[Step, Outcome, Any]]:
     """Run the missing steps of a plan; yield every step that was run or asked for, once it is done.
 
     Args:
@@ -127,6 +130,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
         store: where artifacts are looked up and made.
         output: the job's folder, for stages that make no artifact.
         logger: the job's tracker, for stages that take one.
+        trial: the trial that the job's own fit reports to, if a sweep may prune it.
 
     Yields:
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
@@ -135,7 +139,8 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]
-            outcome, result = _run(step, inputs, store, output, logger, is_forced=step in plan.forced)
+            logged = {"logger": logger, "trial": trial if step in plan.own else None}
+            outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
             found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
             gc.collect()  # models of earlier steps must not crowd the next one's memory
         elif step in plan.goals:
@@ -177,7 +182,7 @@ def placed(plan: Plan, found: Mapping[Step, Found]) -> list[Placed]:
 
 
 def _run(
-    step: Step, inputs: list[Any], store: Store, output: Path, logger: Any, *, is_forced: bool
+    step: Step, inputs: list[Any], store: Store, output: Path, logged: dict[str, Any], *, is_forced: bool
 ) -> tuple[Outcome, Any]:
     """Call a step's stage."""
     assert step.stage is not None
@@ -195,7 +200,7 @@ def _run(
     ):
         if making.found is None:
             call = built(config.stage[stage.name])
-            measures = call(making.folder, *inputs, **({"logger": logger} if stage.logged else {}))
+            measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)
             making.provenance = _record(step, making.folder, store, measures, seconds)
     if making.found is not None:  # another process made it meanwhile
@@ -281,6 +286,6 @@ def announce(outcome: Outcome) -> None:
 
 def recorded_configuration(step: Step) -> dict[str, Any]:
     """The experiment's configuration as it is recorded, with the names of the artifacts that it uses."""
-    left_out = ("stage", "force", "dry_run", "confirm")  # they say what to run, or repeat other settings
+    left_out = ("stage", "force", "dry_run", "confirm", "objective")  # they say what to run, or repeat other settings
     configuration = {key: value for key, value in step.experiment.recorded.items() if key not in left_out}
     return {**configuration, "artifact": {**configuration["artifact"], **step.names}}

@@ -27,6 +27,7 @@ from irexp.model.start import start_from, start_new
 from irexp.pipeline.fit import fine_tune
 from irexp.pipeline.machine import check_precision, is_helper, prepare
 from irexp.regularizer.regularizer import Regularizer
+from irexp.study.trial import RunningTrial
 from irexp.training.setup import TrainingSetup
 from irexp.types import UserError
 
@@ -53,6 +54,7 @@ def fit(
     machine: Machine,
     seed: int,
     logger: Any = None,
+    trial: RunningTrial | None = None,
 ) -> dict[str, float]:
     """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
 
@@ -80,6 +82,7 @@ def fit(
         regularizer,
         negatives.count,
         logger,
+        trial,
     )
     return fine_tune(
         encoder,

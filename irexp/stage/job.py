@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
+from irexp.artifact.objective import objective, objective_names
 from irexp.artifact.plan import Placed, Plan, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
@@ -25,6 +26,7 @@ from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.sweep import report_sweep
+from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
 from irexp.types import UserError
 
@@ -56,8 +58,8 @@ class Job:
         (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
 
 
-def run_job(config: DictConfig, *, failure: str | None = None) -> None:
-    """Run a job and record its outcome.
+def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[float] | None:
+    """Run a job, record its outcome, and return its objective to the sweeper.
 
     A failing job of a sweep does not stop the others: it is recorded, and the sweep ends with a list of failures. A job
     that is stopped by SIGINT (Ctrl-C) or SIGTERM ends the sweep, with this list, and the program, with 130 or 143.
@@ -65,23 +67,35 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> None:
     Args:
         config: the composed configuration, without Hydra's own node.
         failure: why the job has failed already, in a sweep whose steps are made before its jobs; then nothing is run.
+
+    Returns:
+        The measure that `objective` names, or a list of several; None after a failure, and if nothing is measured.
+
+    Raises:
+        TrialPruned: Optuna's exception, if the sweeper prunes this job.
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
     job = Job(overrides=_typed(hydra))
     start = time.perf_counter()
+    if hydra.mode != RunMode.MULTIRUN and (params := hydra.sweeper.get("params")):
+        log.warning("without -m, one job runs; the sweep over %s is ignored", ", ".join(map(str, params)))
     try:
         if failure is None:
-            run_stages(experiment_of(config, hydra), job, output)
+            found = run_stages(experiment_of(config, hydra), job, output, trial=trial_of(hydra.sweeper))
             job.outcome = "done"
-        else:
-            job.outcome, job.error = "failed", failure
-            log.error("%s", failure)
+            return found
+        job.outcome, job.error = "failed", failure
+        log.error("%s", failure)
     except (KeyboardInterrupt, SystemExit) as error:
         job.outcome = "stopped"
         log.error("stopped; the same command resumes where it was")
         sys.exit(status_of(error))
     except Exception as error:
+        if is_pruned(error):
+            job.outcome = "pruned"
+            log.info("pruned: %s", error)
+            raise
         job.outcome, job.error = "failed", f"{type(error).__name__}: {error}"
         log.error("%s", job.error if isinstance(error, UserError) else traceback.format_exc())
     finally:
@@ -91,6 +105,7 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> None:
             report_sweep(output.parent)
     if job.outcome == "failed" and hydra.mode != RunMode.MULTIRUN:
         sys.exit(1)
+    return None
 
 
 def experiment_of(config: DictConfig, hydra: Any) -> Experiment:
@@ -114,21 +129,28 @@ def _typed(hydra: Any) -> list[str]:
     return [str(override) for override in typed]
 
 
-def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
-    """Plan the stages of an experiment and make what is missing; a dry run only prints the plan."""
+def run_stages(
+    experiment: Experiment, job: Job, output: Path, *, trial: RunningTrial | None = None
+) -> float | list[float] | None:
+    """Plan the stages of an experiment and make what is missing; a dry run only prints the plan.
+
+    Returns:
+        The objective; None after a dry run, and if nothing is measured.
+    """
     plan = make_plan(experiment, experiment.stages)
+    names = objective_names(plan)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
         states = {step: store.look(step.artifact).state for step in plan.steps}
         log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
-        return
+        return None
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
     tables: dict[str, Any] = {}
     hydra = HydraConfig.get()
     group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
     with tracked(plan, output, group=group) as tracker:
-        for step, outcome, result in execute(plan, store, output, logger=tracker):
+        for step, outcome, result in execute(plan, store, output, logger=tracker, trial=trial):
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
@@ -145,6 +167,7 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
             measured = [outcome.measures for outcome in job.stages if outcome.stage == "evaluate"]
             measures = {f"test/{name}": value for found in measured for name, value in found.items()}
             log_outcome(tracker, measures=measures, tables=tables)
+    return objective(names, {name: value for outcome in job.stages for name, value in outcome.measures.items()})
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
 
 
 def report_sweep(folder: Path) -> int:
-    """Log the outcomes of the jobs of a sweep and write them to its summary.json; returns how many are not done."""
+    """Log the jobs' outcomes, write them to the sweep's summary.json, and return how many failed or stopped."""
     jobs = _jobs(folder)
     lines = [
         f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
@@ -84,7 +84,7 @@ def report_sweep(folder: Path) -> int:
     failed = len([job for job in jobs if job["outcome"] == "failed"])
     if failed:
         log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
-    return len([job for job in jobs if job["outcome"] != "done"])
+    return len([job for job in jobs if job["outcome"] not in ("done", "pruned")])
 
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
@@ -89,7 +90,12 @@ def combinations(sweep: Sequence[str]) -> list[list[str]]:
     choices = []
     for setting in sweep:
         try:
-            override = OverridesParser.create().parse_override(setting)
+            loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+            override = OverridesParser.create(loader).parse_override(setting)  # glob chooses from the loader's options
+            if override.is_interval_sweep():
+                raise UserError(
+                    f"stage.tune.sweep: {setting!r} has no list of values; hydra/sweeper=optuna samples intervals"
+                )
             is_sweep = override.is_sweep_override()
             values = list(override.sweep_string_iterator()) if is_sweep else [override.get_value_string()]
         except HydraException as error:

@@ -17,8 +17,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
-#: The line of a traceback with an error's type, of irexp or torch.
-_RAISED = re.compile(r"^((?:irexp|torch)(?:\.\w+)+): ", re.MULTILINE)
+#: The line of a traceback with an error's type, of irexp, torch or Optuna.
+_RAISED = re.compile(r"^((?:irexp|torch|optuna)(?:\.\w+)+): ", re.MULTILINE)
 
 #: How torch says that a process of a data loader was killed.
 _LOADER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\)")
@@ -96,13 +96,15 @@ def own_errors() -> Iterator[None]:
 
 
 def _last_error(traceback: str) -> Exception | None:
-    """The error at the end of a traceback; None if it is neither a UserError nor an out-of-memory error."""
+    """The error at the end of a traceback; None for others than UserError, TrialPruned and out of memory."""
     raised = [match for match in _RAISED.finditer(traceback)]
     if not raised or "\nTraceback (most recent call last):" in traceback[raised[-1].end() :]:
         return None
     module, _, name = raised[-1][1].rpartition(".")
     kind = getattr(importlib.import_module(module), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, UserError | torch.OutOfMemoryError)):
+    if not isinstance(kind, type) or (
+        not issubclass(kind, UserError | torch.OutOfMemoryError) and kind.__name__ != "TrialPruned"
+    ):
         return None
     found: Exception = kind(traceback[raised[-1].end() :].rstrip("\n"))
     return found

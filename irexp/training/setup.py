@@ -12,6 +12,7 @@ from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.loss.loss import Loss
 from irexp.regularizer.regularizer import Regularizer
+from irexp.study.trial import RunningTrial
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrainingSetup:
         regularizer: of the embeddings; None for none.
         negatives: documents that are drawn per example at each step, besides the first; None for all.
         logger: a Lightning logger; None for none.
+        trial: the trial of a sweep that may prune this training; None for none.
     """
 
     loss: Loss
@@ -45,3 +47,4 @@ class TrainingSetup:
     regularizer: Regularizer | None = None
     negatives: int | None = None
     logger: Any = None
+    trial: RunningTrial | None = None

@@ -22,6 +22,7 @@ from irexp.training.callbacks import History, ProgressLines, Resumable, validati
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
+from irexp.training.pruning import Pruning
 from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.targets import check_targets
@@ -78,7 +79,7 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         validation=validation,
         processes=setup.machine.devices * setup.machine.num_nodes,
     )
-    return _train(module, data, folder, training=setup.training, machine=setup.machine, logger=setup.logger)
+    return _train(module, data, folder, setup)
 
 
 def _check_dtypes(model: Model) -> None:
@@ -110,16 +111,9 @@ def _validation(model: Model, setup: TrainingSetup) -> Validation | None:
     )
 
 
-def _train(
-    module: RetrievalModule,
-    data: RetrievalData,
-    folder: Path,
-    *,
-    training: Training,
-    machine: Machine,
-    logger: Any,
-) -> dict[str, float]:
+def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: TrainingSetup) -> dict[str, float]:
     """Run Lightning's trainer and leave the best weights in the module."""
+    training, machine, logger = setup.training, setup.machine, setup.logger
     working = folder / ".training"
     working.mkdir(exist_ok=True)
     last = working / "last.ckpt"
@@ -141,6 +135,8 @@ def _train(
         callbacks.append(best)
         if training.patience is not None:
             callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
+        if setup.trial is not None:
+            callbacks.append(Pruning(setup.trial, f"validation/{training.select_by}"))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY) if is_terminal() else ProgressLines())
     is_alone = machine.devices * machine.num_nodes == 1

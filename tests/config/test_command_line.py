@@ -148,6 +148,31 @@ def test_an_interval_needs_a_sweeper_that_samples() -> None:
     assert "hydra/sweeper=optuna" in fault
 
 
+def test_an_option_that_sets_the_sweep_is_refused_among_several(further: Path) -> None:
+    """Hydra reads hydra.sweeper.params of none of them, and would run each option once, without a word."""
+    typed = [f"--config-dir={further}", "-m"]
+    (fault,) = _faults(*typed, "experiment=sweeping,hybrid")
+    assert fault.startswith("experiment=sweeping: it sets hydra.sweeper, which is ignored where several options are")
+    assert fault.endswith("run it by itself, with -m experiment=sweeping")
+    check_command_line([*typed, "experiment=cascade,hybrid"], CONF)
+
+
+def test_a_sweeper_whose_package_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra would show the traceback of an import."""
+    monkeypatch.setitem(sys.modules, "optuna", None)  # what find_spec takes for not installed
+    assert any(
+        fault.startswith("hydra/sweeper=optuna needs the package optuna: pip install")
+        for fault in _faults("-m", "hydra/sweeper=optuna", "seed=range(1,3)")
+    )
+
+
+def test_a_sweeper_that_samples_takes_intervals() -> None:
+    """Whole numbers, too, which are checked as such."""
+    optuna = ["-m", "hydra/sweeper=optuna"]
+    check_command_line([*optuna, "training.learning_rate=interval(1e-5,1e-3)", "seed=tag(int,interval(1,9))"], CONF)
+    check_command_line([*optuna, "training.steps=int(interval(1,9))", "model=glob(s*)"], CONF)
+
+
 @pytest.fixture
 def further(tmp_path: Path) -> Path:
     """A folder of option files outside conf/, with an experiment that has several faults."""

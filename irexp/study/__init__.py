@@ -1,0 +1,1 @@
+"""Sweeps that search: Optuna studies of the configuration."""

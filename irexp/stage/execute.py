@@ -30,6 +30,7 @@ from irexp.stage.card import write_card
 from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
+from irexp.stage.resources import require_resources
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def execute(plan: Plan, store: Store, output: Path, *, logger: Any = None) -> It
     wanted, found = steps_to_run(plan, store)
     require_packages(wanted)
     require_files(wanted)
+    require_resources(wanted)
     for step in wanted:
         if step.stage is not None and step.stage.name == "export":
             settings = step.experiment.config.stage.export

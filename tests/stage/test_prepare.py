@@ -109,14 +109,15 @@ def test_what_cannot_be_fetched_is_one_line_each(
     assert len(lines) == 3
     assert "nobody/nothing of the hub: " in lines[0] and "cannot be fetched" in lines[0]
     assert "scoreddocs: the files of irexp-toy cannot be downloaded" in lines[1]
-    assert "pip install no-such-package==0.1.0" in lines[2]
+    assert "pip install no-such-package==" in lines[2]
 
 
 def test_every_experiment_of_the_plan_is_prepared(compose: Compose, tmp_path: Path) -> None:
     """The backbone of a baseline and the checkpoint behind its candidates, but no training data for training=none."""
     typed = [
         *("dataset=trec_dl_2019", "model=sbert", "artifact.checkpoint=owner/first", "training=none", "stage=prepare"),
-        'baselines=[["model=mono","backbone=distilbert","training=none","re_rank.candidates=[artifact.checkpoint=owner/second]"]]',
+        'baselines=[["model=mono","backbone=distilbert","training=none",'
+        """'re_rank.candidates=["artifact.checkpoint=owner/second"]']]""",
         *(f"paths.artifacts={tmp_path / 'artifacts'}", "dry_run=true"),
     ]
     hub = [name for name in states(prepared(compose, typed)) if "of the hub" in name]

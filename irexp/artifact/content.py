@@ -6,6 +6,9 @@ import hashlib
 import json
 import logging
 import os
+import ssl
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -94,7 +97,7 @@ def fetch_revision(name: object, *, root: Path) -> None:
     """
     if not is_hub_name(name) or exists(Path(name).expanduser()) or exists(root / name):
         return
-    if hub_revision(name) is None:
+    if hub_revision(name) is None and _is_hub_reachable():
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -102,3 +105,20 @@ def fetch_revision(name: object, *, root: Path) -> None:
             hf_hub_download(name, "config.json")
         except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
             log.debug("the hub's commit of %s could not be fetched: %s", name, error)
+
+
+@functools.cache
+def _is_hub_reachable() -> bool:
+    """Whether the hub can be connected to, asked once per process: its client tries for 25 seconds per file."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answered
+    except (urllib.error.URLError, TimeoutError) as error:
+        log.debug("%s cannot be reached: %s", constants.ENDPOINT, error)
+        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # its client may know more certificates

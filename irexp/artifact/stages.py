@@ -36,6 +36,11 @@ def way_of(values: Values) -> Way:
     return "re-ranked" if select(values, "re_rank.candidates") is not None else "searched"
 
 
+def ships_candidates(values: Values) -> bool:
+    """Whether the re-ranked documents are part of a collection: `re_rank.candidates` is a component."""
+    return isinstance(select(values, "re_rank.candidates"), Mapping)
+
+
 def is_given(values: Values, kind: str) -> bool:
     """Whether an artifact is given: `artifact.<kind>` is an identifier, a path or a hub name."""
     value = select(values, f"artifact.{kind}")
@@ -100,7 +105,8 @@ class Other:
     """An input that is the run of another experiment, or the runs of several.
 
     Attributes:
-        setting: the path of the setting that holds the other's overrides, or the identifier or path of a given run.
+        setting: the path of the setting that holds the other's overrides, or the identifier or path of a given run; a
+            component there is not an input but a setting.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
         hint: how to do without it, for the message where the dataset does not set `topics`.
@@ -155,6 +161,7 @@ class StageSpec:
         resumes: whether it continues what a killed process left.
         shared: whether several nodes work on it.
         logged: whether its function takes the job's logger and trial.
+        previews: whether a dry run calls its function, too, which then only says what it would do.
         ways: the ways of making a run that use it.
         unless_given: the kinds of artifacts that make it unnecessary if they are given.
         extra_skip_reason: a further reason to skip it in an experiment; None if there is none.
@@ -168,6 +175,7 @@ class StageSpec:
     resumes: bool = False
     shared: bool = False
     logged: bool = False
+    previews: bool = False
     ways: tuple[Way, ...] = ("searched", "re-ranked", "fused")
     unless_given: tuple[str, ...] = ()
     extra_skip_reason: Callable[[Values], str | None] = lambda values: None
@@ -281,6 +289,7 @@ STAGES: dict[str, StageSpec] = {
                 *_settings("model", "dataset.documents"),
                 _TEST_QUERIES,
                 Setting("re_rank", without=("candidates",)),
+                Setting("re_rank.candidates", when=ships_candidates),
             ),
             version=4,
             resumes=True,
@@ -329,6 +338,7 @@ STAGES: dict[str, StageSpec] = {
             ways=("searched",),
             unless_given=("run",),
         ),
+        StageSpec("prepare", inputs={"experiment": This()}, previews=True),
         StageSpec("tune", inputs={"experiment": This()}),
         StageSpec("export", inputs={"encoding": Own("encoding"), "checkpoint": Own("checkpoint")}),
         StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_exists=True)}),

@@ -188,7 +188,7 @@ class Wiring:
     def _others(self, experiment: Experiment, source: Other) -> Nodes:
         """The runs of other experiments that an input names."""
         entry, shown = (select(values, source.setting) for values in (experiment.values, experiment.recorded))
-        if entry is None or not source.when(experiment.values):
+        if entry is None or isinstance(entry, Mapping) or not source.when(experiment.values):
             return None
         if not source.several:
             return self._other(experiment, entry, shown, source)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from irexp.artifact.content import exists, hub_revision
+from irexp.artifact.content import exists, hub_revision, is_hub_name
+from irexp.artifact.hub import HubModel
+from irexp.artifact.resource import Resource
 from irexp.backbone.backbone import Backbone
 
 
@@ -40,3 +42,10 @@ class HuggingFaceBackbone(Backbone):
         if exists(folder):
             return str(folder), None
         return self.name_or_path, self.revision or hub_revision(self.name_or_path)
+
+    def resources(self) -> list[Resource]:
+        """The model of the hub, unless it is a folder."""
+        name, _ = self.location()
+        if exists(Path(name)) or not is_hub_name(name):
+            return []
+        return [HubModel(name, self.revision, self.trust_remote_code)]

@@ -33,6 +33,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "dataset.train": ("irexp.dataset.collection.Examples",),
     "dataset.dev": ("irexp.dataset.collection.Topics",),
     "dataset.test": ("irexp.dataset.collection.Topics",),
+    "re_rank.candidates": ("irexp.dataset.collection.ScoredDocs",),
     "logger": ("irexp.training.tracking",),
     "stage.*": ("irexp.stage",),
     "hydra.callbacks.*": ("hydra.experimental.callback.Callback",),

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from irexp.types import Document, Example, Qrel, Query, UserError
+from irexp.types import Document, Example, Qrel, Query, ScoredDoc, UserError
 
 
 class DataError(UserError):
@@ -52,6 +52,14 @@ class Topics(ABC):
     @abstractmethod
     def qrels(self) -> Iterator[Qrel]:
         """Stream the judgements."""
+
+
+class ScoredDocs(ABC):
+    """Documents to re-rank, which a collection ships for each of its queries: a run that irexp did not make."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[ScoredDoc]:
+        """Stream the documents of all queries, with their scores, in any order."""
 
 
 class Examples(ABC):

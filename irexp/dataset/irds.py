@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from irexp.dataset.collection import DataError, Documents, Topics
+from irexp.artifact.resource import Resource
+from irexp.dataset.collection import DataError, Documents, ScoredDocs, Topics
 from irexp.dataset.examples import ListedExamples
-from irexp.types import Document, Qrel, Query
+from irexp.dataset.irds_part import IrdsPart, downloading, open_part
+from irexp.types import Document, Qrel, Query, ScoredDoc
 
 
 class IrdsDocuments(Documents):
@@ -32,27 +32,31 @@ class IrdsDocuments(Documents):
 
     def __iter__(self) -> Iterator[Document]:
         """Stream the documents."""
-        with _downloading(self._dataset_id):
-            for doc in _open(self._dataset_id, "docs").docs_iter():
+        with downloading(self._dataset_id):
+            for doc in open_part(self._dataset_id, "docs").docs_iter():
                 yield Document(doc.doc_id, doc.default_text())
 
     def count(self) -> int | None:
         """The number of documents according to ir_datasets."""
-        with _downloading(self._dataset_id):
-            count: int | None = _open(self._dataset_id, "docs").docs_count()
+        with downloading(self._dataset_id):
+            count: int | None = open_part(self._dataset_id, "docs").docs_count()
         return count
 
     def get_many(self, doc_ids: Iterable[str]) -> dict[str, Document]:
         """Look documents up by id; ir_datasets builds its document store at the first call."""
-        with _downloading(self._dataset_id):
+        with downloading(self._dataset_id):
             found = self._own_store().get_many(doc_ids)
         return {doc_id: Document(doc_id, doc.default_text()) for doc_id, doc in found.items()}
 
     def _own_store(self) -> Any:
         """A store opened by this process: a forked one would share the file position with its parent."""
         if self._owner != os.getpid():
-            self._store, self._owner = _open(self._dataset_id, "docs").docs_store(), os.getpid()
+            self._store, self._owner = open_part(self._dataset_id, "docs").docs_store(), os.getpid()
         return self._store
+
+    def resources(self) -> list[Resource]:
+        """The documents."""
+        return [IrdsPart(self._dataset_id, "docs")]
 
 
 class IrdsTopics(Topics):
@@ -71,17 +75,22 @@ class IrdsTopics(Topics):
 
     def queries(self) -> Iterator[Query]:
         """Stream the queries."""
-        with _downloading(self._dataset_id):
-            for query in _open(self._dataset_id, "queries").queries_iter():
+        with downloading(self._dataset_id):
+            for query in open_part(self._dataset_id, "queries").queries_iter():
                 yield Query(query.query_id, query.default_text())
 
     def qrels(self) -> Iterator[Qrel]:
         """Stream the judgements, if the collection has any."""
-        dataset = _open(self._dataset_id, "queries")
+        dataset = open_part(self._dataset_id, "queries")
         if dataset.has_qrels():
-            with _downloading(self._dataset_id):
+            with downloading(self._dataset_id):
                 for qrel in dataset.qrels_iter():
                     yield Qrel(qrel.query_id, qrel.doc_id, int(qrel.relevance))
+
+    def resources(self) -> list[Resource]:
+        """The queries, and the judgements if the collection has any."""
+        has_qrels = open_part(self._dataset_id, "queries").has_qrels()
+        return [IrdsPart(self._dataset_id, "queries"), *([IrdsPart(self._dataset_id, "qrels")] if has_qrels else [])]
 
 
 class IrdsExamples(ListedExamples):
@@ -100,51 +109,38 @@ class IrdsExamples(ListedExamples):
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The triples, in the collection's order."""
-        with _downloading(self._dataset_id):
-            for number, pair in enumerate(_open(self._dataset_id, "docpairs").docpairs_iter(), 1):
+        with downloading(self._dataset_id):
+            for number, pair in enumerate(open_part(self._dataset_id, "docpairs").docpairs_iter(), 1):
                 yield f"{self._dataset_id}, triple {number}", [pair.query_id, pair.doc_id_a, pair.doc_id_b], None
 
-
-@contextmanager
-def _downloading(dataset_id: str) -> Iterator[None]:
-    """Turn a failed download of ir_datasets into a one-line DataError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "download" not in str(error):
-            raise
-        raise DataError(
-            f"the files of {dataset_id} cannot be downloaded ({type(error).__name__}: {str(error)[:120]} …); try again "
-            f"with a network, or use local files with dataset=local or dataset=files"
-        ) from error
+    def resources(self) -> list[Resource]:
+        """The triples, and the queries that they name."""
+        return [IrdsPart(self._dataset_id, "docpairs"), IrdsPart(self._dataset_id, "queries")]
 
 
-def _open(dataset_id: str, part: str) -> Any:
-    """A collection that has the required part: docs, queries or docpairs.
+class IrdsScoredDocs(ScoredDocs):
+    """The documents to re-rank (`scoreddocs`) of a collection, such as the official top 1,000 of TREC Deep Learning."""
 
-    Raises:
-        DataError: if the id is unknown (naming similar ones), or the collection lacks the part.
-    """
-    import ir_datasets
+    def __init__(self, dataset_id: str | None) -> None:
+        """Reads nothing yet.
 
-    try:
-        dataset = ir_datasets.load(dataset_id)
-    except KeyError:
-        near = nearest_id(dataset_id)
-        hint = f"; did you mean {near}?" if near else "; ir-datasets.com lists them"
-        raise DataError(f"ir_datasets has no collection {dataset_id!r}{hint}") from None
-    if not getattr(dataset, f"has_{part}")():
-        raise DataError(f"the collection {dataset_id} of ir_datasets has no {part}; ir-datasets.com says which has")
-    return dataset
+        Args:
+            dataset_id: a collection with scoreddocs; None, for queries that are not of ir_datasets, is refused.
+        """
+        if dataset_id is None:
+            raise DataError("the queries are not of ir_datasets, so no candidates are known; use re_rank=bm25")
+        self._dataset_id = dataset_id
 
+    def __iter__(self) -> Iterator[ScoredDoc]:
+        """Stream the documents; MS MARCO's have no scores, and all get 0."""
+        with downloading(self._dataset_id):
+            for scored in open_part(self._dataset_id, "scoreddocs").scoreddocs_iter():
+                yield ScoredDoc(scored.query_id, scored.doc_id, float(scored.score))
 
-def nearest_id(dataset_id: str) -> str | None:
-    """The id of ir_datasets that a text is or nearly is; several in one string, None if none is near."""
-    import ir_datasets
+    def __str__(self) -> str:
+        """Its name in messages."""
+        return f"the scoreddocs of {self._dataset_id}"
 
-    try:
-        ir_datasets.load(dataset_id)
-    except KeyError:
-        known = [str(name) for name in ir_datasets.registry]
-        return " or ".join(difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)) or None
-    return dataset_id
+    def resources(self) -> list[Resource]:
+        """The documents to re-rank."""
+        return [IrdsPart(self._dataset_id, "scoreddocs")]

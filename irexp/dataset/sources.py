@@ -9,7 +9,8 @@ from irexp.artifact.content import exists
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
 from irexp.dataset.examples import QrelExamples
 from irexp.dataset.in_memory import Judgements, TextDocuments, TextExamples, Texts, TextTopics
-from irexp.dataset.irds import IrdsDocuments, IrdsTopics, nearest_id
+from irexp.dataset.irds import IrdsDocuments, IrdsTopics
+from irexp.dataset.irds_part import nearest_id
 from irexp.dataset.local import LocalDocuments, LocalTopics
 from irexp.types import Document, Query
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from irexp.artifact.content import exists, hub_revision, is_hub_name
+from irexp.artifact.content import exists, is_hub_name
+from irexp.artifact.hub import fetch_model
 from irexp.backbone.backbone import Backbone
 from irexp.backbone.tokenizer import check_padding_side
 from irexp.model.adapter import make_like, make_recipe
@@ -40,18 +41,6 @@ _FOREIGN: tuple[type[Model], ...] = (
 
 #: Files that mark a folder as a checkpoint, for the message if none is found.
 _LOOKED_FOR = (SETTINGS, "modules.json", "artifact.metadata", "adapter_config.json", "config.json")
-
-#: Files fetched from the hub: configuration, tokenizer and weights, but no code.
-_PATTERNS = [
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.safetensors",
-    "artifact.metadata",
-    "model.pt",
-    "*/pytorch_model.bin",
-]
 
 
 def load(
@@ -248,18 +237,4 @@ def _folder(checkpoint: str, revision: str | None, wanted: Wanted) -> Path:
         raise UserError(f"{folder} is a file; a checkpoint is a folder")
     if not is_hub_name(checkpoint):
         raise UserError(f"there is no folder {folder}; a checkpoint is a folder or a name on the hub")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    fetch = partial(snapshot_download, checkpoint, revision=revision or hub_revision(checkpoint))
-    patterns = [*_PATTERNS, "*.py"] if wanted.trust_remote_code else _PATTERNS
-    try:
-        fetched = Path(fetch(allow_patterns=patterns))
-        if not any(fetched.rglob("*.safetensors")):
-            fetched = Path(fetch(allow_patterns=[*patterns, "*.bin"]))
-        return fetched
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise UserError(
-            f"{checkpoint} is not a local folder, is not in the hub's cache, and cannot be fetched from the hub "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+    return fetch_model(checkpoint, revision, with_code=wanted.trust_remote_code)

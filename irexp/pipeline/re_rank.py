@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from irexp.config.schema import Machine
-from irexp.dataset.collection import Documents
+from irexp.dataset.collection import Documents, ScoredDocs
 from irexp.dataset.sources import DocumentSource, TopicSource, open_documents, open_topics
 from irexp.evaluation.run_file import in_rank_order, read_run, run_heads, write_run
 from irexp.index.compare import compare
@@ -54,7 +54,7 @@ def re_rank(
 
     Args:
         model: a cross-encoder or a bi-encoder.
-        run: what `search` returned, or a run file.
+        run: what `search` returned, a run file, or what a collection ships, such as `IrdsScoredDocs(id)`.
         queries: what `open_topics` opens.
         documents: what `open_documents` opens.
         depth: documents to score and keep per query; None for `component("re_rank").depth`.
@@ -142,12 +142,34 @@ def check_depth(depth: int | None) -> None:
 
 def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[Candidates]:
     """Pair every query with its top `depth` documents."""
-    heads: Mapping[str, list[str]] = run_heads(lines_of_run(run), depth)
+    lines = _ranked_by_score(run, depth) if isinstance(run, ScoredDocs) else lines_of_run(run)
+    heads: Mapping[str, list[str]] = run_heads(lines, depth)
     rankings = [(query, heads.get(query.query_id, [])) for query in queries]
     if not any(doc_ids for _, doc_ids in rankings):
-        name = f"{run}" if isinstance(run, str | Path) else "the run"
+        name = f"{run}" if isinstance(run, str | Path | ScoredDocs) else "the run"
         raise UserError(f"{name} answers none of the queries (dataset.test); give a run over these queries")
     return rankings
+
+
+def _ranked_by_score(run: ScoredDocs, depth: int) -> Iterator[ScoredDoc]:
+    """The lines of a run, whose top documents are not known if it has no scores.
+
+    Raises:
+        UserError: if a query has more than `depth` documents, all with the same score.
+    """
+    counts: Counter[str] = Counter()
+    scores: dict[str, set[float]] = {}
+    for line in run:
+        counts[line.query_id] += 1
+        if len(found := scores.setdefault(line.query_id, set())) < 2:
+            found.add(line.score)
+        yield line
+    unknown = [counts[query_id] for query_id, found in scores.items() if len(found) == 1 and counts[query_id] > depth]
+    if unknown:
+        raise UserError(
+            f"{run} have no scores, so the top {depth} of a query's {max(unknown):,} are not known; set "
+            f"re_rank.depth={max(unknown)} to score all, or re_rank=bm25"
+        )
 
 
 def _batches(rankings: Sequence[Candidates], size: int, *, most: int) -> Iterator[list[Candidates]]:

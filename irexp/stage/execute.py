@@ -30,6 +30,7 @@ from irexp.stage.card import write_card
 from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
+from irexp.stage.resources import require_resources
 from irexp.study.trial import RunningTrial
 from irexp.types import UserError
 
@@ -104,6 +105,7 @@ def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Foun
     wanted, found = steps_to_run(plan, store)
     require_packages(wanted)
     require_files(wanted)
+    require_resources(wanted)
     return wanted, found
 
 

@@ -25,6 +25,7 @@ from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
+from irexp.stage.resources import require_resources, unknown_commits
 from irexp.stage.sweep import report_sweep
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
@@ -141,8 +142,7 @@ def run_stages(
     names = objective_names(plan)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
-        states = {step: store.look(step.artifact).state for step in plan.steps}
-        log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
+        _preview(plan, store, output)
         return None
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
@@ -168,6 +168,21 @@ def run_stages(
             measures = {f"test/{name}": value for found in measured for name, value in found.items()}
             log_outcome(tracker, measures=measures, tables=tables)
     return objective(names, {name: value for outcome in job.stages for name, value in outcome.measures.items()})
+
+
+def _preview(plan: Plan, store: Store, output: Path) -> None:
+    """Log the plan, and what its stages say that they would do; nothing is made or fetched."""
+    require_resources(plan.steps)
+    steps = [step for step in plan.own if step.stage is not None and step.stage.previews]
+    for step in steps:
+        assert step.stage is not None
+        built(step.experiment.config.stage[step.stage.name])(output, step.experiment)
+    if len(steps) == len(plan.steps):
+        return
+    states = {step: store.look(step.artifact).state for step in plan.steps}
+    log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
+    if unknown := unknown_commits(plan.steps):
+        log.info("not fetched yet, so that names above may still change: %s; stage=prepare does", ", ".join(unknown))
 
 
 @contextmanager

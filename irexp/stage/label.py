@@ -147,7 +147,9 @@ def _description(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[_W
     if is_given:
         words = [Path(str(checkpoint))]
     if (candidates := configuration["re_rank"]["candidates"]) is not None:
-        words += [" over ", *_of_run(candidates, artifact.get("candidates"), lineage)]
+        is_shipped = isinstance(candidates, Mapping)
+        others = ["scoreddocs"] if is_shipped else _of_run(candidates, artifact.get("candidates"), lineage)
+        words += [" over ", *others]
     is_untrained = checkpoint is not None and not is_given and configuration["training"]["steps"] == 0
     return words, " before fine-tuning" if is_untrained else ""
 

@@ -9,29 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.plan import Step
+from irexp.config.built import built
 
 
 def require_packages(steps: Iterable[Step]) -> None:
-    """Find the packages of all components that the steps use; components that need none are not instantiated.
+    """Find the packages of all components that the steps use.
 
     Raises:
         UserError: naming the command that installs what is missing.
     """
+    for component in components_with("require_packages", steps):
+        component.require_packages()
+
+
+def components_with(method: str, steps: Iterable[Step]) -> Iterator[Any]:
+    """The components that the steps use and that have a method; the others are not instantiated."""
     for step in steps:
         for node in _components(step):
-            if hasattr(get_object(str(node["_target_"])), "require_packages"):
-                instantiate(node, _convert_="object").require_packages()
+            if hasattr(get_object(str(node["_target_"])), method):
+                yield built(node)
 
 
 def _components(step: Step) -> Iterator[DictConfig]:
     """The nodes of a step's settings; a backbone is used only to make a checkpoint, which all else is made from."""
     assert step.stage is not None
     for setting in step.stage.settings:
-        if setting.path != "model" or step.stage.makes == "checkpoint":
+        is_used = setting.path != "model" or step.stage.makes == "checkpoint"
+        if is_used and setting.when(step.experiment.values):
             yield from _nodes(OmegaConf.select(step.experiment.config, setting.path))
 
 

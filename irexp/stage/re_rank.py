@@ -20,7 +20,7 @@ _WORK = ".scored"
 
 def re_rank(
     folder: Path,
-    candidates: Path,
+    candidates: Path | None,
     checkpoint: str,
     *,
     model: partial[Model],
@@ -31,12 +31,23 @@ def re_rank(
 ) -> dict[str, float]:
     """Score the top `re_rank.depth` documents per query of a run and write the new run into `folder`.
 
+    Args:
+        folder: where the new run is written.
+        candidates: the run; None for `re_rank.candidates`, which the collection ships.
+        checkpoint: the folder or the hub name of the model.
+        model: the settings of which the text lengths are used.
+        documents: the collection.
+        topics: the queries.
+        re_rank: the depth.
+        machine: where it runs.
+
     Returns:
         The numbers of queries, of scored pairs, and of queries without a candidate.
     """
     check_depth(re_rank.depth)
     assert re_rank.depth is not None
-    rankings = candidates_of(run_file(candidates), list(topics.queries()), re_rank.depth)
+    run = run_file(candidates) if candidates is not None else re_rank.candidates
+    rankings = candidates_of(run, list(topics.queries()), re_rank.depth)
     scorer = open_model(checkpoint, model).to(prepare(machine))
     found = score_candidates(scorer, rankings, documents, machine=machine, work=folder / _WORK)
     write_run(folder / RUN, found, tag="irexp")

@@ -13,6 +13,7 @@ from irexp import load
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.store import MissingArtifactError, Store
+from irexp.dataset.irds import IrdsScoredDocs
 from irexp.evaluation.run_file import read_run
 from irexp.model.model import Model
 from irexp.pipeline import re_rank as pipeline
@@ -20,6 +21,7 @@ from irexp.pipeline.re_rank import Candidates
 from irexp.stage.label import labels
 from irexp.types import UserError
 from tests.chains import TEXTS, Compose, name_of, planned, run, write_collection
+from tests.irds import registered
 
 
 @pytest.fixture
@@ -286,3 +288,58 @@ def test_a_killed_re_ranking_resumes(
     assert files[0] == files[1] == {"manifest.json", "test.run"}
     runs = [(Path(str(each.path)) / "test.run").read_bytes() for each in (whole, resumed)]
     assert runs[0] == runs[1]
+
+
+def of_irds(tmp_path: Path) -> list[str]:
+    """The overrides of an untrained cross-encoder on the collection that `registered` registers."""
+    artifacts = f"paths.artifacts={tmp_path / 'artifacts'}"
+    return ["dataset=irds", "dataset.id=irexp-toy", "training=none", "model=mono", "machine.progress=false", artifacts]
+
+
+DOCS = "".join(f"d{number}\t{text}\n" for number, text in enumerate(TEXTS))
+
+#: Of two queries, not in the order of the scores.
+RUN_LINES = "q1 Q0 d3 2 0.5 x\nq1 Q0 d4 1 7.5 x\nq2 Q0 d5 1 2 x\nq1 Q0 d7 3 0.25 x\n"
+
+
+def test_scoreddocs_are_re_ranked_as_the_same_run_from_a_file(compose: Compose, tmp_path: Path) -> None:
+    """Documents, scores and measures are equal at the same depth; the names are not, since one names the dataset."""
+    theirs = tmp_path / "theirs.run"
+    theirs.write_text(RUN_LINES)
+    queries = "q1\tmake cups\nq2\tlist songs\n"
+    found = {}
+    with registered(tmp_path, DOCS, queries=queries, qrels="q1 0 d3 1\n", scoreddocs=RUN_LINES):
+        for name, candidates in (("shipped", "re_rank=scoreddocs"), ("file", f"re_rank.candidates={theirs}")):
+            overrides = [*of_irds(tmp_path), candidates, "re_rank.depth=2"]
+            paths = whole(compose, overrides)
+            found[name] = list(read_run(paths["re_rank"] / "test.run")), paths
+        (row,) = labels([f"measures/{found['shipped'][1]['evaluate'].name}"], Lineage(Store(tmp_path / "artifacts")))
+        model = load(found["shipped"][1]["fit"])
+        lines = pipeline.re_rank(model, IrdsScoredDocs("irexp-toy"), "irexp-toy", "irexp-toy", depth=2)
+    assert row == "mono over scoreddocs before fine-tuning"
+    assert found["shipped"][0] == found["file"][0] == lines
+    assert [(line.query_id, line.doc_id) for line in lines if line.query_id == "q2"] == [("q2", "d5")]
+    assert {line.doc_id for line in lines} == {"d3", "d4", "d5"}
+    made = [json.loads((paths["re_rank"] / "manifest.json").read_text())["made_from"] for _, paths in found.values()]
+    assert made[0]["re_rank.candidates"] == {"_target_": "IrdsScoredDocs", "dataset_id": "irexp-toy"}
+    assert "artifact.candidates" not in made[0] and "re_rank.candidates" not in made[1]
+
+
+@pytest.mark.parametrize(
+    ("scoreddocs", "overrides", "message"),
+    [
+        (None, [], r"irexp-toy of ir_datasets has no scoreddocs; .*re_rank=bm25"),
+        (RUN_LINES, ["dataset.test.dataset_id=irexp-tou"], r"ir_datasets has no collection 'irexp-tou'"),
+        (RUN_LINES, ["dataset=aws_howto"], r"the queries are not of ir_datasets.*re_rank=bm25"),
+        ("q1\td3\nq1\td4\n", ["re_rank.depth=1"], r"have no scores, so the top 1 .*re_rank\.depth=2"),
+    ],
+)
+def test_candidates_that_a_collection_lacks_are_one_line(
+    compose: Compose, tmp_path: Path, scoreddocs: str | None, overrides: list[str], message: str
+) -> None:
+    """It says what to use instead; what needs no download is found before the first stage."""
+    with registered(tmp_path, DOCS, scoreddocs=scoreddocs), pytest.raises(UserError, match=message) as error:
+        whole(compose, [*of_irds(tmp_path), "re_rank=scoreddocs", *overrides])
+    assert "\n" not in str(error.value)
+    made = {path.parts[-3] for path in tmp_path.rglob("manifest.json")}
+    assert made == ({"checkpoint"} if "no scores" in message else set())

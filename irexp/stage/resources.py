@@ -1,0 +1,48 @@
+"""What the steps of a plan read from a network: known before the first step, fetched by `stage=prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from irexp.artifact.content import is_hub_name
+from irexp.artifact.hub import HubModel
+from irexp.artifact.identity import Given
+from irexp.artifact.plan import Step
+from irexp.artifact.resource import Resource
+from irexp.stage.packages import components_with
+
+
+def resources_of(steps: Sequence[Step]) -> list[Resource]:
+    """The collections and models that steps read, each once; given checkpoints of the hub come first.
+
+    Raises:
+        UserError: if a component cannot read what it is configured for.
+    """
+    given = [step.artifact for step in steps if isinstance(step.artifact, Given)]
+    models = [HubModel(one.value) for one in given if _is_on_hub(one)]
+    parts = [part for one in components_with("resources", _made(steps)) for part in one.resources()]
+    return list(dict.fromkeys([*models, *parts]))
+
+
+def require_resources(steps: Sequence[Step]) -> None:
+    """Find what is known not to exist, such as a collection that ships no documents to re-rank; asks no network.
+
+    Raises:
+        UserError: saying what to use instead.
+    """
+    for part in resources_of(steps):
+        part.require()
+
+
+def unknown_commits(steps: Sequence[Step]) -> list[str]:
+    """The hub models of steps whose commits are not known on this machine, so that names may still change."""
+    models = [part for part in resources_of(steps) if isinstance(part, HubModel)]
+    return [model.name for model in models if not model.is_commit_known()]
+
+
+def _is_on_hub(artifact: Given) -> bool:
+    return artifact.kind == "checkpoint" and artifact.path is None and is_hub_name(artifact.value)
+
+
+def _made(steps: Iterable[Step]) -> list[Step]:
+    return [step for step in steps if step.stage is not None]

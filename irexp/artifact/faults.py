@@ -10,7 +10,7 @@ from typing import Any
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Plan
-from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned
+from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned, ships_candidates
 from irexp.config.check import ConfigError, near
 from irexp.config.target import constant
 from irexp.types import Representation, engine_fault
@@ -97,8 +97,11 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
     """Why a stage cannot run in an experiment."""
     if stage.name == "fit" and is_trained(values):
         yield from _fit_faults(values)
-    elif stage.name == "re_rank" and values["re_rank"]["depth"] is None:
-        yield "re_rank.depth is not set: give the number of documents to score per query"
+    elif stage.name == "re_rank":
+        if values["re_rank"]["depth"] is None:
+            yield "re_rank.depth is not set: give the number of documents to score per query"
+        if ships_candidates(values) and "_target_" not in values["re_rank"]["candidates"]:
+            yield "re_rank.candidates names no component: it needs _target_, as in conf/re_rank/scoreddocs.yaml"
     elif stage.name in ("encode", "index", "search"):
         yield from _engine_faults(values)
     elif stage.name == "fuse":

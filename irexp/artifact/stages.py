@@ -105,8 +105,7 @@ class Other:
     """An input that is the run of another experiment, or the runs of several.
 
     Attributes:
-        setting: the path of the setting that holds the other's overrides, or the identifier or path of a given run; a
-            component there is not an input but a setting.
+        setting: the setting that holds the other's overrides or names a given run; a component there is no input.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
         hint: how to do without it, for the message where the dataset does not set `topics`.
@@ -286,10 +285,8 @@ STAGES: dict[str, StageSpec] = {
             makes="run",
             inputs={"candidates": Other("re_rank.candidates"), "checkpoint": Own("checkpoint")},
             settings=(
-                *_settings("model", "dataset.documents"),
-                _TEST_QUERIES,
-                Setting("re_rank", without=("candidates",)),
-                Setting("re_rank.candidates", when=ships_candidates),
+                *(*_settings("model", "dataset.documents"), _TEST_QUERIES),
+                *(Setting("re_rank", without=("candidates",)), Setting("re_rank.candidates", when=ships_candidates)),
             ),
             version=4,
             resumes=True,
@@ -310,8 +307,7 @@ STAGES: dict[str, StageSpec] = {
                 ),
             },
             settings=(
-                _TEST_QUERIES,
-                *_settings("dataset.dev", when=is_tuned),
+                *(_TEST_QUERIES, *_settings("dataset.dev", when=is_tuned)),
                 Setting("fuse", without=("runs", "dev_runs")),
             ),
             version=5,

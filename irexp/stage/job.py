@@ -182,7 +182,7 @@ def _preview(plan: Plan, store: Store, output: Path) -> None:
     states = {step: store.look(step.artifact).state for step in plan.steps}
     log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
     if unknown := unknown_commits(plan.steps):
-        log.info("not fetched yet, so that names above may still change: %s; stage=prepare does", ", ".join(unknown))
+        log.info("not fetched yet, so the names above may change: %s; stage=prepare fetches them", ", ".join(unknown))
 
 
 @contextmanager

@@ -343,3 +343,10 @@ def test_candidates_that_a_collection_lacks_are_one_line(
     assert "\n" not in str(error.value)
     made = {path.parts[-3] for path in tmp_path.rglob("manifest.json")}
     assert made == ({"checkpoint"} if "no scores" in message else set())
+
+
+def test_candidates_without_a_component_are_refused(compose: Compose, tmp_path: Path) -> None:
+    """Keys alone would say nothing about where the documents come from."""
+    overrides = [*of_irds(tmp_path)[:3], "model=sbert", f"paths.artifacts={tmp_path}", "re_rank.candidates={path:x}"]
+    with pytest.raises(UserError, match=r"re_rank\.candidates names no component"):
+        planned(compose, overrides, ["re_rank"])

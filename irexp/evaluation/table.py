@@ -143,7 +143,7 @@ class Table:
 
 def make_table(
     results: Sequence[Result],
-    measures: Sequence[str],
+    measures: Sequence[str] | None = None,
     *,
     test: Significance | None = None,
     against: Mapping[str, str] | None = None,
@@ -157,7 +157,8 @@ def make_table(
 
     Args:
         results: one per run; rows and columns are in the order of their first result.
-        measures: names as in ir_measures; every result must have been evaluated with them.
+        measures: names as in ir_measures; every result must have been evaluated with them. None: for each collection
+            all that its results have in common.
         test: how rows are compared; None for the defaults.
         against: for rows by their label, the label of the reference; for all others it is the first row.
         mean: whether to add columns with the mean over the collections, for the rows that were measured on all.
@@ -169,27 +170,41 @@ def make_table(
     """
     test = test or Significance()
     test.check()
-    names = [str(measure) for measure in parse_measures(measures)]
-    _check_results(results, names)
+    wanted = None if measures is None else [str(measure) for measure in parse_measures(measures)]
+    _check_results(results, wanted or [])
     rows = [
         Row(label, tuple(result for result in results if result.label == label))
         for label in dict.fromkeys(result.label for result in results)
     ]
     references = _references([row.label for row in rows], against or {})
     test.warn_if_too_few(sum(reference != row for row, reference in enumerate(references)))
-    collections = list(dict.fromkeys(result.column for result in results))
-    columns = [Column(collection, name) for collection in collections for name in names]
+    names_of = {collection: wanted or _common(results, collection) for collection in _collections(results)}
+    columns = [Column(collection, name) for collection, names in names_of.items() for name in names]
     cells = [_column(rows, column, test, references) for column in columns]
-    if mean and len(collections) > 1:
-        for position, name in enumerate(names):
+    if mean and len(names_of) > 1:
+        for name in _in_all(list(names_of.values())):
+            of_name = [cell for cell, column in zip(cells, columns, strict=False) if column.measure == name]
             columns.append(Column(MEAN, name))
-            cells.append(_best([_mean(row, name, cells[position :: len(names)], n) for n, row in enumerate(rows)]))
-    return Table(
-        tuple(rows),
-        tuple(columns),
-        tuple(zip(*cells, strict=True)),
-        foot(rows, names, test, [rows[reference].label for reference in references], notes),
-    )
+            cells.append(_best([_mean(row, name, of_name, position) for position, row in enumerate(rows)]))
+    measured = list(dict.fromkeys(column.measure for column in columns))
+    footer = foot(rows, measured, test, [rows[reference].label for reference in references], notes)
+    return Table(tuple(rows), tuple(columns), tuple(zip(*cells, strict=True)), footer)
+
+
+def _collections(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(result.column for result in results))
+
+
+def _common(results: Sequence[Result], collection: str) -> list[str]:
+    """The measures that all results of a collection have."""
+    found = _in_all([list(result.measured.aggregated) for result in results if result.column == collection])
+    if not found:
+        raise UserError(f"the results on {collection} have no measure in common; set the same evaluation=… for all")
+    return found
+
+
+def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
+    return [name for name in lists[0] if all(name in names for names in lists)]
 
 
 def _references(labels: Sequence[str], against: Mapping[str, str]) -> list[int]:

@@ -44,7 +44,7 @@ def report(
         output: the job's output folder.
         rows: the measures to compare; None for all in the store.
         artifacts: the folder of all artifacts.
-        evaluation: the measures, and how differences are tested.
+        evaluation: how differences are tested; for all in the store, also the measures, otherwise those of each row.
         against: the row that a row is compared with, by label; the others are compared with the first row.
         mean: whether the last columns are the mean over the collections.
 
@@ -52,11 +52,12 @@ def report(
         The table.
     """
     store = Store(Path(artifacts))
-    placed = list(rows) if rows is not None else _everything(store)
+    placed = list(rows) if rows is not None else _complete(_everything(store), evaluation, store)
     if not placed:
-        raise UserError(f"nothing was measured yet in {store.root.resolve()}; run stage=all, or stage=evaluate")
-    pivoted = pivot(_complete(placed, evaluation, store), Lineage(store))
-    table = _table(pivoted, evaluation, against or {}, mean=mean)
+        raise UserError("nothing was measured: the experiment has no judged queries")
+    pivoted = pivot(placed, Lineage(store))
+    measures = None if rows is not None else evaluation.measures
+    table = _table(pivoted, measures, evaluation, against or {}, mean=mean)
     write_table(table, output)
     for collection in dict.fromkeys(one.result.column for one in pivoted):
         members = [one for one in pivoted if one.result.column == collection]
@@ -73,13 +74,20 @@ def tabulate(
     placed: Sequence[Placed], store: Store, *, evaluation: Evaluation, against: Mapping[str, str], mean: bool
 ) -> Table:
     """The table of some measures; the arguments are those of `report`."""
-    return _table(pivot(_complete(placed, evaluation, store), Lineage(store)), evaluation, against, mean=mean)
+    return _table(pivot(placed, Lineage(store)), None, evaluation, against, mean=mean)
 
 
-def _table(pivoted: Sequence[Pivoted], evaluation: Evaluation, against: Mapping[str, str], *, mean: bool) -> Table:
+def _table(
+    pivoted: Sequence[Pivoted],
+    measures: Sequence[str] | None,
+    evaluation: Evaluation,
+    against: Mapping[str, str],
+    *,
+    mean: bool,
+) -> Table:
     return make_table(
         [one.result for one in pivoted],
-        evaluation.measures,
+        measures,
         test=Significance(evaluation.significance, evaluation.alpha, evaluation.correction, evaluation.permutations),
         against=against,
         mean=mean,
@@ -118,6 +126,8 @@ def _complete(placed: Sequence[Placed], evaluation: Evaluation, store: Store) ->
     Raises:
         UserError: if there are none.
     """
+    if not placed:
+        raise UserError(f"nothing was measured yet in {store.root.resolve()}; run stage=all, or stage=evaluate")
     wanted = {str(measure) for measure in parse_measures(evaluation.measures)}
     complete = [one for one in placed if wanted <= load_measured(one.folder).aggregated.keys()]
     if left_out := len(placed) - len(complete):
@@ -140,7 +150,8 @@ def _report_costs(output: Path, stem: str, members: Sequence[Pivoted], store: St
     }
     if not costs_of:
         return
-    measure = str(parse_measures(evaluation.measures)[0])
+    wanted = [*map(str, parse_measures(evaluation.measures)), *next(iter(costs_of.values()))[0]]
+    measure = next(name for name in wanted if all(name in measures for measures, _ in costs_of.values()))
     names = list(dict.fromkeys(name for _, costs in costs_of.values() for name in costs))
     lines = [f"| | {measure} | {' | '.join(names)} |", f"| --- |{' ---: |' * (len(names) + 1)}"]
     for label, (measures, costs) in costs_of.items():

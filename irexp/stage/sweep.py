@@ -55,16 +55,11 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         log.warning("measures outside of paths.artifacts=%s are not in the table of all jobs", root)
     if not placed:
         return
-    from irexp.evaluation.measures import load_measured
     from irexp.stage.report import log_table, tabulate, write_table
 
-    known = [load_measured(cell.folder).aggregated for cell in placed]
-    common = [measure for measure in known[0] if all(measure in found for found in known)]
-    if not common:
-        raise UserError("the jobs have no measure in common; set the same evaluation=… for all")
     settings = OmegaConf.to_container(config.evaluation, resolve=True)
     assert isinstance(settings, dict)
-    evaluation = Evaluation(**{**settings, "measures": common})
+    evaluation = Evaluation(**{str(key): value for key, value in settings.items()})
     store = Store(root)
     table = tabulate(placed, store, evaluation=evaluation, against=config.against or {}, mean=config.mean)
     write_table(table, folder)

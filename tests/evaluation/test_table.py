@@ -354,3 +354,14 @@ def test_wilcoxons_test_equals_its_definition() -> None:
     a, b = [0.9, 0.8, 0.7, 0.6, 0.5], [0.8, 0.6, 0.4, 0.2, 0.0]
     assert wilcoxon_test(a, b) == pytest.approx(2 / 32)
     assert wilcoxon_test(a, a) == 1.0
+
+
+def test_each_collection_can_have_its_own_measures(several: list[Result]) -> None:
+    """As collections of different conventions do; the mean is over what all have."""
+    only = [replace(r, measured=replace(r.measured, aggregated={"AP": r.measured.aggregated["AP"]})) for r in several]
+    mixed = [one if one.column == "B_1" else result for one, result in zip(only, several, strict=True)]
+    table = make_table(mixed, mean=True)
+    assert [column.title for column in table.columns] == ["A RR@10", "A AP", "B_1 AP", "mean AP"]
+    other = replace(several[2], measured=replace(several[2].measured, aggregated={"nDCG": 0.5}))
+    with pytest.raises(UserError, match="results on A have no measure in common"):
+        make_table([several[0], other])

@@ -44,7 +44,7 @@ def start_jobs(
     """
     known = [name for name, stage in STAGES.items() if stage.makes is not None and name not in LEFT_TO_JOBS]
     faults = [
-        f"hydra.launcher.stages.{name}: there is no such stage{near(name, known)}"
+        f"hydra.launcher.stages.{name}: no stage of that name has jobs{near(name, known)}"
         for name in stages
         if name not in known
     ]

@@ -151,7 +151,8 @@ class Jobs:
 
     def drop(self, key: str) -> None:
         """Forget a job that Slurm removes, because one that it depends on has failed."""
-        self._waited_for.pop(key).cancel(check=False)
+        if (job := self._waited_for.pop(key, None)) is not None:
+            job.cancel(check=False)
 
     def close(self) -> None:
         """Cancel the jobs that have not ended."""

@@ -81,7 +81,7 @@ def basic(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> Path:
 
 
 def test_each_artifact_is_made_once_and_is_that_of_the_basic_launcher(tmp_path: Path, toys: Path, basic: Path) -> None:
-    """Names, bytes and records are equal, the jobs' measures too; both workers work, and the same again makes nothing."""
+    """Names, bytes and records are equal, the jobs' measures too; both workers work; the same again makes nothing."""
     text = finish(tmp_path, toys, *SWEEP, "hydra/launcher=graph")
     assert without_command(tmp_path / "artifacts") == without_command(basic / "artifacts")
     made = re.findall(r"graph: (\w+) \S+ done in", text)

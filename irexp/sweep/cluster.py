@@ -44,7 +44,7 @@ def start_jobs(
     """
     known = [name for name, stage in STAGES.items() if stage.makes is not None and name not in LEFT_TO_JOBS]
     faults = [
-        f"hydra.launcher.stages.{name}: there is no such stage{near(name, known)}"
+        f"hydra.launcher.stages.{name}: no stage of that name has jobs{near(name, known)}"
         for name in stages
         if name not in known
     ]
@@ -151,7 +151,8 @@ class Jobs:
 
     def drop(self, key: str) -> None:
         """Forget a job that Slurm removes, because one that it depends on has failed."""
-        self._waited_for.pop(key).cancel(check=False)
+        if (job := self._waited_for.pop(key, None)) is not None:
+            job.cancel(check=False)
 
     def close(self) -> None:
         """Cancel the jobs that have not ended."""

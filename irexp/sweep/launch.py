@@ -99,7 +99,7 @@ def start_workers(place: Place, configs: Sequence[DictConfig], *, count: int) ->
     gpus = _gpus() if any(machine.accelerator in ("auto", "gpu") for machine in machines) else []
     several = max(machine.devices for machine in machines)
     groups = [",".join(gpus[i : i + several]) for i in range(0, len(gpus) - several + 1, several)]
-    if gpus and count > len(groups):
+    if groups and count > len(groups):
         log.warning(
             "%d workers share %d GPUs; with hydra.launcher.workers=%d each has its own", count, len(gpus), len(groups)
         )
@@ -111,7 +111,8 @@ def _gpus() -> list[str]:
     import torch
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named or [str(number) for number in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()  # of those that are named, if any are
+    return (named or [str(number) for number in range(count)])[:count]
 
 
 def _composed(sweep: Sweep, overrides: Sequence[str], number: int) -> DictConfig:

@@ -74,6 +74,8 @@ def run_graph(tasks: Mapping[str, Task], runner: Runner, *, is_shown: bool = Tru
                         runner.start(tasks[key])
                         status.show()
                 for result in runner.wait():
+                    if result.key not in schedule.running:
+                        continue  # a cluster has removed it, since a task that it needs failed in the same moment
                     if result.error is None:
                         schedule.finish(result.key, result.seconds)
                     else:

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.check import ConfigError, check, config_faults, near
-from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
+from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config, Resources
 
 Compose = Callable[..., DictConfig]
 
@@ -65,7 +65,9 @@ def test_the_measure_of_stage_tune_is_checked(compose: Compose) -> None:
 
 def test_choices_ranges_and_measures_are_of_existing_keys() -> None:
     """A check of a renamed key would never run; and each number of a record has a range."""
-    keys = {f"{name}.{each.name}": each.type for name, record in RECORDS.items() for each in dataclasses.fields(record)}
+    records = RECORDS | {"hydra.launcher.default": Resources}
+    keys = {f"{name}.{each.name}": each.type for name, record in records.items() for each in dataclasses.fields(record)}
+    keys |= {f"hydra.launcher.{name}": int for name in ("workers", "seconds")}  # of tests/config/test_hydra_node.py
     assert CHOICES.keys() | RANGES.keys() <= keys.keys() | Config.__dataclass_fields__.keys()
     assert set(MEASURES) - keys.keys() == {"stage.tune.measure"}
     numbers = {key for key, kind in keys.items() if kind in (int, float, int | None, float | None)}

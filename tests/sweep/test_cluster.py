@@ -103,7 +103,7 @@ def test_a_failed_job_fails_those_that_depend_on_it(
     def ended(key: str, job: object) -> object:
         return SimpleNamespace(key=key, seconds=0.0, error="UserError: no space is left")
 
-    monkeypatch.setattr("submitit.SlurmJob.done", lambda job: job.job_id == "101")
+    monkeypatch.setattr("submitit.SlurmJob.done", lambda job: job.job_id in ("101", "102"))  # the third one waits
     monkeypatch.setattr("irexp.sweep.cluster.Jobs._result", lambda self, key, job: ended(key, job))
     assert set(run_graph(graph.tasks, jobs).values()) == {"UserError: no space is left"}
     assert len(list(slurm.iterdir())) == 3

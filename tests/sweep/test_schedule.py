@@ -52,7 +52,7 @@ def test_in_any_order_of_endings_each_task_is_begun_once_after_its_needs(seed: i
 
 
 def test_a_failure_takes_only_those_that_need_the_failed_task() -> None:
-    """What needs it at any depth is failed with the task whose error it is; the rest goes on to the end."""
+    """What needs it at any depth is failed with the task whose error it is; the rest is made."""
     schedule = Schedule(NEEDS)
     schedule.start("fit a")
     schedule.start("run b")

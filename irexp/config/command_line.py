@@ -171,15 +171,22 @@ def _ignored_faults(files: _Files, alone: list[str], groups: list[list[str]]) ->
     swept = [option for each in groups if len(each) > 1 for option in each]
     if not swept:
         return []
-    before, faults = files.compose(alone).hydra, []
+    before, faults = _plain_hydra(files.compose(alone)), []
     for option in swept:
-        after = files.compose([*alone, option]).hydra
+        after = _plain_hydra(files.compose([*alone, option]))
         if ignored := [f"hydra.{key}" for key in _OF_THE_SWEEP if after[key] != before[key]]:
             faults.append(
                 f"{option}: it sets {' and '.join(ignored)}, which is ignored where several options are swept; "
                 f"run it by itself, with -m {option}"
             )
     return faults
+
+
+def _plain_hydra(config: DictConfig) -> dict[str, Any]:
+    """Hydra's node as it is written: a folder's name holds the time."""
+    plain = OmegaConf.to_container(config.hydra, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _package_faults(config: DictConfig) -> list[str]:

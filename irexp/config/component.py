@@ -21,6 +21,9 @@ from irexp.config.target import NoTargetError, Target, describe, fills, roles_of
 #: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
+#: What the published sweeper for Optuna builds from such a part.
+_SAMPLER = "optuna.samplers.BaseSampler"
+
 _UNNAMED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 
 
@@ -110,6 +113,8 @@ class _Walk:
         for name in map(str, node):
             annotation = parameters[name].annotation if name in parameters else None
             roles = classes(annotation, packages_of_targets()) if isinstance(annotation, Annotation) else []
+            if any(is_in(role, ["hydra_plugins"]) for role in roles):  # a plugin annotates a part by its configuration
+                roles.append(_SAMPLER)
             self.visit(node, name, f"{path}.{name}", roles)
 
 

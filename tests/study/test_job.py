@@ -122,10 +122,12 @@ def test_a_killed_search_resumes_its_fit_prunes_and_ends_with_a_command(tmp_path
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert first.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "trial 1 was killed: its settings are tried again" in done.stderr
-    assert "resuming the training in" in done.stderr
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "trial 1 was killed: its settings are tried again" in done.stdout
+    assert "resuming the training in" in done.stdout
     with (tmp_path / "sweep" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     states = [row["state"] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
     best = min(sweeping.asked, key=lambda value: abs(value - 0.5))
     comment, command = (sweeping.folder / "sweep" / "best.txt").read_text().splitlines()
     assert comment.startswith(f"# trial {sweeping.asked.index(best)}: nDCG@10 -0.")
-    assert command == f"python run.py model=bm25 'baselines=[]' index.k1={best}"
+    artifacts = f"paths.artifacts={sweeping.folder / 'artifacts'}"
+    assert shlex.split(command) == ["python", "run.py", artifacts, "model=bm25", "baselines=[]", f"index.k1={best}"]
     with (sweeping.folder / "sweep" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["index.k1"]) for row in rows] == sweeping.asked

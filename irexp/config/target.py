@@ -33,6 +33,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "dataset.dev": ("irexp.dataset.collection.Topics",),
     "dataset.test": ("irexp.dataset.collection.Topics",),
     "logger": ("irexp.training.tracking",),
+    "logger.*": ("irexp.training.tracking",),
     "stage.*": ("irexp.stage",),
     "hydra.callbacks.*": ("hydra.experimental.callback.Callback",),
     "hydra.launcher": ("hydra.plugins.launcher.Launcher",),

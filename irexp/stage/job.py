@@ -7,24 +7,20 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
-from irexp.artifact.plan import Plan, make_plan
+from irexp.artifact.plan import make_plan
 from irexp.artifact.store import Store
-from irexp.config.built import built
-from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.sweep import report_sweep
+from irexp.stage.track import tracked
 from irexp.training.signals import status_of
 from irexp.types import UserError
 
@@ -89,39 +85,10 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
         return
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
-    tables: dict[str, Any] = {}
-    with _tracker(plan, output) as tracker:
-        for step, outcome, result in execute(plan, store, output, logger=tracker):
+    with tracked(plan, store, output) as tracker:
+        for step, outcome, result in execute(plan, store, output, logger=tracker.loggers if tracker else None):
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
-            if outcome.stage == "report":
-                tables = result
-        if tracker:
-            from irexp.training.tracking import log_outcome
-
-            measured = [outcome.measures for outcome in job.stages if outcome.stage == "evaluate"]
-            measures = {f"test/{name}": value for found in measured for name, value in found.items()}
-            log_outcome(tracker, measures=measures, tables=tables)
-
-
-@contextmanager
-def _tracker(plan: Plan, output: Path) -> Iterator[Any]:
-    """The tracker of a job, closed even after errors; the trackers of a sweep form a group, named by its folder."""
-    config = plan.experiment.config
-    if config.logger is None or is_helper(config.machine):
-        yield None
-        return
-    hydra = HydraConfig.get()
-    group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
-    recorded = plan.experiment.recorded
-    name = f"{recorded['model']['name']}.{recorded['dataset']['name']}"
-    tracker = built(config.logger)(output, group=group, name=name)
-    names = {name: found for step in plan.own for name, found in step.names.items()}
-    tracker.log_hyperparams({**recorded, "artifact": names})
-    try:
-        yield tracker
-    finally:
-        from irexp.training.tracking import finish
-
-        finish(tracker)
+            if tracker:
+                tracker.record(step, outcome, result)

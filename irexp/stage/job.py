@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
+from irexp.artifact.git import own_state
 from irexp.artifact.plan import make_plan
 from irexp.artifact.store import Store
 from irexp.stage.execute import Outcome, execute
@@ -85,6 +86,8 @@ def run_stages(experiment: Experiment, job: Job, output: Path) -> None:
         return
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
+    if (code := own_state()) is not None:
+        code.save(output)
     with tracked(plan, store, output) as tracker:
         for step, outcome, result in execute(plan, store, output, logger=tracker.loggers if tracker else None):
             if step in plan.own and step.artifact is not None:

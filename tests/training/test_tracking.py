@@ -1,4 +1,4 @@
-"""Trackers: no account needed, one run per job, with configuration, measures, tables, values per query and artifacts."""
+"""Trackers need no account and show a whole job: configuration, curves, measures, tables and artifacts."""
 
 from __future__ import annotations
 

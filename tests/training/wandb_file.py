@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto import wandb_internal_pb2
 
 #: The bytes before the first block's first entry, of a block, and of an entry's header.
 FILE_HEADER, BLOCK, ENTRY_HEADER = 7, 2**15, 7
@@ -32,7 +32,7 @@ def records(path: Path) -> Iterator[Any]:
         parts += data[position + ENTRY_HEADER : position + ENTRY_HEADER + length]
         position += ENTRY_HEADER + length
         if kind in (WHOLE, LAST):
-            record = Record()
+            record: Any = vars(wandb_internal_pb2)["Record"]()  # its types depend on the version of protobuf
             record.ParseFromString(parts)
             parts = b""
             yield record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose as hydra_compose
@@ -14,6 +13,8 @@ from irexp.artifact.experiment import Experiment
 from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.store import Store
 from irexp.config.installation import CONF
+from irexp.config.resolvers import register_resolvers
+from irexp.config.schema import register_schema
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.track import describe, shown_measures, swept_overrides, tracked
 from tests.chains import Compose, settings
@@ -21,8 +22,10 @@ from tests.training.wandb_file import run_of
 
 
 @pytest.fixture
-def hydra(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> Any:
+def hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra's own configuration, as in a single job."""
+    register_resolvers()
+    register_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose("config", overrides=["hydra.mode=RUN"], return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irexp.artifact.content import content_digest, digest_of
+from irexp.artifact.ir_metadata import SUFFIX
 from irexp.types import UserError
 
 if TYPE_CHECKING:
@@ -147,10 +148,14 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The names of all files in a folder, at any depth, except manifests and what is hidden, which no stage opens."""
+    """The names of all files in a folder that stages open, at any depth.
+
+    Not those of manifests and what repeats them for other programs, nor hidden ones.
+    """
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
-        if path.is_file() and path.name != MANIFEST and not any(part.startswith(".") for part in relative.parts):
+        is_content = path.name != MANIFEST and not path.name.endswith(SUFFIX)
+        if path.is_file() and is_content and not any(part.startswith(".") for part in relative.parts):
             yield relative.as_posix()
 
 

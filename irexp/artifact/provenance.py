@@ -4,11 +4,12 @@ import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from irexp.artifact.git import own_state
 
 #: The packages whose version may change a number.
 PACKAGES = (
@@ -18,12 +19,18 @@ PACKAGES = (
 )
 
 
-#: What is asked of git: changes of the code and the configuration, not of texts and results beside them.
-_CHANGES = ("--porcelain", "--untracked-files=no", "--", ":/irexp", ":/conf", ":/run.py")
+#: Variables of the environment that may change a number.
+_VARIABLES = ("PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 def provenance(
-    *, overrides: list[str], options: dict[str, str], configuration: dict[str, Any], seconds: float
+    *,
+    overrides: list[str],
+    options: dict[str, str],
+    configuration: dict[str, Any],
+    seconds: float,
+    output: Path,
+    resources: dict[str, Any],
 ) -> dict[str, Any]:
     """A record of the current process.
 
@@ -32,34 +39,41 @@ def provenance(
         options: the chosen option of each configuration group.
         configuration: the composed configuration, resolved except for what is taken from the environment.
         seconds: how long the stage took.
+        output: the job's folder, which has its log, and the patch if the code was changed since its commit.
+        resources: the energy and load of the stage, if they were measured.
     """
+    state = own_state()
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 2),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **({"resources": resources} if resources else {}),
+        "output": str(output),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "overrides": overrides,
         "options": options,
         "configuration": configuration,
         "seed": configuration.get("seed"),
-        "git": git_state(Path(__file__).parent),
+        "determinism": determinism(),
+        "git": state.recorded() if state else {},
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **versions()},
     }
 
 
-def git_state(folder: Path) -> dict[str, Any]:
-    """The commit of the code and whether it was changed since; empty outside a checkout or without git."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", *_CHANGES))}
-    except (OSError, subprocess.SubprocessError):
-        return {}
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+def determinism() -> dict[str, Any]:
+    """The settings that decide whether the same computation gives the same bits; torch's if it is imported."""
+    found: dict[str, Any] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    if torch := sys.modules.get("torch"):
+        found |= {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.version.cuda,
+        }
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -35,6 +35,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "dataset.test": ("irexp.dataset.collection.Topics",),
     "re_rank.candidates": ("irexp.dataset.collection.ScoredDocs",),
     "logger": ("irexp.training.tracking",),
+    "logger.*": ("irexp.training.tracking",),
     "stage.*": ("irexp.stage",),
     "hydra.callbacks.*": ("hydra.experimental.callback.Callback",),
     "hydra.launcher": ("hydra.plugins.launcher.Launcher",),

@@ -4,8 +4,8 @@ irexp separates columns by tabs, so that ids may contain spaces; other run files
 by `irexp.types.as_id`.
 
 A run is ordered by score descending, then document id ascending; the rank column and the order of the lines are
-ignored. trec_eval also orders by score, but breaks ties by document id descending; `irexp.evaluation.measures` makes it
-use irexp's order.
+ignored, and so is ir_metadata in front of the run (`irexp.artifact.ir_metadata`). trec_eval also orders by score, but
+breaks ties by document id descending; `irexp.evaluation.measures` makes it use irexp's order.
 """
 
 import gzip
@@ -19,6 +19,7 @@ from typing import TextIO, cast
 
 import numpy as np
 
+from irexp.artifact.ir_metadata import END, START
 from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
 #: The run file in the folder of a run.
@@ -184,7 +185,11 @@ def _open(path: Path, mode: str) -> TextIO:
 def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number (from 1) and the six columns of each line that is not empty."""
     is_tabbed: bool | None = None
+    is_metadata = False
     for line_number, line in _lines(path):
+        if is_tabbed is None and (line == START or is_metadata):  # before the first line of the run
+            is_metadata = line != END
+            continue
         if not line.strip():
             continue
         if is_tabbed is None:

@@ -18,13 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.energy import measured_resources
 from irexp.artifact.identity import Identity
+from irexp.artifact.ir_metadata import write_ir_metadata
 from irexp.artifact.manifest import DamagedArtifactError
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.stages import Own, Rows, This, is_given
 from irexp.artifact.store import Found, MissingArtifactError, Store
 from irexp.config.built import built
+from irexp.evaluation.run_file import RUN
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
 from irexp.stage.explain import missing
@@ -202,9 +205,10 @@ def _run(
     ):
         if making.found is None:
             call = built(config.stage[stage.name])
-            measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
+            with measured_resources() as resources:
+                measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)
-            making.provenance = _record(step, making.folder, store, measures, seconds)
+            making.provenance = _record(step, making.folder, store, measures, seconds, output, resources)
     if making.found is not None:  # another process made it meanwhile
         return _already_done(step, making.found), making.found.measures
     if is_forced:
@@ -212,21 +216,31 @@ def _run(
     return Outcome(stage.name, "made", str(store.folder(step.artifact)), seconds, measures), measures
 
 
-def _record(step: Step, folder: Path, store: Store, measures: dict[str, float], seconds: float) -> dict[str, Any]:
-    """The provenance of an artifact; a checkpoint also gets a card."""
+def _record(
+    step: Step,
+    folder: Path,
+    store: Store,
+    measures: dict[str, float],
+    seconds: float,
+    output: Path,
+    resources: dict[str, Any],
+) -> dict[str, Any]:
+    """The provenance of an artifact; a checkpoint also gets a card, and a run its ir_metadata."""
     configuration = recorded_configuration(step)
     if step.stage is not None and step.stage.makes == "checkpoint":
         write_card(folder, configuration, name=step.name, root=store.root, validation=measures)
-    return {
-        "measures": measures,
-        "given": [kind for kind in configuration["artifact"] if is_given(step.experiment.values, kind)],
-        **provenance(
-            overrides=list(step.experiment.overrides),
-            options=dict(step.experiment.options),
-            configuration=configuration,
-            seconds=seconds,
-        ),
-    }
+    found = provenance(
+        overrides=list(step.experiment.overrides),
+        options=dict(step.experiment.options),
+        configuration=configuration,
+        seconds=seconds,
+        output=output,
+        resources=resources,
+    )
+    if step.stage is not None and step.stage.makes == "run":
+        write_ir_metadata(folder / RUN, found, tag="irexp", name=step.name)
+    given = [kind for kind in configuration["artifact"] if is_given(step.experiment.values, kind)]
+    return {"measures": measures, "given": given, **found}
 
 
 def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:

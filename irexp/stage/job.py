@@ -7,8 +7,6 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.experiment import Experiment, search_path
+from irexp.artifact.git import own_state
 from irexp.artifact.objective import objective, objective_names
 from irexp.artifact.plan import Placed, Plan, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
-from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.resources import require_resources, unknown_commits
 from irexp.stage.sweep import report_sweep
+from irexp.stage.track import tracked
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
 from irexp.types import UserError
@@ -146,11 +145,11 @@ def run_stages(
         return None
     if plan.skipped:
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
-    tables: dict[str, Any] = {}
-    hydra = HydraConfig.get()
-    group = Path(hydra.sweep.dir).as_posix() if hydra.mode == RunMode.MULTIRUN else None
-    with tracked(plan, output, group=group) as tracker:
-        for step, outcome, result in execute(plan, store, output, logger=tracker, trial=trial):
+    if (code := own_state()) is not None:
+        code.save(output)
+    with tracked(plan, store, output) as tracker:
+        loggers = tracker.loggers if tracker else None
+        for step, outcome, result in execute(plan, store, output, logger=loggers, trial=trial):
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
@@ -159,14 +158,8 @@ def run_stages(
                 for row, column, measures in plan.cells
                 if measures is step and outcome.path is not None
             ]
-            if outcome.stage == "report":
-                tables = {"results": result}
-        if tracker:
-            from irexp.training.tracking import log_outcome
-
-            measured = [outcome.measures for outcome in job.stages if outcome.stage == "evaluate"]
-            measures = {f"test/{name}": value for found in measured for name, value in found.items()}
-            log_outcome(tracker, measures=measures, tables=tables)
+            if tracker:
+                tracker.record(step, outcome, result)
     return objective(names, {name: value for outcome in job.stages for name, value in outcome.measures.items()})
 
 
@@ -183,29 +176,3 @@ def _preview(plan: Plan, store: Store, output: Path) -> None:
     log.info("the plan of this command (dry run: nothing is made):\n\n%s\n", tree(plan, store, states))
     if unknown := unknown_commits(plan.steps):
         log.info("not fetched yet, so the names above may change: %s; stage=prepare fetches them", ", ".join(unknown))
-
-
-@contextmanager
-def tracked(plan: Plan, output: Path, *, group: str | None) -> Iterator[Any]:
-    """The tracker of a job, closed even after errors; None without one.
-
-    Args:
-        plan: what the job makes.
-        output: the folder that the tracker writes to.
-        group: the sweep's folder, which names the group of its jobs' trackers; None outside a sweep.
-    """
-    config = plan.experiment.config
-    if config.logger is None or is_helper(config.machine):
-        yield None
-        return
-    recorded = plan.experiment.recorded
-    name = f"{recorded['model']['name']}.{recorded['dataset']['name']}"
-    tracker = built(config.logger)(output, group=group, name=name)
-    names = {name: found for step in plan.own for name, found in step.names.items()}
-    tracker.log_hyperparams({**recorded, "artifact": names})
-    try:
-        yield tracker
-    finally:
-        from irexp.training.tracking import finish
-
-        finish(tracker)

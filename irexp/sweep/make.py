@@ -15,7 +15,7 @@ from irexp.artifact.store import Store
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.stage.execute import execute
-from irexp.stage.job import tracked
+from irexp.stage.track import tracked
 from irexp.sweep.graph import Task
 from irexp.types import UserError
 
@@ -52,11 +52,15 @@ def make(task: Task, place: Place) -> float:
         config.machine.threads = place.threads
     folder, group = place.output / task.step.name, place.output.as_posix()
     is_logged = task.step.stage.logged
+    store = Store(plan.experiment.root)
     with (
         env_override(dict(task.environment)),
-        tracked(plan, folder, group=group) if is_logged else nullcontext() as tracker,
+        tracked(plan, store, folder, group=group) if is_logged else nullcontext() as tracker,
     ):
-        ((_, outcome, _),) = execute(plan, Store(plan.experiment.root), place.output, logger=tracker)
+        loggers = tracker.loggers if tracker else None
+        ((step, outcome, result),) = execute(plan, store, place.output, logger=loggers)
+        if tracker:
+            tracker.record(step, outcome, result)
     return outcome.seconds
 
 

@@ -1,83 +1,188 @@
-"""Experiment trackers: one per job, for its training curves, configuration, measures and table.
+"""Experiment trackers, one per job, as conf/logger chooses them; `irexp.training.outcome` writes the results to them.
 
 The configuration holds no secrets: wandb reads its key from its own environment variable or login.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
-import uuid
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from irexp.artifact.stages import KINDS
 from irexp.config.installation import install_command
 from irexp.types import UserError
 
-if TYPE_CHECKING:
-    from irexp.evaluation.table import Table
+#: The most characters that wandb allows in a tag.
+_LONGEST_TAG = 64
 
 
-def csv_logger(save_dir: Path, *, group: str | None, name: str) -> Logger:
-    """Curves as metrics.csv in the job's output folder."""
+@dataclass(frozen=True)
+class TrackedJob:
+    """How a tracker shows a job.
+
+    Attributes:
+        id: the same for the same settings, so that the same command continues what it has logged.
+        name: the swept settings, outside a sweep the model and the dataset.
+        stages: the stages of the job, as they were typed.
+        group: the sweep that the job belongs to, if any.
+    """
+
+    id: str
+    name: str
+    stages: str
+    group: str | None = None
+
+
+def csv_logger(save_dir: Path, job: TrackedJob) -> Logger:
+    """Curves and measures as metrics.csv in the job's output folder."""
     return CSVLogger(save_dir, name=None, version="")
 
 
-def tensorboard_logger(save_dir: Path, *, group: str | None, name: str) -> Logger:
-    """Curves for TensorBoard in the job's output folder.
+def tensorboard_logger(save_dir: Path, job: TrackedJob) -> Logger:
+    """Curves, hyperparameters, measures and tables for TensorBoard in the job's output folder.
 
     Raises:
         UserError: if its package is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError(f"logger=tensorboard needs the package tensorboard: {install_command('tensorboard')}")
-    return TensorBoardLogger(save_dir, name=None, version="")
+    return TensorBoardLogger(save_dir, name=None, version="", default_hp_metric=False)
 
 
 def wandb_logger(
     save_dir: Path,
+    job: TrackedJob,
     *,
-    group: str | None,
-    name: str,
     project: str = "irexp",
     mode: Literal["offline", "online", "disabled"] = "offline",
     entity: str | None = None,
     tags: list[str] | None = None,
+    upload: list[str] | None = None,
 ) -> Logger:
-    """Weights & Biases.
+    """Weights & Biases. In a wandb sweep the agent decides the run's id, else the job does.
 
     Args:
         save_dir: the job's output folder.
-        group: the sweep that the job belongs to.
-        name: the name of the run; its id is random, so that runs never merge.
+        job: how the job is shown.
         project: the project on the server.
         mode: offline needs no account; `wandb sync` uploads the files later.
         entity: the user or team; None for the account's default.
-        tags: tags of the run.
+        tags: tags of the run, of 1 to 64 characters each.
+        upload: the kinds of artifacts whose files are uploaded; of the others only the manifest is.
+
+    Raises:
+        UserError: if a tag has another length, or `upload` names something that is not a kind of artifact.
     """
+    for tag in tags or []:
+        if not 1 <= len(tag) <= _LONGEST_TAG:
+            raise UserError(f"logger.tags: {tag!r} has {len(tag)} characters; wandb allows 1 to {_LONGEST_TAG}")
+    for kind in upload or []:
+        if kind not in KINDS:
+            raise UserError(f"logger.upload: {kind!r} is not a kind of artifact; the kinds are {', '.join(KINDS)}")
     import wandb
 
     wandb.finish()  # end the run of an earlier job that failed in this process
-    return WandbLogger(
-        name=name,
-        save_dir=str(save_dir),
-        project=project,
-        group=group,
-        entity=entity,
-        tags=tags or [],
-        mode=mode,
-        id=uuid.uuid4().hex[:8],
-        settings=wandb.Settings(silent=mode != "online"),
+    return WandbTracker(save_dir, job, project, mode, entity, tags or [], frozenset(upload or []))
+
+
+class WandbTracker(WandbLogger):
+    """Lightning's logger for wandb, which also knows which kinds of artifacts it uploads."""
+
+    def __init__(
+        self,
+        save_dir: Path,
+        job: TrackedJob,
+        project: str,
+        mode: Literal["offline", "online", "disabled"],
+        entity: str | None,
+        tags: list[str],
+        upload: frozenset[str],
+    ) -> None:
+        """The parameters are those of `wandb_logger`."""
+        import wandb
+
+        super().__init__(
+            name=job.name,
+            save_dir=str(save_dir),
+            project=project,
+            group=job.group,
+            job_type=job.stages,
+            entity=entity,
+            tags=tags,
+            mode=mode,
+            id=os.environ.get("WANDB_RUN_ID", job.id),
+            settings=wandb.Settings(silent=mode != "online"),
+        )
+        self.upload = upload
+
+
+def mlflow_logger(
+    save_dir: Path,
+    job: TrackedJob,
+    *,
+    experiment: str = "irexp",
+    tracking_uri: str = "sqlite:///mlflow.db",
+    tags: dict[str, str] | None = None,
+) -> Logger:
+    """MLflow: a database file, or a server. The same command continues its run.
+
+    Args:
+        save_dir: unused, since the runs of all jobs are in one store.
+        job: how the job is shown; its id, stages and sweep are tags of the run.
+        experiment: MLflow's name for a group of runs.
+        tracking_uri: where the store is.
+        tags: further tags of the run.
+
+    Raises:
+        UserError: if its packages are not installed.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("mlflow", "sqlalchemy", "alembic")):
+        raise UserError(f"logger=mlflow needs the package mlflow-skinny: {install_command('mlflow')}")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    known = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([known.experiment_id], f"tags.`irexp.job` = '{job.id}'", max_results=1) if known else []
+    if runs:
+        client.update_run(runs[0].info.run_id, status="RUNNING", name=job.name)
+    own = {"irexp.job": job.id, "irexp.stages": job.stages, **({"irexp.sweep": job.group} if job.group else {})}
+    return MlflowTracker(
+        experiment, job.name, tracking_uri, {**(tags or {}), **own}, runs[0].info.run_id if runs else None
     )
+
+
+class MlflowTracker(MLFlowLogger):
+    """Lightning's logger for MLflow, with names of metrics that MLflow allows: `test/nDCG_10` for `test/nDCG@10`."""
+
+    def __init__(
+        self, experiment: str, name: str, tracking_uri: str, tags: dict[str, str], resumed: str | None
+    ) -> None:
+        """A new run, or the one with the id `resumed`."""
+        super().__init__(experiment, run_name=name, tracking_uri=tracking_uri, tags=tags, run_id=resumed)
+        self._is_resumed = resumed is not None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics, with `_` for each character that MLflow does not allow in their names."""
+        super().log_metrics({re.sub(r"[^\w/. -]", "_", name): value for name, value in metrics.items()}, step)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Log the configuration; not again when a run is resumed, since MLflow's parameters cannot change."""
+        if not self._is_resumed:
+            super().log_hyperparams(params)
 
 
 class _Relay(Logger):
@@ -105,18 +210,20 @@ class _Relay(Logger):
 
 
 @contextmanager
-def relayed(tracker: Logger) -> Iterator[Logger]:
-    """A logger for child processes, whose metrics this process writes to the tracker.
+def relayed(tracker: Logger | Sequence[Logger]) -> Iterator[Logger]:
+    """A logger for child processes, whose metrics this process writes to one or several trackers.
 
     With a tracker of its own each child would start over: csv with an empty file, wandb with another run.
     """
+    trackers = [tracker] if isinstance(tracker, Logger) else tracker
     receiver, sender = get_context("spawn").Pipe(duplex=False)
 
     def receive() -> None:
         with suppress(EOFError):  # the last sender is closed, or was killed
             while True:
                 metrics, step = receiver.recv()
-                tracker.log_metrics(metrics, step)
+                for each in trackers:
+                    each.log_metrics(metrics, step)
 
     thread = Thread(target=receive, daemon=True)
     thread.start()
@@ -126,22 +233,3 @@ def relayed(tracker: Logger) -> Iterator[Logger]:
         sender.close()
         thread.join()
         receiver.close()
-
-
-def log_outcome(logger: Logger, *, measures: dict[str, float], tables: dict[str, Table]) -> None:
-    """Log the measures, and in wandb also the tables."""
-    if measures:
-        logger.log_metrics(measures)
-    if isinstance(logger, WandbLogger):
-        for name, table in tables.items():
-            header, *rows = csv.reader(io.StringIO(table.to_csv()))
-            logger.log_table(f"table/{name}", columns=header, data=rows)
-
-
-def finish(logger: Logger) -> None:
-    """Close the tracker, so that the next job of this process gets its own run."""
-    logger.finalize("success")
-    if isinstance(logger, WandbLogger):
-        import wandb
-
-        wandb.finish()

@@ -12,7 +12,7 @@ import pytest
 
 from irexp.config.installation import install_command
 from irexp.index import seismic
-from irexp.training.tracking import tensorboard_logger
+from irexp.training.tracking import TrackedJob, tensorboard_logger
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings
 
@@ -88,4 +88,4 @@ def test_tensorboard_is_looked_for_when_the_job_starts(monkeypatch: pytest.Monke
         importlib.util, "find_spec", lambda name, package=None: None if name == "tensorboard" else find_spec(name)
     )
     with pytest.raises(UserError, match=re.escape(install_command("tensorboard"))):
-        tensorboard_logger(tmp_path, group=None, name="mine")
+        tensorboard_logger(tmp_path, TrackedJob("id", "mine", "all"))

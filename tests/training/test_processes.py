@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from irexp.dataset.collection import DataError
 from irexp.training.processes import Nodes, own_errors
-from irexp.training.tracking import finish, relayed
+from irexp.training.tracking import relayed
 from irexp.types import UserError
 
 
@@ -111,5 +111,5 @@ def test_a_second_relay_adds_to_the_metrics_of_the_first(tmp_path: Path) -> None
         with relayed(tracker) as logger:
             logger.log_metrics({"train/loss": 0.5 / step}, step=step)
             logger.log_hyperparams({"seed": 1})
-    finish(tracker)
+    tracker.finalize("success")
     assert (tmp_path / "metrics.csv").read_text().split() == ["step,train/loss", "1,0.5", "2,0.25"]

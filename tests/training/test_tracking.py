@@ -1,66 +1,213 @@
-"""Trackers: no account needed, one run per job, with configuration, measures and table."""
+"""Trackers need no account and show a whole job: configuration, curves, measures, tables and artifacts."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from irexp.evaluation.measures import Measured
 from irexp.evaluation.table import Result, Table, make_table
-from irexp.training.tracking import csv_logger, finish, log_outcome, tensorboard_logger, wandb_logger
+from irexp.training.outcome import (
+    TrackedArtifact,
+    artifact_name,
+    finish,
+    log_artifact,
+    log_configuration,
+    log_measures,
+    log_per_query,
+    log_table,
+)
+from irexp.training.tracking import TrackedJob, csv_logger, mlflow_logger, tensorboard_logger, wandb_logger
+from irexp.types import UserError
+from tests.training.wandb_file import run_of
+
+MEASURED = Measured({"RR@10": {"q1": 1.0, "q2": 0.5}}, {"RR@10": 0.75}, 0, 0)
+CONFIGURATION = {"seed": 1, "artifact": {"run": "run/mine.toys-00000001"}}
+MEASURES = {"test/RR@10": 0.75}
+JOB = TrackedJob("0123456789abcdef", "seed=1", "fit+evaluate", "multirun/mine")
+
+needs_mlflow = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="the extra mlflow is not installed"
+)
+wandb_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
 def table() -> Table:
     """One row, one measure, two queries."""
-    measured = Measured({"RR@10": {"q1": 1.0, "q2": 0.5}}, {"RR@10": 0.75}, 0, 0)
-    return make_table([Result("mine", measured, {"run": "run/mine-1"})], ["RR@10"])
+    return make_table([Result("mine", MEASURED, {"run": "run/mine.toys-00000001"})], ["RR@10"])
 
 
-CONFIGURATION = {"seed": 1, "artifact": {"run": "run/mine-1"}}
-MEASURES = {"test/RR@10": 0.75}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_wandb_needs_no_account_and_never_merges_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two jobs in one process and group give two offline runs, each with its table."""
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for patience in ("WANDB_X_SERVICE_WAIT", "WANDB_INIT_TIMEOUT"):
-        monkeypatch.setenv(patience, "3600")  # seconds, so that a busy machine does not fail the test
-    ids = []
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        logger = wandb_logger(folder, group="sweep", name="mine.toys")
-        assert isinstance(logger, WandbLogger)
-        logger.log_metrics({"train/loss": 0.5}, step=1)
-        logger.log_hyperparams(CONFIGURATION)
-        log_outcome(logger, measures=MEASURES, tables={"toys": table()})
-        ids.append(logger.experiment.id)
-        assert logger.experiment.group == "sweep"
-        assert logger.experiment.config["artifact"] == {"run": "run/mine-1"}
-        finish(logger)
-        assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1
-        assert len(list(folder.rglob("*.table.json"))) == 1
-    assert len(set(ids)) == 2
-
-
-def test_csv_and_tensorboard_write_into_the_jobs_folder(tmp_path: Path) -> None:
-    """Curves, measures and the configuration are written as csv, and curves as an event file."""
-    logger = csv_logger(tmp_path, group=None, name="mine")
+def write_job(logger: Logger, *, exit_code: int = 0) -> None:
+    """All that a job writes to its tracker."""
+    log_configuration(logger, CONFIGURATION)
     logger.log_metrics({"train/loss": 0.5}, step=1)
-    logger.log_hyperparams(CONFIGURATION)
-    log_outcome(logger, measures=MEASURES, tables={})
-    finish(logger)
+    log_measures(logger, MEASURES)
+    log_per_query(logger, "toys", MEASURED)
+    log_table(logger, "toys", table())
+    finish(logger, CONFIGURATION, MEASURES, exit_code=exit_code)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for wandb, which has no account and all the time that a busy machine needs."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb_own"))
+    for patience in ("WANDB_X_SERVICE_WAIT", "WANDB_INIT_TIMEOUT"):
+        monkeypatch.setenv(patience, "3600")  # seconds
+    return tmp_path
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> list[TrackedArtifact]:
+    """A checkpoint and a run that is made from it, in folders."""
+    found = []
+    for kind, made_from in (("checkpoint", ()), ("run", ("checkpoint/mine.toys-00000001",))):
+        folder = tmp_path / "artifacts" / kind
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+        (folder / "large").write_text("many bytes")
+        found.append(TrackedArtifact(f"{kind}/mine.toys-00000001", kind, folder, made_from, {"queries": 2.0}))
+    return found
+
+
+@wandb_warns
+def test_wandb_shows_the_whole_job(offline: Path) -> None:
+    """Name, group, job type, tags, configuration, curves, summary, table and values per query are in the file."""
+    write_job(wandb_logger(offline, JOB, tags=["mine"]))
+    found = run_of(offline)
+    run = found["run"]
+    assert (run.run_id, run.display_name, run.run_group, run.job_type) == (JOB.id, JOB.name, JOB.group, JOB.stages)
+    assert list(run.tags) == ["mine"] and run.resume and found["exit_code"] == 0
+    assert (found["config"]["seed"], found["config"]["artifact"]) == (1, CONFIGURATION["artifact"])
+    assert [(row["trainer/global_step"], row["train/loss"]) for row in found["history"] if "train/loss" in row] == [
+        (1, 0.5)
+    ]
+    assert found["summary"]["test/RR@10"] == 0.75
+    files = {path.name.partition("_")[0]: path for path in offline.rglob("*.table.json")}
+    tables = {path.parent.name: json.loads(path.read_text()) for path in offline.rglob("*.table.json")}
+    assert len(files) == 1 and tables.keys() == {"table", "per_query"}
+    assert tables["per_query"]["data"] == [["q1", 1.0], ["q2", 0.5]]
+    assert tables["table"]["data"][0][0] == "mine"
+
+
+@wandb_warns
+def test_a_resumed_job_continues_its_run_and_another_job_does_not(offline: Path) -> None:
+    """The run's id is the job's; jobs of one process never share a run."""
+    ids = []
+    for name, job in (("first", JOB), ("resumed", JOB), ("other", TrackedJob("other", "seed=2", "all"))):
+        (offline / name).mkdir()
+        write_job(wandb_logger(offline / name, job))
+        ids.append(run_of(offline / name)["run"].run_id)
+    assert ids == [JOB.id, JOB.id, "other"]
+
+
+@wandb_warns
+def test_the_agent_of_a_wandb_sweep_decides_the_id_of_the_run(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent sets WANDB_RUN_ID and waits for the run of this id."""
+    monkeypatch.setenv("WANDB_RUN_ID", "swept")
+    write_job(wandb_logger(offline, JOB))
+    assert run_of(offline)["run"].run_id == "swept"
+
+
+@wandb_warns
+def test_a_failed_job_is_marked_failed_in_wandb(offline: Path) -> None:
+    """The run ends with the job's exit code."""
+    write_job(wandb_logger(offline, JOB), exit_code=1)
+    assert run_of(offline)["exit_code"] == 1
+
+
+@wandb_warns
+@pytest.mark.parametrize("upload", [[], ["run"]])
+def test_wandb_gets_the_lineage_and_only_the_files_asked_for(
+    offline: Path, artifacts: list[TrackedArtifact], upload: list[str]
+) -> None:
+    """An artifact has its identity and inputs, and its files if its kind is uploaded; an input is used, not made."""
+    logger = wandb_logger(offline, JOB, upload=upload)
+    checkpoint, run = artifacts
+    log_artifact(logger, checkpoint, is_input=True)
+    log_artifact(logger, run, is_input=False)
+    finish(logger, {}, {})
+    found = run_of(offline)
+    assert (list(found["used"]), list(found["made"])) == (
+        ["checkpoint.mine.toys-00000001"],
+        ["run.mine.toys-00000001"],
+    )
+    made = found["made"]["run.mine.toys-00000001"]
+    assert made.type == "run" and json.loads(made.metadata)["made_from"] == ["checkpoint/mine.toys-00000001"]
+    files = {file.path for file in made.manifest.contents}
+    assert files == ({"manifest.json", "large"} if upload else {"manifest.json"})
+
+
+def test_names_of_artifacts_are_ones_that_wandb_allows() -> None:
+    """At most 128 characters, of which some are replaced; the digest at the end stays."""
+    name = artifact_name(TrackedArtifact(f"run/a b.{'x' * 190}-0123abcd", "run", None))
+    assert len(name) == 128 and name.startswith("run.a-b.") and name.endswith("-0123abcd")
+    assert artifact_name(TrackedArtifact("user/model", "checkpoint", None)) == "checkpoint.user.model"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"tags": ["x" * 65]}, "logger.tags"), ({"upload": ["chekpoint"]}, "checkpoint, encoding, index")],
+)
+def test_wrong_settings_of_wandb_are_refused_in_one_line(tmp_path: Path, settings: Any, words: str) -> None:
+    """Before anything is made."""
+    with pytest.raises(UserError, match=words) as error:
+        wandb_logger(tmp_path, JOB, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_csv_has_curves_measures_and_configuration(tmp_path: Path) -> None:
+    """In the job's folder, where the report writes the table."""
+    write_job(csv_logger(tmp_path, JOB))
     with (tmp_path / "metrics.csv").open(encoding="utf8") as file:
         rows = list(csv.DictReader(file))
     assert [row["train/loss"] for row in rows if row["train/loss"]] == ["0.5"]
     assert [row["test/RR@10"] for row in rows if row["test/RR@10"]] == ["0.75"]
     assert "seed: 1" in (tmp_path / "hparams.yaml").read_text(encoding="utf8")
-    board = tensorboard_logger(tmp_path / "board", group=None, name="mine")
-    board.log_metrics({"train/loss": 0.5}, step=1)
-    finish(board)
-    assert len(list((tmp_path / "board").glob("events.out.*"))) == 1
+
+
+def test_tensorboard_has_curves_measures_configuration_and_table(tmp_path: Path) -> None:
+    """Measures are shown beside the hyperparameters, the table and the configuration as text."""
+    write_job(tensorboard_logger(tmp_path, JOB))
+    found = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.value for event in found.Scalars("train/loss")] == [0.5]
+    assert [event.value for event in found.Scalars("test/RR@10")] == [0.75]
+    texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in found.Tags()["tensors"]}
+    assert "seed: 1" in texts["configuration/text_summary"] and "mine" in texts["table/toys/text_summary"]
+    assert "hp_metric" not in found.Tags()["scalars"]
+    assert b"seed" in found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_has_the_same_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that failed is marked so; the same command continues its run."""
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    client = MlflowClient("sqlite:///mlflow.db")
+
+    def runs() -> list[Any]:
+        experiment = client.get_experiment_by_name("irexp")
+        assert experiment is not None
+        return list(client.search_runs([experiment.experiment_id]))
+
+    write_job(mlflow_logger(tmp_path, JOB), exit_code=1)
+    (run,) = runs()
+    assert run.info.status == "FAILED" and run.info.run_name == JOB.name
+    write_job(mlflow_logger(tmp_path, JOB))
+    (run,) = runs()
+    assert run.info.status == "FINISHED" and run.data.tags["irexp.sweep"] == JOB.group
+    assert run.data.metrics == {"train/loss": 0.5, "test/RR_10": 0.75} and run.data.params["seed"] == "1"
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
+    names = {file.path for folder in ("table", "per_query") for file in client.list_artifacts(run.info.run_id, folder)}
+    assert names == {"table/toys.md", "table/toys.csv", "per_query/toys.csv"}

@@ -32,7 +32,7 @@ from irexp.regularizer.flops import FLOPS
 from irexp.regularizer.regularizer import Regularizer
 from irexp.training.batch import Batch
 from irexp.training.callbacks import read_history
-from irexp.training.tracking import csv_logger, finish
+from irexp.training.tracking import TrackedJob, csv_logger
 from irexp.types import Embeddings, UserError
 from tests import tiny
 from tests.processes import reserved_port, wait_for_all
@@ -209,12 +209,12 @@ def test_training_on_two_processes_equals_training_on_one(
     more += ["training.steps=20", "training.validate_every=10"]
     found, measures = {}, {}
     for name, devices in (("one", 1), ("two", 2)):
-        tracker = csv_logger(tmp_path / f"{name}-log", group=None, name=name)
+        tracker = csv_logger(tmp_path / f"{name}-log", TrackedJob(name, name, "fit"))
         (tmp_path / name).mkdir()
         config = compose(*SMALL, *more, f"machine.devices={devices}")
         call = instantiate(config.stage.fit, _convert_="object")
         measures[name] = call(tmp_path / name, logger=tracker)
-        finish(tracker)
+        tracker.finalize("success")
         with (tmp_path / f"{name}-log" / "metrics.csv").open() as file:
             curves = [(row["step"], key, float(row[key])) for row in csv.DictReader(file) for key in row if row[key]]
         history = read_history(tmp_path / name / "history.csv")

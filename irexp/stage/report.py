@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,10 +19,11 @@ from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import load_measured, parse_measures
-from irexp.evaluation.plot import Point, plot_costs
 from irexp.evaluation.table import Table, make_table
 from irexp.stage.conventions import conventions
-from irexp.stage.pivot import Pivoted, pivot, run_identity
+from irexp.stage.costs import report_costs, search_costs
+from irexp.stage.page import write_page
+from irexp.stage.pivot import Pivoted, pivot
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def report(
     evaluation: Evaluation,
     against: Mapping[str, str] | None = None,
     mean: bool = False,
+    html: bool = False,
 ) -> Table:
     """Write a table into `output` as md, tex and csv, its comparisons as md, its artifacts as json, and log it.
 
@@ -47,6 +48,7 @@ def report(
         evaluation: the measures, and how differences are tested.
         against: the row that a row is compared with, by label; the others are compared with the first row.
         mean: whether the last columns are the mean over the collections.
+        html: whether to also write report.html, a page with charts, queries, lineage and commands.
 
     Returns:
         The table.
@@ -55,13 +57,16 @@ def report(
     placed = list(rows) if rows is not None else _everything(store)
     if not placed:
         raise UserError(f"nothing was measured yet in {store.root.resolve()}; run stage=all, or stage=evaluate")
-    pivoted = pivot(_complete(placed, evaluation, store), Lineage(store))
+    lineage = Lineage(store)
+    pivoted = pivot(_complete(placed, evaluation, store), lineage)
     table = _table(pivoted, evaluation, against or {}, mean=mean)
     write_table(table, output)
+    if html:
+        write_page(table, pivoted, lineage, output)
     for collection in dict.fromkeys(one.result.column for one in pivoted):
         members = [one for one in pivoted if one.result.column == collection]
         stem = "table" if len(members) == len(pivoted) else f"table.{collection}"
-        _report_costs(output, stem, members, store, evaluation)
+        report_costs(output, stem, search_costs(members, store), table.columns[0].measure)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         log.info("report: %s; the table of all jobs is made at the end of the sweep", output / "table.md")
     else:
@@ -128,29 +133,3 @@ def _complete(placed: Sequence[Placed], evaluation: Evaluation, store: Store) ->
             f"{', '.join(evaluation.measures)}; choose the evaluation that they were made with"
         )
     return complete
-
-
-def _report_costs(output: Path, stem: str, members: Sequence[Pivoted], store: Store, evaluation: Evaluation) -> None:
-    """Write a table and a plot of the rows whose search stage=speed measured."""
-    found = {run_identity(folder): manifest["provenance"]["measures"] for folder, manifest in store.manifests("speed")}
-    costs_of: dict[str, tuple[Mapping[str, float], Mapping[str, Any]]] = {
-        one.result.label: (one.result.measured.aggregated, found[run_identity(one.folder)])
-        for one in members
-        if run_identity(one.folder) in found
-    }
-    if not costs_of:
-        return
-    measure = str(parse_measures(evaluation.measures)[0])
-    names = list(dict.fromkeys(name for _, costs in costs_of.values() for name in costs))
-    lines = [f"| | {measure} | {' | '.join(names)} |", f"| --- |{' ---: |' * (len(names) + 1)}"]
-    for label, (measures, costs) in costs_of.items():
-        cells = [f"{costs[name]:,.4g}" if name in costs else "" for name in names]
-        lines.append(f"| {label} | {measures[measure]:.4f} | {' | '.join(cells)} |")
-    text = "\n".join(lines)
-    (output / f"{stem}.speed.md").write_text(text + "\n", encoding="utf8")
-    points = [
-        Point(label, measures[measure], costs["ms_one_by_one"], costs["bytes_per_document"])
-        for label, (measures, costs) in costs_of.items()
-    ]
-    plot_costs(points, measure, output / f"{stem}.speed.png")
-    log.info("search costs\n\n%s\n\n%s\n", text, output / f"{stem}.speed.png")

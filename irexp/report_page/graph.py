@@ -1,0 +1,144 @@
+"""The lineage of measures as a picture: what was made from what, from left to right, shared artifacts drawn once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from irexp.report_page.mark import colour_class, marker
+from irexp.report_page.markup import Html, element, shortened
+
+#: The usual place of each kind; what is made from another experiment's run comes after it.
+_PLACES = {"checkpoint": 0, "encoding": 1, "index": 2, "run": 3, "measures": 4}
+
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 186, 44, 52, 12, 8
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact.
+
+    Attributes:
+        kind: its kind.
+        title: its name without the kind, or what was given.
+        detail: a short second line.
+        inputs: the keys of the nodes that it is made from.
+        row: the number of the row that measures belong to.
+        is_given: whether it is not in the store.
+    """
+
+    kind: str
+    title: str
+    detail: str
+    inputs: tuple[str, ...] = ()
+    row: int | None = None
+    is_given: bool = False
+
+
+def lineage_graph(nodes: Mapping[str, Node]) -> Html:
+    """The picture.
+
+    Args:
+        nodes: by key; every input is among them, and none is made from itself. Measures are drawn in their order. An
+            input that another input is made from is not joined by a line of its own.
+    """
+    columns = _columns(nodes)
+    middles = _middles(nodes, columns)
+    place = {key: (_EDGE + columns[key] * (_WIDTH + _GAP_X), middles[key] + _EDGE + 22) for key in nodes}
+    width = max(x for x, _ in place.values()) + _WIDTH + _EDGE
+    height = max(y for _, y in place.values()) + _HEIGHT / 2 + _EDGE
+    edges = [_edge(place[before], place[key]) for key in nodes for before in _direct(nodes, key)]
+    boxes = [_box(node, *place[key]) for key, node in nodes.items()]
+    return element(
+        "svg",
+        *edges,
+        *boxes,
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=f"{width:.0f}",
+        class_="lineage",
+        role="img",
+        aria_label="which artifact was made from which",
+    )
+
+
+def _direct(nodes: Mapping[str, Node], key: str) -> list[str]:
+    """The inputs of a node, each once, without those that another of its inputs is made from."""
+    indirect: set[str] = set()
+    waiting = [further for before in nodes[key].inputs for further in nodes[before].inputs]
+    while waiting:
+        one = waiting.pop()
+        if one not in indirect:
+            indirect.add(one)
+            waiting += nodes[one].inputs
+    return [before for before in dict.fromkeys(nodes[key].inputs) if before not in indirect]
+
+
+def _columns(nodes: Mapping[str, Node]) -> dict[str, int]:
+    """The column of each node: after all its inputs; measures are in the last one."""
+    found: dict[str, int] = {}
+
+    def visit(key: str) -> int:
+        if key not in found:
+            node = nodes[key]
+            found[key] = max([_PLACES.get(node.kind, 0), *(visit(before) + 1 for before in node.inputs)])
+        return found[key]
+
+    for key in nodes:
+        visit(key)
+    used = {column: number for number, column in enumerate(sorted(set(found.values())))}
+    last = len(used) - 1
+    return {key: last if node.kind == "measures" else used[found[key]] for key, node in nodes.items()}
+
+
+def _middles(nodes: Mapping[str, Node], columns: Mapping[str, int]) -> dict[str, float]:
+    """The height of each node: measures one below the other, the others at the mean height of what is made from them.
+
+    Nodes of a column that would overlap are moved down.
+    """
+    step = _HEIGHT + _GAP_Y
+    users: dict[str, list[str]] = {key: [] for key in nodes}
+    for key, node in nodes.items():
+        for before in node.inputs:
+            users[before].append(key)
+    middles: dict[str, float] = {}
+    for column in sorted(set(columns.values()), reverse=True):
+        members = [key for key in nodes if columns[key] == column]
+        wanted = {
+            key: sum(middles[user] for user in users[key]) / len(users[key]) if users[key] else number * step
+            for number, key in enumerate(members)
+        }
+        lowest = -float(step)
+        for key in sorted(members, key=wanted.__getitem__):
+            middles[key] = lowest = max(wanted[key], lowest + step)
+    return middles
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float]) -> Html:
+    x1, y1, x2, y2 = start[0] + _WIDTH, start[1], end[0], end[1]
+    bend = min(_GAP_X, x2 - x1) / 2
+    curve = (
+        f"M{x1:.0f} {y1:.1f}H{x2 - 2 * bend:.0f}C{x2 - bend:.0f} {y1:.1f} {x2 - bend:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"
+    )
+    return element("path", d=curve, class_="edge")
+
+
+def _box(node: Node, x: float, y: float) -> Html:
+    top = y - _HEIGHT / 2
+    indent = 12 if node.row is None else 26
+    row = () if node.row is None else (marker(node.row, x + 14, y),)
+    classes = [
+        "box",
+        *(["given"] if node.is_given else []),
+        *([colour_class(node.row)] if node.row is not None else []),
+    ]
+    letters = (_WIDTH - indent - 8) // 6.6
+    return element(
+        "g",
+        element("title", f"{node.kind}: {node.title}"),
+        element("rect", x=x, y=top, width=_WIDTH, height=_HEIGHT, rx=5, class_=" ".join(classes)),
+        *row,
+        element("text", shortened(node.title, int(letters)), x=x + indent, y=y - 3),
+        element(
+            "text", shortened(f"{node.kind} · {node.detail}", int(letters) + 4), x=x + indent, y=y + 13, class_="small"
+        ),
+    )

@@ -11,7 +11,10 @@ from irexp.report_page.markup import Html, element, shortened
 #: The usual place of each kind; what is made from another experiment's run comes after it.
 _PLACES = {"checkpoint": 0, "encoding": 1, "index": 2, "run": 3, "measures": 4}
 
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 186, 44, 52, 12, 8
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 166, 44, 40, 12, 8
+
+#: The width of a letter, on average, of the first and the second line; and how much a picture may be scaled down.
+_LETTER, _SMALL_LETTER, _SMALLEST = 6.6, 5.8, 0.75
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,16 @@ class Node:
 
     Attributes:
         kind: its kind.
-        title: its name without the kind, or what was given.
-        detail: a short second line.
+        name: its full name, or what was given.
+        title: the first line.
+        detail: the second line.
         inputs: the keys of the nodes that it is made from.
         row: the number of the row that measures belong to.
         is_given: whether it is not in the store.
     """
 
     kind: str
+    name: str
     title: str
     detail: str
     inputs: tuple[str, ...] = ()
@@ -54,7 +59,7 @@ def lineage_graph(nodes: Mapping[str, Node]) -> Html:
         *edges,
         *boxes,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
-        width=f"{width:.0f}",
+        style=f"width: 100%; min-width: {_SMALLEST * width:.0f}px; max-width: {width:.0f}px",
         class_="lineage",
         role="img",
         aria_label="which artifact was made from which",
@@ -131,14 +136,10 @@ def _box(node: Node, x: float, y: float) -> Html:
         *(["given"] if node.is_given else []),
         *([colour_class(node.row)] if node.row is not None else []),
     ]
-    letters = (_WIDTH - indent - 8) // 6.6
-    return element(
-        "g",
-        element("title", f"{node.kind}: {node.title}"),
-        element("rect", x=x, y=top, width=_WIDTH, height=_HEIGHT, rx=5, class_=" ".join(classes)),
-        *row,
-        element("text", shortened(node.title, int(letters)), x=x + indent, y=y - 3),
-        element(
-            "text", shortened(f"{node.kind} · {node.detail}", int(letters) + 4), x=x + indent, y=y + 13, class_="small"
-        ),
-    )
+    room = _WIDTH - indent - 6
+    lines = [
+        element("text", shortened(node.title, int(room / _LETTER)), x=x + indent, y=y - 3),
+        element("text", shortened(node.detail, int(room / _SMALL_LETTER)), x=x + indent, y=y + 13, class_="small"),
+    ]
+    rectangle = element("rect", x=x, y=top, width=_WIDTH, height=_HEIGHT, rx=5, class_=" ".join(classes))
+    return element("g", element("title", f"{node.kind}: {node.name}"), rectangle, *row, *lines)

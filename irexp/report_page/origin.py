@@ -83,8 +83,17 @@ def provenance(found: Sequence[Made]) -> Html:
     ]
     total = f"{sum(one.seconds for one in found):,.0f} s in all."
     artifacts = plain_table(["artifact", "made (UTC)", "seconds", "MiB at most", "environment"], rows, left=2)
-    names = list(dict.fromkeys(name for one in environments for name in one))
-    numbers = [str(number) for number in range(1, len(environments) + 1)]
-    lines = [[name, *(one.get(name, "") for one in environments)] for name in names]
-    table = plain_table(["environment", *numbers], lines, left=len(numbers) + 1)
-    return joined(artifacts, element("p", total, class_="foot"), table)
+    return joined(artifacts, element("p", total, class_="foot"), _environments(environments))
+
+
+def _environments(found: Sequence[Mapping[str, str]]) -> Html:
+    """What differs between environments as a table, and what is the same in all as a sentence."""
+    names = list(dict.fromkeys(name for one in found for name in one))
+    values = {name: [one.get(name, "") for one in found] for name in names}
+    same = [name for name in names if len(set(values[name])) == 1]
+    numbers = [str(number) for number in range(1, len(found) + 1)]
+    lines = [[name, *values[name]] for name in names if name not in same]
+    table = plain_table(["environment", *numbers], lines, left=len(numbers) + 1) if lines else ""
+    where = "In all environments" if len(found) > 1 else "The environment"
+    sentence = f"{where}: {', '.join(f'{name} {values[name][0]}' for name in same)}."
+    return joined(table, element("p", sentence, class_="foot"))

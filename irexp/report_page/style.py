@@ -33,7 +33,7 @@ nav a {{ margin-right: 1rem; }}
 table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: top; }}
 th {{ font-weight: 600; }}
-thead th {{ border-bottom: 2px solid var(--rule); }}
+thead th, thead tr:last-child td {{ border-bottom: 2px solid var(--rule); }}
 tbody th {{ font-weight: 400; }}
 .over {{ text-align: center; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
@@ -92,7 +92,7 @@ rect.tie {{ fill: var(--quiet); }}
   table {{ font-size: 8.5pt; }}
   th, td {{ padding: .2rem .45rem; }}
   .charts {{ grid-template-columns: 1fr 1fr; }}
-  .lineage {{ max-width: 100%; height: auto; }}
+  .lineage {{ min-width: 0 !important; height: auto; }}
   .difference:not([open]) {{ display: none; }}
 }}
 """

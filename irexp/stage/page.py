@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from irexp.artifact.lineage import Lineage
+from irexp.artifact.lineage import KIND_OF_INPUT, Lineage
 from irexp.artifact.provenance import git_state, versions
 from irexp.evaluation.table import Table
 from irexp.report_page.chart import Series
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: The most measures whose lineage, command and provenance a page holds.
 MEASURES = 60
+
+#: What is said of the hardware: the recorded key, and its title.
+_HARDWARE = {"processor": "processor", "cores": "cores", "memory_gib": "memory (GiB)", "system": "system"}
 
 #: The page in a job's folder.
 PAGE = "report.html"
@@ -62,9 +65,7 @@ def write_page(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, outpu
             for one in shown
             for name in [f"measures/{one.folder.name}"]
         ],
-        provenance=[
-            _provenance(name, lineage.manifests[name]) for name in reversed(nodes) if name in lineage.manifests
-        ],
+        provenance=[_provenance(name, found) for name, found in lineage.manifests.items() if name in nodes],
     )
     path = output / PAGE
     path.write_text(page(content), encoding="utf8")
@@ -126,28 +127,28 @@ def _nodes(shown: Sequence[Pivoted], labels: Sequence[str], lineage: Lineage) ->
     ancestors = lineage.with_ancestors(set(row_of))
     for name in [*row_of, *(name for name in lineage.manifests if name in ancestors and name not in row_of)]:
         manifest = lineage.manifests[name]
-        kind, _, title = name.partition("/")
-        detail = f"{manifest['provenance'].get('seconds', 0):,.1f} s"
-        row = None
+        kind, _, own = name.partition("/")
+        digest, seconds = name[-8:], manifest["provenance"].get("seconds", 0)
+        title, detail, row = f"{kind} {digest}", f"{seconds:,.1f} s · {own[:-9]}", None
         if name in row_of:
             result = row_of[name].result
-            row, title = labels.index(result.label), result.label
-            detail = f"{name.partition('.')[2]}"
+            title, detail, row = result.label, f"measures {digest}", labels.index(result.label)
         inputs = []
         for position, (source, before, entry) in enumerate(lineage.inputs(name)):
             key = before
             if key is None:
                 key = f"given {entry}"
-                given[key] = Node(source, _given_name(manifest, source, position), "given", is_given=True)
+                given[key] = _given(manifest, source, position)
             inputs.append(key)
-        nodes[name] = Node(kind, title, detail, tuple(inputs), row)
+        nodes[name] = Node(kind, own, title, detail, tuple(inputs), row)
     return nodes | given
 
 
-def _given_name(manifest: Mapping[str, Any], source: str, position: int) -> str:
-    """How an input that is not in the store was named; of several, the one at its position."""
+def _given(manifest: Mapping[str, Any], source: str, position: int) -> Node:
+    """An input that is not in the store, named as it was given; of several, the one at its position."""
     named = manifest["provenance"]["configuration"]["artifact"].get(source)
-    return str(named[position] if isinstance(named, list) and position < len(named) else named or source)
+    name = str(named[position] if isinstance(named, list) and position < len(named) else named or source)
+    return Node(KIND_OF_INPUT[source], name, Path(name).name, f"{source}, given", is_given=True)
 
 
 def _provenance(name: str, manifest: Mapping[str, Any]) -> Made:
@@ -156,7 +157,7 @@ def _provenance(name: str, manifest: Mapping[str, Any]) -> Made:
     commit = git.get("commit", "unknown")[:10] + (" with changes" if git.get("dirty") else "")
     environment = {
         "commit": commit,
-        **{key: str(hardware[key]) for key in ("processor", "cores", "memory_gib", "system") if hardware.get(key)},
+        **{title: str(hardware[key]) for key, title in _HARDWARE.items() if hardware.get(key)},
         **({"gpus": ", ".join(hardware["gpus"])} if hardware.get("gpus") else {}),
         **recorded.get("versions", {}),
     }

@@ -57,12 +57,7 @@ def report(
     placed = list(rows) if rows is not None else _everything(store)
     if not placed:
         raise UserError(f"nothing was measured yet in {store.root.resolve()}; run stage=all, or stage=evaluate")
-    lineage = Lineage(store)
-    pivoted = pivot(_complete(placed, evaluation, store), lineage)
-    table = _table(pivoted, evaluation, against or {}, mean=mean)
-    write_table(table, output)
-    if html:
-        write_page(table, pivoted, lineage, output)
+    table, pivoted = tabulate(placed, store, output, evaluation=evaluation, against=against or {}, mean=mean, html=html)
     for collection in dict.fromkeys(one.result.column for one in pivoted):
         members = [one for one in pivoted if one.result.column == collection]
         stem = "table" if len(members) == len(pivoted) else f"table.{collection}"
@@ -75,10 +70,23 @@ def report(
 
 
 def tabulate(
-    placed: Sequence[Placed], store: Store, *, evaluation: Evaluation, against: Mapping[str, str], mean: bool
-) -> Table:
-    """The table of some measures; the arguments are those of `report`."""
-    return _table(pivot(_complete(placed, evaluation, store), Lineage(store)), evaluation, against, mean=mean)
+    placed: Sequence[Placed],
+    store: Store,
+    output: Path,
+    *,
+    evaluation: Evaluation,
+    against: Mapping[str, str],
+    mean: bool,
+    html: bool,
+) -> tuple[Table, list[Pivoted]]:
+    """Write the table of some measures, and its page; returns the table and its results. Arguments as of `report`."""
+    lineage = Lineage(store)
+    pivoted = pivot(_complete(placed, evaluation, store), lineage)
+    table = _table(pivoted, evaluation, against, mean=mean)
+    _write_table(table, output)
+    if html:
+        write_page(table, pivoted, lineage, output)
+    return table, pivoted
 
 
 def _table(pivoted: Sequence[Pivoted], evaluation: Evaluation, against: Mapping[str, str], *, mean: bool) -> Table:
@@ -92,7 +100,7 @@ def _table(pivoted: Sequence[Pivoted], evaluation: Evaluation, against: Mapping[
     )
 
 
-def write_table(table: Table, folder: Path) -> None:
+def _write_table(table: Table, folder: Path) -> None:
     """Write table.{md,tex,csv,json} and table.comparisons.md."""
     rows_of = [{"row": row.label, "artifacts": " ".join(row.artifacts.values()).split()} for row in table.rows]
     texts = {"md": table.to_markdown(), "tex": table.to_latex(), "csv": table.to_csv(), "json": json.dumps(rows_of)}

@@ -37,7 +37,7 @@ class SweepReport(Callback):
 
 
 def tabulate_sweep(folder: Path, config: DictConfig) -> None:
-    """Log the table of all jobs, and write it into the sweep's folder; nothing if no job has measures.
+    """Log the table of all jobs, and write it and its page into the sweep's folder; nothing if no job has measures.
 
     Its rows are models and settings, its columns the collections; seeds are averaged.
 
@@ -56,7 +56,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     if not placed:
         return
     from irexp.evaluation.measures import load_measured
-    from irexp.stage.report import log_table, tabulate, write_table
+    from irexp.stage.report import log_table, tabulate
 
     known = [load_measured(cell.folder).aggregated for cell in placed]
     common = [measure for measure in known[0] if all(measure in found for found in known)]
@@ -66,8 +66,10 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     assert isinstance(settings, dict)
     evaluation = Evaluation(**{**settings, "measures": common})
     store = Store(root)
-    table = tabulate(placed, store, evaluation=evaluation, against=config.against or {}, mean=config.mean)
-    write_table(table, folder)
+    html = bool(OmegaConf.select(config, "stage.report.html"))
+    table, _ = tabulate(
+        placed, store, folder, evaluation=evaluation, against=config.against or {}, mean=config.mean, html=html
+    )
     log_table(table, folder, str(root))
 
 

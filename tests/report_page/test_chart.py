@@ -14,7 +14,7 @@ def test_a_thinned_line_has_the_means_of_neighbours() -> None:
     points = [(float(n), float(n % 7)) for n in range(1001)]
     found = thinned(points, 10)
     assert len(found) == 10
-    assert found[0] == (49.5, pytest.approx(sum(n % 7 for n in range(100)) / 100))
+    assert found[0] == pytest.approx((49.5, sum(n % 7 for n in range(100)) / 100))
     assert thinned(points, 2000) == points
 
 

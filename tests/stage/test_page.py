@@ -95,7 +95,7 @@ def test_a_page_shows_the_table_and_texts_and_runs_nothing_of_theirs(
     """Queries and documents with markup are shown as text, the only script is irexp's, and nothing is loaded."""
     make_rows(compose, tmp_path, hostile)
     given = tmp_path / "<i>their.run"
-    given.write_text("".join(f"q{n} Q0 d{n} 1 9 theirs\n" for n in range(3)))
+    given.write_text("".join(f"q{n} Q0 d{n + 1} 1 9 theirs\n" for n in range(3)))
     run(compose, settings(tmp_path, hostile, f'artifact.run="{given}"'), ["evaluate"])
     table, text = page_of(tmp_path, "nDCG@10", "RR@10")
     found = Parsed(text)

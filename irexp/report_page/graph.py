@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from irexp.report_page.mark import colour_class, marker
@@ -13,8 +14,11 @@ _PLACES = {"checkpoint": 0, "encoding": 1, "index": 2, "run": 3, "measures": 4}
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 166, 44, 40, 12, 8
 
+#: The height of a lane, which a line takes in the columns that it crosses.
+_LANE = 18
+
 #: The width of a letter, on average, of the first and the second line; and how much a picture may be scaled down.
-_LETTER, _SMALL_LETTER, _SMALLEST = 6.6, 5.8, 0.75
+_LETTER, _SMALL_LETTER, _SMALLEST = 6.6, 6.1, 0.7
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,14 @@ def lineage_graph(nodes: Mapping[str, Node]) -> Html:
             input that another input is made from is not joined by a line of its own.
     """
     columns = _columns(nodes)
-    middles = _middles(nodes, columns)
-    place = {key: (_EDGE + columns[key] * (_WIDTH + _GAP_X), middles[key] + _EDGE + 22) for key in nodes}
+    lines, lanes = _lines(nodes, columns)
+    middles = _middles([*nodes, *lanes], lines, columns | lanes)
+    place = {key: (_EDGE + (columns | lanes)[key] * (_WIDTH + _GAP_X), middle) for key, middle in middles.items()}
+    top = min(middles.values()) - _HEIGHT / 2 - _EDGE
+    place = {key: (x, y - top) for key, (x, y) in place.items()}
     width = max(x for x, _ in place.values()) + _WIDTH + _EDGE
     height = max(y for _, y in place.values()) + _HEIGHT / 2 + _EDGE
-    edges = [_edge(place[before], place[key]) for key in nodes for before in _direct(nodes, key)]
+    edges = [_edge(place[before], place[after], is_lane=after in lanes) for before, after in lines]
     boxes = [_box(node, *place[key]) for key, node in nodes.items()]
     return element(
         "svg",
@@ -95,36 +102,57 @@ def _columns(nodes: Mapping[str, Node]) -> dict[str, int]:
     return {key: last if node.kind == "measures" else used[found[key]] for key, node in nodes.items()}
 
 
-def _middles(nodes: Mapping[str, Node], columns: Mapping[str, int]) -> dict[str, float]:
-    """The height of each node: measures one below the other, the others at the mean height of what is made from them.
+def _lines(nodes: Mapping[str, Node], columns: Mapping[str, int]) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """The lines from one column to the next, and the column of each lane.
 
-    Nodes of a column that would overlap are moved down.
+    A line that crosses a column takes a lane there, so that it does not run behind a box; lines of the same artifact
+    share their lanes.
     """
-    step = _HEIGHT + _GAP_Y
-    users: dict[str, list[str]] = {key: [] for key in nodes}
-    for key, node in nodes.items():
-        for before in node.inputs:
-            users[before].append(key)
+    lines: dict[tuple[str, str], None] = {}
+    lanes: dict[str, int] = {}
+    for key in nodes:
+        for before in _direct(nodes, key):
+            last = before
+            for column in range(columns[before] + 1, columns[key]):
+                lane = f"lane {column} of {before}"
+                lanes[lane] = column
+                lines[last, lane] = None
+                last = lane
+            lines[last, key] = None
+    return list(lines), lanes
+
+
+def _middles(keys: Sequence[str], lines: Sequence[tuple[str, str]], columns: Mapping[str, int]) -> dict[str, float]:
+    """The height of each box and lane: of the last column one below the other, of others at the mean of their lines.
+
+    Those of a column that would overlap are moved down.
+    """
+    users: dict[str, list[str]] = {key: [] for key in keys}
+    for before, after in lines:
+        users[before].append(after)
     middles: dict[str, float] = {}
     for column in sorted(set(columns.values()), reverse=True):
-        members = [key for key in nodes if columns[key] == column]
+        members = [key for key in keys if columns[key] == column]
         wanted = {
-            key: sum(middles[user] for user in users[key]) / len(users[key]) if users[key] else number * step
+            key: sum(middles[user] for user in users[key]) / len(users[key])
+            if users[key]
+            else float(number * (_HEIGHT + _GAP_Y))
             for number, key in enumerate(members)
         }
-        lowest = -float(step)
+        lowest = -math.inf
         for key in sorted(members, key=wanted.__getitem__):
-            middles[key] = lowest = max(wanted[key], lowest + step)
+            half = (_LANE if key.startswith("lane ") else _HEIGHT + _GAP_Y) / 2
+            middles[key] = max(wanted[key], lowest + half)
+            lowest = middles[key] + half
     return middles
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float]) -> Html:
+def _edge(start: tuple[float, float], end: tuple[float, float], *, is_lane: bool) -> Html:
+    """A curve over the gap between two columns; through a lane it goes on straight."""
     x1, y1, x2, y2 = start[0] + _WIDTH, start[1], end[0], end[1]
-    bend = min(_GAP_X, x2 - x1) / 2
-    curve = (
-        f"M{x1:.0f} {y1:.1f}H{x2 - 2 * bend:.0f}C{x2 - bend:.0f} {y1:.1f} {x2 - bend:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"
-    )
-    return element("path", d=curve, class_="edge")
+    middle = (x1 + x2) / 2
+    curve = f"M{x1:.0f} {y1:.1f}C{middle:.0f} {y1:.1f} {middle:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"
+    return element("path", d=curve + (f"H{x2 + _WIDTH:.0f}" if is_lane else ""), class_="edge")
 
 
 def _box(node: Node, x: float, y: float) -> Html:

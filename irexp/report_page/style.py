@@ -21,7 +21,7 @@ STYLE = f"""
 }}
 * {{ box-sizing: border-box; }}
 body {{ margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 68rem; background: var(--page); color: var(--text);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; }}
+  font: .94rem/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; }}
 h1 {{ font-size: 1.6rem; margin: 0 0 .25rem; }}
 h2 {{ font-size: 1.2rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }}
 h4 {{ margin: 1.2rem 0 .4rem; }}
@@ -84,12 +84,12 @@ rect.tie {{ fill: var(--quiet); }}
     --gain: #0072b2; --loss: #d55e00; }}
   {_LIGHT}
   @page {{ margin: 15mm; }}
-  body {{ max-width: none; padding: 0; font-size: 10pt; }}
+  html {{ font-size: 8pt; }}
+  body {{ max-width: none; padding: 0; }}
   nav, .script {{ display: none !important; }}
-  h2, h4, summary {{ break-after: avoid; }}
+  h2, h4, summary, .legend {{ break-after: avoid; }}
   tr, svg, .command {{ break-inside: avoid; }}
   .scroll {{ overflow: visible; }}
-  table {{ font-size: 8.5pt; }}
   th, td {{ padding: .2rem .45rem; }}
   .charts {{ grid-template-columns: 1fr 1fr; }}
   .lineage {{ min-width: 0 !important; height: auto; }}

@@ -48,13 +48,13 @@ def find_differences(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage)
 
     Values are means over the seeds; documents are those of the first seed's run.
     """
-    pairs = [
-        pair
+    places = [
+        (row, other, number)
         for row, other in _rows(table)
-        for column in range(len(table.columns))
-        if (pair := _pair(table, row, other, column)) is not None
+        for number, column in enumerate(table.columns)
+        if column.collection != MEAN and all(table.rows[one].of(column.collection) for one in (row, other))
     ]
-    kept = pairs[:COMPARISONS]
+    kept = [_pair(table, *place) for place in places[:COMPARISONS]]
     found: dict[int, Difference] = {}
     for collection in dict.fromkeys(table.columns[pair.column].collection for pair in kept):
         members = [pair for pair in kept if table.columns[pair.column].collection == collection]
@@ -64,7 +64,7 @@ def find_differences(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage)
                 first_of.setdefault([row.label for row in table.rows].index(one.result.label), one)
         for pair, difference in zip(members, _described(table, members, first_of, lineage), strict=True):
             found[kept.index(pair)] = difference
-    return [found[position] for position in range(len(kept))], len(pairs) - len(kept)
+    return [found[position] for position in range(len(kept))], len(places) - len(kept)
 
 
 def _rows(table: Table) -> list[tuple[int, int]]:
@@ -80,12 +80,10 @@ def _rows(table: Table) -> list[tuple[int, int]]:
     return compared + others
 
 
-def _pair(table: Table, row: int, other: int, column: int) -> _Pair | None:
-    """Two rows in a column; None if one was not measured there."""
+def _pair(table: Table, row: int, other: int, column: int) -> _Pair:
+    """Two rows in a column in which both were measured."""
     place = table.columns[column]
     found = [table.rows[number].of(place.collection) for number in (row, other)]
-    if place.collection == MEAN or not all(found):
-        return None
     values, other_values = (
         {
             query_id: statistics.fmean(one.measured.per_query[place.measure][query_id] for one in results)

@@ -38,9 +38,17 @@ def test_every_artifact_is_drawn_once_and_none_over_another() -> None:
     assert all(0 <= x <= width - 166 and 0 <= y <= height - 44 for x, y in boxes)
 
 
-def test_lines_lead_from_left_to_right_without_detours() -> None:
-    """Every input is to the left; one that another input is made from has no line of its own."""
+def test_lines_lead_from_left_to_right_and_never_run_behind_a_box() -> None:
+    """An input that another input is made from has no line; a line that crosses a column passes between its boxes."""
     svg = lineage_graph(NODES)
-    ends = re.findall(r'<path d="M([\d.]+) [\d.]+H[^"]* ([\d.]+) [\d.]+" class="edge"', svg)
-    assert len(ends) == 15 - 3  # r1 and r2 are made from c through their encodings, r3 from rb through cm
-    assert all(float(start) < float(end) for start, end in ends)
+    boxes = [(float(x), float(y)) for x, y in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="166"', svg)]
+    number = r"([\d.]+)"
+    curves = re.findall(rf'<path d="M{number} {number}C[^"]*? {number} {number}(?:H{number})?" class="edge"', svg)
+    ends = {(float(x) - 166, float(y) - 22) for x, y, *_ in curves}
+    starts = {(float(x), float(y) - 22) for _, _, x, y, beyond in curves if not beyond}
+    assert all(float(before) < float(after) for before, _, after, *_ in curves)
+    assert starts == {box for box in boxes if box in starts} and len(starts) == len(NODES) - 3  # of three without input
+    assert len(curves) >= 15 - 3  # r1 and r2 are made from c through their encodings, r3 from rb through cm
+    lanes = [(float(x), float(y)) for _, _, x, y, beyond in curves if beyond]
+    assert lanes and all((x, y - 22) in ends for x, y in lanes)
+    assert not [y for x, y in lanes for left, top in boxes if left == x and top - 4 < y < top + 48]

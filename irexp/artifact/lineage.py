@@ -97,7 +97,7 @@ class Lineage:
 
         Empty for a run that irexp did not make.
         """
-        return _documents(self._nested(name))
+        return documents_of(self._nested(name))
 
     def find(self, text: str) -> str:
         """The artifact that an identifier, a path or a digest names.
@@ -118,7 +118,7 @@ class Lineage:
         raise UserError(f"there is no artifact {text} in {self.store.root.resolve()}{hint} (stage=status lists all)")
 
 
-def _documents(nested: Mapping[str, Any]) -> list[Any]:
+def documents_of(nested: Mapping[str, Any]) -> list[Any]:
     """The documents in a nested lineage, not those that a checkpoint was trained with."""
     if "dataset.documents" in nested:
         return [nested["dataset.documents"]]
@@ -126,7 +126,7 @@ def _documents(nested: Mapping[str, Any]) -> list[Any]:
     for source in ("run", "index", "fused"):
         inputs = nested.get(f"artifact.{source}", [])
         for before in inputs if isinstance(inputs, list) else [inputs]:
-            found += [documents for documents in _documents(before) if documents not in found]
+            found += [documents for documents in documents_of(before) if documents not in found]
     return found
 
 

@@ -43,8 +43,8 @@ def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
     for panel, name, values in panels:
         for number, (point, value) in enumerate(zip(points, values, strict=True)):
             panel.scatter([value], [point.effectiveness], s=36, marker="osD^vP*X"[number // 10 % 8], label=point.label)
-        front = _front([(value, point.effectiveness) for value, point in zip(values, points, strict=True)])
-        panel.step([x for x, _ in front], [y for _, y in front], "--", where="post", linewidth=0.8, color="grey")
+        best = front([(value, point.effectiveness) for value, point in zip(values, points, strict=True)])
+        panel.step([x for x, _ in best], [y for _, y in best], "--", where="post", linewidth=0.8, color="grey")
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -57,10 +57,10 @@ def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The Pareto front: points that no other beats on both cost and effectiveness.
 
-    >>> _front([(3.0, 0.5), (1.0, 0.4), (2.0, 0.3)])
+    >>> front([(3.0, 0.5), (1.0, 0.4), (2.0, 0.3)])
     [(1.0, 0.4), (3.0, 0.5)]
     """
     front: list[tuple[float, float]] = []

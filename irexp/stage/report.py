@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,10 +19,11 @@ from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import load_measured, parse_measures
-from irexp.evaluation.plot import Point, plot_costs
 from irexp.evaluation.table import Table, make_table
 from irexp.stage.conventions import conventions
-from irexp.stage.pivot import Pivoted, pivot, run_identity
+from irexp.stage.costs import report_costs, search_costs
+from irexp.stage.page import write_page
+from irexp.stage.pivot import Pivoted, pivot
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def report(
     evaluation: Evaluation,
     against: Mapping[str, str] | None = None,
     mean: bool = False,
+    html: bool = False,
 ) -> Table:
     """Write a table into `output` as md, tex and csv, its comparisons as md, its artifacts as json, and log it.
 
@@ -47,6 +48,7 @@ def report(
         evaluation: how differences are tested; for all in the store, also the measures, otherwise those of each row.
         against: the row that a row is compared with, by label; the others are compared with the first row.
         mean: whether the last columns are the mean over the collections.
+        html: whether to also write report.html, a page with charts, queries, lineage and commands.
 
     Returns:
         The table.
@@ -55,14 +57,14 @@ def report(
     placed = list(rows) if rows is not None else _complete(_everything(store), evaluation, store)
     if not placed:
         raise UserError("nothing was measured: the experiment has no judged queries")
-    pivoted = pivot(placed, Lineage(store))
     measures = None if rows is not None else evaluation.measures
-    table = _table(pivoted, measures, evaluation, against or {}, mean=mean)
-    write_table(table, output)
+    table, pivoted = tabulate(
+        placed, store, output, measures=measures, evaluation=evaluation, against=against or {}, mean=mean, html=html
+    )
     for collection in dict.fromkeys(one.result.column for one in pivoted):
         members = [one for one in pivoted if one.result.column == collection]
         stem = "table" if len(members) == len(pivoted) else f"table.{collection}"
-        _report_costs(output, stem, members, store, evaluation)
+        report_costs(output, stem, search_costs(members, store), table.columns[0].measure)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         log.info("report: %s; the table of all jobs is made at the end of the sweep", output / "table.md")
     else:
@@ -71,10 +73,35 @@ def report(
 
 
 def tabulate(
-    placed: Sequence[Placed], store: Store, *, evaluation: Evaluation, against: Mapping[str, str], mean: bool
-) -> Table:
-    """The table of some measures; the arguments are those of `report`."""
-    return _table(pivot(placed, Lineage(store)), None, evaluation, against, mean=mean)
+    placed: Sequence[Placed],
+    store: Store,
+    output: Path,
+    *,
+    measures: Sequence[str] | None = None,
+    evaluation: Evaluation,
+    against: Mapping[str, str],
+    mean: bool,
+    html: bool,
+) -> tuple[Table, list[Pivoted]]:
+    """Write the table of some measures, and its page; returns the table and its results. Arguments as of `report`.
+
+    Args:
+        placed: the measures.
+        store: where they are.
+        output: the folder that is written to.
+        measures: the columns of each collection; None for all that its results have in common.
+        evaluation: how differences are tested.
+        against: see `report`.
+        mean: see `report`.
+        html: see `report`.
+    """
+    lineage = Lineage(store)
+    pivoted = pivot(placed, lineage)
+    table = _table(pivoted, measures, evaluation, against, mean=mean)
+    _write_table(table, output)
+    if html:
+        write_page(table, pivoted, lineage, output)
+    return table, pivoted
 
 
 def _table(
@@ -95,7 +122,7 @@ def _table(
     )
 
 
-def write_table(table: Table, folder: Path) -> None:
+def _write_table(table: Table, folder: Path) -> None:
     """Write table.{md,tex,csv,json} and table.comparisons.md."""
     rows_of = [{"row": row.label, "artifacts": " ".join(row.artifacts.values()).split()} for row in table.rows]
     texts = {"md": table.to_markdown(), "tex": table.to_latex(), "csv": table.to_csv(), "json": json.dumps(rows_of)}
@@ -138,30 +165,3 @@ def _complete(placed: Sequence[Placed], evaluation: Evaluation, store: Store) ->
             f"{', '.join(evaluation.measures)}; choose the evaluation that they were made with"
         )
     return complete
-
-
-def _report_costs(output: Path, stem: str, members: Sequence[Pivoted], store: Store, evaluation: Evaluation) -> None:
-    """Write a table and a plot of the rows whose search stage=speed measured."""
-    found = {run_identity(folder): manifest["provenance"]["measures"] for folder, manifest in store.manifests("speed")}
-    costs_of: dict[str, tuple[Mapping[str, float], Mapping[str, Any]]] = {
-        one.result.label: (one.result.measured.aggregated, found[run_identity(one.folder)])
-        for one in members
-        if run_identity(one.folder) in found
-    }
-    if not costs_of:
-        return
-    wanted = [*map(str, parse_measures(evaluation.measures)), *next(iter(costs_of.values()))[0]]
-    measure = next(name for name in wanted if all(name in measures for measures, _ in costs_of.values()))
-    names = list(dict.fromkeys(name for _, costs in costs_of.values() for name in costs))
-    lines = [f"| | {measure} | {' | '.join(names)} |", f"| --- |{' ---: |' * (len(names) + 1)}"]
-    for label, (measures, costs) in costs_of.items():
-        cells = [f"{costs[name]:,.4g}" if name in costs else "" for name in names]
-        lines.append(f"| {label} | {measures[measure]:.4f} | {' | '.join(cells)} |")
-    text = "\n".join(lines)
-    (output / f"{stem}.speed.md").write_text(text + "\n", encoding="utf8")
-    points = [
-        Point(label, measures[measure], costs["ms_one_by_one"], costs["bytes_per_document"])
-        for label, (measures, costs) in costs_of.items()
-    ]
-    plot_costs(points, measure, output / f"{stem}.speed.png")
-    log.info("search costs\n\n%s\n\n%s\n", text, output / f"{stem}.speed.png")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from irexp.artifact.experiment import Experiment, composed, search_path
 from irexp.artifact.lineage import Lineage, differences, flatten
 from irexp.artifact.plan import Step, draft_plan
-from irexp.artifact.stages import STAGES, way_of
+from irexp.artifact.stages import STAGES, Own, maker, way_of
 from irexp.artifact.store import Store
 from irexp.config.installation import program
 from irexp.types import UserError
@@ -17,7 +19,10 @@ from irexp.types import UserError
 log = logging.getLogger(__name__)
 
 #: Overrides that say what to run and where; they do not change an artifact.
-_NOT_CONTENT = ("stage=", "stage.", "force=", "dry_run=", "confirm=", "hydra.", "hydra/", "baselines=")
+_NOT_CONTENT = ("stage=", "stage.", "force=", "dry_run=", "confirm=", "hydra.", "hydra/")
+
+#: Overrides that say which other experiments are in the same table.
+_TABLE = ("baselines=", "rows=", "columns=", "against=", "mean=")
 
 
 def show(output: Path, *, artifacts: str, of: str) -> str:
@@ -37,6 +42,30 @@ def show(output: Path, *, artifacts: str, of: str) -> str:
     lines = _tree(lineage, name)
     log.info("show: %s\n\n%s\n\nto make it again%s:\n\n    %s\n", name, "\n".join(lines), remark, command)
     return command
+
+
+def content_overrides(manifest: Mapping[str, Any]) -> list[str]:
+    """The recorded overrides of an artifact without those that do not change it."""
+    recorded: list[str] = manifest["provenance"]["overrides"]
+    return search_path(recorded) + [o for o in recorded if not o.startswith((*_NOT_CONTENT, *_TABLE))]
+
+
+def recorded_command(lineage: Lineage, name: str) -> str:
+    """The command that made an artifact from scratch, from what was recorded; `show` also says where it leads today."""
+    stages = f"stage=[{','.join(_recorded_stages(lineage, name))}]"
+    return shlex.join([*program().split(), *content_overrides(lineage.manifests[name]), stages])
+
+
+def _recorded_stages(lineage: Lineage, name: str, given: Sequence[str] | None = None) -> list[str]:
+    """The stages of the same experiment that made an artifact, in order, without what was given."""
+    manifest = lineage.manifests[name]
+    given = manifest["provenance"].get("given", []) if given is None else given
+    stage = maker(manifest["provenance"]["configuration"], name.partition("/")[0])
+    names: list[str] = []
+    for source, before, _ in lineage.inputs(name):
+        if before is not None and isinstance(stage.inputs[source], Own) and before.partition("/")[0] not in given:
+            names += [one for one in _recorded_stages(lineage, before, given) if one not in names]
+    return [*names, stage.name]
 
 
 def _tree(lineage: Lineage, name: str, label: str = "", depth: int = 0) -> list[str]:
@@ -63,8 +92,7 @@ def _tree(lineage: Lineage, name: str, label: str = "", depth: int = 0) -> list[
 def _command(lineage: Lineage, name: str) -> tuple[str, str]:
     """The command that makes an artifact, and whether it leads to the same one today."""
     manifest = lineage.manifests[name]
-    recorded = manifest["provenance"]["overrides"]
-    typed = search_path(recorded) + [o for o in recorded if not o.startswith(_NOT_CONTENT)]
+    typed = content_overrides(manifest)
     experiment = composed(typed)
     stage = _maker(experiment, manifest["kind"])
     plan, faults = draft_plan(experiment, [stage])

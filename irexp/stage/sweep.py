@@ -37,7 +37,7 @@ class SweepReport(Callback):
 
 
 def tabulate_sweep(folder: Path, config: DictConfig) -> None:
-    """Log the table of all jobs, and write it into the sweep's folder; nothing if no job has measures.
+    """Log the table of all jobs, and write it and its page into the sweep's folder; nothing if no job has measures.
 
     Its rows are models and settings, its columns the collections; seeds are averaged.
 
@@ -55,14 +55,16 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         log.warning("measures outside of paths.artifacts=%s are not in the table of all jobs", root)
     if not placed:
         return
-    from irexp.stage.report import log_table, tabulate, write_table
+    from irexp.stage.report import log_table, tabulate
 
     settings = OmegaConf.to_container(config.evaluation, resolve=True)
     assert isinstance(settings, dict)
     evaluation = Evaluation(**{str(key): value for key, value in settings.items()})
     store = Store(root)
-    table = tabulate(placed, store, evaluation=evaluation, against=config.against or {}, mean=config.mean)
-    write_table(table, folder)
+    html = bool(OmegaConf.select(config, "stage.report.html"))
+    table, _ = tabulate(
+        placed, store, folder, evaluation=evaluation, against=config.against or {}, mean=config.mean, html=html
+    )
     log_table(table, folder, str(root))
 
 

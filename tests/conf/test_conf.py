@@ -53,4 +53,4 @@ def test_a_file_begins_with_a_comment_and_is_short(path: Path) -> None:
     """Without a first line that describes it, an option can only be understood from the code."""
     lines = [line for line in path.read_text(encoding="utf8").splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# ")
-    assert len(lines) <= (60 if path.parent.name in ("hydra", "conf") else 30)
+    assert len(lines) <= (60 if path.parent.name in ("hydra", "conf", "experiment") else 30)

@@ -165,7 +165,7 @@ def run_stages(
 
 def _preview(plan: Plan, store: Store, output: Path) -> None:
     """Log the plan, and what its stages say that they would do; nothing is made or fetched."""
-    require_resources(plan.steps)
+    require_resources(plan.steps, package="irexp.dataset.")  # without torch, for which a plan does not wait
     steps = [step for step in plan.own if step.stage is not None and step.stage.previews]
     for step in steps:
         assert step.stage is not None

@@ -26,11 +26,18 @@ def require_packages(steps: Iterable[Step]) -> None:
         component.require_packages()
 
 
-def components_with(method: str, steps: Iterable[Step]) -> Iterator[Any]:
-    """The components that the steps use and that have a method; the others are not instantiated."""
+def components_with(method: str, steps: Iterable[Step], *, package: str = "") -> Iterator[Any]:
+    """The components that the steps use and that have a method; the others are not instantiated.
+
+    Args:
+        method: the method's name.
+        steps: all of them make an artifact.
+        package: only components whose class is in it are looked at; the others are not even imported.
+    """
     for step in steps:
         for node in _components(step):
-            if hasattr(get_object(str(node["_target_"])), method):
+            target = str(node["_target_"])
+            if target.startswith(package) and hasattr(get_object(target), method):
                 yield built(node)
 
 

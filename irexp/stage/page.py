@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from irexp.artifact.git import own_state
 from irexp.artifact.lineage import KIND_OF_INPUT, Lineage
-from irexp.artifact.provenance import git_state, versions
+from irexp.artifact.provenance import versions
 from irexp.evaluation.table import Table
 from irexp.report_page.chart import Series
 from irexp.report_page.graph import Node
@@ -75,8 +76,8 @@ def write_page(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, outpu
 
 
 def _made() -> str:
-    state = git_state(Path(__file__).parent)
-    commit = f", commit {state['commit'][:10]}{' with changes' if state['dirty'] else ''}" if state else ""
+    state = own_state()
+    commit = f", commit {state.commit[:10]}{' with changes' if state.patch else ''}" if state else ""
     moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return f"Made on {moment} by irexp {versions().get('irexp', '')}{commit}."
 

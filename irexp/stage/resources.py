@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from irexp.artifact.content import is_hub_name
+from irexp.artifact.content import exists, is_hub_name
 from irexp.artifact.hub import HubModel
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Step
 from irexp.artifact.resource import Resource
+from irexp.artifact.stages import select
 from irexp.stage.packages import components_with
 
 
-def resources_of(steps: Sequence[Step]) -> list[Resource]:
+def resources_of(steps: Sequence[Step], *, package: str = "") -> list[Resource]:
     """The collections and models that steps read, each once; given checkpoints of the hub come first.
+
+    Args:
+        steps: of a plan.
+        package: see `components_with`.
 
     Raises:
         UserError: if a component cannot read what it is configured for.
     """
     given = [step.artifact for step in steps if isinstance(step.artifact, Given)]
     models = [HubModel(one.value) for one in given if _is_on_hub(one)]
-    parts = [part for one in components_with("resources", _made(steps)) for part in one.resources()]
-    return list(dict.fromkeys([*models, *parts]))
+    found = components_with("resources", _made(steps), package=package)
+    return list(dict.fromkeys([*models, *(part for one in found for part in one.resources())]))
 
 
-def require_resources(steps: Sequence[Step]) -> None:
+def require_resources(steps: Sequence[Step], *, package: str = "") -> None:
     """Find what is known not to exist, such as a collection that ships no documents to re-rank; asks no network.
+
+    Args:
+        steps: of a plan.
+        package: see `components_with`.
 
     Raises:
         UserError: saying what to use instead.
     """
-    for part in resources_of(steps):
+    for part in resources_of(steps, package=package):
         part.require()
 
 
 def unknown_commits(steps: Sequence[Step]) -> list[str]:
     """The hub models of steps whose commits are not known on this machine, so that names may still change."""
-    models = [part for part in resources_of(steps) if isinstance(part, HubModel)]
-    return [model.name for model in models if not model.is_commit_known()]
+    models = [
+        HubModel(step.artifact.value)
+        for step in steps
+        if isinstance(step.artifact, Given) and _is_on_hub(step.artifact)
+    ]
+    for values in (step.experiment.values for step in _made(steps) if step.trains):
+        for key in ("backbone", "model.query_backbone"):
+            name = select(values, f"{key}.name_or_path")
+            if isinstance(name, str) and is_hub_name(name) and not exists(Path(name)):
+                models.append(HubModel(name, select(values, f"{key}.revision")))
+    return list(dict.fromkeys(model.name for model in models if not model.is_commit_known()))
 
 
 def _is_on_hub(artifact: Given) -> bool:

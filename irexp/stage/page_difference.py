@@ -68,16 +68,18 @@ def find_differences(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage)
 
 
 def _rows(table: Table) -> list[tuple[int, int]]:
-    """All pairs of rows, each once, the later row first; those that the table compares come first."""
+    """All pairs of rows, each once; those that the table compares come first, as it compares them."""
     labels = [row.label for row in table.rows]
     compared = [
         (number, labels.index(comparison.against))
         for number, cells in enumerate(table.cells)
         if (comparison := next((cell.comparison for cell in cells if cell.comparison), None)) is not None
     ]
-    known = {frozenset(pair) for pair in compared}
-    others = [(row, other) for row in range(len(labels)) for other in range(row) if {row, other} not in known]
-    return compared + others
+    others = [(row, other) for row in range(len(labels)) for other in range(row)]
+    first_of: dict[frozenset[int], tuple[int, int]] = {}
+    for pair in compared + others:
+        first_of.setdefault(frozenset(pair), pair)
+    return list(first_of.values())
 
 
 def _pair(table: Table, row: int, other: int, column: int) -> _Pair:

@@ -25,6 +25,7 @@ from irexp.stage.execute import execute
 from irexp.stage.page import PAGE
 from irexp.stage.report import report
 from irexp.stage.show import show
+from irexp.stage.sweep import tabulate_sweep
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings, write_collection
 
@@ -177,6 +178,29 @@ def test_the_page_is_asked_for_by_a_boolean(tmp_path: Path, collection: Path) ->
             make_plan(
                 composed(settings(tmp_path, collection, "stage=report", f"stage.report.html={value}")), ["report"]
             )
+
+
+def test_a_page_says_how_many_measures_it_leaves_out(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table has every row, however few the lineage and the commands may have."""
+    monkeypatch.setattr("irexp.stage.page.MEASURES", 1)
+    table, text = page_of(store, tmp_path)
+    assert len(table.rows) == 3 and Parsed(text).count("div", **{"class": "command"}) == 1
+    assert "2 measures are left out, here and below" in text
+
+
+def test_a_sweep_ends_with_the_page_of_all_jobs(compose: Compose, store: Path, tmp_path: Path) -> None:
+    """In the sweep's folder, if the key is set."""
+    (tmp_path / "0").mkdir()
+    folders = sorted((store / "artifacts" / "measures").glob("[!.]*"))
+    cells = [{"folder": str(folder), "row": None, "column": None} for folder in folders]
+    (tmp_path / "0" / "summary.json").write_text(json.dumps({"cells": cells}))
+    for html in (False, True):
+        overrides = settings(store, store / "toys", "stage=report", f"stage.report.html={html}")
+        tabulate_sweep(tmp_path, compose(*overrides))
+        assert (tmp_path / PAGE).is_file() == html
+    assert Parsed((tmp_path / PAGE).read_text(encoding="utf8")).texts["title"][0] == "toys: 3 rows"
 
 
 @pytest.mark.slow

@@ -285,7 +285,7 @@ def test_a_killed_re_ranking_resumes(
     resumed = run(compose, base, stages)["re_rank"]
     assert calls == ["q0", "q1", "q1"]
     files = [{path.name for path in Path(str(each.path)).iterdir()} for each in (whole, resumed)]
-    assert files[0] == files[1] == {"manifest.json", "test.run"}
+    assert files[0] == files[1] == {"manifest.json", "test.run", "test.run.ir_metadata.yml"}
     runs = [(Path(str(each.path)) / "test.run").read_bytes() for each in (whole, resumed)]
     assert runs[0] == runs[1]
 

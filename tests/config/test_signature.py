@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,6 +17,8 @@ from typing import Any, Literal, Optional, Union
 import peft
 import pytest
 import torch
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from peft.utils.peft_types import PeftType, TaskType
 
 from irexp.config.annotation import Allowed, Annotation, Items, Word, allowed
@@ -49,7 +51,10 @@ FURTHER = [
 ]
 
 #: Names that modules import for type checkers alone.
-FOR_TYPES = {"LoraConfig": peft.LoraConfig, "TaskType": TaskType, "PeftType": PeftType, "Tensor": torch.Tensor}
+FOR_TYPES = {
+    **{"LoraConfig": peft.LoraConfig, "TaskType": TaskType, "PeftType": PeftType, "Tensor": torch.Tensor},
+    **{"Callable": Callable, "BaseSampler": BaseSampler, "BasePruner": BasePruner},
+}
 
 Alias = Literal["x", "y"]
 

@@ -41,19 +41,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 #: What of a manifest's record differs from one execution to the next; the code's commit, if one is made meanwhile.
-_TIMES = ("finished", "seconds", "peak_memory_mib", "git")
+_TIMES = ("finished", "seconds", "peak_memory_mib", "git", "output", "determinism", "resources")
 
 
 def content(artifacts: Path) -> dict[str, Any]:
     """Every file of a store except locks, with its content; of a manifest what does not depend on the execution.
 
-    Of what stage=speed measured, only the names of the files.
+    Of what stage=speed measured, and of the ir_metadata beside a run, only the names of the files.
     """
     found: dict[str, Any] = {}
     for path in sorted(artifacts.rglob("*")):
         if path.is_file() and not path.name.startswith(".lock-"):
             name = path.relative_to(artifacts).as_posix()
-            if not name.startswith("speed/"):
+            if not name.startswith("speed/") and not name.endswith(".ir_metadata.yml"):
                 found[name] = _without_times(path) if path.name == "manifest.json" else path.read_bytes()
             else:
                 found[name] = None
@@ -64,7 +64,7 @@ def _without_times(manifest: Path) -> Any:
     found = json.loads(manifest.read_text())
     del found["checksum"]
     for key in _TIMES:
-        del found["provenance"][key]
+        found["provenance"].pop(key, None)
     return found
 
 

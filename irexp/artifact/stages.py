@@ -105,7 +105,7 @@ class Other:
     """An input that is the run of another experiment, or the runs of several.
 
     Attributes:
-        setting: the setting that holds the other's overrides or names a given run; a component there is no input.
+        setting: the setting that holds the other's overrides or names a given run; a component there is not an input.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
         hint: how to do without it, for the message where the dataset does not set `topics`.
@@ -136,7 +136,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Rows:
-    """The measures of this experiment and its baselines if the job makes them; None for all measures of the store."""
+    """The measures of all cells of the job's table; None, for all of the store, if the job makes none."""
 
 
 @dataclass(frozen=True)

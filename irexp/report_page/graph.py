@@ -148,7 +148,7 @@ def _middles(keys: Sequence[str], lines: Sequence[tuple[str, str]], columns: Map
 
 
 def _edge(start: tuple[float, float], end: tuple[float, float], *, is_lane: bool) -> Html:
-    """A curve over the gap between two columns; through a lane it goes on straight."""
+    """A curve over the gap between two columns; through a lane it continues straight."""
     x1, y1, x2, y2 = start[0] + _WIDTH, start[1], end[0], end[1]
     middle = (x1 + x2) / 2
     curve = f"M{x1:.0f} {y1:.1f}C{middle:.0f} {y1:.1f} {middle:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"

@@ -113,7 +113,7 @@ def test_what_cannot_be_fetched_is_one_line_each(
 
 
 def test_every_experiment_of_the_plan_is_prepared(compose: Compose, tmp_path: Path) -> None:
-    """The backbone of a baseline and the checkpoint behind its candidates, but no training data for training=none."""
+    """The backbone of a baseline and the checkpoint of its candidates, but no training data for training=none."""
     typed = [
         *("dataset=trec_dl_2019", "model=sbert", "artifact.checkpoint=owner/first", "training=none", "stage=prepare"),
         'baselines=[["model=mono","backbone=distilbert","training=none",'

@@ -110,7 +110,7 @@ def test_nothing_is_measured_without_the_tracker(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, collection: Path) -> None:
-    """It repeats the manifest and is not a file of the artifact; in front of the run it changes nothing that is read."""
+    """It repeats the manifest and is not part of the artifact; in front of the run it changes nothing that is read."""
     overrides = settings(tmp_path, collection, "model=bm25")
     folder = Path(str(run(compose, overrides, ["index", "search"])["search"].path))
     path, sidecar = folder / "test.run", folder / f"test.run{SUFFIX}"

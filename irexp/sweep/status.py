@@ -82,10 +82,14 @@ class Status:
         parts.append(f"{len(state.waiting)} waiting")
         if state.failed:
             parts.append(f"{len(state.failed)} failed")
-        left = seconds_left(
-            {key: task.stage for key, task in self._tasks.items() if key not in state.failed}, state.done, self._workers
-        )
+        kinds = {key: _kind(task) for key, task in self._tasks.items() if key not in state.failed}
+        left = seconds_left(kinds, state.done, self._workers)
         return ", ".join(parts) + (f", about {_duration(left)} left" if left else "")
+
+
+def _kind(task: Task) -> str:
+    """What takes similarly long: the stage, and whether it trains."""
+    return "training" if task.step.trains else task.stage
 
 
 def seconds_left(stages: Mapping[str, str], done: Mapping[str, float], workers: int | None) -> float | None:
@@ -97,7 +101,7 @@ def seconds_left(stages: Mapping[str, str], done: Mapping[str, float], workers: 
         workers: how many tasks run at a time; None if as many as there are.
 
     Returns:
-        The seconds; None before the first task is done. A stage of which no task is done counts as the mean of all.
+        The seconds; None before the first task is done. A stage of which no task is done counts as the longest of all.
 
     >>> seconds_left({"a": "fit", "b": "fit", "c": "fit", "d": "encode"}, {"a": 10.0, "d": 4.0}, 2)
     10.0
@@ -106,8 +110,8 @@ def seconds_left(stages: Mapping[str, str], done: Mapping[str, float], workers: 
         return None
     rest = Counter(stage for key, stage in stages.items() if key not in done)
     known = {stage: [done[key] for key in done if stages.get(key) == stage] for stage in rest}
-    average = mean(done.values())
-    total = sum(count * (mean(known[stage]) if known[stage] else average) for stage, count in rest.items())
+    longest = max(done.values())
+    total = sum(count * (mean(known[stage]) if known[stage] else longest) for stage, count in rest.items())
     return total / max(1, min(workers or rest.total(), rest.total()))
 
 

@@ -6,8 +6,8 @@ their parent is killed.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
-import logging
 import multiprocessing
 import os
 import signal
@@ -144,8 +144,8 @@ def _serve(pipe: Connection, place: Place, gpus: str | None, path: Path) -> None
     with stopped_by_sigterm():
         while (task := _next(pipe)) is not None:
             pipe.send(attempt(task, place))
-    logging.shutdown()
-    os._exit(0)  # all is done and closed; the interpreter would take seconds to take itself apart
+    atexit._run_exitfuncs()  # closes logs and takes back semaphores
+    os._exit(0)  # the interpreter would take seconds to take itself apart
 
 
 def _next(pipe: Connection) -> Task | None:

@@ -1,0 +1,74 @@
+"""Every recipe runs, with its collections and published models replaced by a few lines and tiny models."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from irexp.artifact.experiment import Experiment, compose_experiment
+from irexp.artifact.plan import make_plan
+from irexp.config.installation import CONF
+from irexp.stage.job import Job, run_stages
+from tests import recipes
+from tests.chains import TEXTS, Compose, write_collection
+from tests.test_experiments import NAMES
+
+#: Recipes on the embedded collection or on Vaswani; their collection is replaced by local files.
+LOCAL = ["cascade", "embedded", "engines", "families", "hybrid", "sbert_splade_colbert", "vaswani_zero_shot"]
+
+#: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
+SHORT = {"steps": 2, "validate_every": None, "batch_size": 3}
+
+#: The collections of ir_datasets that recipes name, but for the 13 of NanoBEIR.
+IDS = [
+    *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train/triples-small"),
+    *("msmarco-passage/train/split200-valid", "msmarco-passage/trec-dl-2019/judged"),
+    *("msmarco-passage/trec-dl-2020/judged", "nano-beir/arguana", "nano-beir/nq"),
+    *("beir/arguana", "beir/nq"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stand-ins, in place for the time of a test, and a conf/training/default.yaml that trains two steps."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    default = tmp_path / "conf" / "training" / "default.yaml"
+    OmegaConf.save({**OmegaConf.load(default), **SHORT}, default)
+    for module in ("tests.conftest", "irexp.artifact.experiment"):
+        monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
+    recipes.models(tmp_path / "hub", monkeypatch)
+    compose_experiment.cache_clear()
+    with recipes.collections(tmp_path / "lines", IDS):
+        yield
+    compose_experiment.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str) -> None:
+    """Two steps of every training, every other stage as it is; the table has every row and column, with numbers."""
+    typed = [f"experiment={name}", f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
+    if name in LOCAL:
+        split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
+        queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}
+        folder = write_collection(tmp_path / "toys", queries, dict.fromkeys(("train", "dev", "test"), split))
+        if name == "engines":  # product quantization learns 256 codes
+            with (folder / "corpus.jsonl").open("a", encoding="utf8") as file:
+                file.writelines(f'{{"_id": "e{n}", "text": "{TEXTS[n % 12]} {n}"}}\n' for n in range(300))
+        typed += ["dataset=local", f"dataset.path={folder}"]
+    if name in ("beir", "nano_beir"):
+        columns = ", ".join(f"{column}: ['dataset={name}_{column.lower()}']" for column in ("ArguAna", "NQ"))
+        typed += ["suite=none", "search=beir", "evaluation=beir", f"dataset={name}_nq", f"columns={{{columns}}}"]
+    experiment = Experiment(tuple(typed), compose(*typed))
+    job = Job(typed)
+    run_stages(experiment, job, tmp_path)
+    plan = make_plan(experiment, experiment.stages)
+    assert {(place.row, place.column) for place in job.cells} == {(row, column) for row, column, _ in plan.cells}
+    values = [json.loads((place.folder / "measures.json").read_text(encoding="utf8")) for place in job.cells]
+    assert all(math.isfinite(found) for value in values for found in value["aggregated"].values())

@@ -94,8 +94,11 @@ class Experiment:
 
     def baseline(self, changes: Sequence[str]) -> Experiment:
         """The baseline that changes make of this experiment: a row above it in its table."""
-        overrides = tuple(baseline_overrides(self.overrides, changes))
-        return composed(overrides)
+        return composed(baseline_overrides(self.overrides, changes))
+
+    def cell(self, changes: Sequence[str]) -> Experiment:
+        """A cell of a table of named rows and columns: what was typed is for all of them, so also for another model."""
+        return composed(changed_overrides(self.overrides, changes))
 
     def other(self, entry: Sequence[str], topics: str | None) -> Experiment:
         """Another experiment, named by its overrides, on this experiment's collection.
@@ -128,9 +131,14 @@ class Experiment:
 
 def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
     """The overrides of a baseline: the changes, and those of the experiment that the changes do not replace or void."""
+    changes_model = any(_key(change) == "model" for change in changes)
+    kept = [override for override in overrides if not (changes_model and _group(override) in _RESET_WITH_MODEL)]
+    return changed_overrides(kept, changes)
+
+
+def changed_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
+    """The overrides less those of groups that the changes replace, and then the changes."""
     replaced = {_key(change) for change in changes if "." not in _key(change)}
-    if "model" in replaced:
-        replaced |= _RESET_WITH_MODEL
     return [override for override in overrides if _group(override) not in replaced] + list(changes)
 
 

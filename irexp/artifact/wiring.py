@@ -84,7 +84,8 @@ class Wiring:
         for row, column, changes, reason in self._places(is_compared=is_compared):
             experiment: Experiment | None = self.experiment
             if changes:
-                experiment = self._compose(self.experiment, reason, partial(self.experiment.baseline, changes))
+                change = self.experiment.cell if row is not None else self.experiment.baseline
+                experiment = self._compose(self.experiment, reason, partial(change, changes))
             if experiment is None:
                 continue
             is_own = not reason.startswith("baseline")

@@ -207,6 +207,16 @@ def test_a_baseline_keeps_the_overrides_that_fit_its_model(
     assert baseline_overrides(typed, changes) == expected
 
 
+def test_a_row_by_name_keeps_what_was_typed_for_all(compose: Compose) -> None:
+    """The rows of a recipe are equals: training.steps and backbone are for each, unless a row sets the group itself."""
+    typed = ["experiment=sbert_splade_colbert", "backbone=minilm", "training.steps=7"]
+    plan = planned(compose, typed, ["fit"])
+    fits = [step.experiment.values for step in plan.goals]
+    found = [(values["model"]["name"], values["training"]["steps"]) for values in fits]
+    assert found == [(name, steps) for name in ("sbert", "splade", "colbert") for steps in (0, 7)]
+    assert all(values["backbone"]["_target_"].endswith("PackagedBackbone") for values in fits)
+
+
 def test_a_full_disk_is_named_and_the_same_command_resumes(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """The vectors are written to a device that is always full, until it is removed."""
     base = settings(tmp_path, collection, "index=torch_dense")

@@ -21,6 +21,8 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # after a line's end, brackets and stars would be its arguments
+    "*": "{*}",
     "–": "--",
     "±": r"$\pm$",
     BETTER: r"$^\dagger$",

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.negatives import RunNegatives
 from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
@@ -80,7 +81,11 @@ def fit(
         schedule,
         seed,
         regularizer,
-        negatives.count,
+        Draw(
+            negatives.count,
+            cast(Sampler, negatives.sampler or "random"),
+            0 if negatives_run is not None else negatives.skip or 0,
+        ),
         logger,
         trial,
     )
@@ -136,4 +141,8 @@ def _examples(train: Examples | None, negatives_run: Path | None, negatives: Neg
         raise UserError(
             f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
         )
-    return RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+    skip = negatives.skip or 0
+    if skip >= negatives.depth:
+        raise UserError(f"negatives.skip={skip} leaves no rank of negatives.depth={negatives.depth}; skip fewer")
+    heads = read_heads(run_file(negatives_run), negatives.depth)
+    return RunNegatives(train, {query_id: doc_ids[skip:] for query_id, doc_ids in heads.items()})

@@ -145,8 +145,10 @@ def _check(examples: Examples, model: Model, negatives: Draw, *, in_batch: bool)
             "document is one; set dataset.train.targets=relevance, or a loss of each query's own documents "
             "(loss=rank_net, kl_divergence)"
         )
-    check_skip(negatives.skip, [examples[position] for position in range(min(len(examples), _LOOKED_AT))])
-    check_prompts(model, examples.mixture.prompts if examples.mixture is not None else ())
+    found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
+    check_skip(negatives.skip, found)
+    of_sets = examples.mixture.prompts if examples.mixture is not None else ()
+    check_prompts(model, [*of_sets, *((example.query_prompt, example.document_prompt) for example in found)])
 
 
 def check_batch_size(training: Training, machine: Machine) -> None:

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,14 @@ class TextFileExamples(Examples):
         self._path = path
         self._line = lru_cache(_KEPT_LINES)(self._read_line)
 
-    def __reduce__(self) -> tuple[type[TextFileExamples], tuple[str]]:
-        return TextFileExamples, (self._path,)  # a spawned process reads the file itself
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lines that are kept and the open file, which belong to this process."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_line", "_pieces")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """With no lines yet."""
+        self.__dict__.update(state)
+        self._line = lru_cache(_KEPT_LINES)(self._read_line)
 
     def __len__(self) -> int:
         return len(self._places.lines)

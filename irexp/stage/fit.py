@@ -81,11 +81,7 @@ def fit(
         schedule,
         seed,
         regularizer,
-        Draw(
-            negatives.count,
-            cast(Sampler, negatives.sampler or "random"),
-            0 if negatives_run is not None else negatives.skip or 0,
-        ),
+        _draw(negatives, has_run=negatives_run is not None),
         logger,
         trial,
     )
@@ -141,8 +137,11 @@ def _examples(train: Examples | None, negatives_run: Path | None, negatives: Neg
         raise UserError(
             f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
         )
-    skip = negatives.skip or 0
-    if skip >= negatives.depth:
-        raise UserError(f"negatives.skip={skip} leaves no rank of negatives.depth={negatives.depth}; skip fewer")
     heads = read_heads(run_file(negatives_run), negatives.depth)
-    return RunNegatives(train, {query_id: doc_ids[skip:] for query_id, doc_ids in heads.items()})
+    return RunNegatives(train, {query_id: doc_ids[negatives.skip or 0 :] for query_id, doc_ids in heads.items()})
+
+
+def _draw(negatives: Negatives, *, has_run: bool) -> Draw:
+    """How negatives are drawn; the first ranks of a run are skipped when it is read."""
+    skip = 0 if has_run else negatives.skip or 0
+    return Draw(negatives.count, cast(Sampler, negatives.sampler or "random"), skip)

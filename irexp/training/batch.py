@@ -125,7 +125,6 @@ class Batches(Dataset[Batch | PairBatch]):
             self._usable = np.array(kept, dtype=np.int64)
         if not len(self._usable):
             raise UserError("no training example has its relevant document in the collection; check dataset.train")
-
         mixture = examples.mixture
         self._mixed = None if mixture is None else MixedOrder(mixture, self._usable, size=size, seed=seed)
 

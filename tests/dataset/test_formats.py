@@ -96,6 +96,16 @@ def test_several_positives_make_several_examples_with_the_same_negatives(tmp_pat
     assert len(examples) == 3
 
 
+def test_another_process_gets_the_places_and_reads_the_lines_itself(tmp_path: Path) -> None:
+    """A copy for a spawned process does not check the file again, and its texts are the same."""
+    path = tmp_path / "t.jsonl"
+    examples = TextFileExamples(write(path, lines(FLAG, TRIPLET)))
+    assert len(examples) == 2
+    copy = pickle.loads(pickle.dumps(examples))
+    assert [copy[n] for n in range(2)] == [examples[n] for n in range(2)]
+    assert copy.documents.get_many(examples[1].doc_ids) == examples.documents.get_many(examples[1].doc_ids)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,7 @@ class MixedOrder:
             first = number * self._size
             return [self._mixed(place) for place in range(first, first + self._size)]
         place, earlier = self._turn(number)
-        first = earlier * self._size
-        return [self._streamed(place, position) for position in range(first, first + self._size)]
+        return self._streamed(place, earlier * self._size, (earlier + 1) * self._size)
 
     def _shares(self) -> list[float]:
         """The examples of each set per epoch; with round_robin a weight is a number of batches, not a share."""
@@ -55,16 +55,23 @@ class MixedOrder:
             return [float(len(part)) for part in self._parts]
         return [len(part) * weight for part, weight in zip(self._parts, self._weights, strict=True)]
 
-    def _streamed(self, place: int, position: int) -> int:
-        """An example of a set's stream."""
-        part = self._parts[place]
-        key = (place, position // len(part))
-        if key not in self._passes:
-            earlier = (place, key[1] - 1)
-            kept = {known: order for known, order in self._passes.items() if known[0] != place or known == earlier}
-            order = np.random.default_rng([self._seed, key[1], place]).permutation(part)
-            self._passes = {**kept, key: order}
-        return int(self._passes[key][position % len(part)])
+    def _streamed(self, place: int, start: int, end: int) -> list[int]:
+        """A part of a set's stream."""
+        found: list[int] = []
+        size = len(self._parts[place])
+        while start < end:
+            number, first = divmod(start, size)
+            found += self._pass(place, number)[first : first + end - start].tolist()
+            start = min(end, (number + 1) * size)
+        return found
+
+    def _pass(self, place: int, number: int) -> NDArray[np.int64]:
+        """All examples of a set, in the order of one pass."""
+        if (place, number) not in self._passes:
+            kept = {key: order for key, order in self._passes.items() if key[0] != place or key[1] == number - 1}
+            order = np.random.default_rng([self._seed, number, place]).permutation(self._parts[place])
+            self._passes = {**kept, (place, number): order}
+        return self._passes[place, number]
 
     def _starts(self, epoch: int) -> list[int]:
         """Where each set's stream is at the beginning of an epoch."""
@@ -79,22 +86,25 @@ class MixedOrder:
             epoch += 1
         if epoch not in self._epochs:
             spans = zip(self._starts(epoch), self._starts(epoch + 1), strict=True)
-            streamed = [self._streamed(n, p) for n, (start, end) in enumerate(spans) for p in range(start, end)]
+            streamed = [position for n, span in enumerate(spans) for position in self._streamed(n, *span)]
             order = np.random.default_rng([self._seed, epoch]).permutation(np.array(streamed, dtype=np.int64))
             self._epochs = {**{known: o for known, o in self._epochs.items() if known == epoch - 1}, epoch: order}
         return int(self._epochs[epoch][place - sum(self._starts(epoch))])
 
     def _turn(self, number: int) -> tuple[int, int]:
         """The set of a batch, and how many batches of it came before."""
-        if self._mixing == "round_robin":
-            turns = [place for place, weight in enumerate(self._weights) for _ in range(int(weight))]
-            order = np.array(turns)
-            earlier = number // len(turns)
-        else:
-            batches = [max(1, math.ceil(share / self._size)) for share in self._shares()]
-            turns = [place for place, count in enumerate(batches) for _ in range(count)]
-            earlier = number // len(turns)
-            order = np.random.default_rng([self._seed, earlier]).permutation(np.array(turns))
-        within = number % len(turns)
+        round_, within = divmod(number, len(self._turns))
+        order = self._turns
+        if self._mixing == "proportional_batches":
+            order = np.random.default_rng([self._seed, round_]).permutation(order)
         place = int(order[within])
-        return place, earlier * turns.count(place) + int((order[:within] == place).sum())
+        return place, round_ * int((order == place).sum()) + int((order[:within] == place).sum())
+
+    @cached_property
+    def _turns(self) -> NDArray[np.int64]:
+        """The set of each batch of a round: with round_robin as often as its weight, else as its share needs."""
+        if self._mixing == "round_robin":
+            counts = [int(weight) for weight in self._weights]
+        else:
+            counts = [max(1, math.ceil(share / self._size)) for share in self._shares()]
+        return np.repeat(np.arange(len(counts)), counts)

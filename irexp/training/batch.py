@@ -162,8 +162,8 @@ class Batches(Dataset[Batch | PairBatch]):
         """An example with some of its negatives, a new sample at each step."""
         if not self._examples.is_positive_first and self._unknown:
             known = [n for n, doc_id in enumerate(example.doc_ids) if doc_id not in self._unknown]
-            doc_ids, targets = (tuple(part[n] for n in known) for part in (example.doc_ids, example.targets))
-            example = example._replace(doc_ids=doc_ids, targets=targets)
+            targets = tuple(example.targets[n] for n in known)
+            example = example._replace(doc_ids=tuple(example.doc_ids[n] for n in known), targets=targets)
         is_asked = self._negatives.sampler == "single_relevant"
         relevant = self._examples.relevant_doc_ids(example.query.query_id) if is_asked else frozenset()
         key = [self._seed, number, row]

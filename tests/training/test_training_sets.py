@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     prompted = [each | {"pos_scores": [2.0], "neg_scores": [0.5], "prompt": "look: "} for each in texts]
     others = {n: [f"d{(n + k) % 5}" for k in range(1, 4)] for n in range(5)}
     mined = [{"qid": f"q{n}", "pos": [f"d{n}"], "neg": {"bm25": ids}} for n, ids in others.items()]
-    scores = [[f"q{n}", {f"d{n}": 3.0, **dict.fromkeys(ids, 1.0)}] for n, ids in others.items()]
+    scores: list[Any] = [[f"q{n}", {f"d{n}": 3.0, **dict.fromkeys(ids, 1.0)}] for n, ids in others.items()]
     run = [f"q{n} Q0 d{d} 1 {-float((d - n) % 5)} x" for n in range(5) for d in range(5)]
-    for name, rows in {"texts": texts, "prompted": prompted, "mined": mined, "scores": scores}.items():
+    kinds: dict[str, list[Any]] = {"texts": texts, "prompted": prompted, "mined": mined, "scores": scores}
+    for name, rows in kinds.items():
         write(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write(folder / "a.run", "\n".join(run) + "\n")
     return {"folder": folder, "toys": write_toys(folder / "toys")}

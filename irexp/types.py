@@ -111,12 +111,15 @@ class ScoredDoc(NamedTuple):
 class Example(NamedTuple):
     """A training example: a query, its document ids (the positive first), and a target for each of them.
 
-    A target is a relevance (1 for the positive, 0 for a negative) or a teacher's score.
+    A target is a relevance (1 for the positive, 0 for a negative) or a teacher's score. The prompts are put in front of
+    the texts instead of the model's own prompts; None for the model's own.
     """
 
     query: Query
     doc_ids: tuple[str, ...]
     targets: tuple[float, ...]
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 @dataclass(frozen=True)

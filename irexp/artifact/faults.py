@@ -135,6 +135,8 @@ def _fit_faults(values: Values) -> Iterator[str]:
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
+    elif negatives["candidates"] is not None and (negatives["skip"] or 0) >= negatives["depth"]:
+        yield f"negatives.skip={negatives['skip']} leaves no rank of negatives.depth={negatives['depth']}; skip fewer"
 
 
 def _target_faults(values: Values) -> Iterator[str]:

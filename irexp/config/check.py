@@ -121,7 +121,7 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
             faults.append(f"{name}: {_explained(error, name, node[key])}")
             continue
         value = schema[key]
-        if name in CHOICES and value not in CHOICES[name]:
+        if name in CHOICES and value is not None and value not in CHOICES[name]:
             faults.append(f"{name}: {value!r} is not a choice{near(str(value), CHOICES[name])}")
         least, most = RANGES.get(name, (None, None))
         if least is not None and value is not None and not least <= value <= (value if most is None else most):

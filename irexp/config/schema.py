@@ -51,6 +51,8 @@ class Negatives:
     candidates: Any
     depth: int | None
     count: int | None
+    sampler: str | None = None
+    skip: int | None = None
 
 
 @dataclass
@@ -217,9 +219,10 @@ RECORDS: dict[str, type] = {
 }
 
 
-#: The choices of a plain value.
+#: The choices of a plain value, besides null where its type allows it.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "negatives.sampler": ("random", "top", "log_random", "single_relevant", "top_and_random"),
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
@@ -247,6 +250,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "training.patience": (1, None),
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
+    "negatives.skip": (0, None),
     "re_rank.depth": (1, None),
     "fuse.k": (0, None),
     "fuse.depth": (1, None),

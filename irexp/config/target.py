@@ -31,6 +31,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "schedule": ("irexp.training.schedule",),
     "dataset.documents": ("irexp.dataset.collection.Documents",),
     "dataset.train": ("irexp.dataset.collection.Examples",),
+    "dataset.train.sets.*": ("irexp.dataset.mixture.TrainingSet",),
     "dataset.dev": ("irexp.dataset.collection.Topics",),
     "dataset.test": ("irexp.dataset.collection.Topics",),
     "re_rank.candidates": ("irexp.dataset.collection.ScoredDocs",),

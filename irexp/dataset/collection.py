@@ -3,15 +3,40 @@
 A dataset yields text and ids, never tokens. Documents are streamed: 8.8 million texts are never held in memory.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Literal, NamedTuple
 
 from irexp.types import Document, Example, Qrel, Query, ScoredDoc, UserError
 
 
 class DataError(UserError):
     """A collection cannot be read: the message names the file, the line and how to fix it."""
+
+
+#: How several sets are mixed: see `irexp.dataset.mixture`.
+Mixing = Literal["proportional", "proportional_batches", "round_robin"]
+
+#: Documents that are looked up at once.
+_CHUNK = 10_000
+
+
+class Mixture(NamedTuple):
+    """How examples of several sets are mixed.
+
+    Attributes:
+        mixing: the order of the examples.
+        sizes: the number of examples of each set, which follow each other.
+        weights: the weight of each set.
+        prompts: the prompts of each set's queries and documents; None for the model's own.
+    """
+
+    mixing: Mixing
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    prompts: tuple[tuple[str | None, str | None], ...]
 
 
 class Documents(ABC):
@@ -67,9 +92,11 @@ class Examples(ABC):
 
     Attributes:
         has_scores: whether the targets are a teacher's scores rather than relevance; None if only the examples tell.
+        is_positive_first: whether the first document of each example is relevant; if not, nothing is known of it.
     """
 
-    has_scores: ClassVar[bool | None] = None
+    has_scores: bool | None = None
+    is_positive_first: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -86,6 +113,25 @@ class Examples(ABC):
     @abstractmethod
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The documents known to be relevant to a query, which must not be its negatives."""
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """How the examples of several sets are mixed; None if this is one set."""
+        return None
+
+    def texts(self, collection: Documents) -> Documents:
+        """Where the texts of the examples' documents are found: in the collection, unless the examples hold them."""
+        return collection
+
+    def unknown_doc_ids(self, collection: Documents) -> set[str]:
+        """The ids of the examples' documents whose texts are neither in the examples nor in the collection."""
+        texts = self.texts(collection)
+        named = sorted(self.doc_ids())
+        unknown: set[str] = set()
+        for start in range(0, len(named), _CHUNK):
+            chunk = named[start : start + _CHUNK]
+            unknown.update(set(chunk).difference(texts.get_many(chunk)))
+        return unknown
 
 
 def is_labelled(example: Example) -> bool:

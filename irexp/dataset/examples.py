@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import re
 from abc import abstractmethod
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Examples, Topics
+from irexp.dataset.example_lines import OBJECTS, Listed, json_examples, tsv_example
+from irexp.dataset.packed import PackedTexts
 from irexp.dataset.text_file import lines_of, read_id, resolve
 from irexp.progress import counted
 from irexp.types import Example, Query
 
 log = logging.getLogger(__name__)
 
-#: A number with a decimal point, which ids do not have.
-_SCORE = re.compile(r"[+-]?[0-9]*\.[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+
+@dataclass(frozen=True)
+class _Rows:
+    """All examples in flat arrays: 4 bytes per document, and the bytes of each id and each query's text once.
+
+    Attributes:
+        queries: the ids of the queries.
+        texts: their texts.
+        documents: the ids of the documents.
+        query_N: the query of each example.
+        numbers: the documents of all examples, one after another.
+        ends: where the documents of each example end in them, after a first 0.
+        targets: their targets; empty without scores.
+        query_R, document_R: the relevant pairs, sorted by query.
+    """
+
+    queries: PackedTexts
+    texts: PackedTexts
+    documents: PackedTexts
+    query_N: array[int]
+    numbers: array[int]
+    ends: array[int]
+    targets: array[float]
+    query_R: NDArray[np.int32]
+    document_R: NDArray[np.int32]
 
 
 class ListedExamples(Examples):
@@ -31,11 +56,15 @@ class ListedExamples(Examples):
     Without scores the target of the first document is 1 and of all others 0.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    #: Whether an example whose query has no text is left out instead of being an error.
+    skips_unknown_queries: ClassVar[bool] = False
+
+    def __init__(self, topics: Topics | None) -> None:
         """Reads nothing before the first example is requested.
 
         Args:
-            topics: the queries' texts; documents that its judgements call relevant are never negatives.
+            topics: the queries' texts; documents that its judgements call relevant are never negatives. None if
+                `read_queries` does without it.
         """
         self._topics = topics
 
@@ -43,150 +72,171 @@ class ListedExamples(Examples):
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The place of each example in the source, its ids (the query's first), and its scores or None."""
 
+    def read_queries(self) -> Iterator[Query]:
+        """The queries, with some that no example has or not."""
+        assert self._topics is not None
+        return self._topics.queries()
+
     def __len__(self) -> int:
-        return len(self._rows[1]) - 1
+        return len(self._rows.query_N)
 
     def __getitem__(self, position: int) -> Example:
-        numbers, ends, targets, ids = self._rows
-        start, end = ends[position], ends[position + 1]
-        query = self._queries[ids[numbers[start]]]
-        doc_ids = tuple(ids[number] for number in numbers[start + 1 : end])
-        if targets:
-            return Example(query, doc_ids, tuple(targets[start + 1 : end]))
+        rows = self._rows
+        number, start, end = rows.query_N[position], rows.ends[position], rows.ends[position + 1]
+        query = Query(rows.queries[number], rows.texts[number])
+        doc_ids = tuple(rows.documents[document] for document in rows.numbers[start:end])
+        if rows.targets:
+            return Example(query, doc_ids, tuple(rows.targets[start:end]))
         return Example(query, doc_ids, (1.0,) + (0.0,) * (len(doc_ids) - 1))
 
     def doc_ids(self) -> set[str]:
         """The ids of all documents in the examples."""
-        numbers, ends, _, ids = self._rows
-        is_document = np.ones(len(numbers), dtype=bool)
-        is_document[np.frombuffer(ends, dtype=np.int64)[:-1]] = False
-        named = np.unique(np.frombuffer(numbers, dtype=np.int32)[is_document])
-        return {ids[number] for number in named.tolist()}
+        named = np.unique(np.frombuffer(self._rows.numbers, dtype=np.int32))
+        return {self._rows.documents[number] for number in named.tolist()}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The documents that are judged relevant, or are the positive of an example without scores."""
-        return self._relevant.get(query_id, frozenset())
+        rows = self._rows
+        if (number := rows.queries.find(query_id)) is None:
+            return frozenset()
+        start, end = np.searchsorted(rows.query_R, [number, number + 1])
+        return frozenset(rows.documents[document] for document in rows.document_R[start:end].tolist())
 
     @cached_property
-    def _queries(self) -> dict[str, Query]:
-        return {query.query_id: query for query in self._topics.queries()}
-
-    @cached_property
-    def _relevant(self) -> dict[str, frozenset[str]]:
-        relevant: dict[str, set[str]] = defaultdict(set)
-        for query_id, doc_ids in relevant_documents(self._topics).items():
-            relevant[query_id] |= doc_ids
-        numbers, ends, targets, ids = self._rows
-        if not targets:
-            for start in ends[:-1]:
-                relevant[ids[numbers[start]]].add(ids[numbers[start + 1]])
-        return {query_id: frozenset(doc_ids) for query_id, doc_ids in relevant.items()}
-
-    @cached_property
-    def _rows(self) -> tuple[array[int], array[int], array[float], list[str]]:
-        """All examples in three flat arrays (id numbers, ends of examples, targets), and the ids by number."""
+    def _rows(self) -> _Rows:
+        queries, texts, documents = PackedTexts(), PackedTexts(), PackedTexts()
+        query_number: dict[str, int] = {}
+        for query in self.read_queries():
+            if query_number.setdefault(query.query_id, len(query_number)) == len(queries):
+                queries.append(query.query_id)
+                texts.append(query.text)
         number_of: dict[str, int] = {}
-        numbers, ends, targets = array("i"), array("q", [0]), array("f")
+
+        def number(doc_id: str) -> int:
+            if doc_id not in number_of:
+                number_of[doc_id] = len(number_of)
+                documents.append(doc_id)
+            return number_of[doc_id]
+
+        query_N, numbers, ends, targets = array("i"), array("i"), array("q", [0]), array("f")
         scored: bool | None = None
+        unknown: set[str] = set()
         for place, ids, scores in counted(self.lines(), unit=" examples", desc="examples", delayed=True):
-            if ids[0] not in self._queries:
-                raise DataError(f"{place}: the query {ids[0][:80]!r} is not among the training queries")
+            if ids[0] not in query_number:
+                if not self.skips_unknown_queries:
+                    raise DataError(f"{place}: the query {ids[0][:80]!r} is not among the training queries")
+                unknown.add(ids[0])
+                continue
             if scored not in (None, scores is not None):
                 raise DataError(f"{place}: some examples have scores and some have none")
             scored = scores is not None
-            numbers.extend(number_of.setdefault(identifier, len(number_of)) for identifier in ids)
-            targets.extend([0.0, *scores] if scores is not None else [])
+            query_N.append(query_number[ids[0]])
+            numbers.extend(map(number, ids[1:]))
+            targets.extend(scores or [])
             ends.append(len(numbers))
-        if len(ends) == 1:
+        if unknown:
+            log.warning("%d judged training queries have no text and are left out", len(unknown))
+        if not query_N:
             raise DataError("there are no training examples; check dataset.train")
-        return numbers, ends, targets, list(number_of)
+        relevant = array("q")
+        for qrel in self._topics.qrels() if self._topics is not None else ():
+            if qrel.relevance > 0 and qrel.query_id in query_number:
+                relevant.append(query_number[qrel.query_id] << 32 | number(qrel.doc_id))
+        if not scored:
+            relevant.extend(query << 32 | numbers[end] for query, end in zip(query_N, ends, strict=False))
+        pair_R = np.unique(np.frombuffer(relevant, dtype=np.int64))
+        query_R, document_R = (pair_R >> 32).astype(np.int32), (pair_R & 0xFFFFFFFF).astype(np.int32)
+        return _Rows(queries, texts, documents, query_N, numbers, ends, targets, query_R, document_R)
 
 
 class QrelExamples(ListedExamples):
     """One example per relevant document of each query; the negatives are in-batch negatives."""
 
     has_scores = False
+    skips_unknown_queries = True
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """One line per example: queries in the order of the judgements, documents sorted by id."""
-        relevant = relevant_documents(self._topics)
-        without_text = sum(query_id not in self._queries for query_id in relevant)
-        if without_text:
-            log.warning("%d judged training queries have no text and are left out", without_text)
-        for query_id, doc_ids in relevant.items():
-            if query_id in self._queries:
-                for doc_id in sorted(doc_ids):
-                    yield f"the judgements of {query_id}", [query_id, doc_id], None
+        assert self._topics is not None
+        for query_id, doc_ids in relevant_documents(self._topics).items():
+            for doc_id in sorted(doc_ids):
+                yield f"the judgements of {query_id}", [query_id, doc_id], None
 
 
 class FileExamples(ListedExamples):
-    """Examples from a file: one `query_id positive negative …` per line, as TSV or as a JSON list.
+    """Examples from a file of ids: one `query_id positive negative …` per line, as TSV or as a JSON list or object.
 
-    With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]`, and a TSV
-    line begins with the scores, as in the files for MS MARCO: `score score … query_id positive negative …`; they are
-    recognised by the decimal point of the first. All lines of a file have scores, or none has. Ids are read by
-    `irexp.types.as_id`.
+    With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]` (ColBERT),
+    and a TSV line begins with the scores, as in the files for MS MARCO (Hofstätter et al. 2020): `score score …
+    query_id positive negative …`; they are recognised by the decimal point of the first. An object has the keys of
+    Tevatron, `query_id`, `query_text`, `positive_document_ids` and `negative_document_ids`, or of PyLate, `query_id`,
+    `document_ids` and `scores`. All lines of a file have scores, or none has. Ids are read by `irexp.types.as_id`.
     """
 
-    def __init__(self, path: str, *, topics: Topics) -> None:
+    def __init__(self, path: str, *, topics: Topics | None = None) -> None:
         """Reads nothing before the first example is requested.
 
         Args:
             path: the file, `.jsonl` or tab-separated, optionally gzip-compressed.
-            topics: the queries' texts; documents that its judgements call relevant are never negatives.
+            topics: the queries' texts; documents that its judgements call relevant are never negatives. None if each
+                line holds its query's text, as Tevatron's do.
         """
         super().__init__(topics)
         self._path = path
 
+    def read_queries(self) -> Iterator[Query]:
+        """The given queries, or those of the lines."""
+        if self._topics is not None:
+            yield from self._topics.queries()
+            return
+        for place, found in listed_in(self._path):
+            if found.text is None:
+                raise DataError(f"{place}: it has no text of its query; set dataset.train.topics")
+            yield Query(read_id(found.query, place), found.text)
+
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The lines of the file."""
-        has_lines = False
-        is_json = resolve(self._path).name.removesuffix(".gz").endswith((".jsonl", ".json"))
-        for line in lines_of(self._path):
-            if not line.text.strip():
-                continue
-            try:
-                if is_json:
-                    ids, scores = _from_json(json.loads(line.text))
-                else:
-                    ids, scores = _from_columns(line.text.rstrip("\r\n").split("\t"))
-                if len(ids) < 2:
-                    raise ValueError("it has no document")
-                if not all(map(math.isfinite, scores or [])):
-                    raise ValueError("a score is not finite")
-            except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                raise DataError(
-                    f"{line.place}: not a training example ({str(error)[:80]}); a line is query_id, positive, negative "
-                    f"…, tab-separated and preceded by one score per document or none, or a JSON list of these, where "
-                    f"a document may be [doc_id, score]"
-                ) from None
+        for place, found in listed_in(self._path):
+            ids = [read_id(part, place) for part in (found.query, *found.documents)]
+            yield place, ids, found.scores
+
+
+def listed_in(path: str) -> Iterator[tuple[str, Listed]]:
+    """The examples of a file of lists, each with its place.
+
+    Raises:
+        DataError: naming the line, and what a line should be.
+    """
+    has_lines = False
+    is_json = is_json_lines(path)
+    for line in lines_of(path):
+        if line.text.strip():
             has_lines = True
-            yield line.place, [read_id(part, line.place) for part in ids], scores
-        if not has_lines:
-            raise DataError(f"{resolve(self._path)} has no training examples")
+            for found in parsed(line.text, line.place, is_json=is_json):
+                yield line.place, found
+    if not has_lines:
+        raise DataError(f"{resolve(path)} has no training examples")
 
 
-def _from_json(fields: object) -> tuple[Sequence[object], list[float] | None]:
-    if not isinstance(fields, list):
-        raise ValueError("it is not a list")
-    pairs = fields[1:]
-    if not any(isinstance(pair, list | dict) for pair in pairs):
-        return fields, None
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise ValueError("some documents have scores and some have none")
-    pairs = [(second, first) if isinstance(first, float) else (first, second) for first, second in pairs]
-    if not all(isinstance(score, int | float) for _, score in pairs):
-        raise ValueError("a score is not a number")
-    return [fields[0], *(doc_id for doc_id, _ in pairs)], [float(score) for _, score in pairs]
+def is_json_lines(path: str) -> bool:
+    """Whether a file holds JSON by its name, rather than tab-separated columns."""
+    return resolve(path).name.removesuffix(".gz").endswith((".jsonl", ".json"))
 
 
-def _from_columns(columns: list[str]) -> tuple[Sequence[object], list[float] | None]:
-    if not _SCORE.fullmatch(columns[0]):
-        return columns, None
-    scores, ids = columns[: len(columns) // 2], columns[len(columns) // 2 :]
-    if len(scores) != len(ids) - 1:
-        raise ValueError(f"it has {len(scores)} scores and {len(ids) - 1} documents")
-    return ids, [float(score) for score in scores]
+def parsed(text: str, place: str, *, is_json: bool) -> list[Listed]:
+    """The examples of a line.
+
+    Raises:
+        DataError: naming the line, and what a line should be.
+    """
+    try:
+        return json_examples(text) if is_json else [tsv_example(text)]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{place}: not a training example ({str(error)[:100]}); a line is query, positive, negative …, "
+            f"tab-separated and preceded by one score per document or none, or a JSON list of these, where a document "
+            f"may be [document, score], or an object: {OBJECTS}"
+        ) from None
 
 
 def relevant_documents(topics: Topics) -> dict[str, frozenset[str]]:

@@ -127,6 +127,14 @@ class TextExamples(Examples):
         """The positives of all examples of a query."""
         return frozenset(self._relevant.get(query_id, ()))
 
+    def texts(self, collection: Documents) -> Documents:
+        """The texts of the examples, then those of the collection."""
+        return Joined(collection, self.documents)
+
+    def unknown_doc_ids(self, collection: Documents) -> set[str]:
+        """None: the examples hold all texts."""
+        return set()
+
 
 class Joined(Documents):
     """The documents of a collection, and the texts of training examples, which are only looked up."""

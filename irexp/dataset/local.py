@@ -7,7 +7,6 @@ found before any work is done; 24 bytes per document stay in memory.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from array import array
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Documents, Topics
 from irexp.dataset.local_format import FileFormat, Format, documents_in, queries_in
+from irexp.dataset.packed import hash_of
 from irexp.dataset.qrels import read_qrels
 from irexp.dataset.text_file import RandomAccess, resolve
 from irexp.progress import progress
@@ -66,8 +66,8 @@ class LocalDocuments(Documents):
         hash_N, start_N, end_N = self._index
         found: dict[str, Document] = {}
         for doc_id in doc_ids:
-            position = int(np.searchsorted(hash_N, _hash(doc_id)))
-            while position < len(hash_N) and hash_N[position] == _hash(doc_id):
+            position = int(np.searchsorted(hash_N, hash_of(doc_id)))
+            while position < len(hash_N) and hash_N[position] == hash_of(doc_id):
                 text = self._pieces.read(int(start_N[position]), int(end_N[position]))
                 document = Document(*self._file.read(text, self._path))
                 if document.doc_id == doc_id:
@@ -94,7 +94,7 @@ class LocalDocuments(Documents):
                 doc_id, text = self._file.read(record.text, record.place)
                 if not text.strip():
                     empty, first_empty = empty + 1, first_empty or f"{record.place} ({doc_id})"
-                hashes.append(_hash(doc_id))
+                hashes.append(hash_of(doc_id))
                 starts.append(record.start)
                 ends.append(record.end)
                 if len(hashes) % _TICK == 0:
@@ -124,7 +124,7 @@ class LocalDocuments(Documents):
         seen: dict[str, str] = {}
         for record in self._file.records():
             doc_id, _ = self._file.read(record.text, record.place)
-            if _hash(doc_id) in hashes:
+            if hash_of(doc_id) in hashes:
                 if doc_id in seen:
                     raise DataError(f"{record.place}: the document id {doc_id[:80]!r} already occurs at {seen[doc_id]}")
                 seen[doc_id] = record.place
@@ -189,10 +189,6 @@ class LocalTopics(Topics):
     @cached_property
     def _qrels(self) -> list[Qrel]:
         return read_qrels(self._qrels_path) if self._qrels_path else []
-
-
-def _hash(doc_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
 
 _SUFFIXES: dict[str, Format] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from irexp.dataset.collection import DataError, Examples, is_labelled
+from irexp.dataset.collection import DataError, Documents, Examples, Mixture, is_labelled
 from irexp.types import Example
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class RunNegatives(Examples):
                 lack.
         """
         self._examples, self._rankings = examples, rankings
+        self.is_positive_first = examples.is_positive_first
         for position in range(len(examples)):
             example = examples[position]
             if not is_labelled(example):
@@ -46,7 +47,8 @@ class RunNegatives(Examples):
     def __getitem__(self, position: int) -> Example:
         example = self._examples[position]
         negatives = self._negatives(example)
-        return Example(example.query, (*example.doc_ids, *negatives), (*example.targets, *[0.0] * len(negatives)))
+        targets = (*example.targets, *[0.0] * len(negatives))
+        return example._replace(doc_ids=(*example.doc_ids, *negatives), targets=targets)
 
     def doc_ids(self) -> set[str]:
         """The ids of all documents in the examples and rankings."""
@@ -55,6 +57,15 @@ class RunNegatives(Examples):
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The documents known to be relevant to a query, according to the examples."""
         return self._examples.relevant_doc_ids(query_id)
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """That of the examples."""
+        return self._examples.mixture
+
+    def texts(self, collection: Documents) -> Documents:
+        """The texts of the examples' documents, and those of the collection."""
+        return self._examples.texts(collection)
 
     def _negatives(self, example: Example) -> list[str]:
         known = self.relevant_doc_ids(example.query.query_id) | set(example.doc_ids)

@@ -84,7 +84,10 @@ def open_examples(source: ExampleSource) -> Examples:
     if isinstance(source, str | Path):
         path = _path(source)
         if path is not None and not path.is_dir():
-            raise DataError(f"{path} is a file; open it with irexp.dataset.examples.FileExamples(path, topics=…)")
+            raise DataError(
+                f"{path} is a file; open it with irexp.dataset.examples.FileExamples(path, topics=…) if it holds ids, "
+                f"with irexp.dataset.text_examples.TextFileExamples(path) if it holds texts"
+            )
         return QrelExamples(open_topics(source, split="train"))
     return QrelExamples(source) if isinstance(source, Topics) else TextExamples(source)
 

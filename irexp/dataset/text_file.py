@@ -107,6 +107,18 @@ def _open(file: Path) -> IO[bytes]:
 
 
 @contextmanager
+def opened_file(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed.
+
+    Raises:
+        DataError: if the file does not exist, cannot be read, or is damaged gzip.
+    """
+    file = resolve(path)
+    with _as_data_error(file), _open(file) as content:
+        yield content
+
+
+@contextmanager
 def _as_data_error(file: Path) -> Iterator[None]:
     """Turn errors of the system or of gzip into a one-line DataError."""
     try:

@@ -1,43 +1,28 @@
-"""Run files with TREC's six columns: query_id Q0 doc_id rank score tag.
+"""Run files with TREC's six columns, `query_id Q0 doc_id rank score tag`, written and cut to a depth.
 
-irexp separates columns by tabs, so that ids may contain spaces; other run files may use any whitespace. Ids are read
-by `irexp.types.as_id`.
-
-A run is ordered by score descending, then document id ascending; the rank column and the order of the lines are
-ignored, and so is ir_metadata in front of the run (`irexp.artifact.ir_metadata`). trec_eval also orders by score, but
-breaks ties by document id descending; `irexp.evaluation.measures` makes it use irexp's order.
+irexp separates columns by tabs, so that ids may contain spaces; `irexp.artifact.run_lines` reads any whitespace.
+trec_eval also orders by score, but breaks ties by document id descending; `irexp.evaluation.measures` makes it use
+irexp's order.
 """
 
 import gzip
 import math
-import re
-import zlib
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO, cast
 
-import numpy as np
-
-from irexp.artifact.ir_metadata import END, START
-from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
+from irexp.artifact.run_lines import Rankings as Rankings
+from irexp.artifact.run_lines import in_rank_order as in_rank_order
+from irexp.artifact.run_lines import read_run as read_run
+from irexp.types import ScoredDoc, UserError, as_id
 
 #: The run file in the folder of a run.
 RUN = "test.run"
-
-COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
-
-_WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
 
 def run_file(run: Path) -> Path:
     """The file of a run, which is an artifact's folder or a file."""
     return run / RUN if run.is_dir() else run
-
-
-def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
-    """The document ids of one query, best first: score descending, then document id ascending."""
-    return sorted(score_of, key=lambda doc_id: (-score_of[doc_id], doc_id))
 
 
 def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
@@ -55,7 +40,7 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
     """
     _check_column("tag", tag)
     query_id, rank, previous_score = None, 0, math.inf
-    with _open(path, "wt") as file:
+    with _open(path) as file:
         for scored in ranking:
             score = float(scored.score)
             _check_column("query_id", scored.query_id)
@@ -72,48 +57,6 @@ def write_run(path: Path, ranking: Iterable[ScoredDoc], *, tag: str) -> None:
             file.write(f"{query_id}\tQ0\t{scored.doc_id}\t{rank}\t{score!r}\t{tag}\n")
 
 
-class Rankings:
-    """The documents of each query of a run, best first; queries in the order of the run.
-
-    In memory a run takes about 20 bytes per line, and the bytes of its ids.
-    """
-
-    def __init__(self, run: Iterable[ScoredDoc]) -> None:
-        """Read the run; the order of its lines does not matter."""
-        self._numbers: dict[str, int] = {}
-        self._ids, self._ends = bytearray(), array("q", [0])
-        self._scores, numbers = array("d"), array("i")
-        for query_id, doc_id, score in run:
-            numbers.append(self._numbers.setdefault(query_id, len(self._numbers)))
-            self._scores.append(score)
-            self._ids += doc_id.encode()
-            self._ends.append(len(self._ids))
-        number_N = np.frombuffer(numbers, dtype=np.int32)
-        self._line_N = np.argsort(number_N, kind="stable")
-        self._bounds = np.searchsorted(number_N[self._line_N], np.arange(len(self._numbers) + 1))
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
-        """Each query with its documents.
-
-        Raises:
-            UserError: if a query has a document twice.
-        """
-        for query_id, number in self._numbers.items():
-            lines = self._line_N[self._bounds[number] : self._bounds[number + 1]].tolist()
-            score_of = {self._doc_id(line): self._scores[line] for line in lines}
-            if len(score_of) < len(lines):
-                doc_ids = [self._doc_id(line) for line in lines]
-                twice = next(doc_id for doc_id in doc_ids if doc_ids.count(doc_id) > 1)
-                raise UserError(f"the run has document {twice!r} twice for query {query_id!r}; keep one of them")
-            yield query_id, in_rank_order(score_of)
-
-    def _doc_id(self, line: int) -> str:
-        return self._ids[self._ends[line] : self._ends[line + 1]].decode()
-
-
 def read_heads(path: Path, depth: int) -> dict[str, list[str]]:
     """The `depth` best documents of each query of a run file, best first."""
     return run_heads(read_run(path), depth)
@@ -127,45 +70,6 @@ def run_heads(run: Iterable[ScoredDoc], depth: int | None = None) -> dict[str, l
     }
 
 
-def read_run(path: Path) -> Iterator[ScoredDoc]:
-    """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
-
-    If the first line has five tabs, the whole file is separated by single tabs, else by whitespace. Duplicate documents
-    are detected after the last line, from eight bytes held per line.
-
-    Raises:
-        UserError: if the file cannot be read, a line does not have six columns with a number as its score, or a
-            document is listed twice for a query.
-    """
-    pairs = array("q")
-    for line_number, columns in _columns(path):
-        query_id, _, doc_id, _, score_text, _ = columns
-        try:
-            score = float(score_text)
-        except ValueError:
-            raise UserError(
-                f"{path}:{line_number}: the score {score_text[:80]!r} (fifth column) is not a number"
-            ) from None
-        if math.isnan(score):
-            raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; create the run again")
-        pairs.append(hash((query_id, doc_id)))
-        yield ScoredDoc(query_id, doc_id, score)
-    pair_N = np.sort(np.frombuffer(pairs, dtype=np.int64))
-    if (pair_N[1:] == pair_N[:-1]).any():
-        _raise_if_repeated(path, set(pair_N[1:][pair_N[1:] == pair_N[:-1]].tolist()))
-
-
-def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
-    """Name the first document that is listed twice; equal hashes may, rarely, belong to different documents."""
-    seen: dict[tuple[str, str], int] = {}
-    for line_number, (query_id, _, doc_id, *_) in _columns(path):
-        if hash((query_id, doc_id)) in pairs:
-            if first := seen.get((query_id, doc_id)):
-                pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
-                raise UserError(f"{path}:{line_number}: {pair} a second time, first on line {first}; keep one of them")
-            seen[query_id, doc_id] = line_number
-
-
 def _check_column(name: str, value: str) -> None:
     try:
         found = as_id(value)
@@ -175,50 +79,6 @@ def _check_column(name: str, value: str) -> None:
         raise UserError(f"a run file cannot hold the {name} {value!r}: there is whitespace around it; remove it")
 
 
-def _open(path: Path, mode: str) -> TextIO:
+def _open(path: Path) -> TextIO:
     opener = gzip.open if path.suffix == ".gz" else open
-    if mode == "rt":  # files of other programs may begin with a byte order mark
-        return cast(TextIO, opener(path, mode, encoding="utf-8-sig"))
-    return cast(TextIO, opener(path, mode, encoding="utf-8", newline="\n"))
-
-
-def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number (from 1) and the six columns of each line that is not empty."""
-    is_tabbed: bool | None = None
-    is_metadata = False
-    for line_number, line in _lines(path):
-        if is_tabbed is None and (line == START or is_metadata):  # before the first line of the run
-            is_metadata = line != END
-            continue
-        if not line.strip():
-            continue
-        if is_tabbed is None:
-            is_tabbed = line.count("\t") == len(COLUMNS) - 1
-        columns = line.split("\t") if is_tabbed else _WHITESPACE.split(line.strip(WHITESPACE))
-        if len(columns) != len(COLUMNS):
-            separator = "tabs, as on its first line" if is_tabbed else "whitespace"
-            raise UserError(
-                f"{path}:{line_number}: not a line of a TREC run: expected the six columns {' '.join(COLUMNS)}, "
-                f"separated by {separator}; found {line[:200]!r}"
-            )
-        try:
-            columns[0], columns[2] = as_id(columns[0]), as_id(columns[2])
-        except ValueError as error:
-            raise UserError(f"{path}:{line_number}: {error}") from None
-        yield line_number, columns
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    line_number = 0
-    try:
-        with _open(path, "rt") as file:
-            for line_number, line in enumerate(file, start=1):
-                yield line_number, line.rstrip("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such run file; check the path, or run stage=search") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{line_number + 1}: not UTF-8 text ({error}); convert the file") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path}:{line_number + 1}: cannot be read: {error}; download or create the file again"
-        ) from error
+    return cast(TextIO, opener(path, "wt", encoding="utf-8", newline="\n"))

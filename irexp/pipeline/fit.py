@@ -17,9 +17,11 @@ from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
-from irexp.dataset.in_memory import Joined, TextExamples
+from irexp.dataset.draw import Draw, Sampler
+from irexp.dataset.in_memory import TextExamples
 from irexp.dataset.negatives import RunNegatives
 from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, open_documents, open_examples, open_topics
+from irexp.dataset.text_examples import TextFileExamples
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
 from irexp.model.load import save
@@ -53,6 +55,8 @@ def fit(
     dev: TopicSource | None = None,
     negatives: RunSource | None = None,
     negatives_per_query: int | None = None,
+    sampler: Sampler = "random",
+    skip: int = 0,
     regularizer: Regularizer | None = None,
     adapter: LoraConfig | None = None,
     optimizer: Callable[..., Optimizer] | None = None,
@@ -79,6 +83,8 @@ def fit(
             validation.
         negatives: a run over the training queries, from which further negatives are drawn.
         negatives_per_query: negatives drawn per example at each step; None for all.
+        sampler: how they are drawn, see `irexp.dataset.draw.Draw`.
+        skip: the first ranks of the run, or of the examples' own negatives without a run, that are never drawn.
         regularizer: a regularizer of the embeddings, such as `component("regularizer", "flops")`.
         adapter: such as `component("adapter", "lora")`; merged into the weights after training.
         optimizer: a function from parameters to an optimizer; None for `component("optimizer")`.
@@ -97,7 +103,7 @@ def fit(
         UserError: before the first step, if model, loss, examples and settings are incompatible.
     """
     machine = machine or component("machine")
-    opened, collection = _data(examples, documents, negatives, is_searched=dev is not None)
+    opened, collection = _data(examples, documents, negatives, skip, is_searched=dev is not None)
     setup = TrainingSetup(
         loss,
         opened,
@@ -109,7 +115,7 @@ def fit(
         schedule or component("schedule"),
         seed,
         regularizer,
-        negatives_per_query,
+        Draw(negatives_per_query, sampler, skip if negatives is None else 0),
         logger,
     )
     check_precision(setup.training.precision, prepare(machine))
@@ -175,19 +181,25 @@ def _settings(
 
 
 def _data(
-    examples: ExampleSource, documents: DocumentSource | None, negatives: RunSource | None, *, is_searched: bool
+    examples: ExampleSource,
+    documents: DocumentSource | None,
+    negatives: RunSource | None,
+    skip: int,
+    *,
+    is_searched: bool,
 ) -> tuple[Examples, Documents]:
     """The examples, and the collection that holds their documents and those of the validation."""
     opened = open_examples(examples)
     collection = None if documents is None else open_documents(documents)
-    if isinstance(opened, TextExamples):
-        if collection is None and is_searched:
+    if isinstance(opened, TextExamples | TextFileExamples) and collection is None:
+        if is_searched:
             raise UserError("dev needs documents to search in; pass documents=…")
-        collection = opened.documents if collection is None else Joined(collection, opened.documents)
+        collection = opened.documents
     if collection is None:
         raise UserError("the examples name documents by id; pass documents=… with their texts")
     if negatives is not None:
-        opened = RunNegatives(opened, run_heads(lines_of_run(negatives)))
+        heads = run_heads(lines_of_run(negatives))
+        opened = RunNegatives(opened, {query_id: doc_ids[skip:] for query_id, doc_ids in heads.items()})
     return opened, collection
 
 
@@ -227,7 +239,7 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
         "regularizer": _plain(setup.regularizer),
         "adapter": None if adapter is None else dataclasses.asdict(adapter),
         "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
-        "negatives": setup.negatives,
+        "negatives": dataclasses.asdict(setup.negatives),
         "training": dataclasses.asdict(setup.training),
         "seed": setup.seed,
     }

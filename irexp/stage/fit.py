@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.negatives import RunNegatives
 from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
@@ -80,7 +81,7 @@ def fit(
         schedule,
         seed,
         regularizer,
-        negatives.count,
+        _draw(negatives, has_run=negatives_run is not None),
         logger,
         trial,
     )
@@ -136,4 +137,11 @@ def _examples(train: Examples | None, negatives_run: Path | None, negatives: Neg
         raise UserError(
             f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
         )
-    return RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+    heads = read_heads(run_file(negatives_run), negatives.depth)
+    return RunNegatives(train, {query_id: doc_ids[negatives.skip or 0 :] for query_id, doc_ids in heads.items()})
+
+
+def _draw(negatives: Negatives, *, has_run: bool) -> Draw:
+    """How negatives are drawn; the first ranks of a run are skipped when it is read."""
+    skip = 0 if has_run else negatives.skip or 0
+    return Draw(negatives.count, cast(Sampler, negatives.sampler or "random"), skip)

@@ -20,10 +20,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from irexp.dataset.collection import Documents, Examples
+from irexp.dataset.draw import Draw
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
+from irexp.training.mixed_order import MixedOrder
+from irexp.training.prompts import padded, padded_pairs
 from irexp.types import Example, Tokens, UserError
+
+#: All negatives of each example.
+ALL = Draw()
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Batches(Dataset[Batch | PairBatch]):
         size: int,
         in_batch: bool,
         seed: int,
-        negatives: int | None = None,
+        negatives: Draw = ALL,
         unknown: Collection[str] = frozenset(),
         rank: int = 0,
         world_size: int = 1,
@@ -100,8 +106,9 @@ class Batches(Dataset[Batch | PairBatch]):
             size: queries per batch, over all processes.
             in_batch: whether each query is also compared with the documents of the other queries.
             seed: decides the order of each epoch, and which negatives are drawn.
-            negatives: the number of an example's negatives drawn at each step; None for all.
-            unknown: ids of documents missing from the collection; an example is left out if its first document is one.
+            negatives: which of an example's negatives are used at each step.
+            unknown: ids of documents missing from the collection; an example is left out if its positive is one, or
+                fewer than two others remain.
             rank: the number of this process.
             world_size: the number of processes.
 
@@ -114,15 +121,17 @@ class Batches(Dataset[Batch | PairBatch]):
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._usable = np.arange(len(examples))
         if unknown:
-            kept = [position for position in range(len(examples)) if examples[position].doc_ids[0] not in unknown]
+            kept = [position for position in range(len(examples)) if self._is_usable(examples[position])]
             self._usable = np.array(kept, dtype=np.int64)
         if not len(self._usable):
             raise UserError("no training example has its relevant document in the collection; check dataset.train")
+        mixture = examples.mixture
+        self._mixed = None if mixture is None else MixedOrder(mixture, self._usable, size=size, seed=seed)
 
     @property
     def examples(self) -> int:
         """The number of examples per epoch."""
-        return len(self._usable)
+        return len(self._usable) if self._mixed is None else self._mixed.examples
 
     def __getitem__(self, number: int) -> Batch | PairBatch:
         positions = self.positions(number)
@@ -135,22 +144,30 @@ class Batches(Dataset[Batch | PairBatch]):
         distribute = self._share_with_all if self._in_batch else self._share_own
         mine, earlier, target_BN, column_BN = distribute(whole, own)
         texts = self._documents.get_many(set(mine))
+        prompt_of = {doc_id: example.document_prompt for example in whole for doc_id in example.doc_ids}
         return Batch(
-            self._model.pad(self._model.tokenize_queries([e.query.text for e in own]), is_query=True),
-            self._model.pad(self._model.tokenize_documents([texts[d].text for d in mine]), is_query=False),
+            padded(self._model, [e.query.text for e in own], [e.query_prompt for e in own], is_query=True),
+            padded(self._model, [texts[d].text for d in mine], [prompt_of.get(d) for d in mine], is_query=False),
             target_BN,
             column_BN,
             torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
         )
 
+    def _is_usable(self, example: Example) -> bool:
+        if self._examples.is_positive_first:
+            return example.doc_ids[0] not in self._unknown
+        return sum(doc_id not in self._unknown for doc_id in example.doc_ids) > 1
+
     def _draw_negatives(self, example: Example, number: int, row: int) -> Example:
-        """An example with a random sample of its negatives."""
-        if self._negatives is None or len(example.doc_ids) <= self._negatives + 1:
-            return example
-        generator = np.random.default_rng([self._seed, number, row])
-        drawn = 1 + generator.choice(len(example.doc_ids) - 1, size=self._negatives, replace=False)
-        kept = [0, *sorted(drawn.tolist())]
-        return Example(example.query, tuple(example.doc_ids[i] for i in kept), tuple(example.targets[i] for i in kept))
+        """An example with some of its negatives, a new sample at each step."""
+        if not self._examples.is_positive_first and self._unknown:
+            known = [n for n, doc_id in enumerate(example.doc_ids) if doc_id not in self._unknown]
+            targets = tuple(example.targets[n] for n in known)
+            example = example._replace(doc_ids=tuple(example.doc_ids[n] for n in known), targets=targets)
+        is_asked = self._negatives.sampler == "single_relevant"
+        relevant = self._examples.relevant_doc_ids(example.query.query_id) if is_asked else frozenset()
+        key = [self._seed, number, row]
+        return self._negatives(example, key, is_positive_first=self._examples.is_positive_first, relevant=relevant)
 
     def _pairs(self, model: CrossEncoder, own: list[Example]) -> PairBatch:
         """The queries of this process with each of their own documents."""
@@ -166,14 +183,16 @@ class Batches(Dataset[Batch | PairBatch]):
                 target_BN[row, place], column_BN[row, place] = target, len(documents)
                 queries.append(example.query.text)
                 documents.append(texts[doc_id].text)
-        pairs = model.pad(model.tokenize_pairs(queries, documents))
-        return PairBatch(pairs, list(map(len, lists)), target_BN, column_BN)
+        prompts = [example.query_prompt for example, members in zip(own, lists, strict=True) for _ in members]
+        return PairBatch(padded_pairs(model, queries, documents, prompts), list(map(len, lists)), target_BN, column_BN)
 
     def positions(self, number: int) -> list[int]:
         """The positions of a batch's examples; a batch may span two epochs."""
+        if self._mixed is not None:
+            return self._mixed.positions(number)
         first = number * self._size
         places = range(first, first + self._size)
-        return [int(self._order(place // self.examples)[place % self.examples]) for place in places]
+        return [int(self._order(place // len(self._usable))[place % len(self._usable)]) for place in places]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
@@ -222,13 +241,3 @@ class Batches(Dataset[Batch | PairBatch]):
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
             if doc_id not in self._unknown and (place == 0 or target != 0.0 or doc_id not in relevant)
         ]
-
-
-def unknown_documents(examples: Examples, documents: Documents) -> set[str]:
-    """The ids of documents that occur in examples but not in the collection."""
-    named = sorted(examples.doc_ids())
-    unknown: set[str] = set()
-    for start in range(0, len(named), 10_000):
-        chunk = named[start : start + 10_000]
-        unknown.update(set(chunk).difference(documents.get_many(chunk)))
-    return unknown

@@ -12,12 +12,17 @@ from torch.utils.data import DataLoader, Sampler
 
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
+from irexp.dataset.draw import Draw, check_skip
 from irexp.model.model import Model
-from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
+from irexp.training.batch import Batch, Batches, PairBatch
+from irexp.training.prompts import check_prompts
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
+
+#: The first examples, which are taken to be like the others.
+_LOOKED_AT = 100
 
 
 class RetrievalData(LightningDataModule):
@@ -32,18 +37,19 @@ class RetrievalData(LightningDataModule):
         training: Training,
         machine: Machine,
         in_batch: bool,
-        negatives: int | None,
+        negatives: Draw,
         seed: int,
         validation: Validation | None,
     ) -> None:
         """Log how many documents are missing from the collection; no text is tokenized yet."""
         super().__init__()
         check_batch_size(training, machine)
-        self._examples, self._documents, self._model = examples, documents, model
+        self._examples, self._documents, self._model = examples, examples.texts(documents), model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
         self._negatives = negatives
+        _check(examples, model, negatives, in_batch=in_batch)
         self._validation = validation
-        self._unknown = unknown_documents(examples, documents)
+        self._unknown = examples.unknown_doc_ids(documents)
         self._batches = self._make(rank=0, world_size=1)
         if self._unknown:
             log.warning(
@@ -124,6 +130,25 @@ class _From(Sampler[int]):
 def _tokenize_alone(worker: int) -> None:
     """Keep a forked worker from waiting for tokenizer threads that exist only in its parent process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _check(examples: Examples, model: Model, negatives: Draw, *, in_batch: bool) -> None:
+    """Check that the examples can be drawn from, and go with the model.
+
+    Raises:
+        UserError: if in-batch negatives need a positive that the examples do not name, `negatives.skip` leaves no
+            negatives, or the model cannot use the prompts of a training set.
+    """
+    if in_batch and not examples.is_positive_first:
+        raise UserError(
+            "the loss needs a positive for its in-batch negatives, and lists with ranks or scores do not say which "
+            "document is one; set dataset.train.targets=relevance, or a loss of each query's own documents "
+            "(loss=rank_net, kl_divergence)"
+        )
+    found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
+    check_skip(negatives.skip, found)
+    of_sets = examples.mixture.prompts if examples.mixture is not None else ()
+    check_prompts(model, [*of_sets, *((example.query_prompt, example.document_prompt) for example in found)])
 
 
 def check_batch_size(training: Training, machine: Machine) -> None:

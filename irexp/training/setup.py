@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.dataset.draw import Draw
 from irexp.loss.loss import Loss
 from irexp.regularizer.regularizer import Regularizer
 from irexp.study.trial import RunningTrial
@@ -30,7 +31,7 @@ class TrainingSetup:
         schedule: a function from the step to a factor of the learning rate.
         seed: decides batches and dropout.
         regularizer: of the embeddings; None for none.
-        negatives: documents that are drawn per example at each step, besides the first; None for all.
+        negatives: which negatives of an example are used at each step.
         logger: a Lightning logger; None for none.
         trial: the trial of a sweep that may prune this training; None for none.
     """
@@ -45,6 +46,6 @@ class TrainingSetup:
     schedule: Callable[..., float]
     seed: int
     regularizer: Regularizer | None = None
-    negatives: int | None = None
+    negatives: Draw = field(default_factory=Draw)
     logger: Any = None
     trial: RunningTrial | None = None

@@ -177,6 +177,13 @@ def test_one_message_lists_the_faults_of_all_experiments(compose: Compose) -> No
     assert "re_rank.depth: 0" in str(error.value) and "negatives.depth: 0" in str(error.value)
 
 
+def test_a_skip_of_all_ranks_is_a_fault(compose: Compose) -> None:
+    """Before the run of the negatives is made: none of its documents would be drawn."""
+    with pytest.raises(UserError, match=r"negatives\.skip=100 leaves no rank of negatives\.depth=100; skip fewer"):
+        plan_of(compose, "model=sbert", "negatives=bm25", "negatives.skip=100", stages=["fit"])
+    plan_of(compose, "model=sbert", "negatives=bm25", "negatives.skip=99", stages=["fit"])
+
+
 def test_a_dataset_without_judgements_is_searched_but_not_evaluated(compose: Compose) -> None:
     """`stage=retrieve` makes the run, and gives the reason for skipping the evaluation."""
     overrides = ["dataset=files", "dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv", "model=bm25"]

@@ -95,7 +95,8 @@ def test_faulty_scores_of_tsv_are_named_with_their_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: not a training example \(it is not a list\)"),
+        ('["q1", "d1", "d2"]\n{"a": 1}\n', r"t\.jsonl:2: not a training example \(it has no query, only a\)"),
+        ('"q1"\n', r"t\.jsonl:1: not a training example \(it is not a list\)"),
         ('["q1"]\n', r"t\.jsonl:1: not a training example \(it has no document\)"),
         ('["q1", "d1", ["d2", 1]]\n', r"t\.jsonl:1: .*some documents have scores"),
         ('["q1", ["d1", 1], "d8"]\n', r"t\.jsonl:1: .*some documents have scores"),

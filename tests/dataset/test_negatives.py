@@ -55,8 +55,8 @@ def test_teacher_scores_and_negatives_from_a_run_are_an_error() -> None:
         """The same examples with a teacher's scores."""
 
         def __getitem__(self, position: int) -> Example:
-            query, doc_ids, _ = super().__getitem__(position)
-            return Example(query, doc_ids, (-1.5, -6.0)[: len(doc_ids)])
+            example = super().__getitem__(position)
+            return example._replace(targets=(-1.5, -6.0)[: len(example.doc_ids)])
 
     with pytest.raises(DataError, match=r"example of q0 has a teacher's scores \(-1.5 .* negatives=none"):
         RunNegatives(Scored(), {"q0": ["d3"], "q1": ["d9"]})

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from irexp.dataset.draw import Draw
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
-from irexp.training.batch import Batches, PairBatch, unknown_documents
+from irexp.training.batch import Batches, PairBatch
 from tests.training.eight import BACKBONE, RELEVANT, Eight, Listed, batches, first
 
 
@@ -88,7 +89,7 @@ def test_without_in_batch_negatives_a_query_has_only_its_own_documents(model: De
 def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncoder) -> None:
     """An example without its relevant document is left out; a missing negative has no column."""
     examples = Listed(("q3", ("gone",), (1.0,)), ("q4", ("d5", "gone too"), (1.0, 0.0)))
-    unknown = unknown_documents(examples, Eight())
+    unknown = examples.unknown_doc_ids(Eight())
     assert unknown == {"gone", "gone too"}
     made = batches(model, examples, size=1, unknown=unknown)
     assert made.examples == 1
@@ -98,7 +99,7 @@ def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncode
 def test_negatives_are_drawn_again_at_each_step_from_the_seed(model: DenseBiEncoder) -> None:
     """Each step uses two of four negatives, not always the same two; the same step draws the same two again."""
     examples = Listed(("q3", ("d4", "d5", "d6", "d7", "d1"), (1.0, 0.0, 0.0, 0.0, 0.0)))
-    settings: dict[str, Any] = {"size": 1, "in_batch": False, "negatives": 2}
+    settings: dict[str, Any] = {"size": 1, "in_batch": False, "negatives": Draw(2)}
     seen = [first_n.target_BN.shape[1] for first_n in (batches(model, examples, **settings)[n] for n in range(4))]
     assert seen == [3] * 4
     texts = {str(batches(model, examples, **settings)[n].documents.input_ids_BL.tolist()) for n in range(12)}  # type: ignore[union-attr]

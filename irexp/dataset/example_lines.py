@@ -1,0 +1,183 @@
+"""Lines of training examples: JSON lists and objects, or tab-separated columns, as many libraries write them.
+
+Ids or texts may stand for a query and its documents: a line's keys do not tell, the reader of the file does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+#: A number with a decimal point, which ids do not have.
+_SCORE = re.compile(r"[+-]?[0-9]*\.[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+
+_QUERY_IDS = ("query_id", "qid")
+_QUERIES = ("query", "query_text", "anchor", "question")
+
+#: Keys of positives and of negatives: FlagEmbedding; Tevatron with texts, with ids; sentence-transformers' columns.
+_SIDES = (
+    ("pos", "neg"),
+    ("positive_passages", "negative_passages"),
+    ("positive_document_ids", "negative_document_ids"),
+    ("positive", "negative"),
+)
+
+#: Keys of a list with one score or label per document: PyLate, sentence-transformers.
+_LISTS = ("document_ids", "doc_ids", "documents", "docs", "passages")
+_SCORES = ("scores", "score")
+_TARGETS = (*_SCORES, "labels", "label")
+
+#: What a line may be, for messages.
+OBJECTS = (
+    "{query, pos, neg}, {query, positive, negative}, {query, positive_passages, negative_passages}, {query_id, "
+    "positive_document_ids, negative_document_ids} or {query, documents, scores}"
+)
+
+
+class Listed(NamedTuple):
+    """One example of a line.
+
+    Attributes:
+        query: the query's id or text, as it stands there; None if the line has none of the wanted kind.
+        documents: the ids or texts of its documents, the positive first.
+        scores: a teacher's score of each document; None for none.
+        text: the text of a query that has an id as well.
+        prompt: what is put in front of the query; None for the model's own.
+    """
+
+    query: object
+    documents: list[object]
+    scores: list[float] | None = None
+    text: str | None = None
+    prompt: str | None = None
+
+
+def json_examples(text: str) -> list[Listed]:
+    """The examples of a line of JSON: one, or one per positive.
+
+    Raises:
+        ValueError: saying what is wrong with it, in a few words.
+    """
+    fields = json.loads(text)
+    found = _of_object(fields) if isinstance(fields, dict) else [_of_list(fields)]
+    return [_checked(one) for one in found]
+
+
+def tsv_example(text: str) -> Listed:
+    """The example of tab-separated columns: `query positive negative …`, after one score per document or none.
+
+    Raises:
+        ValueError: saying what is wrong with it, in a few words.
+    """
+    columns: list[str] = text.rstrip("\r\n").split("\t")
+    if not _SCORE.fullmatch(columns[0]):
+        return _checked(Listed(columns[0], [*columns[1:]]))
+    scores, ids = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+    if len(scores) != len(ids) - 1:
+        raise ValueError(f"it has {len(scores)} scores and {len(ids) - 1} documents")
+    return _checked(Listed(ids[0], [*ids[1:]], [float(score) for score in scores]))
+
+
+def _checked(found: Listed) -> Listed:
+    if not found.documents:
+        raise ValueError("it has no document")
+    if found.scores is not None and len(found.scores) != len(found.documents):
+        raise ValueError(f"it has {len(found.scores)} scores and {len(found.documents)} documents")
+    if not all(map(math.isfinite, found.scores or [])):
+        raise ValueError("a score is not finite")
+    return found
+
+
+def _of_list(fields: object) -> Listed:
+    """`[query, positive, negative, …]`, where a document may be `[document, score]` or `[score, document]`."""
+    if not isinstance(fields, list):
+        raise ValueError("it is not a list")
+    pairs = fields[1:]
+    if not any(isinstance(pair, list | dict) for pair in pairs):
+        return Listed(fields[0] if fields else None, pairs)
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ValueError("some documents have scores and some have none")
+    pairs = [(second, first) if isinstance(first, float) else (first, second) for first, second in pairs]
+    return Listed(fields[0], [document for document, _ in pairs], _numbers([score for _, score in pairs]))
+
+
+def _of_object(fields: Mapping[str, Any]) -> list[Listed]:
+    """The examples of an object: one per positive, each with all negatives; or one list with its scores."""
+    query_id = next((fields[key] for key in _QUERY_IDS if key in fields), None)
+    text = next((fields[key] for key in _QUERIES if key in fields), None)
+    if text is not None and not isinstance(text, str):
+        raise ValueError("the query is not a text")
+    prompt = fields.get("prompt")
+    if prompt is not None and not isinstance(prompt, str):
+        raise ValueError("the prompt is not a text")
+    place = Listed(text if query_id is None else query_id, [], text=text, prompt=prompt)
+    if place.query is None:
+        raise ValueError(f"it has no query, only {', '.join(fields)[:60] or 'nothing'}")
+    for positives, negatives in _SIDES:
+        if positives in fields:
+            return _sides(fields, positives, negatives, place)
+    key = next((key for key in _LISTS if key in fields), None)
+    target = next((key for key in _TARGETS if key in fields), None)
+    if key is None or target is None:
+        raise ValueError(f"it has no documents, only {', '.join(fields)[:60]}")
+    documents, scores = _documents(fields[key]), _numbers(_as_list(fields[target]))
+    if len(documents) != len(scores):
+        raise ValueError(f"it has {len(scores)} scores and {len(documents)} documents")
+    if target in _SCORES or not set(scores) <= {0, 1}:
+        return [place._replace(documents=documents, scores=scores)]
+    ours, theirs = ([d for d, label in zip(documents, scores, strict=True) if label == wanted] for wanted in (1, 0))
+    if not ours:
+        raise ValueError(f"none of its {target} is 1")
+    return [place._replace(documents=[one, *theirs]) for one in ours]
+
+
+def _sides(fields: Mapping[str, Any], positives: str, negatives: str, place: Listed) -> list[Listed]:
+    """One example per positive, each with all negatives."""
+    if isinstance(fields.get(negatives), Mapping):
+        raise ValueError("its negatives are listed per system; read the file with dataset=hard_negatives")
+    ours, theirs = _documents(fields[positives]), _documents(fields.get(negatives, []))
+    numbered = [fields[key] for key in fields if re.fullmatch(f"{negatives}_[0-9]+", key)]
+    theirs += [document for each in numbered for document in _documents(each)]
+    if not ours:
+        raise ValueError(f"its {positives} are empty")
+    target = next((key for key in _TARGETS if fields.get(key) is not None), None)
+    if target is not None:
+        scores = _numbers(_as_list(fields[target]))
+        if len(scores) == 1 and len(ours) == len(theirs) == 1:
+            scores = [scores[0], 0.0]  # a margin between the two
+        return [place._replace(documents=[*ours, *theirs], scores=scores)]
+    if fields.get("pos_scores") is None and fields.get("neg_scores") is None:
+        return [place._replace(documents=[one, *theirs]) for one in ours]
+    of_ours, of_theirs = (_numbers(_as_list(fields.get(key) or [])) for key in ("pos_scores", "neg_scores"))
+    if (len(of_ours), len(of_theirs)) != (len(ours), len(theirs)):
+        raise ValueError("pos_scores and neg_scores need a score for each of its documents")
+    return [
+        place._replace(documents=[one, *theirs], scores=[score, *of_theirs])
+        for one, score in zip(ours, of_ours, strict=True)
+    ]
+
+
+def _documents(value: object) -> list[object]:
+    """Ids or texts; a passage of Tevatron, `{docid, title, text}`, is its title and text."""
+    found = []
+    for one in _as_list(value):
+        if isinstance(one, Mapping):
+            parts = [one.get("title"), one.get("text")]
+            if not isinstance(parts[1], str) or not isinstance(parts[0], str | None):
+                raise ValueError("a passage has no text")
+            one = " ".join(part.strip() for part in parts if part and part.strip())
+        found.append(one)
+    return found
+
+
+def _as_list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _numbers(values: Sequence[object]) -> list[float]:
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        raise ValueError("a score is not a number")
+    return [float(value) for value in values]  # type: ignore[arg-type]

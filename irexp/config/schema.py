@@ -9,6 +9,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.config.several_losses import register_several_losses
+
 
 @dataclass
 class Dataset:
@@ -280,6 +282,7 @@ def register_schema(*, typed: bool = True) -> None:
         typed: False stores the same defaults without types, so that a faulty configuration composes and
             `irexp.config.check` can name every fault rather than the first.
     """
+    register_several_losses()
     node = OmegaConf.structured(Config)
     if not typed:
         node = _untyped(node)

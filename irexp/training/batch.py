@@ -10,7 +10,7 @@ Shapes: B queries of this process, N documents per query, L tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,23 @@ from irexp.types import Example, Tokens, UserError
 
 
 @dataclass
+class Lists:
+    """Each query's own documents in a batch with in-batch negatives, for losses over lists beside an in-batch one.
+
+    Attributes:
+        target_BN: relevance or a teacher's score; documents with NaN are ignored.
+        column_BN: the documents' positions among those of all processes; column 0 is the positive.
+    """
+
+    target_BN: Tensor
+    column_BN: Tensor
+
+    def to(self, device: torch.device) -> Lists:
+        """The lists on a device."""
+        return Lists(self.target_BN.to(device), self.column_BN.to(device))
+
+
+@dataclass
 class Batch:
     """One process's share of a batch.
 
@@ -38,6 +55,7 @@ class Batch:
             document, else 0. Without them N is the number of documents of the longest example.
         column_BN: the positions of each query's own documents in `documents`; None with in-batch negatives.
         is_new_N: whether no process of lower rank has the document, so that each counts once; None if all count.
+        lists: each query's own documents, with in-batch negatives; without them None, and the other fields say them.
     """
 
     queries: Tokens
@@ -45,12 +63,25 @@ class Batch:
     target_BN: Tensor
     column_BN: Tensor | None
     is_new_N: Tensor | None = None
+    lists: Lists | None = None
+
+    def own(self) -> Lists:
+        """The targets and columns of each query's own documents."""
+        if self.lists is not None:
+            return self.lists
+        assert self.column_BN is not None
+        return Lists(self.target_BN, self.column_BN)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        column_BN = None if self.column_BN is None else self.column_BN.to(device)
-        is_new_N = None if self.is_new_N is None else self.is_new_N.to(device)
-        return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN, is_new_N)
+        return Batch(
+            self.queries.to(device),
+            self.documents.to(device),
+            self.target_BN.to(device),
+            None if self.column_BN is None else self.column_BN.to(device),
+            None if self.is_new_N is None else self.is_new_N.to(device),
+            None if self.lists is None else self.lists.to(device),
+        )
 
 
 @dataclass
@@ -133,14 +164,15 @@ class Batches(Dataset[Batch | PairBatch]):
             return self._pairs(self._model, own)
         assert isinstance(self._model, BiEncoder)
         distribute = self._share_with_all if self._in_batch else self._share_own
-        mine, earlier, target_BN, column_BN = distribute(whole, own)
+        mine, earlier, target_BN, lists = distribute(whole, own)
         texts = self._documents.get_many(set(mine))
         return Batch(
             self._model.pad(self._model.tokenize_queries([e.query.text for e in own]), is_query=True),
             self._model.pad(self._model.tokenize_documents([texts[d].text for d in mine]), is_query=False),
             target_BN,
-            column_BN,
+            None if self._in_batch else lists.column_BN,
             torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
+            lists if self._in_batch else None,
         )
 
     def _draw_negatives(self, example: Example, number: int, row: int) -> Example:
@@ -181,8 +213,8 @@ class Batches(Dataset[Batch | PairBatch]):
             self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
         return self._orders[epoch]
 
-    def _share_with_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, None]:
-        """The documents of this process, those of lower ranks, and targets over all documents of the batch.
+    def _share_with_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Lists]:
+        """The documents of this process, those of lower ranks, targets over all documents of the batch, and lists.
 
         The target is 1 for the example's first document, else 0, since a teacher has not scored other queries'
         documents.
@@ -199,12 +231,17 @@ class Batches(Dataset[Batch | PairBatch]):
             for doc_id in relevant & column.keys():
                 target_BN[row, column[doc_id]] = torch.nan
             target_BN[row, column[example.doc_ids[0]]] = 1.0
-        return mine, set(doc_ids[: self._rank * share]), target_BN, None
+        return mine, set(doc_ids[: self._rank * share]), target_BN, self._lists(own, column)
 
-    def _share_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Tensor]:
-        """The documents of this process, those of lower ranks, and each query's targets and columns."""
+    def _share_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Lists]:
+        """The documents of this process, those of lower ranks, and each query's targets, alone and with columns."""
         mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
-        column = {doc_id: position for position, doc_id in enumerate(mine)}
+        lists = self._lists(own, {doc_id: position for position, doc_id in enumerate(mine)})
+        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
+        return mine, earlier, lists.target_BN, lists
+
+    def _lists(self, own: list[Example], column: Mapping[str, int]) -> Lists:
+        """Each query's own documents, padded to the longest list; `column` is a document's position."""
         longest = max(len(example.doc_ids) for example in own)
         target_BN = torch.full((len(own), longest), torch.nan)
         column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
@@ -212,8 +249,7 @@ class Batches(Dataset[Batch | PairBatch]):
             targets = self._targets(example, self._examples.relevant_doc_ids(example.query.query_id))
             for place, (doc_id, target) in enumerate(targets):
                 target_BN[row, place], column_BN[row, place] = target, column[doc_id]
-        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
-        return mine, earlier, target_BN, column_BN
+        return Lists(target_BN, column_BN)
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
         """An example's documents with their targets, less unknown ones and negatives known to be relevant."""

@@ -1,4 +1,4 @@
-"""FLOPS and L1 against their formulas, with the weights of queries and documents, and the ramp."""
+"""FLOPS, L1 and L2 against their formulas, with the weights of queries and documents, and the ramp."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 
 from irexp.regularizer.flops import FLOPS
 from irexp.regularizer.l1 import L1
+from irexp.regularizer.l2 import L2
 from irexp.regularizer.regularizer import Regularizer
 from irexp.types import UserError
 
@@ -24,7 +25,12 @@ def l1(rows: list[list[float]]) -> float:
     return sum(sum(map(abs, row)) for row in rows) / len(rows)
 
 
-@pytest.mark.parametrize(("kind", "naive"), [(FLOPS, flops), (L1, l1)])
+def l2(rows: list[list[float]]) -> float:
+    """The mean of the rows' lengths."""
+    return sum(sum(value**2 for value in row) ** 0.5 for row in rows) / len(rows)
+
+
+@pytest.mark.parametrize(("kind", "naive"), [(FLOPS, flops), (L1, l1), (L2, l2)])
 def test_the_penalty_is_its_formula(kind: type[Regularizer], naive: object) -> None:
     """The penalty equals the naive formulas of queries and documents, each with its weight."""
     assert callable(naive)

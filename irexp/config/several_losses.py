@@ -11,6 +11,8 @@ it is first asked for, and has each loss at a place of its own:
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import GroupDefault
 from hydra.errors import ConfigCompositionException
@@ -21,8 +23,17 @@ GROUP = "loss"
 _is_list = GroupDefault.is_options
 
 
+class _Options(dict[str, Any]):
+    """The stored options of the group, which Hydra does not copy with the rest of its store for each composition."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Options:
+        """Itself, so that an option stored during a composition is found by it."""
+        return self
+
+
 def register_several_losses() -> None:
     """Let a list of losses compose, on the command line and in the defaults of a file."""
+    ConfigStore.instance().repo.setdefault(GROUP, _Options())
     GroupDefault.is_options = _is_options  # type: ignore[method-assign] # asked of each default, once its option is known
 
 

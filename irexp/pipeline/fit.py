@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Training
@@ -238,5 +239,7 @@ def _plain(component: object | None) -> dict[str, Any] | None:
     """The class of a component and its settings that are plain values."""
     if component is None:
         return None
-    values = {key: value for key, value in vars(component).items() if isinstance(value, str | int | float)}
-    return {"class": type(component).__qualname__, **values}
+    values = {key: value for key, value in vars(component).items() if isinstance(value, str | int | float | dict)}
+    plain = {key: value for key, value in values.items() if not key.startswith("_")}  # the rest is torch's
+    inner = dict(component.named_children()) if isinstance(component, nn.Module) else {}
+    return {"class": type(component).__qualname__, **plain, **{name: _plain(part) for name, part in inner.items()}}

@@ -165,7 +165,7 @@ class RetrievalModule(LightningModule):
         self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Weight decay applies to matrices, not to biases, norms and other vectors; a learned scale has a rate of its own."""
+        """Weight decay applies to matrices, not to other parameters; a learned scale has a learning rate of its own."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         vectors = [parameter for parameter in trained if parameter.ndim <= 1]

@@ -48,11 +48,6 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
     """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
-    if isinstance(model, CrossEncoder) and setup.loss.in_batch:
-        raise UserError(
-            "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "
-            "loss=lce, or loss.in_batch=false"
-        )
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
     validation = _validation(model, setup)

@@ -56,6 +56,16 @@ class Negatives:
 
 
 @dataclass
+class FalseNegatives:
+    """Documents that are left out as negatives, since they may be relevant; conf/false_negatives."""
+
+    same_text: bool | None = None
+    margin: float | None = None
+    relative_margin: float | None = None
+    guide: str | None = None
+
+
+@dataclass
 class ReRank:
     """The run that is re-ranked, if any; conf/re_rank."""
 
@@ -166,6 +176,7 @@ class Config:
     dataset: Dataset
     training: Training
     negatives: Negatives
+    false_negatives: FalseNegatives
     encoding: Encoding
     search: Search
     re_rank: ReRank
@@ -208,6 +219,7 @@ RECORDS: dict[str, type] = {
     "dataset": Dataset,
     "training": Training,
     "negatives": Negatives,
+    "false_negatives": FalseNegatives,
     "re_rank": ReRank,
     "fuse": Fuse,
     "encoding": Encoding,

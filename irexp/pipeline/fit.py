@@ -16,14 +16,14 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Training
+from irexp.config.schema import FalseNegatives, Machine, Training
 from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.in_memory import Joined, TextExamples
 from irexp.dataset.negatives import RunNegatives
 from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, open_documents, open_examples, open_topics
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
-from irexp.model.load import save
+from irexp.model.load import load, save
 from irexp.model.lora import adapted
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
@@ -54,6 +54,7 @@ def fit(
     dev: TopicSource | None = None,
     negatives: RunSource | None = None,
     negatives_per_query: int | None = None,
+    false_negatives: Mapping[str, Any] | None = None,
     regularizer: Regularizer | None = None,
     adapter: LoraConfig | None = None,
     optimizer: Callable[..., Optimizer] | None = None,
@@ -80,6 +81,8 @@ def fit(
             validation.
         negatives: a run over the training queries, from which further negatives are drawn.
         negatives_per_query: negatives drawn per example at each step; None for all.
+        false_negatives: settings of conf/false_negatives, such as `{"same_text": True, "guide": "folder or hub name"}`:
+            documents that are left out as negatives.
         regularizer: a regularizer of the embeddings, such as `component("regularizer", "flops")`.
         adapter: such as `component("adapter", "lora")`; merged into the weights after training.
         optimizer: a function from parameters to an optimizer; None for `component("optimizer")`.
@@ -99,6 +102,7 @@ def fit(
     """
     machine = machine or component("machine")
     opened, collection = _data(examples, documents, negatives, is_searched=dev is not None)
+    left_out: FalseNegatives = component("false_negatives", **(false_negatives or {}))
     setup = TrainingSetup(
         loss,
         opened,
@@ -112,6 +116,8 @@ def fit(
         regularizer,
         negatives_per_query,
         logger,
+        false_negatives=left_out,
+        guide=None if left_out.guide is None else load(left_out.guide),
     )
     check_precision(setup.training.precision, prepare(machine))
     with _place(folder, model, setup, adapter) as place, torch.random.fork_rng(devices=[]):
@@ -229,6 +235,7 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
         "adapter": None if adapter is None else dataclasses.asdict(adapter),
         "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
         "negatives": setup.negatives,
+        "false_negatives": dataclasses.asdict(setup.false_negatives),
         "training": dataclasses.asdict(setup.training),
         "seed": setup.seed,
     }

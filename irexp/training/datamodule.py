@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
+from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
 from irexp.training.validation import Validation, ValidationBatch
@@ -35,13 +36,15 @@ class RetrievalData(LightningDataModule):
         negatives: int | None,
         seed: int,
         validation: Validation | None,
+        same_text: bool = False,
+        guide: BiEncoder | None = None,
     ) -> None:
         """Log how many documents are missing from the collection; no text is tokenized yet."""
         super().__init__()
         check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, documents, model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
-        self._negatives = negatives
+        self._negatives, self._same_text, self._guide = negatives, same_text, guide
         self._validation = validation
         self._unknown = unknown_documents(examples, documents)
         self._batches = self._make(rank=0, world_size=1)
@@ -103,6 +106,8 @@ class RetrievalData(LightningDataModule):
             seed=self._seed,
             negatives=self._negatives,
             unknown=self._unknown,
+            same_text=self._same_text,
+            guide=self._guide,
             rank=rank,
             world_size=world_size,
         )

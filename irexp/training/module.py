@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from irexp.config.schema import FalseNegatives
 from irexp.loss.loss import Loss
 from irexp.loss.scale import LEARNING_RATE as SCALE_LEARNING_RATE
 from irexp.model.bi_encoder import BiEncoder, Encoded
@@ -24,6 +25,7 @@ from irexp.model.model import Model
 from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.batch import Batch, Lists, PairBatch
+from irexp.training.false_negatives import compares_scores, without_false_negatives
 from irexp.training.objective import Scored
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import Embeddings, TokenEmbeddings, UserError
@@ -45,6 +47,8 @@ class RetrievalModule(LightningModule):
         seed: int,
         validation: Validation | None,
         processes: int,
+        false_negatives: FalseNegatives | None = None,
+        guide: BiEncoder | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -59,11 +63,20 @@ class RetrievalModule(LightningModule):
             seed: decides dropout.
             validation: the development queries and documents; None for no validation.
             processes: the number of processes that share a batch.
+            false_negatives: which documents of a batch are left out as negatives; None for none.
+            guide: the model whose scores decide that, which is not trained; None for the trained model.
         """
         super().__init__()
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
         self._seed, self._processes = seed, processes
+        self._false_negatives = false_negatives or FalseNegatives()
+        self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
+
+    def on_fit_start(self) -> None:
+        """Move the guide to the device, which Lightning does with what is trained."""
+        for guide in self._guide:
+            guide.to(self.device)
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, score, compute the loss."""
@@ -89,7 +102,14 @@ class RetrievalModule(LightningModule):
             scores, target_BN = scored.of(part.loss)
             if part.loss.compares_queries and self._processes > 1:
                 scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
-            value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
+            if (
+                part.loss.in_batch
+                and compares_scores(self._false_negatives)
+                and not (~target_BN.isnan()).sum() > len(target_BN)
+            ):
+                scores, value = [], torch.stack(scores).sum() * 0.0  # all negatives may be relevant
+            else:
+                value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
             if self._processes > 1:
                 value = value * self._weight(part.loss, target_BN)
             if len(parts) > 1:
@@ -116,11 +136,27 @@ class RetrievalModule(LightningModule):
         scores, lists = self.model.similarity(queries, documents), batch.own()
         scored = Scored([score_BN.gather(1, lists.column_BN) for score_BN in scores], lists, [], None)
         if batch.lists is not None:
-            scored.all_scores, scored.all_target_BN = scores, batch.target_BN
+            scored.all_scores = scores
+            scored.all_target_BN = self._without_false_negatives(scores[0], batch)
         if any(part.loss.compares_viewers for part in self.loss.parts()):
             assert isinstance(self.model, MVR)
             scored.viewers = self.model.viewer_scores(queries, documents, lists.column_BN[:, 0])
         return scored, penalty
+
+    def _without_false_negatives(self, score_BN: Tensor, batch: Batch) -> Tensor:
+        """The targets of all documents, with NaN for those that may be relevant, by the guide's or the own scores."""
+        if not compares_scores(self._false_negatives):
+            return batch.target_BN
+        for guide in self._guide:
+            assert batch.guide is not None
+            with torch.no_grad():
+                queries, documents = guide.encode_queries(batch.guide[0]), guide.encode_documents(batch.guide[1])
+                documents = self._gather(documents) if self._processes > 1 else documents
+                (score_BN,) = guide.similarity(queries, documents)
+        target_BN = without_false_negatives(score_BN.detach(), batch.target_BN, self._false_negatives)
+        share = (target_BN.isnan().sum() - batch.target_BN.isnan().sum()) / target_BN.numel()
+        self.log("train/false_negatives", share, batch_size=len(target_BN), sync_dist=True)
+        return target_BN
 
     def _penalty(self, queries: Encoded, documents: Encoded, is_new_N: Tensor | None) -> Tensor:
         """The penalty on the embeddings of all processes, each text counted once."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Training
+from irexp.config.schema import FalseNegatives, Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.loss.loss import Loss
+from irexp.model.model import Model
 from irexp.regularizer.regularizer import Regularizer
 from irexp.study.trial import RunningTrial
 
@@ -33,6 +34,8 @@ class TrainingSetup:
         negatives: documents that are drawn per example at each step, besides the first; None for all.
         logger: a Lightning logger; None for none.
         trial: the trial of a sweep that may prune this training; None for none.
+        false_negatives: which documents are left out as negatives.
+        guide: the frozen model whose scores decide that; None for the trained model's own.
     """
 
     loss: Loss
@@ -48,3 +51,5 @@ class TrainingSetup:
     negatives: int | None = None
     logger: Any = None
     trial: RunningTrial | None = None
+    false_negatives: FalseNegatives = field(default_factory=FalseNegatives)
+    guide: Model | None = None

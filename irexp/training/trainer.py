@@ -20,6 +20,7 @@ from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.callbacks import History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
+from irexp.training.false_negatives import check_false_negatives
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
@@ -50,6 +51,7 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
     check_targets(model, setup.loss, setup.examples)
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
+    guide = check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
     validation = _validation(model, setup)
     data = RetrievalData(
         setup.examples,
@@ -59,6 +61,8 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         machine=setup.machine,
         in_batch=setup.loss.in_batch,
         negatives=setup.negatives,
+        same_text=bool(setup.false_negatives.same_text),
+        guide=guide,
         seed=setup.seed,
         validation=validation,
     )
@@ -73,6 +77,8 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         seed=setup.seed,
         validation=validation,
         processes=setup.machine.devices * setup.machine.num_nodes,
+        false_negatives=setup.false_negatives,
+        guide=guide,
     )
     return _train(module, data, folder, setup)
 

@@ -200,9 +200,11 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def _relevant(self, compared: list[Example], own: list[Example]) -> Relevant:
         """By query, the documents known to be relevant, and those that are compared and have the text of one."""
-        known = {e.query.query_id: self._examples.relevant_doc_ids(e.query.query_id) | {e.doc_ids[0]} for e in own}
+        known = {e.query.query_id: self._examples.relevant_doc_ids(e.query.query_id) for e in own}
         if not self._same_text:
             return known
+        for example in own:
+            known[example.query.query_id] |= {example.doc_ids[0]}
         doc_ids = {doc_id for example in compared for doc_id in example.doc_ids}
         texts = self._documents.get_many(doc_ids.union(*known.values()))
         return {query_id: ids | same_texts(ids, doc_ids, texts) for query_id, ids in known.items()}

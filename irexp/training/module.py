@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from irexp.config.schema import FalseNegatives
 from irexp.loss.loss import Loss
 from irexp.loss.scale import LEARNING_RATE as SCALE_LEARNING_RATE
+from irexp.loss.scale import Scale
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
@@ -102,19 +103,17 @@ class RetrievalModule(LightningModule):
             scores, target_BN = scored.of(part.loss)
             if part.loss.compares_queries and self._processes > 1:
                 scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
-            if (
-                part.loss.in_batch
-                and compares_scores(self._false_negatives)
-                and not (~target_BN.isnan()).sum() > len(target_BN)
-            ):
-                scores, value = [], torch.stack(scores).sum() * 0.0  # all negatives may be relevant
+            is_filtered = part.loss.in_batch and compares_scores(self._false_negatives)
+            if is_filtered and int((~target_BN.isnan()).sum()) <= len(target_BN):
+                value = torch.stack(scores).sum() * 0.0  # all negatives may be relevant: a gradient, of zero
             else:
                 value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
             if self._processes > 1:
                 value = value * self._weight(part.loss, target_BN)
             if len(parts) > 1:
                 self.log(f"train/{part.name}", value, batch_size=len(target_BN), sync_dist=True)
-            if (scale := getattr(part.loss, "scale", None)) is not None and scale.is_learned:
+            scale = getattr(part.loss, "scale", None)
+            if isinstance(scale, Scale) and scale.is_learned:
                 self.log(f"train/{part.name}_scale", scale.value)
             total = total + part.weight * value
         return total

@@ -104,7 +104,7 @@ def trained(
         **parts,
     )
     logged: dict[str, float] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: torch.as_tensor(value).item()}))
     monkeypatch.setattr(module, "optimizers", lambda: torch.optim.SGD(model.parameters()))
     return module.training_step(batch, 0), logged, module
 

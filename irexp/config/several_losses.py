@@ -34,7 +34,8 @@ class _Options(dict[str, Any]):
 def register_several_losses() -> None:
     """Let a list of losses compose, on the command line and in the defaults of a file."""
     ConfigStore.instance().repo.setdefault(GROUP, _Options())
-    GroupDefault.is_options = _is_options  # type: ignore[method-assign] # asked of each default, once its option is known
+    # Hydra asks this of each default, once its option is known
+    GroupDefault.is_options = _is_options  # type: ignore[method-assign,assignment]
 
 
 def _is_options(default: GroupDefault) -> bool:

@@ -33,7 +33,7 @@ _SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
 
 #: Groups that a baseline resets when it changes the model.
 _RESET_WITH_MODEL = {
-    *("backbone", "index", "loss", "regularizer", "negatives", "re_rank", "fuse"),
+    *("backbone", "index", "loss", "regularizer", "negatives", "false_negatives", "re_rank", "fuse"),
     *("training", "optimizer", "schedule", "encoding", "artifact"),
 }
 
@@ -73,6 +73,7 @@ class Experiment:
         object.__setattr__(self, "skipped", {name: reason for name, reason in reasons.items() if reason is not None})
         for path in (
             *("backbone.name_or_path", "model.query_backbone.name_or_path", "artifact.initial", "artifact.checkpoint"),
+            "false_negatives.guide",
         ):
             if path != "artifact.checkpoint" or is_given(self.values, "checkpoint"):
                 fetch_revision(select(self.values, path), root=self.root)

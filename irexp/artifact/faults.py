@@ -141,8 +141,10 @@ def _fit_faults(values: Values) -> Iterator[str]:
 
 def _target_faults(values: Values) -> Iterator[str]:
     """A loss that learns a teacher's scores where there are none, as far as the classes declare it."""
-    loss, train = (str((node or {}).get("_target_", "")) for node in (values["loss"], values["dataset"]["train"]))
-    if not loss or not train or not constant(loss, "needs_scores"):
+    train = str((values["dataset"]["train"] or {}).get("_target_", ""))
+    losses = [str(node.get("_target_", "")) for node in _losses(values["loss"] or {})]
+    loss = next((loss for loss in losses if loss and constant(loss, "needs_scores")), None)
+    if loss is None or not train:
         return
     name = loss.rpartition(".")[2]
     if constant(train, "has_scores") is False:
@@ -152,6 +154,11 @@ def _target_faults(values: Values) -> Iterator[str]:
         )
     elif values["negatives"]["candidates"] is not None:
         yield f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none"
+
+
+def _losses(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The losses that a sum adds up, or the one loss."""
+    return list(node["losses"].values()) if "losses" in node else [node]
 
 
 def _engine_faults(values: Values) -> Iterator[str]:

@@ -237,11 +237,13 @@ STAGES: dict[str, StageSpec] = {
                     when=draws_negatives,
                 ),
                 "initial": Named("artifact.initial", "checkpoint"),
+                "guide": Named("false_negatives.guide", "checkpoint"),
             },
             settings=(
                 *_settings("seed", "model"),
                 *_settings(*_TRAINING, when=is_trained),
                 Setting("negatives", without=("candidates",), when=is_trained),
+                Setting("false_negatives", without=("guide",), when=is_trained),
             ),
             version=2,
             resumes=True,
@@ -340,11 +342,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_exists=True)}),
         StageSpec("report", inputs={"rows": Rows()}),
         StageSpec("check", inputs={"rows": Rows(), "experiment": This()}),
-        StageSpec("verify"),
-        StageSpec("status"),
-        StageSpec("why"),
-        StageSpec("show"),
-        StageSpec("clean"),
+        *(StageSpec(name) for name in ("verify", "status", "why", "show", "clean")),
     )
 }
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from irexp.config.installation import CONF
 
-#: The groups of which a job may take several options: each stage has a key of its own.
-_LISTS = ("stage", "hydra")
+#: The groups of which a job may take several options: each stage has a key of its own, and losses are added up.
+_LISTS = ("stage", "loss", "hydra")
 
 #: The most combinations of a sweep's options that are checked; each job checks its own configuration again.
 _MOST_COMBINATIONS = 32

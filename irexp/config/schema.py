@@ -9,6 +9,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.config.several_losses import register_several_losses
+
 
 @dataclass
 class Dataset:
@@ -53,6 +55,16 @@ class Negatives:
     count: int | None
     sampler: str | None = None
     skip: int | None = None
+
+
+@dataclass
+class FalseNegatives:
+    """Documents that are left out as negatives, since they may be relevant; conf/false_negatives."""
+
+    same_text: bool | None = None
+    margin: float | None = None
+    relative_margin: float | None = None
+    guide: str | None = None
 
 
 @dataclass
@@ -166,6 +178,7 @@ class Config:
     dataset: Dataset
     training: Training
     negatives: Negatives
+    false_negatives: FalseNegatives
     encoding: Encoding
     search: Search
     re_rank: ReRank
@@ -208,6 +221,7 @@ RECORDS: dict[str, type] = {
     "dataset": Dataset,
     "training": Training,
     "negatives": Negatives,
+    "false_negatives": FalseNegatives,
     "re_rank": ReRank,
     "fuse": Fuse,
     "encoding": Encoding,
@@ -284,6 +298,7 @@ def register_schema(*, typed: bool = True) -> None:
         typed: False stores the same defaults without types, so that a faulty configuration composes and
             `irexp.config.check` can name every fault rather than the first.
     """
+    register_several_losses()
     node = OmegaConf.structured(Config)
     if not typed:
         node = _untyped(node)

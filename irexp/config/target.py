@@ -25,6 +25,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "model": ("irexp.model.model.Model",),
     "index": ("irexp.index.index.Index",),
     "loss": ("irexp.loss.loss.Loss",),
+    "loss.losses.*": ("irexp.loss.loss.Loss",),
     "regularizer": ("irexp.regularizer.regularizer.Regularizer",),
     "adapter": ("peft.LoraConfig",),
     "optimizer": ("torch.optim.Optimizer",),

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.ranking import differences, is_ordered
 
 
 class RankNet(Loss):
@@ -35,17 +36,10 @@ class RankNet(Loss):
             target_BN: relevance, a teacher's score, or minus its rank.
         """
         check_negatives(target_BN)
-        is_ordered_BNN = _is_ordered(target_BN)
-        score_BN = score_BN.float()
-        difference_BNN = score_BN[:, :, None] - score_BN[:, None, :]
-        losses = softplus(-difference_BNN[is_ordered_BNN] / self.temperature)
+        is_ordered_BNN = is_ordered(target_BN)
+        losses = softplus(-differences(score_BN.float())[is_ordered_BNN] / self.temperature)
         return losses.sum() / max(1, len(losses))
 
     def terms(self, target_BN: Tensor) -> Tensor:
         """The ordered pairs of all queries."""
-        return _is_ordered(target_BN).sum()
-
-
-def _is_ordered(target_BN: Tensor) -> Tensor:
-    """is_ordered_BNN: whether the first target is above the second; false if either is NaN."""
-    return target_BN[:, :, None] > target_BN[:, None, :]
+        return is_ordered(target_BN).sum()

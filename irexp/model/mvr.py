@@ -3,18 +3,22 @@
     score(q, d) = max over viewers k of  E_q . E_d,k
     E_d,k: the vector of viewer token k in [CLS] [VIE1] ... [VIEn] d,  E_q: the vector of the viewer in [CLS] [VIE1] q
 
-The contrastive loss uses the best viewer's score. Two things differ from the paper: [CLS] stays in front of the
-viewers, while in the paper they replace it; and the paper's second loss, the local uniform loss that pushes a
-document's viewers apart with a falling temperature, is left out.
+The contrastive loss uses the best viewer's score; the paper's second loss, which keeps a document's viewers apart, is
+loss=contrastive_local. One thing differs from the paper: [CLS] stays in front of the viewers, while there they replace
+it.
 
-Shapes: B texts, L tokens, H dimensions.
+Shapes: B texts, L tokens, H dimensions, V viewers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from irexp.backbone.backbone import Backbone
+from irexp.model.bi_encoder import Encoded
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import as_texts, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
@@ -80,6 +84,21 @@ class MVR(SharedBiEncoder):
     def encode_documents(self, tokens: Tokens) -> TokenEmbeddings:
         """The viewers' vectors of documents."""
         return self._encode(tokens, self.viewers)
+
+    def viewer_scores(self, query: Encoded, document: Encoded, column_B: Tensor) -> tuple[Tensor, Tensor]:
+        """score_BV of each query with each viewer of one document, and a target, NaN where there is no viewer.
+
+        Args:
+            query: the viewer's vectors of queries.
+            document: the viewers' vectors of documents.
+            column_B: the position of each query's document.
+        """
+        assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
+        with torch.autocast(self.device.type, enabled=False):
+            score_BV = torch.einsum(
+                "bh,bvh->bv", query.vectors_BLH[:, 0].float(), document.vectors_BLH[column_B].float()
+            )
+        return score_BV, torch.zeros_like(score_BV).masked_fill(~document.mask_BL[column_B].bool(), torch.nan)
 
     def _tokenize(self, texts: Sequence[str], viewer_ids: list[int], length: int) -> list[list[int]]:
         room = length - len(viewer_ids)

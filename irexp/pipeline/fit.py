@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Training
+from irexp.config.schema import FalseNegatives, Machine, Training
 from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.in_memory import TextExamples
@@ -24,7 +25,7 @@ from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, op
 from irexp.dataset.text_examples import TextFileExamples
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
-from irexp.model.load import save
+from irexp.model.load import load, save
 from irexp.model.lora import adapted
 from irexp.model.model import Model
 from irexp.model.trial import check_saving
@@ -57,6 +58,7 @@ def fit(
     negatives_per_query: int | None = None,
     sampler: Sampler = "random",
     skip: int = 0,
+    false_negatives: Mapping[str, Any] | None = None,
     regularizer: Regularizer | None = None,
     adapter: LoraConfig | None = None,
     optimizer: Callable[..., Optimizer] | None = None,
@@ -85,6 +87,8 @@ def fit(
         negatives_per_query: negatives drawn per example at each step; None for all.
         sampler: how they are drawn, see `irexp.dataset.draw.Draw`.
         skip: the first ranks of the run, or of the examples' own negatives without a run, that are never drawn.
+        false_negatives: settings of conf/false_negatives, such as `{"same_text": True, "guide": "folder or hub name"}`:
+            documents that are left out as negatives.
         regularizer: a regularizer of the embeddings, such as `component("regularizer", "flops")`.
         adapter: such as `component("adapter", "lora")`; merged into the weights after training.
         optimizer: a function from parameters to an optimizer; None for `component("optimizer")`.
@@ -104,6 +108,7 @@ def fit(
     """
     machine = machine or component("machine")
     opened, collection = _data(examples, documents, negatives, skip, is_searched=dev is not None)
+    left_out: FalseNegatives = component("false_negatives", **(false_negatives or {}))
     setup = TrainingSetup(
         loss,
         opened,
@@ -117,6 +122,8 @@ def fit(
         regularizer,
         Draw(negatives_per_query, sampler, skip if negatives is None else 0),
         logger,
+        false_negatives=left_out,
+        guide=None if left_out.guide is None else load(left_out.guide),
     )
     check_precision(setup.training.precision, prepare(machine))
     with _place(folder, model, setup, adapter) as place, torch.random.fork_rng(devices=[]):
@@ -240,6 +247,7 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
         "adapter": None if adapter is None else dataclasses.asdict(adapter),
         "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
         "negatives": dataclasses.asdict(setup.negatives),
+        "false_negatives": dataclasses.asdict(setup.false_negatives),
         "training": dataclasses.asdict(setup.training),
         "seed": setup.seed,
     }
@@ -250,5 +258,7 @@ def _plain(component: object | None) -> dict[str, Any] | None:
     """The class of a component and its settings that are plain values."""
     if component is None:
         return None
-    values = {key: value for key, value in vars(component).items() if isinstance(value, str | int | float)}
-    return {"class": type(component).__qualname__, **values}
+    values = {key: value for key, value in vars(component).items() if isinstance(value, str | int | float | dict)}
+    plain = {key: value for key, value in values.items() if not key.startswith("_")}  # the rest is torch's
+    inner = dict(component.named_children()) if isinstance(component, nn.Module) else {}
+    return {"class": type(component).__qualname__, **plain, **{name: _plain(part) for name, part in inner.items()}}

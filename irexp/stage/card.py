@@ -144,6 +144,7 @@ def _training(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
         "loss",
         "regularizer",
         "negatives",
+        "false_negatives",
         "adapter",
         "training",
         "optimizer",

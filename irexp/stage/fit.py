@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Negatives, Training
+from irexp.config.schema import FalseNegatives, Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.negatives import RunNegatives
 from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
-from irexp.model.load import save
+from irexp.model.load import load, save
 from irexp.model.lora import save_adapter
 from irexp.model.model import Model
 from irexp.model.start import start_from, start_new
@@ -40,12 +40,14 @@ def fit(
     folder: Path,
     negatives_run: Path | None = None,
     initial: Path | str | None = None,
+    guide: Path | str | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,
     regularizer: Regularizer | None,
     adapter: LoraConfig | None,
     negatives: Negatives,
+    false_negatives: FalseNegatives,
     documents: Documents,
     train: Examples | None,
     dev: Topics | None,
@@ -58,6 +60,8 @@ def fit(
     trial: RunningTrial | None = None,
 ) -> dict[str, float]:
     """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
+
+    A guide decides which documents of a batch may be relevant, see `irexp.training.false_negatives`.
 
     Returns:
         The best validation measure and its step; empty without training.
@@ -84,6 +88,8 @@ def fit(
         _draw(negatives, has_run=negatives_run is not None),
         logger,
         trial,
+        false_negatives,
+        None if guide is None else load(guide),
     )
     return fine_tune(
         encoder,

@@ -10,7 +10,7 @@ Shapes: B queries of this process, N documents per query, L tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,33 @@ from irexp.dataset.draw import Draw
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
+from irexp.training.false_negatives import same_texts
 from irexp.training.mixed_order import MixedOrder
 from irexp.training.prompts import padded, padded_pairs
 from irexp.types import Example, Tokens, UserError
 
 #: All negatives of each example.
 ALL = Draw()
+
+#: Texts, and the prompt of each or none at all; without one, the model's own.
+Prompted = tuple[list[str], list[str | None]]
+
+
+@dataclass
+class Lists:
+    """Each query's own documents in a batch with in-batch negatives, for losses over lists beside an in-batch one.
+
+    Attributes:
+        target_BN: relevance or a teacher's score; documents with NaN are ignored.
+        column_BN: the documents' positions among those of all processes; column 0 is the positive.
+    """
+
+    target_BN: Tensor
+    column_BN: Tensor
+
+    def to(self, device: torch.device) -> Lists:
+        """The lists on a device."""
+        return Lists(self.target_BN.to(device), self.column_BN.to(device))
 
 
 @dataclass
@@ -44,6 +65,8 @@ class Batch:
             document, else 0. Without them N is the number of documents of the longest example.
         column_BN: the positions of each query's own documents in `documents`; None with in-batch negatives.
         is_new_N: whether no process of lower rank has the document, so that each counts once; None if all count.
+        lists: each query's own documents, with in-batch negatives; without them None, and the other fields say them.
+        guide: the queries and documents as the guide reads them; None without a guide.
     """
 
     queries: Tokens
@@ -51,12 +74,27 @@ class Batch:
     target_BN: Tensor
     column_BN: Tensor | None
     is_new_N: Tensor | None = None
+    lists: Lists | None = None
+    guide: tuple[Tokens, Tokens] | None = None
+
+    def own(self) -> Lists:
+        """The targets and columns of each query's own documents."""
+        if self.lists is not None:
+            return self.lists
+        assert self.column_BN is not None
+        return Lists(self.target_BN, self.column_BN)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        column_BN = None if self.column_BN is None else self.column_BN.to(device)
-        is_new_N = None if self.is_new_N is None else self.is_new_N.to(device)
-        return Batch(self.queries.to(device), self.documents.to(device), self.target_BN.to(device), column_BN, is_new_N)
+        return Batch(
+            self.queries.to(device),
+            self.documents.to(device),
+            self.target_BN.to(device),
+            None if self.column_BN is None else self.column_BN.to(device),
+            None if self.is_new_N is None else self.is_new_N.to(device),
+            None if self.lists is None else self.lists.to(device),
+            None if self.guide is None else (self.guide[0].to(device), self.guide[1].to(device)),
+        )
 
 
 @dataclass
@@ -80,6 +118,15 @@ class PairBatch:
         return PairBatch(self.pairs.to(device), self.sizes, self.target_BN.to(device), self.column_BN.to(device))
 
 
+#: The documents known to be relevant to each query.
+Relevant = Mapping[str, frozenset[str]]
+
+
+def _tokenized(model: BiEncoder, queries: Prompted, documents: Prompted) -> tuple[Tokens, Tokens]:
+    """The queries and documents as a model reads them."""
+    return padded(model, *queries, is_query=True), padded(model, *documents, is_query=False)
+
+
 class Batches(Dataset[Batch | PairBatch]):
     """All batches of a training run, by number."""
 
@@ -94,6 +141,8 @@ class Batches(Dataset[Batch | PairBatch]):
         seed: int,
         negatives: Draw = ALL,
         unknown: Collection[str] = frozenset(),
+        same_text: bool = False,
+        guide: BiEncoder | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -109,6 +158,8 @@ class Batches(Dataset[Batch | PairBatch]):
             negatives: which of an example's negatives are used at each step.
             unknown: ids of documents missing from the collection; an example is left out if its positive is one, or
                 fewer than two others remain.
+            same_text: whether a document with the text of a relevant one is left out like that one.
+            guide: a model that scores the batch, too; None for none.
             rank: the number of this process.
             world_size: the number of processes.
 
@@ -118,6 +169,7 @@ class Batches(Dataset[Batch | PairBatch]):
         self._examples, self._documents, self._model = examples, documents, model
         self._size, self._in_batch, self._seed = size, in_batch, seed
         self._negatives, self._unknown, self._rank, self._world_size = negatives, unknown, rank, world_size
+        self._same_text, self._guide = same_text, guide
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._usable = np.arange(len(examples))
         if unknown:
@@ -138,25 +190,40 @@ class Batches(Dataset[Batch | PairBatch]):
         whole = [self._draw_negatives(self._examples[position], number, row) for row, position in enumerate(positions)]
         share = self._size // self._world_size
         own = whole[self._rank * share : (self._rank + 1) * share]
+        relevant = self._relevant(whole if self._in_batch else own, own)
         if isinstance(self._model, CrossEncoder):
-            return self._pairs(self._model, own)
+            return self._pairs(self._model, own, relevant)
         assert isinstance(self._model, BiEncoder)
         distribute = self._share_with_all if self._in_batch else self._share_own
-        mine, earlier, target_BN, column_BN = distribute(whole, own)
+        mine, earlier, target_BN, lists = distribute(whole, own, relevant)
         texts = self._documents.get_many(set(mine))
+        queries = [e.query.text for e in own], [e.query_prompt for e in own]
         prompt_of = {doc_id: example.document_prompt for example in whole for doc_id in example.doc_ids}
+        documents = [texts[d].text for d in mine], [prompt_of.get(d) for d in mine]
         return Batch(
-            padded(self._model, [e.query.text for e in own], [e.query_prompt for e in own], is_query=True),
-            padded(self._model, [texts[d].text for d in mine], [prompt_of.get(d) for d in mine], is_query=False),
+            *_tokenized(self._model, queries, documents),
             target_BN,
-            column_BN,
+            None if self._in_batch else lists.column_BN,
             torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
+            lists if self._in_batch else None,
+            _tokenized(self._guide, (queries[0], []), (documents[0], [])) if self._guide is not None else None,
         )
 
     def _is_usable(self, example: Example) -> bool:
         if self._examples.is_positive_first:
             return example.doc_ids[0] not in self._unknown
         return sum(doc_id not in self._unknown for doc_id in example.doc_ids) > 1
+
+    def _relevant(self, compared: list[Example], own: list[Example]) -> Relevant:
+        """By query, the documents known to be relevant, and those that are compared and have the text of one."""
+        known = {e.query.query_id: self._examples.relevant_doc_ids(e.query.query_id) for e in own}
+        if not self._same_text:
+            return known
+        for example in own:
+            known[example.query.query_id] |= {example.doc_ids[0]}
+        doc_ids = {doc_id for example in compared for doc_id in example.doc_ids}
+        texts = self._documents.get_many(doc_ids.union(*known.values()))
+        return {query_id: ids | same_texts(ids, doc_ids, texts) for query_id, ids in known.items()}
 
     def _draw_negatives(self, example: Example, number: int, row: int) -> Example:
         """An example with some of its negatives, a new sample at each step."""
@@ -169,9 +236,9 @@ class Batches(Dataset[Batch | PairBatch]):
         key = [self._seed, number, row]
         return self._negatives(example, key, is_positive_first=self._examples.is_positive_first, relevant=relevant)
 
-    def _pairs(self, model: CrossEncoder, own: list[Example]) -> PairBatch:
+    def _pairs(self, model: CrossEncoder, own: list[Example], relevant: Relevant) -> PairBatch:
         """The queries of this process with each of their own documents."""
-        lists = [self._targets(e, self._examples.relevant_doc_ids(e.query.query_id)) for e in own]
+        lists = [self._targets(e, relevant[e.query.query_id]) for e in own]
         texts = self._documents.get_many({doc_id for members in lists for doc_id, _ in members})
         longest = max(map(len, lists))
         target_BN = torch.full((len(own), longest), torch.nan)
@@ -200,8 +267,10 @@ class Batches(Dataset[Batch | PairBatch]):
             self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
         return self._orders[epoch]
 
-    def _share_with_all(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, None]:
-        """The documents of this process, those of lower ranks, and targets over all documents of the batch.
+    def _share_with_all(
+        self, whole: list[Example], own: list[Example], relevant: Relevant
+    ) -> tuple[list[str], set[str], Tensor, Lists]:
+        """The documents of this process, those of lower ranks, targets over all documents of the batch, and lists.
 
         The target is 1 for the example's first document, else 0, since a teacher has not scored other queries'
         documents.
@@ -214,25 +283,30 @@ class Batches(Dataset[Batch | PairBatch]):
         target_BN[:, : len(doc_ids)] = 0.0
         column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
         for row, example in enumerate(own):
-            relevant = self._examples.relevant_doc_ids(example.query.query_id)
-            for doc_id in relevant & column.keys():
+            for doc_id in relevant[example.query.query_id] & column.keys():
                 target_BN[row, column[doc_id]] = torch.nan
             target_BN[row, column[example.doc_ids[0]]] = 1.0
-        return mine, set(doc_ids[: self._rank * share]), target_BN, None
+        return mine, set(doc_ids[: self._rank * share]), target_BN, self._lists(own, column, relevant)
 
-    def _share_own(self, whole: list[Example], own: list[Example]) -> tuple[list[str], set[str], Tensor, Tensor]:
-        """The documents of this process, those of lower ranks, and each query's targets and columns."""
+    def _share_own(
+        self, whole: list[Example], own: list[Example], relevant: Relevant
+    ) -> tuple[list[str], set[str], Tensor, Lists]:
+        """The documents of this process, those of lower ranks, and each query's targets, alone and with columns."""
         mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
-        column = {doc_id: position for position, doc_id in enumerate(mine)}
+        lists = self._lists(own, {doc_id: position for position, doc_id in enumerate(mine)}, relevant)
+        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
+        return mine, earlier, lists.target_BN, lists
+
+    def _lists(self, own: list[Example], column: Mapping[str, int], relevant: Relevant) -> Lists:
+        """Each query's own documents, padded to the longest list; `column` is a document's position."""
         longest = max(len(example.doc_ids) for example in own)
         target_BN = torch.full((len(own), longest), torch.nan)
         column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
         for row, example in enumerate(own):
-            targets = self._targets(example, self._examples.relevant_doc_ids(example.query.query_id))
+            targets = self._targets(example, relevant[example.query.query_id])
             for place, (doc_id, target) in enumerate(targets):
                 target_BN[row, place], column_BN[row, place] = target, column[doc_id]
-        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
-        return mine, earlier, target_BN, column_BN
+        return Lists(target_BN, column_BN)
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
         """An example's documents with their targets, less unknown ones and negatives known to be relevant."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from irexp.loss.loss import Loss
 from irexp.progress import Progress, progress
 
 #: The columns of the history.
@@ -38,10 +39,12 @@ class History(Callback):
             self._written = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
-        """Write the loss."""
+        """Write the loss, and the parts that it is a sum of."""
         step = trainer.global_step
         if step % self._every == 0 and step > self._written:
-            self._append(trainer, step, {"train/loss": trainer.callback_metrics["train/loss"]})
+            assert isinstance(pl_module.loss, Loss)
+            names = ["train/loss", *(f"train/{part.name}" for part in pl_module.loss.parts())]
+            self._append(trainer, step, {name: trainer.callback_metrics[name] for name in dict.fromkeys(names)})
             self._written = step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

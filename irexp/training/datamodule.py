@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.draw import Draw, check_skip
+from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.prompts import check_prompts
@@ -40,13 +41,15 @@ class RetrievalData(LightningDataModule):
         negatives: Draw,
         seed: int,
         validation: Validation | None,
+        same_text: bool = False,
+        guide: BiEncoder | None = None,
     ) -> None:
         """Log how many documents are missing from the collection; no text is tokenized yet."""
         super().__init__()
         check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, examples.texts(documents), model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
-        self._negatives = negatives
+        self._negatives, self._same_text, self._guide = negatives, same_text, guide
         _check(examples, model, negatives, in_batch=in_batch)
         self._validation = validation
         self._unknown = examples.unknown_doc_ids(documents)
@@ -109,6 +112,8 @@ class RetrievalData(LightningDataModule):
             seed=self._seed,
             negatives=self._negatives,
             unknown=self._unknown,
+            same_text=self._same_text,
+            guide=self._guide,
             rank=rank,
             world_size=world_size,
         )

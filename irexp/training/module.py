@@ -16,12 +16,18 @@ from torch.nn.functional import pad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from irexp.config.schema import FalseNegatives
 from irexp.loss.loss import Loss
+from irexp.loss.scale import LEARNING_RATE as SCALE_LEARNING_RATE
+from irexp.loss.scale import Scale
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
+from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
-from irexp.training.batch import Batch, PairBatch
+from irexp.training.batch import Batch, Lists, PairBatch
+from irexp.training.false_negatives import compares_scores, without_false_negatives
+from irexp.training.objective import Scored
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import Embeddings, TokenEmbeddings, UserError
 
@@ -42,6 +48,8 @@ class RetrievalModule(LightningModule):
         seed: int,
         validation: Validation | None,
         processes: int,
+        false_negatives: FalseNegatives | None = None,
+        guide: BiEncoder | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -56,18 +64,25 @@ class RetrievalModule(LightningModule):
             seed: decides dropout.
             validation: the development queries and documents; None for no validation.
             processes: the number of processes that share a batch.
+            false_negatives: which documents of a batch are left out as negatives; None for none.
+            guide: the model whose scores decide that, which is not trained; None for the trained model.
         """
         super().__init__()
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
         self._seed, self._processes = seed, processes
+        self._false_negatives = false_negatives or FalseNegatives()
+        self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
+
+    def on_fit_start(self) -> None:
+        """Move the guide to the device, which Lightning does with what is trained."""
+        for guide in self._guide:
+            guide.to(self.device)
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, score, compute the loss."""
-        scores, penalty = self._score_pairs(batch) if isinstance(batch, PairBatch) else self._score_embeddings(batch)
-        loss = torch.stack([self.loss(score_BN, batch.target_BN) for score_BN in scores]).mean()
-        if self._processes > 1:
-            loss = loss * self._weight(batch.target_BN)
+        scored, penalty = self._score_pairs(batch) if isinstance(batch, PairBatch) else self._score_embeddings(batch)
+        loss = self._loss(scored)
         if penalty is not None:
             self.log("train/penalty", penalty)
             loss = loss + penalty
@@ -80,24 +95,67 @@ class RetrievalModule(LightningModule):
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
-    def _score_pairs(self, batch: PairBatch) -> tuple[list[Tensor], None]:
-        """score_BN of a cross-encoder."""
+    def _loss(self, scored: Scored) -> Tensor:
+        """The weighted sum of the losses, each the mean over the numbers of dimensions that are trained."""
+        parts = self.loss.parts()
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            scores, target_BN = scored.of(part.loss)
+            if part.loss.compares_queries and self._processes > 1:
+                scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
+            is_filtered = part.loss.in_batch and compares_scores(self._false_negatives)
+            if is_filtered and int((~target_BN.isnan()).sum()) <= len(target_BN):
+                value = torch.stack(scores).sum() * 0.0  # all negatives may be relevant: a gradient, of zero
+            else:
+                value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
+            if self._processes > 1:
+                value = value * self._weight(part.loss, target_BN)
+            if len(parts) > 1:
+                self.log(f"train/{part.name}", value, batch_size=len(target_BN), sync_dist=True)
+            scale = getattr(part.loss, "scale", None)
+            if isinstance(scale, Scale) and scale.is_learned:
+                self.log(f"train/{part.name}_scale", scale.value)
+            total = total + part.weight * value
+        return total
+
+    def _score_pairs(self, batch: PairBatch) -> tuple[Scored, None]:
+        """The scores of a cross-encoder."""
         assert isinstance(self.model, CrossEncoder)
         score_P = self.model.score_pairs(batch.pairs, batch.sizes)
-        return [score_P[batch.column_BN]], None
+        return Scored([score_P[batch.column_BN]], Lists(batch.target_BN, batch.column_BN), [], None), None
 
-    def _score_embeddings(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
-        """One or several score_BN of a bi-encoder, and the penalty on its embeddings."""
+    def _score_embeddings(self, batch: Batch) -> tuple[Scored, Tensor | None]:
+        """The scores of a bi-encoder, and the penalty on its embeddings."""
         assert isinstance(self.model, BiEncoder)
         queries = self.model.encode_queries(batch.queries)
         documents = self.model.encode_documents(batch.documents)
         penalty = self._penalty(queries, documents, batch.is_new_N) if self.regularizer is not None else None
         if self.loss.in_batch and self._processes > 1:
             documents = self._gather(documents)
-        scores = self.model.similarity(queries, documents)
-        if batch.column_BN is not None:
-            scores = [score_BN.gather(1, batch.column_BN) for score_BN in scores]
-        return scores, penalty
+        scores, lists = self.model.similarity(queries, documents), batch.own()
+        scored = Scored([score_BN.gather(1, lists.column_BN) for score_BN in scores], lists, [], None)
+        if batch.lists is not None:
+            scored.all_scores = scores
+            scored.all_target_BN = self._without_false_negatives(scores[0], batch)
+        if any(part.loss.compares_viewers for part in self.loss.parts()):
+            assert isinstance(self.model, MVR)
+            scored.viewers = self.model.viewer_scores(queries, documents, lists.column_BN[:, 0])
+        return scored, penalty
+
+    def _without_false_negatives(self, score_BN: Tensor, batch: Batch) -> Tensor:
+        """The targets of all documents, with NaN for those that may be relevant, by the guide's or the own scores."""
+        if not compares_scores(self._false_negatives):
+            return batch.target_BN
+        for guide in self._guide:
+            assert batch.guide is not None
+            with torch.no_grad():
+                queries, documents = guide.encode_queries(batch.guide[0]), guide.encode_documents(batch.guide[1])
+                documents = self._gather(documents) if self._processes > 1 else documents
+                (score_BN,) = guide.similarity(queries, documents)
+        target_BN = without_false_negatives(score_BN.detach(), batch.target_BN, self._false_negatives)
+        share = (target_BN.isnan().sum() - batch.target_BN.isnan().sum()) / target_BN.numel()
+        self.log("train/false_negatives", share, batch_size=len(target_BN), sync_dist=True)
+        return target_BN
 
     def _penalty(self, queries: Encoded, documents: Encoded, is_new_N: Tensor | None) -> Tensor:
         """The penalty on the embeddings of all processes, each text counted once."""
@@ -119,9 +177,9 @@ class RetrievalModule(LightningModule):
         total: Tensor = self._all_values(value_B.sum(dim=0)).sum(dim=0)
         return total / count.sum()
 
-    def _weight(self, target_BN: Tensor) -> Tensor:
+    def _weight(self, loss: Loss, target_BN: Tensor) -> Tensor:
         """The factor of this process's loss which makes the mean over processes equal a single process's loss."""
-        terms = self.loss.terms(target_BN)
+        terms = loss.terms(target_BN)
         return terms / self._all_values(terms).float().mean().clamp(min=1e-9)
 
     def _all_values(self, value: Tensor) -> Tensor:
@@ -142,11 +200,12 @@ class RetrievalModule(LightningModule):
         self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Weight decay applies to matrices, not to biases, norms and other vectors."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """Weight decay applies to matrices, not to other parameters; a learned scale has a learning rate of its own."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         vectors = [parameter for parameter in trained if parameter.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups.append({"params": list(self.loss.parameters()), "weight_decay": 0.0, "lr": SCALE_LEARNING_RATE})
         optimizer = self._optimizer([group for group in groups if group["params"]], lr=self._learning_rate)
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps=self._steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

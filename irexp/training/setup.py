@@ -8,10 +8,11 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from irexp.config.schema import Machine, Training
+from irexp.config.schema import FalseNegatives, Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw
 from irexp.loss.loss import Loss
+from irexp.model.model import Model
 from irexp.regularizer.regularizer import Regularizer
 from irexp.study.trial import RunningTrial
 
@@ -34,6 +35,8 @@ class TrainingSetup:
         negatives: which negatives of an example are used at each step.
         logger: a Lightning logger; None for none.
         trial: the trial of a sweep that may prune this training; None for none.
+        false_negatives: which documents are left out as negatives.
+        guide: the frozen model whose scores decide that; None for the trained model's own.
     """
 
     loss: Loss
@@ -49,3 +52,5 @@ class TrainingSetup:
     negatives: Draw = field(default_factory=Draw)
     logger: Any = None
     trial: RunningTrial | None = None
+    false_negatives: FalseNegatives = field(default_factory=FalseNegatives)
+    guide: Model | None = None

@@ -20,6 +20,7 @@ from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.callbacks import History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
+from irexp.training.false_negatives import check_false_negatives
 from irexp.training.module import RetrievalModule
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
@@ -48,13 +49,9 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
     """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
-    if isinstance(model, CrossEncoder) and setup.loss.in_batch:
-        raise UserError(
-            "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "
-            "loss=lce, or loss.in_batch=false"
-        )
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
+    guide = check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
     validation = _validation(model, setup)
     data = RetrievalData(
         setup.examples,
@@ -64,6 +61,8 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         machine=setup.machine,
         in_batch=setup.loss.in_batch,
         negatives=setup.negatives,
+        same_text=bool(setup.false_negatives.same_text),
+        guide=guide,
         seed=setup.seed,
         validation=validation,
     )
@@ -78,6 +77,8 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         seed=setup.seed,
         validation=validation,
         processes=setup.machine.devices * setup.machine.num_nodes,
+        false_negatives=setup.false_negatives,
+        guide=guide,
     )
     return _train(module, data, folder, setup)
 

@@ -55,6 +55,8 @@ EXPERIMENTS = [
     "model=sbert index=sharded index@index.engine=faiss_ivf",
     "model=colbert index=muvera index.search.rescored=50",
     "model=sbert adapter=lora regularizer=l1 loss=margin_mse schedule=cosine encoding=half",
+    "loss=[kl_divergence,margin_mse] loss.weights.margin_mse=0.05",
+    "false_negatives=guide false_negatives.guide=checkpoint/sbert.aws_howto-12345678 false_negatives.margin=-0.05",
     "model=bm25 index.k1=0.9 index.b=0.4 dataset=trec_dl_2019 evaluation=trec_dl",
 ]
 

@@ -50,6 +50,7 @@ USER_VALUES = {
     "stage/why": ["stage.why.of=[1a2b3c4d,5e6f7a8b]"],
     "stage/show": ["stage.show.of=1a2b3c4d"],
     "stage/push": ["stage.push.repository=me/model"],
+    "false_negatives/guide": ["false_negatives.guide=checkpoint/sbert.aws_howto-12345678"],
     "backbone/hugging_face": ["backbone.name_or_path=some/model"],
 }
 

@@ -1,77 +1,90 @@
-"""Losses over a query's own documents: each against its naive formula, and with left-out documents or ties."""
+"""Losses over a query's own documents: each against its naive formula, and on batches that are hard on a loss."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
+import pkgutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+import irexp.loss
+from irexp.loss.adr_mse import ADRMSE
+from irexp.loss.approx_mrr import ApproxMRR
+from irexp.loss.approx_ndcg import ApproxNDCG
+from irexp.loss.approx_rank_mse import ApproxRankMSE
+from irexp.loss.constant_margin_mse import ConstantMarginMSE
+from irexp.loss.contrastive_local import ContrastiveLocal
+from irexp.loss.cosent import CoSENT
+from irexp.loss.info_nce import InfoNCE
 from irexp.loss.kl_divergence import KLDivergence
+from irexp.loss.lambda_loss import LambdaLoss
 from irexp.loss.lce import LCE
+from irexp.loss.list_mle import ListMLE
+from irexp.loss.list_net import ListNet
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
+from irexp.loss.neural_ndcg import NeuralNDCG
+from irexp.loss.p_list_mle import PListMLE
+from irexp.loss.pearson import PearsonCorrelation
 from irexp.loss.rank_net import RankNet
+from irexp.loss.score_based_cross_entropy import ScoreBasedInBatchCrossEntropy
+from irexp.loss.symmetric_info_nce import SymmetricInfoNCE
 from irexp.types import UserError
+from tests.loss import naive
+from tests.loss.naive import Rows
 
-Rows = list[list[float]]
+NAN = math.nan
 
-SCORES: Rows = [[2.0, 0.5, -1.0], [0.3, 0.7, 9.0]]
-TARGETS: Rows = [[3.0, 1.0, 1.0], [0.9, 0.2, math.nan]]
+SCORES: Rows = [[2.0, 0.5, -1.0, 0.1], [0.3, 0.7, -0.4, 9.0], [1.0, 2.0, 0.0, 7.0]]
+TARGETS: Rows = [[3.0, 1.0, 1.0, 0.0], [0.9, 0.2, 0.4, NAN], [2.0, 1.0, NAN, NAN]]
 
+NAIVE: dict[str, tuple[Loss, Callable[[Rows, Rows], float]]] = {
+    "LCE": (LCE(), naive.lce),
+    "RankNet": (RankNet(), naive.rank_net),
+    "MarginMSE": (MarginMSE(), naive.margin_mse),
+    "KLDivergence": (KLDivergence(), naive.kl_divergence),
+    "ListNet": (ListNet(), naive.list_net),
+    "ListMLE": (ListMLE(), naive.list_mle),
+    "PListMLE": (PListMLE(), naive.p_list_mle),
+    "LambdaLoss": (LambdaLoss(), naive.lambda_loss),
+    "ApproxNDCG": (ApproxNDCG(), naive.approx_ndcg),
+    "ApproxMRR": (ApproxMRR(), naive.approx_mrr),
+    "ApproxRankMSE": (ApproxRankMSE(), naive.approx_rank_mse),
+    "ApproxRankMSE, reciprocal": (
+        ApproxRankMSE(discount="reciprocal"),
+        lambda scores, targets: naive.approx_rank_mse(scores, targets, lambda rank: 1 / rank),
+    ),
+    "ADRMSE": (ADRMSE(), naive.adr_mse),
+    "NeuralNDCG": (NeuralNDCG(), naive.neural_ndcg),
+    "PearsonCorrelation": (PearsonCorrelation(), naive.pearson),
+    "ConstantMarginMSE": (ConstantMarginMSE(), naive.constant_margin_mse),
+    "CoSENT": (CoSENT(temperature=1.0), naive.cosent),
+}
 
-def naive_lce(scores: Rows, targets: Rows) -> float:
-    """-log softmax of the first document over the present ones."""
-    total = 0.0
-    for row, target in zip(scores, targets, strict=True):
-        present = [s for s, t in zip(row, target, strict=True) if t == t]
-        total += -row[0] + math.log(sum(math.exp(s) for s in present))
-    return total / len(scores)
+#: Those that are not compared with a formula here: tests/loss/test_in_batch.py does it.
+IN_BATCH = {
+    "InfoNCE": InfoNCE(),
+    "SymmetricInfoNCE": SymmetricInfoNCE(),
+    "ScoreBasedInBatchCrossEntropy": ScoreBasedInBatchCrossEntropy(min_target_diff=0.1),
+    "ContrastiveLocal": ContrastiveLocal(),
+}
+ALL = {name: loss for name, (loss, _) in NAIVE.items()} | IN_BATCH
 
-
-def naive_rank_net(scores: Rows, targets: Rows) -> float:
-    """log(1 + exp(s_j - s_i)) over the pairs with t_i > t_j."""
-    losses = [
-        math.log(1 + math.exp(row[j] - row[i]))
-        for row, target in zip(scores, targets, strict=True)
-        for i in range(len(row))
-        for j in range(len(row))
-        if target[i] > target[j]
-    ]
-    return sum(losses) / len(losses)
-
-
-def naive_margin_mse(scores: Rows, targets: Rows) -> float:
-    """Squared error of the margins to the first document."""
-    errors = [
-        ((row[0] - row[j]) - (target[0] - target[j])) ** 2
-        for row, target in zip(scores, targets, strict=True)
-        for j in range(1, len(row))
-        if target[j] == target[j]
-    ]
-    return sum(errors) / len(errors)
-
-
-def naive_kl(scores: Rows, targets: Rows) -> float:
-    """Sum of p log(p / q) over the present documents."""
-    total = 0.0
-    for row, target in zip(scores, targets, strict=True):
-        present = [(s, t) for s, t in zip(row, target, strict=True) if t == t]
-        p = [math.exp(t) / sum(math.exp(u) for _, u in present) for _, t in present]
-        q = [math.exp(s) / sum(math.exp(u) for u, _ in present) for s, _ in present]
-        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    return total / len(scores)
-
-
-NAIVE: list[tuple[Loss, Callable[[Rows, Rows], float]]] = [
-    (LCE(), naive_lce),
-    (RankNet(), naive_rank_net),
-    (MarginMSE(), naive_margin_mse),
-    (KLDivergence(), naive_kl),
-]
-IDS = [type(loss).__name__ for loss, _ in NAIVE]
+#: Batches on which a mean or a root of nothing would be NaN.
+HARD: dict[str, tuple[Rows, Rows]] = {
+    "padding": (SCORES, TARGETS),
+    "no ordered pair": (SCORES, [[1.0] * 4, [0.0] * 4, [2.0, 2.0, NAN, NAN]]),
+    "a query with one document": (SCORES, [[3.0, 1.0, 1.0, 0.0], [1.0, NAN, NAN, NAN], [2.0, NAN, NAN, NAN]]),
+    "no relevant document": (SCORES, [[0.0] * 4] * 3),
+    "equal scores": ([[0.5] * 4] * 3, TARGETS),
+    "far scores": ([[900.0, -900.0, 0.0, 5.0]] * 3, TARGETS),
+    "negative targets": (SCORES, [[-3.0, -10.0, -1.0, -7.5]] * 3),
+}
 
 
 def gradient_of(loss: Loss, scores: Tensor, targets: Tensor) -> Tensor:
@@ -81,54 +94,119 @@ def gradient_of(loss: Loss, scores: Tensor, targets: Tensor) -> Tensor:
     return gradient
 
 
-@pytest.mark.parametrize(("loss", "naive"), NAIVE, ids=IDS)
-def test_the_loss_is_its_formula(loss: Loss, naive: Callable[[Rows, Rows], float]) -> None:
-    """The loss equals the naive formula for two queries, one of which has a left-out document."""
-    assert loss(torch.tensor(SCORES), torch.tensor(TARGETS)).item() == pytest.approx(naive(SCORES, TARGETS), rel=1e-5)
+def test_every_loss_is_tested() -> None:
+    """A new file of irexp/loss is among the losses below."""
+    found = set()
+    for module in pkgutil.iter_modules(irexp.loss.__path__):
+        for name, value in vars(importlib.import_module(f"irexp.loss.{module.name}")).items():
+            if inspect.isclass(value) and issubclass(value, Loss) and not inspect.isabstract(value):
+                found.add(name)
+    assert found - {"WeightedSum"} == {type(loss).__name__ for loss in ALL.values()}
+    assert len(found) >= 20
 
 
-@pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
-def test_a_left_out_document_has_no_gradient_and_does_not_change_the_loss(loss: Loss) -> None:
-    """A document without a target is ignored whatever its score, and no gradient is NaN."""
-    gradient = gradient_of(loss, torch.tensor(SCORES), torch.tensor(TARGETS))
+@pytest.mark.parametrize("name", NAIVE)
+def test_the_loss_is_its_formula(name: str) -> None:
+    """The loss equals the naive formula for three queries, two of which have left-out documents."""
+    loss, formula = NAIVE[name]
+    expected = formula(SCORES, TARGETS)
+    assert loss(torch.tensor(SCORES), torch.tensor(TARGETS)).item() == pytest.approx(expected, rel=2e-5)
+    assert expected > 0.01
+
+
+@pytest.mark.parametrize("batch", HARD)
+@pytest.mark.parametrize("name", ALL)
+def test_loss_and_gradient_are_finite(name: str, batch: str) -> None:
+    """Without an ordered pair, with one document, with equal targets or far scores nothing is NaN."""
+    scores, targets = map(torch.tensor, HARD[batch])
+    assert torch.isfinite(ALL[name](scores, targets))
+    gradient = gradient_of(ALL[name], scores, targets)
     assert torch.isfinite(gradient).all()
-    assert gradient[1, 2] == 0.0
-    other = torch.tensor(SCORES)
-    other[1, 2] = -1e4
-    expected = loss(torch.tensor(SCORES), torch.tensor(TARGETS))
-    torch.testing.assert_close(loss(other, torch.tensor(TARGETS)), expected)
+    assert (gradient[targets.isnan()] == 0.0).all()
 
 
-@pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
-def test_permuting_the_negatives_changes_nothing(loss: Loss) -> None:
-    """The order of the negatives does not matter; the positive stays first."""
-    order = [0, 2, 1]
-    expected = loss(torch.tensor(SCORES), torch.tensor(TARGETS))
-    torch.testing.assert_close(loss(torch.tensor(SCORES)[:, order], torch.tensor(TARGETS)[:, order]), expected)
+@pytest.mark.parametrize("name", ALL)
+def test_a_left_out_document_does_not_change_the_loss(name: str) -> None:
+    """A document without a target is ignored whatever its score, and so are more such columns."""
+    scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
+    expected = ALL[name](scores, targets)
+    other = torch.cat([scores.masked_fill(targets.isnan(), -1e4), torch.full((3, 2), 5.0)], dim=1)
+    torch.testing.assert_close(ALL[name](other, torch.cat([targets, torch.full((3, 2), NAN)], dim=1)), expected)
 
 
-def test_rank_net_is_zero_if_all_targets_are_equal() -> None:
-    """Without ordered pairs the mean would be 0 / 0; loss and gradient are 0 instead of NaN."""
-    targets = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    assert RankNet()(torch.tensor([[1.0, 5.0], [2.0, 0.0]]), targets).item() == 0.0
-    assert gradient_of(RankNet(), torch.tensor([[1.0, 5.0], [2.0, 0.0]]), targets).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+@pytest.mark.parametrize("name", ALL)
+def test_permuting_the_documents_changes_nothing(name: str) -> None:
+    """The order of the negatives does not matter, nor that of all documents if the positive need not be first."""
+    scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
+    order = [0, 3, 1, 2] if name == "MarginMSE" else [3, 0, 2, 1]
+    torch.testing.assert_close(ALL[name](scores[:, order], targets[:, order]), ALL[name](scores, targets))
 
 
-@pytest.mark.parametrize("loss", [loss for loss, _ in NAIVE], ids=IDS)
-def test_a_batch_without_negatives_is_an_error(loss: Loss) -> None:
+@pytest.mark.parametrize("name", [name for name in ALL if name != "SymmetricInfoNCE"])
+def test_the_losses_of_two_processes_weighted_by_their_terms_are_that_of_one(name: str) -> None:
+    """`terms` counts what `forward` averages, also where one process has nothing to learn from."""
+    scores, targets = torch.tensor([*SCORES, [3.0, 1.0, 0.2, 0.3]]), torch.tensor([*TARGETS, [1.0, 1.0, NAN, NAN]])
+    loss = ALL[name]
+    for cut in (1, 2, 3):
+        parts = [(scores[:cut], targets[:cut]), (scores[cut:], targets[cut:])]
+        total = sum(loss(s, t) * loss.terms(t) for s, t in parts) / sum(loss.terms(t) for _, t in parts)
+        torch.testing.assert_close(total, loss(scores, targets))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAIVE if name not in ("LCE", "MarginMSE", "KLDivergence", "ListNet")]
+)
+def test_loss_and_gradient_are_0_if_all_targets_are_equal(name: str) -> None:
+    """Without an order the mean would be 0 / 0."""
+    scores, targets = torch.tensor([[1.0, 5.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    assert ALL[name](scores, targets).item() == 0.0
+    assert gradient_of(ALL[name], scores, targets).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "ContrastiveLocal"])
+def test_a_batch_without_negatives_is_an_error(name: str) -> None:
     """A loss over positives alone would train nothing without a message."""
     with pytest.raises(UserError, match="no query of the batch has a negative"):
-        loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [1.0]]))
+        ALL[name](torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [1.0]]))
 
 
-@pytest.mark.parametrize("make", [LCE, RankNet, KLDivergence])
-def test_the_temperature_divides_the_scores_and_must_be_positive(make: Callable[..., Loss]) -> None:
+@pytest.mark.parametrize("name", [name for name, loss in ALL.items() if hasattr(loss, "temperature")])
+def test_the_temperature_divides_the_scores_and_must_be_positive(name: str) -> None:
     """Doubling scores and temperature changes nothing; a temperature of 0 is an error."""
+    make: Callable[..., Loss] = type(ALL[name])
+    more = {"min_target_diff": 0.1} if name == "ScoreBasedInBatchCrossEntropy" else {}
     scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
-    doubled = targets * (2 if make is KLDivergence else 1)
-    torch.testing.assert_close(make(temperature=2.0)(scores * 2, doubled), make()(scores, targets))
+    doubled = targets * (2 if make in (KLDivergence, ListNet) else 1)
+    one, two = make(temperature=1.0, **more), make(temperature=2.0, **more)
+    torch.testing.assert_close(two(scores * 2, doubled), one(scores, targets))
     with pytest.raises(UserError, match=r"loss\.temperature=0"):
-        make(temperature=0)
+        make(temperature=0, **more)
+
+
+@pytest.mark.parametrize("make", [LambdaLoss, ApproxNDCG, NeuralNDCG])
+def test_max_grade_maps_a_teachers_scores_to_grades(make: Callable[..., Loss]) -> None:
+    """Scores of any scale and offset, mapped to 0 … 3, give the loss of these grades; 0 is an error."""
+    scores, grades = torch.tensor(SCORES[:1]), torch.tensor([[3.0, 1.0, 1.0, 0.0]])
+    torch.testing.assert_close(make(max_grade=3.0)(scores, grades * 2.5 - 9.0), make()(scores, grades))
+    with pytest.raises(UserError, match=r"loss\.max_grade=0"):
+        make(max_grade=0)
+
+
+@pytest.mark.parametrize("make", [KLDivergence, ListNet, MarginMSE])
+def test_the_scale_multiplies_the_students_scores_alone_and_is_trained_on_request(make: Callable[..., Loss]) -> None:
+    """A learned scale begins at its value, and its gradient is that of the loss; a scale of 0 is an error."""
+    scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
+    torch.testing.assert_close(make(scale=4.0)(scores / 4, targets), make()(scores, targets))
+    assert list(make(scale=4.0).parameters()) == []
+    learned = make(scale=4.0, learn_scale=True)
+    torch.testing.assert_close(learned(scores / 4, targets), make()(scores, targets))
+    (parameter,) = learned.parameters()
+    (gradient,) = torch.autograd.grad(learned(scores / 4, targets), parameter)
+    step = 1e-2
+    above, below = (make(scale=4.0 * math.exp(sign * step))(scores / 4, targets) for sign in (1, -1))
+    assert gradient.item() == pytest.approx((above - below).item() / (2 * step), rel=1e-2)
+    with pytest.raises(UserError, match=r"loss\.scale=0"):
+        make(scale=0.0)
 
 
 def test_teacher_scores_are_compared_in_fp32() -> None:

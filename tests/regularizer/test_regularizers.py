@@ -1,12 +1,15 @@
-"""FLOPS and L1 against their formulas, with the weights of queries and documents, and the ramp."""
+"""FLOPS, L1 and L2 against their formulas, with the weights of queries and documents, and the ramp."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 from irexp.regularizer.flops import FLOPS
 from irexp.regularizer.l1 import L1
+from irexp.regularizer.l2 import L2
 from irexp.regularizer.regularizer import Regularizer
 from irexp.types import UserError
 
@@ -24,7 +27,12 @@ def l1(rows: list[list[float]]) -> float:
     return sum(sum(map(abs, row)) for row in rows) / len(rows)
 
 
-@pytest.mark.parametrize(("kind", "naive"), [(FLOPS, flops), (L1, l1)])
+def l2(rows: list[list[float]]) -> float:
+    """The mean of the rows' lengths."""
+    return sum(math.hypot(*row) for row in rows) / len(rows)
+
+
+@pytest.mark.parametrize(("kind", "naive"), [(FLOPS, flops), (L1, l1), (L2, l2)])
 def test_the_penalty_is_its_formula(kind: type[Regularizer], naive: object) -> None:
     """The penalty equals the naive formulas of queries and documents, each with its weight."""
     assert callable(naive)

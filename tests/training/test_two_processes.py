@@ -21,9 +21,12 @@ from torch import Tensor
 
 from irexp.dataset.collection import Examples
 from irexp.loss.info_nce import InfoNCE
+from irexp.loss.list_mle import ListMLE
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
 from irexp.loss.rank_net import RankNet
+from irexp.loss.symmetric_info_nce import SymmetricInfoNCE
+from irexp.loss.weighted_sum import WeightedSum
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
@@ -73,6 +76,10 @@ CASES = {
     "dense, FLOPS of own documents": Case(MarginMSE(), FLOPS_OF_BOTH, LISTS),
     "dense, MarginMSE": Case(MarginMSE(), None, LISTS),
     "dense, RankNet": Case(RankNet(), None, LISTS),
+    "dense, symmetric InfoNCE": Case(SymmetricInfoNCE(), None, LISTS),
+    "dense, ListMLE and InfoNCE": Case(
+        WeightedSum({"list": ListMLE(), "nce": InfoNCE()}, weights={"nce": 0.3}), None, LISTS
+    ),
 }
 
 
@@ -80,9 +87,12 @@ def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
     """The loss of a single process."""
     queries, documents = model.encode_queries(batch.queries), model.encode_documents(batch.documents)
     (score_BN,) = model.similarity(queries, documents)
-    if batch.column_BN is not None:
-        score_BN = score_BN.gather(1, batch.column_BN)
-    loss: Tensor = case.loss(score_BN, batch.target_BN)
+    loss, own = score_BN.new_zeros(()), batch.own()
+    for part in case.loss.parts():
+        if part.loss.in_batch:
+            loss = loss + part.weight * part.loss(score_BN, batch.target_BN)
+        else:
+            loss = loss + part.weight * part.loss(score_BN.gather(1, own.column_BN), own.target_BN)
     if case.regularizer is not None:
         assert isinstance(queries, Embeddings) and isinstance(documents, Embeddings)
         loss = loss + case.regularizer(queries.vectors_BH, documents.vectors_BH, step=1, steps=1)

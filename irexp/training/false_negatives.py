@@ -1,0 +1,67 @@
+"""Documents that may be relevant although nobody judged them, which are left out as negatives.
+
+    d is left out for q if  s(q, d) > s(q, d+) + margin + relative_margin |s(q, d+)|
+
+s is the score of a guide, a frozen model (GIST, Solatorio 2024, arXiv:2402.16829), or the trained model's own (Qwen3
+Embedding, arXiv:2506.05176). Documents with the text of a relevant one are found by the batch, without a score.
+
+Shapes: B queries, N documents of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from irexp.config.schema import FalseNegatives
+from irexp.loss.loss import Loss
+from irexp.model.bi_encoder import BiEncoder
+from irexp.model.model import Model
+from irexp.types import Document, UserError
+
+
+def compares_scores(settings: FalseNegatives) -> bool:
+    """Whether scores decide what is left out."""
+    return settings.guide is not None or settings.margin is not None or settings.relative_margin is not None
+
+
+def check_false_negatives(settings: FalseNegatives, guide: Model | None, loss: Loss) -> BiEncoder | None:
+    """The guide, if the settings fit the loss.
+
+    Raises:
+        UserError: if scores are to be compared without in-batch negatives, or the guide does not embed texts.
+    """
+    if compares_scores(settings) and not loss.in_batch:
+        raise UserError(
+            "false_negatives.margin, relative_margin and guide leave out documents of other queries, and the loss "
+            "compares each query with its own alone; set false_negatives=none or same_text, or an in-batch loss"
+        )
+    if guide is not None and not isinstance(guide, BiEncoder):
+        raise UserError(
+            f"false_negatives.guide={settings.guide}: it scores every query with every document of the batch, which "
+            f"needs a bi-encoder, and {guide.name} is a cross-encoder"
+        )
+    return guide
+
+
+def without_false_negatives(score_BN: Tensor, target_BN: Tensor, settings: FalseNegatives) -> Tensor:
+    """target_BN, with NaN for the negatives whose score is too high.
+
+    Args:
+        score_BN: of the guide, or the model's own.
+        target_BN: largest for the positive; NaN leaves a document out.
+        settings: the margins; without any the margin is 0.
+    """
+    positive_B1 = target_BN.masked_fill(target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
+    best_B1 = score_BN.gather(1, positive_B1)
+    bound_B1 = best_B1 + (settings.margin or 0.0) + (settings.relative_margin or 0.0) * best_B1.abs()
+    is_false_BN = (score_BN > bound_B1).scatter(1, positive_B1, False)
+    return target_BN.masked_fill(is_false_BN, torch.nan)
+
+
+def same_texts(relevant: Collection[str], doc_ids: Iterable[str], texts: Mapping[str, Document]) -> frozenset[str]:
+    """The documents of `doc_ids` that have the text of a relevant one, whitespace around it aside."""
+    known = {texts[doc_id].text.strip() for doc_id in relevant if doc_id in texts}
+    return frozenset(doc_id for doc_id in doc_ids if doc_id in texts and texts[doc_id].text.strip() in known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.optim import Optimizer
@@ -21,7 +21,7 @@ from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import save
-from irexp.model.lora import save_adapter
+from irexp.model.lora import adapted, save_adapter
 from irexp.model.model import Model
 from irexp.model.start import start_from, start_new
 from irexp.pipeline.fit import fine_tune
@@ -55,8 +55,11 @@ def fit(
     seed: int,
     logger: Any = None,
     trial: RunningTrial | None = None,
+    debug: Literal["overfit", "find_lr"] | None = None,
 ) -> dict[str, float]:
     """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
+
+    With `debug` the training is only tried, see `irexp.training.debug`, and nothing is written.
 
     Returns:
         The best validation measure and its step; empty without training.
@@ -84,6 +87,11 @@ def fit(
         logger,
         trial,
     )
+    if debug is not None:
+        from irexp.training.debug import find_lr, overfit  # Lightning takes seconds to import
+
+        with adapted(encoder, adapter):
+            return overfit(encoder, setup) if debug == "overfit" else find_lr(encoder, setup)
     return fine_tune(
         encoder,
         setup,

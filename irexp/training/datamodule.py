@@ -14,6 +14,8 @@ from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch, unknown_documents
+from irexp.training.buckets import text_lengths
+from irexp.training.setup import TrainingSetup
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import UserError
 
@@ -44,6 +46,7 @@ class RetrievalData(LightningDataModule):
         self._negatives = negatives
         self._validation = validation
         self._unknown = unknown_documents(examples, documents)
+        self._lengths = text_lengths(examples, documents) if training.length_buckets else None
         self._batches = self._make(rank=0, world_size=1)
         if self._unknown:
             log.warning(
@@ -55,6 +58,26 @@ class RetrievalData(LightningDataModule):
                 len(examples),
             )
         log.info("training: %d examples", self._batches.examples)
+
+    @classmethod
+    def of(cls, model: Model, setup: TrainingSetup, validation: Validation | None) -> RetrievalData:
+        """The batches of a training."""
+        return cls(
+            setup.examples,
+            setup.documents,
+            model,
+            training=setup.training,
+            machine=setup.machine,
+            in_batch=setup.loss.in_batch,
+            negatives=setup.negatives,
+            seed=setup.seed,
+            validation=validation,
+        )
+
+    @property
+    def batches(self) -> Batches:
+        """All batches, of a single process."""
+        return self._batches
 
     @property
     def steps(self) -> int:
@@ -105,6 +128,8 @@ class RetrievalData(LightningDataModule):
             unknown=self._unknown,
             rank=rank,
             world_size=world_size,
+            lengths=self._lengths,
+            length_buckets=self._training.length_buckets,
         )
 
 

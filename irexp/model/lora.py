@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from irexp.backbone.quantization import float_layer, is_quantised, is_quantised_layer
 from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
 from irexp.types import UserError
 
@@ -227,10 +228,15 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
     for name, layer in list(encoder.named_modules()):
         parent, _, attribute = name.rpartition(".")
         if isinstance(layer, LoraLayer):
-            layer.merge()
-            setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
+            if is_quantised_layer(base := layer.get_base_layer()):
+                base = float_layer(base, layer.get_delta_weight("default"))
+            else:
+                layer.merge()
+            setattr(encoder.get_submodule(parent), attribute, base)
         elif isinstance(layer, ModulesToSaveWrapper):
             setattr(encoder.get_submodule(parent), attribute, layer.modules_to_save["default"])
     encoder._hf_peft_config_loaded = False
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config
+    if is_quantised(encoder):
+        encoder.dequantize()  # the layers without adapters

@@ -6,8 +6,6 @@ mega-batch, the more similar are lengths, and the less random is which negatives
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +54,7 @@ def by_length(
         members = order[start : start + size * batches]
         members = members[np.argsort(lengths[members], kind="stable")]
         whole = len(members) // size * size
-        cut: Sequence[NDArray[np.int64]] = members[:whole].reshape(-1, size)
+        cut = members[:whole].reshape(-1, size)
         parts += [cut[number] for number in generator.permutation(len(cut))]
         parts.append(members[whole:])  # a batch that the next epoch completes, at the end of this one
     return np.concatenate(parts)

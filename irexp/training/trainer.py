@@ -14,8 +14,10 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
+from irexp.backbone.quantization import is_quantised
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.lora import transformers_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
@@ -78,7 +80,10 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
 
 
 def _check_dtypes(model: Model) -> None:
-    """Refuse trainable weights that are not fp32; frozen ones may be."""
+    """Refuse trainable weights that are not fp32; frozen ones may be, and those of 4 bits must be below adapters."""
+    has_adapters = any("lora_" in name for name, _ in model.named_parameters())
+    if not has_adapters and any(map(is_quantised, transformers_of(model).values())):
+        raise UserError("backbone.quantization=nf4: weights of 4 bits cannot be trained; set adapter=lora")
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             dtype = str(parameter.dtype).removeprefix("torch.")

@@ -14,6 +14,9 @@ import subprocess
 import sys
 import time
 
+from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
+from irexp.dataset.examples import QrelExamples
+
 log = logging.getLogger(__name__)
 
 #: Batch size and chunk size: the default, and GradCache on as many and on 256 times as many queries.
@@ -24,15 +27,15 @@ def train_once(name: str, batch_size: int, chunk_size: int) -> None:
     """Log the peak memory and the seconds of one training step."""
     from irexp import component, fit, new_model
 
-    model = new_model(name, backbone=component("backbone", "splade_tiny"))
-    dataset = component("dataset", "aws_howto")
+    backbone = component("backbone", "splade_tiny")
+    model = new_model(name, backbone=backbone, query_length=24, document_length=80)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     fit(
         model,
         component("loss", "info_nce" if name == "sbert" else "info_nce_dot"),
-        dataset.train,
-        dataset.documents,
+        QrelExamples(AwsHowtoTopics("train")),
+        AwsHowtoDocuments(),
         steps=1,
         learning_rate=1e-4,
         batch_size=batch_size,

@@ -40,7 +40,7 @@ def options_on(device: torch.device, dtype: str) -> dict[str, Any]:
     """The same, for a device."""
     from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

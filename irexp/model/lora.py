@@ -55,7 +55,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
         words = encoder.get_input_embeddings()
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
         for parameter in encoder.parameters():  # peft has frozen all of them
-            parameter.requires_grad = True
+            parameter.requires_grad = parameter.is_floating_point()  # not weights of 4 bits
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
             if "lora_" in name:  # in bf16 a step of 2e-5 does not change a weight of 0.1; peft casts the inputs
@@ -229,7 +229,8 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
         parent, _, attribute = name.rpartition(".")
         if isinstance(layer, LoraLayer):
             if is_quantised_layer(base := layer.get_base_layer()):
-                base = float_layer(base, layer.get_delta_weight("default"))
+                adapter: Any = layer
+                base = float_layer(base, adapter.get_delta_weight("default"))
             else:
                 layer.merge()
             setattr(encoder.get_submodule(parent), attribute, base)
@@ -239,4 +240,4 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config
     if is_quantised(encoder):
-        encoder.dequantize()  # the layers without adapters
+        encoder.dequantize()  # type: ignore[no-untyped-call] # the layers without adapters

@@ -64,8 +64,10 @@ def fit(
     Returns:
         The best validation measure and its step; empty without training.
     """
+    if not isinstance(model, partial):
+        raise UserError(f"stage={debug} tries a training, and this model has nothing to train; set another model=…")
     encoder = _start(model, initial, training, machine, seed)
-    if training.steps == 0:
+    if training.steps == 0 and debug is None:
         if not is_helper(machine):
             save(encoder, folder)
         return {}

@@ -109,7 +109,7 @@ def smooth(losses: list[float]) -> list[float]:
 
 
 def _rate(step: int, steps: int) -> float:
-    return _LOWEST * (_HIGHEST / _LOWEST) ** (step / max(1, steps - 1))
+    return float(_LOWEST * (_HIGHEST / _LOWEST) ** (step / max(1, steps - 1)))
 
 
 class _Losses(Callback):

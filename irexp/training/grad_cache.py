@@ -40,7 +40,7 @@ def encode_in_chunks(encode: Callable[[Tokens], Encoded], tokens: Tokens, size: 
         return encode(tokens)
     length_B = _lengths(tokens)
     order_B = length_B.argsort(stable=True)
-    parts = [_recomputed(encode, _take(tokens, rows, int(length_B[rows].max()))) for rows in order_B.split(size)]
+    parts = [_recomputed(encode, _take(tokens, rows, int(length_B[rows].max()))) for rows in torch.split(order_B, size)]
     return _in_order(parts, order_B.argsort())
 
 
@@ -67,9 +67,13 @@ def score_in_chunks(
     for group in groups:
         rows = torch.arange(first, first + sum(group), device=length_P.device)
         chunk = _take(pairs, rows, int(length_P[rows].max()))
-        scores.append(_recomputed(partial(score, sizes=group), chunk))
+        scores.append(_recomputed(partial(_score_group, score, group), chunk))
         first += sum(group)
     return torch.cat(scores)
+
+
+def _score_group(score: Callable[[Tokens, Sequence[int]], Tensor], sizes: Sequence[int], pairs: Tokens) -> Tensor:
+    return score(pairs, sizes)
 
 
 def _recomputed(compute: Callable[[Tokens], Result], tokens: Tokens) -> Result:

@@ -29,7 +29,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(data_parallel_size=devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def _configure_launcher(self) -> None:
-        self._launcher = _MultiProcessingLauncher(self, start_method="spawn")  # type: ignore[arg-type]
+        self._launcher = _MultiProcessingLauncher(self, start_method="spawn")
 
 
 def make_strategy(machine: Machine, training: Training) -> str | Strategy:

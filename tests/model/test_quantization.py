@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from irexp.backbone import backbone as loading
 from irexp.backbone.hugging_face import HuggingFaceBackbone
@@ -37,7 +39,13 @@ def test_the_merged_model_scores_as_the_trained_one(
         return options_on(torch.device("cpu"), dtype)
 
     monkeypatch.setattr(loading, "quantised_options", on_processor)
-    model = DenseBiEncoder(HuggingFaceBackbone(str(folders["decoder"]), quantization="nf4"), pooling="last").eval()
+    place = shutil.copytree(folders["decoder"], tmp_path / "wide")
+    config: Any = AutoConfig.from_pretrained(place)
+    config.hidden_size = config.intermediate_size = 128  # what bitsandbytes can multiply
+    config.head_dim = 128 // config.num_attention_heads
+    torch.manual_seed(1)
+    AutoModel.from_config(config).save_pretrained(place)  # type: ignore[no-untyped-call]
+    model = DenseBiEncoder(HuggingFaceBackbone(str(place), quantization="nf4"), pooling="last").eval()
     encoder = model.document_tower.encoder
     assert is_quantised(encoder)
     add_lora(model, component("adapter", "lora", target_modules="all-linear"))

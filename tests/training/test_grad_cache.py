@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ QUERIES = [" ".join(tiny.DOCUMENTS[i % len(tiny.DOCUMENTS)].split()[: i + 1]) fo
 DOCUMENTS = [*tiny.DOCUMENTS, *(f"{text} {tiny.QUERIES[0]}" for text in tiny.DOCUMENTS)]
 
 
-def families_of(kind: type[Model], backbones: dict[str, HuggingFaceBackbone]) -> dict[str, Model]:
+def families_of(kind: Any, backbones: dict[str, HuggingFaceBackbone]) -> dict[str, Model]:
     """A model of each family and setting, seeded."""
     found = {}
     for name, make in families.MAKE.items():
@@ -74,7 +75,7 @@ def gradients(model: Model, loss: Callable[[], Tensor]) -> tuple[Tensor, dict[st
     model.zero_grad()
     torch.manual_seed(5)
     value = loss()
-    value.backward()
+    torch.autograd.backward(value)
     named = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return value.detach(), named
 

@@ -73,7 +73,8 @@ def test_the_depth_of_every_weight_of_a_transformer_is_known(
     """The word embeddings have depth 0, and the layers of encoders and decoders the depths above it, without a gap."""
     model = ColBERT(backbones[kind], dim=4, query_expansion=False)
     depths = depth_of(model)
-    assert depths[model.encoder.get_input_embeddings().weight] == 0
+    embeddings: Any = model.encoder.get_input_embeddings()
+    assert depths[embeddings.weight] == 0
     assert sorted(set(depths.values())) == list(range(max(depths.values()) + 1))
     assert max(depths.values()) == model.encoder.config.num_hidden_layers
     assert len(depths) == len(list(model.encoder.parameters()))
@@ -119,14 +120,15 @@ def test_gradient_checkpointing_changes_no_bit_of_a_gradient(backbones: dict[str
     model = SPLADE(backbones["encoder"]).train()
     tokens = model.pad(model.tokenize_documents(tiny.DOCUMENTS), is_query=False)
     calls: list[int] = []
-    layer = model.encoder.base_model.encoder.layer[0]
+    transformer: Any = model.encoder.base_model
+    layer = transformer.encoder.layer[0]
     layer.intermediate.register_forward_hook(lambda *_: calls.append(1))
     found = []
     for is_wanted in (False, True):
         with checkpointed(model, is_wanted):
             torch.manual_seed(4)
             model.zero_grad()
-            model.encode_documents(tokens).vectors_BH.sum().backward()
+            torch.autograd.backward(model.encode_documents(tokens).vectors_BH.sum())
         found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     assert len(calls) == 3
     assert found[0].keys() == found[1].keys()

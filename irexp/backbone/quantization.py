@@ -56,18 +56,27 @@ def is_quantised(model: nn.Module) -> bool:
 
 def is_quantised_layer(layer: Any) -> bool:
     """Whether a linear layer has 4 bits per weight."""
-    return getattr(layer.weight, "quant_state", None) is not None
+    return getattr(getattr(layer, "weight", None), "quant_state", None) is not None
 
 
-def float_layer(layer: Any, delta: Tensor) -> nn.Linear:
-    """A quantised layer with a change added, as a layer of float weights."""
+def dequantise(model: Any) -> None:
+    """Give a quantised transformer float weights, in place."""
+    for name, layer in list(model.named_modules()):
+        if is_quantised_layer(layer):
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, float_layer(layer))
+    model.hf_quantizer.remove_quantization_config(model)
+
+
+def float_layer(layer: Any, delta: Tensor | None = None) -> nn.Linear:
+    """A quantised layer, with a change of its weights added if there is one, as a layer of float weights."""
     from bitsandbytes.functional import dequantize_4bit
 
     weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     whole = nn.Linear(
         layer.in_features, layer.out_features, bias=layer.bias is not None, dtype=weight.dtype, device=weight.device
     )
-    whole.weight.data = (weight.float() + delta.float()).to(weight.dtype)
+    whole.weight.data = weight if delta is None else (weight.float() + delta.float()).to(weight.dtype)
     if layer.bias is not None:
         whole.bias.data = layer.bias.data.to(weight.dtype)
     return whole

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from irexp.backbone.quantization import float_layer, is_quantised, is_quantised_layer
+from irexp.backbone.quantization import dequantise, float_layer, is_quantised, is_quantised_layer
 from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
 from irexp.types import UserError
 
@@ -240,4 +240,4 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config
     if is_quantised(encoder):
-        encoder.dequantize()  # type: ignore[no-untyped-call] # the layers without adapters
+        dequantise(encoder)  # the layers without adapters

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from irexp.backbone.quantization import quantised_options
 from irexp.backbone.tokenizer import tokenizer_hint
 from irexp.types import UserError
 
@@ -55,7 +54,6 @@ class Backbone(ABC):
     trust_remote_code: bool = False
     attn_implementation: str | None = None
     dtype: str = "float32"
-    quantization: str | None = None
     key_mapping: dict[str, str] | None = None
     own_layers: tuple[str, ...] = ()
 
@@ -185,8 +183,6 @@ class Backbone(ABC):
         self._refuse_quantised()
         self._refuse_kernels()
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are an error below
-        if self.quantization:
-            options |= quantised_options(self.dtype)
         model, information = self._read(loader, dtype=self.dtype, **options)
         if self.key_mapping:
             model._weight_conversions = None  # or transformers would restore the old names when it saves

@@ -20,7 +20,6 @@ class HuggingFaceBackbone(Backbone):
         trust_remote_code: bool = False,
         attn_implementation: str | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-        quantization: Literal["nf4"] | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -30,14 +29,12 @@ class HuggingFaceBackbone(Backbone):
             trust_remote_code: whether to run the Python code in the model's repository.
             attn_implementation: eager, sdpa or flash_attention_2; None for transformers' choice.
             dtype: of the weights; full training needs float32, training with adapters does not.
-            quantization: nf4 for frozen weights of 4 bits below adapters, on an NVIDIA GPU; None for whole weights.
         """
         self.name_or_path = name_or_path
         self.revision = revision
         self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation
         self.dtype = dtype
-        self.quantization = quantization
 
     def location(self) -> tuple[str, str | None]:
         """The folder, or the hub name with the commit that is part of the artifacts' identities."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from irexp.backbone.quantization import dequantise, float_layer, is_quantised, is_quantised_layer
 from irexp.model.checkpoint.files import SETTINGS, read_json, read_safetensors, read_torch
 from irexp.types import UserError
 
@@ -55,7 +54,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
         words = encoder.get_input_embeddings()
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
         for parameter in encoder.parameters():  # peft has frozen all of them
-            parameter.requires_grad = parameter.is_floating_point()  # not weights of 4 bits
+            parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
             parameter.requires_grad = "lora_" in name or "pooler." in name
             if "lora_" in name:  # in bf16 a step of 2e-5 does not change a weight of 0.1; peft casts the inputs
@@ -228,16 +227,10 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
     for name, layer in list(encoder.named_modules()):
         parent, _, attribute = name.rpartition(".")
         if isinstance(layer, LoraLayer):
-            if is_quantised_layer(base := layer.get_base_layer()):
-                adapter: Any = layer
-                base = float_layer(base, adapter.get_delta_weight("default"))
-            else:
-                layer.merge()
-            setattr(encoder.get_submodule(parent), attribute, base)
+            layer.merge()
+            setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
         elif isinstance(layer, ModulesToSaveWrapper):
             setattr(encoder.get_submodule(parent), attribute, layer.modules_to_save["default"])
     encoder._hf_peft_config_loaded = False
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config
-    if is_quantised(encoder):
-        dequantise(encoder)  # the layers without adapters

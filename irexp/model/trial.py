@@ -20,7 +20,6 @@ from torch import Tensor
 
 from irexp.backbone.backbone import Backbone
 from irexp.backbone.one_layer import OneLayer
-from irexp.backbone.quantization import is_quantised
 from irexp.model.adapter import write_recipe
 from irexp.model.checkpoint.native import rest_of
 from irexp.model.load import load, save
@@ -52,12 +51,11 @@ def check_saving(model: Model, configured: partial[Model] | None, folder: Path, 
     place = folder / ".trial"
     shutil.rmtree(place, ignore_errors=True)  # left by a killed process
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    is_cut_down = size > largest or any(is_quantised(encoder) for encoder, _ in model.encoders().values())
-    if configured is None and is_cut_down:
+    if configured is None and size > largest:
         return
     try:
         with torch.random.fork_rng(devices=[]):
-            tried = model if configured is None or not is_cut_down else _cut_down(configured)
+            tried = model if configured is None or size <= largest else _cut_down(configured)
             with _perturbed(rest_of(tried)):
                 save(tried, place)
                 if configured is not None:

@@ -27,7 +27,6 @@ from irexp.training.batch import Batch, PairBatch
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.optimizer import make_optimizer
 from irexp.training.setup import TrainingSetup
-from irexp.training.strategy import shard
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import Embeddings, TokenEmbeddings, UserError
 
@@ -171,11 +170,6 @@ class RetrievalModule(LightningModule):
         assert self.validation is not None
         name, value = self.validation.measure()
         self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
-
-    def configure_model(self) -> None:
-        """Shard the weights, if that is the strategy."""
-        if self.device_mesh is not None:
-            shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its parameter groups, and the schedule."""

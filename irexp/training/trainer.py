@@ -14,10 +14,8 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
-from irexp.backbone.quantization import is_quantised
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
-from irexp.model.lora import transformers_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
@@ -29,7 +27,7 @@ from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
-from irexp.training.strategy import make_strategy
+from irexp.training.strategy import strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.validation import Validation, make_validation
@@ -68,7 +66,7 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
     """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
-    make_strategy(setup.machine, setup.training)
+    strategy_of(setup.machine)
     if isinstance(model, CrossEncoder) and setup.loss.in_batch:
         raise UserError(
             "the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; set "
@@ -80,10 +78,7 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
 
 
 def _check_dtypes(model: Model) -> None:
-    """Refuse trainable weights that are not fp32; frozen ones may be, and those of 4 bits must be below adapters."""
-    has_adapters = any("lora_" in name for name, _ in model.named_parameters())
-    if not has_adapters and any(map(is_quantised, transformers_of(model).values())):
-        raise UserError("backbone.quantization=nf4: weights of 4 bits cannot be trained; set adapter=lora")
+    """Refuse trainable weights that are not fp32; frozen ones may be."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             dtype = str(parameter.dtype).removeprefix("torch.")
@@ -212,7 +207,7 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy=make_strategy(machine, training),
+        strategy=strategy_of(machine),
         plugins=[Nodes(machine.num_nodes)],
         precision=training.precision,  # type: ignore[arg-type]
         max_epochs=-1,

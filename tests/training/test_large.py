@@ -80,27 +80,6 @@ def test_the_validated_and_saved_weights_are_the_average(compose: Compose, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
-def test_sharded_weights_are_trained_and_saved_as_those_that_each_device_holds(
-    compose: Compose, tmp_path: Path
-) -> None:
-    """Two processes under FSDP2 and under DDP, in chunks, from a checkpoint that opens without either."""
-    more = (*SHORT, "machine=cpu", "machine.devices=2", "training.learning_rate=1e-3", "training.chunk_size=2")
-    found = {}
-    for strategy in ("ddp_spawn", "fsdp"):
-        folder = tmp_path / strategy
-        found[strategy] = fit(compose, folder, *more, f"machine.strategy={strategy}")
-        assert load(folder).score("red cups", ["a cup", "a tree"]).shape == (2,)
-    one, two = (weights(tmp_path / strategy) for strategy in ("ddp_spawn", "fsdp"))
-    fit(compose, tmp_path / "start", *SHORT, "training.steps=0", "training.validate_every=null")
-    start = weights(tmp_path / "start")
-    assert one.keys() == two.keys()
-    assert max(float((one[key] - start[key]).abs().max()) for key in one) > 1e-3
-    assert max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias")) < 2e-4
-    assert found["fsdp"] == pytest.approx(found["ddp_spawn"], abs=0.02)
-
-
-@pytest.mark.slow
 def test_compiled_transformers_learn_the_same(compose: Compose, tmp_path: Path) -> None:
     """Weights after two steps differ by rounding only, and the saved model is an ordinary one; dropout is another."""
     more = (*SHORT, "training.steps=2", "training.validate_every=null", "training.learning_rate=1e-5")

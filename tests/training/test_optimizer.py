@@ -161,7 +161,7 @@ def test_adamw_8bit_says_what_it_needs(model: ColBERT) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "message"),
-    [("ddp", "use ddp_spawn or auto"), ("fsdp", "not supported"), ("deepspeed_stage_2", "auto")],
+    [("ddp", "use ddp_spawn or auto"), ("fsdp", "not supported"), ("deepspeed", "auto")],
 )
 def test_a_strategy_that_cannot_be_used_is_refused(strategy: str, message: str) -> None:
     """Before anything is started, with what to set instead."""

@@ -220,6 +220,17 @@ _TRAINING = (
     *("training", "optimizer", "schedule"),
 )
 
+_OF_FIT: dict[str, Source] = {
+    "negatives": Other(
+        "negatives.candidates",
+        topics="dataset.train.topics",
+        hint="set negatives=none to train with the negatives that its examples name",
+        when=draws_negatives,
+    ),
+    "initial": Named("artifact.initial", "checkpoint"),
+    "guide": Named("false_negatives.guide", "checkpoint"),
+}
+
 #: The keys about measuring enter the identity of the measures, not that of the run.
 _TEST_QUERIES = Setting("dataset.test", without=("relevance", "remove_query"))
 
@@ -229,16 +240,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec(
             "fit",
             makes="checkpoint",
-            inputs={
-                "negatives": Other(
-                    "negatives.candidates",
-                    topics="dataset.train.topics",
-                    hint="set negatives=none to train with the negatives that its examples name",
-                    when=draws_negatives,
-                ),
-                "initial": Named("artifact.initial", "checkpoint"),
-                "guide": Named("false_negatives.guide", "checkpoint"),
-            },
+            inputs=_OF_FIT,
             settings=(
                 *_settings("seed", "model"),
                 *_settings(*_TRAINING, when=is_trained),
@@ -342,6 +344,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_exists=True)}),
         StageSpec("report", inputs={"rows": Rows()}),
         StageSpec("check", inputs={"rows": Rows(), "experiment": This()}),
+        *(StageSpec(name, inputs=_OF_FIT, ways=("searched", "re-ranked")) for name in ("overfit", "find_lr")),
         *(StageSpec(name) for name in ("verify", "status", "why", "show", "clean")),
     )
 }

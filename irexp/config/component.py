@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
-from irexp.config.target import NoTargetError, Target, describe, fills, roles_of, target_of
+from irexp.config.target import NoTargetError, Target, describe, fills, functions_of, roles_of, target_of
 
 #: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -88,7 +88,7 @@ class _Walk:
             elif not isinstance(node, DictConfig) or "_target_" not in node or not roles:
                 continue
             elif not any(f.startswith(f"{place}._target_:") for f in self.faults):
-                self.faults += _role_faults(node, path, roles)
+                self.faults += _role_faults(node, path, [*roles, *functions_of(place)])
 
     def _visit_node(self, node: DictConfig | ListConfig, path: str, roles: Sequence[str]) -> None:
         self.places[id(node)] = path

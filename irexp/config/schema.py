@@ -44,6 +44,12 @@ class Training:
     validation_queries: int | None
     select_by: str
     patience: int | None
+    chunk_size: int | None = None
+    length_buckets: int | None = None
+    head_learning_rate: float | None = None
+    layer_decay: float | None = None
+    frozen_layers: int | None = None
+    ema_decay: float | None = None
 
 
 @dataclass
@@ -133,6 +139,8 @@ class Machine:
     query_batch: int
     resume_every: int
     progress: bool
+    gradient_checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass
@@ -262,6 +270,12 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "training.validation_depth": (1, None),
     "training.validation_queries": (1, None),
     "training.patience": (1, None),
+    "training.chunk_size": (1, None),
+    "training.length_buckets": (1, None),
+    "training.head_learning_rate": (0, None),
+    "training.layer_decay": (0, 1),
+    "training.frozen_layers": (0, None),
+    "training.ema_decay": (0, 1),
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
     "negatives.skip": (0, None),

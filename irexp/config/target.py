@@ -28,7 +28,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "loss.losses.*": ("irexp.loss.loss.Loss",),
     "regularizer": ("irexp.regularizer.regularizer.Regularizer",),
     "adapter": ("peft.LoraConfig",),
-    "optimizer": ("torch.optim.Optimizer",),
+    "optimizer": ("torch.optim.Optimizer", "irexp.training.eight_bit"),
     "schedule": ("irexp.training.schedule",),
     "dataset.documents": ("irexp.dataset.collection.Documents",),
     "dataset.train": ("irexp.dataset.collection.Examples",),
@@ -48,6 +48,11 @@ ROLES: dict[str, tuple[str, ...]] = {
 def roles_of(place: str) -> tuple[str, ...]:
     """What may stand at a place of the configuration that is not within a component."""
     return ROLES.get(place) or ROLES.get(f"{place.rpartition('.')[0]}.*", ())
+
+
+def functions_of(place: str) -> list[str]:
+    """The modules whose functions may stand at a place of the configuration, besides the classes."""
+    return [role for role in roles_of(place) if read(role)]
 
 
 class NoTargetError(LookupError):

@@ -21,7 +21,7 @@ from irexp.model.bi_encoder import Encoded
 from irexp.model.checkpoint import google_xtr
 from irexp.model.checkpoint.layout import Reader
 from irexp.model.colbert import ColBERT
-from irexp.model.maxsim import products
+from irexp.model.maxsim import in_blocks, products
 from irexp.types import TokenEmbeddings, UserError
 
 
@@ -76,12 +76,16 @@ class XTR(ColBERT):
             return super().similarity(query, document)
         assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
         with torch.autocast(self.device.type, enabled=False):
-            similarity_BQNL = products(query, document)
-            similarity_BQNL = similarity_BQNL.masked_fill(~document.mask_BL.bool()[None, None], -torch.inf)
-            flat_BQT = similarity_BQNL.detach().flatten(2)
-            least_BQ = flat_BQT.topk(min(self.k_train, flat_BQT.shape[-1]), dim=-1).values[..., -1]
-            is_retrieved_BQNL = (similarity_BQNL >= least_BQ[:, :, None, None]) & ~similarity_BQNL.isneginf()
-            best_BQN = similarity_BQNL.masked_fill(~is_retrieved_BQNL, -torch.inf).amax(dim=-1)
-            counts_BQN = ~best_BQN.isneginf() & query.mask_BL.bool()[:, :, None]
-            total_BN = best_BQN.masked_fill(~counts_BQN, 0.0).sum(dim=1)
-            return [total_BN / counts_BQN.sum(dim=1).clamp(min=1)]
+            return [in_blocks(self._retrieved, query, document)]
+
+    def _retrieved(self, query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
+        """score_BN over the tokens that each query token retrieves among all documents."""
+        similarity_BQNL = products(query, document)
+        similarity_BQNL = similarity_BQNL.masked_fill(~document.mask_BL.bool()[None, None], -torch.inf)
+        flat_BQT = similarity_BQNL.detach().flatten(2)
+        least_BQ = flat_BQT.topk(min(self.k_train, flat_BQT.shape[-1]), dim=-1).values[..., -1]
+        is_retrieved_BQNL = (similarity_BQNL >= least_BQ[:, :, None, None]) & ~similarity_BQNL.isneginf()
+        best_BQN = similarity_BQNL.masked_fill(~is_retrieved_BQNL, -torch.inf).amax(dim=-1)
+        counts_BQN = ~best_BQN.isneginf() & query.mask_BL.bool()[:, :, None]
+        total_BN = best_BQN.masked_fill(~counts_BQN, 0.0).sum(dim=1)
+        return total_BN / counts_BQN.sum(dim=1).clamp(min=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch.optim import Optimizer
@@ -22,7 +22,7 @@ from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import load, save
-from irexp.model.lora import save_adapter
+from irexp.model.lora import adapted, save_adapter
 from irexp.model.model import Model
 from irexp.model.start import start_from, start_new
 from irexp.pipeline.fit import fine_tune
@@ -58,16 +58,21 @@ def fit(
     seed: int,
     logger: Any = None,
     trial: RunningTrial | None = None,
+    debug: Literal["overfit", "find_lr"] | None = None,
 ) -> dict[str, float]:
     """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
 
     A guide decides which documents of a batch may be relevant, see `irexp.training.false_negatives`.
 
+    With `debug` the training is only tried, see `irexp.training.debug`, and nothing is written.
+
     Returns:
         The best validation measure and its step; empty without training.
     """
+    if not isinstance(model, partial):
+        raise UserError(f"stage={debug} tries a training, and this model has nothing to train; set another model=…")
     encoder = _start(model, initial, training, machine, seed)
-    if training.steps == 0:
+    if training.steps == 0 and debug is None:
         if not is_helper(machine):
             save(encoder, folder)
         return {}
@@ -91,6 +96,11 @@ def fit(
         false_negatives,
         None if guide is None else load(guide),
     )
+    if debug is not None:
+        from irexp.training.debug import find_lr, overfit  # Lightning takes seconds to import
+
+        with adapted(encoder, adapter):
+            return overfit(encoder, setup) if debug == "overfit" else find_lr(encoder, setup)
     return fine_tune(
         encoder,
         setup,

@@ -24,6 +24,7 @@ from irexp.dataset.draw import Draw
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
+from irexp.training.buckets import by_length
 from irexp.training.false_negatives import same_texts
 from irexp.training.mixed_order import MixedOrder
 from irexp.training.prompts import padded, padded_pairs
@@ -145,6 +146,8 @@ class Batches(Dataset[Batch | PairBatch]):
         guide: BiEncoder | None = None,
         rank: int = 0,
         world_size: int = 1,
+        lengths: NDArray[np.int64] | None = None,
+        length_buckets: int | None = None,
     ) -> None:
         """Select the usable examples; no text is read yet.
 
@@ -162,6 +165,8 @@ class Batches(Dataset[Batch | PairBatch]):
             guide: a model that scores the batch, too; None for none.
             rank: the number of this process.
             world_size: the number of processes.
+            lengths: of each example, for `length_buckets`.
+            length_buckets: batches of a mega-batch, within which batches have similar lengths; None for any lengths.
 
         Raises:
             UserError: if no example is usable.
@@ -170,6 +175,7 @@ class Batches(Dataset[Batch | PairBatch]):
         self._size, self._in_batch, self._seed = size, in_batch, seed
         self._negatives, self._unknown, self._rank, self._world_size = negatives, unknown, rank, world_size
         self._same_text, self._guide = same_text, guide
+        self._lengths, self._length_buckets = lengths, length_buckets
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._usable = np.arange(len(examples))
         if unknown:
@@ -263,7 +269,14 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
-            shuffled = np.random.default_rng([self._seed, epoch]).permutation(self._usable)
+            generator = np.random.default_rng([self._seed, epoch])
+            shuffled = generator.permutation(self._usable)
+            if self._lengths is not None and self._length_buckets is not None:
+                begun = -epoch * self.examples % self._size
+                size, batches = self._size, self._length_buckets
+                shuffled = by_length(
+                    shuffled, self._lengths, size=size, batches=batches, begun=begun, generator=generator
+                )
             self._orders = {**{known: o for known, o in self._orders.items() if known == epoch - 1}, epoch: shuffled}
         return self._orders[epoch]
 

@@ -16,7 +16,10 @@ from irexp.dataset.draw import Draw, check_skip
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch
+from irexp.training.buckets import text_lengths
+from irexp.training.false_negatives import check_false_negatives
 from irexp.training.prompts import check_prompts
+from irexp.training.setup import TrainingSetup
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import UserError
 
@@ -51,8 +54,14 @@ class RetrievalData(LightningDataModule):
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
         self._negatives, self._same_text, self._guide = negatives, same_text, guide
         _check(examples, model, negatives, in_batch=in_batch)
+        if training.length_buckets and examples.mixture is not None:
+            raise UserError(
+                f"training.length_buckets={training.length_buckets} would change how the sets of a mixture follow one "
+                f"another; set it to null"
+            )
         self._validation = validation
         self._unknown = examples.unknown_doc_ids(documents)
+        self._lengths = text_lengths(examples, self._documents) if training.length_buckets else None
         self._batches = self._make(rank=0, world_size=1)
         if self._unknown:
             log.warning(
@@ -64,6 +73,28 @@ class RetrievalData(LightningDataModule):
                 len(examples),
             )
         log.info("training: %d examples", self._batches.examples)
+
+    @classmethod
+    def of(cls, model: Model, setup: TrainingSetup, validation: Validation | None) -> RetrievalData:
+        """The batches of a training."""
+        return cls(
+            setup.examples,
+            setup.documents,
+            model,
+            training=setup.training,
+            machine=setup.machine,
+            in_batch=setup.loss.in_batch,
+            negatives=setup.negatives,
+            seed=setup.seed,
+            validation=validation,
+            same_text=bool(setup.false_negatives.same_text),
+            guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
+        )
+
+    @property
+    def batches(self) -> Batches:
+        """All batches, of a single process."""
+        return self._batches
 
     @property
     def steps(self) -> int:
@@ -116,6 +147,8 @@ class RetrievalData(LightningDataModule):
             guide=self._guide,
             rank=rank,
             world_size=world_size,
+            lengths=self._lengths,
+            length_buckets=self._training.length_buckets,
         )
 
 

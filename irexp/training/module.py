@@ -14,22 +14,29 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from irexp.config.schema import FalseNegatives
+from irexp.config.schema import FalseNegatives, Training
 from irexp.loss.loss import Loss
-from irexp.loss.scale import LEARNING_RATE as SCALE_LEARNING_RATE
 from irexp.loss.scale import Scale
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.lora import transformers_of
 from irexp.model.model import Model
 from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
+from irexp.training.averaging import WeightAverage
 from irexp.training.batch import Batch, Lists, PairBatch
-from irexp.training.false_negatives import compares_scores, without_false_negatives
+from irexp.training.false_negatives import check_false_negatives, compares_scores, without_false_negatives
+from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
+from irexp.training.optimizer import make_optimizer
+from irexp.training.setup import TrainingSetup
 from irexp.training.validation import Validation, ValidationBatch
 from irexp.types import Embeddings, TokenEmbeddings, UserError
+
+
+class DivergedError(UserError):
+    """The loss is not finite."""
 
 
 class RetrievalModule(LightningModule):
@@ -43,13 +50,14 @@ class RetrievalModule(LightningModule):
         regularizer: Regularizer | None,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., float],
-        learning_rate: float,
+        training: Training,
         steps: int,
         seed: int,
         validation: Validation | None,
         processes: int,
         false_negatives: FalseNegatives | None = None,
         guide: BiEncoder | None = None,
+        is_compiled: bool = False,
     ) -> None:
         """Combine the parts.
 
@@ -59,25 +67,42 @@ class RetrievalModule(LightningModule):
             regularizer: a penalty on embeddings, added to the loss; None for no penalty.
             optimizer: called with parameter groups and `lr`.
             schedule: called with the step and `steps`; returns the factor of the learning rate.
-            learning_rate: the peak learning rate.
+            training: `chunk_size`, `ema_decay`, and the learning rates of `make_optimizer`.
             steps: the total number of optimizer steps.
             seed: decides dropout.
             validation: the development queries and documents; None for no validation.
             processes: the number of processes that share a batch.
             false_negatives: which documents of a batch are left out as negatives; None for none.
             guide: the model whose scores decide that, which is not trained; None for the trained model.
+            is_compiled: whether torch.compile makes the transformers' code faster.
         """
         super().__init__()
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
-        self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
-        self._seed, self._processes = seed, processes
+        self._optimizer, self._schedule, self._training, self._steps = optimizer, schedule, training, steps
+        self._seed, self._processes, self._chunk_size = seed, processes, training.chunk_size
+        self._average = None if training.ema_decay is None else WeightAverage(training.ema_decay)
+        self._is_compiled, self._averaged_step = is_compiled, 0
         self._false_negatives = false_negatives or FalseNegatives()
         self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
 
-    def on_fit_start(self) -> None:
-        """Move the guide to the device, which Lightning does with what is trained."""
-        for guide in self._guide:
-            guide.to(self.device)
+    @classmethod
+    def of(cls, model: Model, setup: TrainingSetup, *, steps: int, validation: Validation | None) -> RetrievalModule:
+        """The module of a training."""
+        return cls(
+            model,
+            setup.loss,
+            regularizer=setup.regularizer,
+            optimizer=setup.optimizer,
+            schedule=setup.schedule,
+            training=setup.training,
+            steps=steps,
+            seed=setup.seed,
+            validation=validation,
+            processes=setup.machine.devices * setup.machine.num_nodes,
+            is_compiled=setup.machine.compile,
+            false_negatives=setup.false_negatives,
+            guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
+        )
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, score, compute the loss."""
@@ -87,7 +112,7 @@ class RetrievalModule(LightningModule):
             self.log("train/penalty", penalty)
             loss = loss + penalty
         if not torch.isfinite(loss):
-            raise UserError(
+            raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, set "
                 f"training.clip_norm, or use training.precision=32-true"
             )
@@ -121,14 +146,14 @@ class RetrievalModule(LightningModule):
     def _score_pairs(self, batch: PairBatch) -> tuple[Scored, None]:
         """The scores of a cross-encoder."""
         assert isinstance(self.model, CrossEncoder)
-        score_P = self.model.score_pairs(batch.pairs, batch.sizes)
+        score_P = score_in_chunks(self.model.score_pairs, batch.pairs, batch.sizes, self._chunk_size)
         return Scored([score_P[batch.column_BN]], Lists(batch.target_BN, batch.column_BN), [], None), None
 
     def _score_embeddings(self, batch: Batch) -> tuple[Scored, Tensor | None]:
         """The scores of a bi-encoder, and the penalty on its embeddings."""
         assert isinstance(self.model, BiEncoder)
-        queries = self.model.encode_queries(batch.queries)
-        documents = self.model.encode_documents(batch.documents)
+        queries = encode_in_chunks(self.model.encode_queries, batch.queries, self._chunk_size)
+        documents = encode_in_chunks(self.model.encode_documents, batch.documents, self._chunk_size)
         penalty = self._penalty(queries, documents, batch.is_new_N) if self.regularizer is not None else None
         if self.loss.in_batch and self._processes > 1:
             documents = self._gather(documents)
@@ -149,7 +174,8 @@ class RetrievalModule(LightningModule):
         for guide in self._guide:
             assert batch.guide is not None
             with torch.no_grad():
-                queries, documents = guide.encode_queries(batch.guide[0]), guide.encode_documents(batch.guide[1])
+                queries = encode_in_chunks(guide.encode_queries, batch.guide[0], self._chunk_size)
+                documents = encode_in_chunks(guide.encode_documents, batch.guide[1], self._chunk_size)
                 documents = self._gather(documents) if self._processes > 1 else documents
                 (score_BN,) = guide.similarity(queries, documents)
         target_BN = without_false_negatives(score_BN.detach(), batch.target_BN, self._false_negatives)
@@ -200,24 +226,71 @@ class RetrievalModule(LightningModule):
         self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Weight decay applies to matrices, not to other parameters; a learned scale has a learning rate of its own."""
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        matrices = [parameter for parameter in trained if parameter.ndim > 1]
-        vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        groups.append({"params": list(self.loss.parameters()), "weight_decay": 0.0, "lr": SCALE_LEARNING_RATE})
-        optimizer = self._optimizer([group for group in groups if group["params"]], lr=self._learning_rate)
-        scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps=self._steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """The optimizer with its parameter groups, and the schedule."""
+        return make_optimizer(
+            self.model,
+            self.loss,
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            training=self._training,
+            steps=self._steps,
+        )
+
+    def on_fit_start(self) -> None:
+        """Compile the transformers, move the guide to the device, and begin the average of the weights."""
+        for guide in self._guide:
+            guide.to(self.device)
+        if self._is_compiled:
+            for encoder in transformers_of(self.model).values():
+                encoder.compile(dynamic=True)
+        if self._average is not None:
+            self._average.start(self)
+
+    def on_train_start(self) -> None:
+        """Count optimizer steps from the resumed one."""
+        self._averaged_step = self.global_step
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Average the weights after each optimizer step."""
+        if self._average is not None and self.global_step > self._averaged_step:
+            self._average.update(self)
+            self._averaged_step = self.global_step
+
+    def on_validation_start(self) -> None:
+        """Validate the average of the weights, if there is one."""
+        self._use_average(True)
+
+    def on_validation_end(self) -> None:
+        """Train on, after Lightning has saved the validated weights."""
+        self._use_average(False)
+
+    def on_train_end(self) -> None:
+        """End with the average of the weights, if there is one, and without compiled code, which cannot be copied."""
+        self._use_average(True)
+        self._average = None
+        for encoder in transformers_of(self.model).values():
+            encoder._compiled_call_impl = None
+
+    def _use_average(self, is_used: bool) -> None:
+        if self._average is not None and self._average.has_started:
+            self._average.swap(self, is_used=is_used)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Reset the count of fetched batches to the completed ones, since a checkpoint is saved between two steps.
+        """Add the average, and reset the count of fetched batches to the completed ones.
 
-        Otherwise Lightning would run every validation one batch early in a resumed training.
+        A checkpoint is saved between two steps; without the reset Lightning would run every validation one batch early
+        in a resumed training.
         """
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
+        if self._average is not None and "optimizer_states" in checkpoint:  # of a training that may be resumed
+            checkpoint["weight_average"] = self._average.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load the average."""
+        if self._average is not None:
+            self._average.load(checkpoint["weight_average"])
 
     def on_train_batch_start(self, batch: Batch | PairBatch, number: int) -> None:
         """Seed dropout by the seed, the batch's number and the process, so that a resumed training draws the same."""

@@ -38,6 +38,19 @@ def cosine(step: int, *, steps: int, warmup: float = 0.1) -> float:
     return (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(math.pi * _progress(step, steps, rising)))
 
 
+def cosine_restarts(step: int, *, steps: int, warmup: float = 0.1, cycles: int = 3) -> float:
+    """Several cosine decays after the warm-up, each from the peak to zero (SGDR, arXiv:1608.03983).
+
+    >>> [round(cosine_restarts(step, steps=9, warmup=1, cycles=2), 3) for step in range(10)]
+    [1.0, 1.0, 0.854, 0.5, 0.146, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    rising = _warmup_steps(steps, warmup)
+    if step < rising:
+        return (step + 1) / rising
+    progress = _progress(step, steps, rising)
+    return 0.5 * (1 + math.cos(math.pi * (cycles * progress % 1.0))) if progress < 1 else 0.0
+
+
 def _warmup_steps(steps: int, warmup: float) -> int:
     return round(warmup * steps) if warmup < 1 else int(warmup)
 

@@ -18,14 +18,17 @@ from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.progress import is_terminal
+from irexp.training.activations import checkpointed
 from irexp.training.callbacks import History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.false_negatives import check_false_negatives
 from irexp.training.module import RetrievalModule
+from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
+from irexp.training.strategy import strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.validation import Validation, make_validation
@@ -47,40 +50,28 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
         UserError: if loss, regularizer or batch size do not fit the model or machine, examples or validation queries
             are missing, or the training diverges.
     """
+    check_setup(model, setup)
+    with frozen(model, setup.training.frozen_layers), checkpointed(model, setup.machine.gradient_checkpointing):
+        validation = _validation(model, setup)
+        data = RetrievalData.of(model, setup, validation)
+        module = RetrievalModule.of(model, setup, steps=data.steps, validation=validation)
+        module.configure_optimizers()  # a wrong setting is an error before the first validation
+        return _train(module, data, folder, setup)
+
+
+def check_setup(model: Model, setup: TrainingSetup) -> None:
+    """Check that a training's parts go together.
+
+    Raises:
+        UserError: if loss, regularizer, targets, precision or strategy do not fit the model or the machine.
+    """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
+    strategy_of(setup.machine)
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
-    guide = check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
-    validation = _validation(model, setup)
-    data = RetrievalData(
-        setup.examples,
-        setup.documents,
-        model,
-        training=setup.training,
-        machine=setup.machine,
-        in_batch=setup.loss.in_batch,
-        negatives=setup.negatives,
-        same_text=bool(setup.false_negatives.same_text),
-        guide=guide,
-        seed=setup.seed,
-        validation=validation,
-    )
-    module = RetrievalModule(
-        model,
-        setup.loss,
-        regularizer=setup.regularizer,
-        optimizer=setup.optimizer,
-        schedule=setup.schedule,
-        learning_rate=setup.training.learning_rate,
-        steps=data.steps,
-        seed=setup.seed,
-        validation=validation,
-        processes=setup.machine.devices * setup.machine.num_nodes,
-        false_negatives=setup.false_negatives,
-        guide=guide,
-    )
-    return _train(module, data, folder, setup)
+    check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
+    warn_of_learning_rate(model, setup.training)
 
 
 def _check_dtypes(model: Model) -> None:
@@ -140,17 +131,7 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
             callbacks.append(Pruning(setup.trial, f"validation/{training.select_by}"))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY) if is_terminal() else ProgressLines())
-    is_alone = machine.devices * machine.num_nodes == 1
-    with (
-        warnings.catch_warnings(),
-        stopped_by_sigterm(),
-        keyboard_interrupts(),
-        _explain_out_of_memory(),
-        own_errors(),
-        nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,
-    ):
-        _silence_expected_warnings()
-        trainer = _trainer(data.steps, callbacks, training=training, machine=machine, logger=tracker)
+    with running_trainer(data.steps, callbacks, training=training, machine=machine, logger=logger) as trainer:
         if module.validation and not last.is_file():  # the untrained model is step 0 of the history
             trainer.validate(module, data, verbose=False, weights_only=True)
         if last.is_file():
@@ -162,15 +143,33 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
 
 
 @contextmanager
+def running_trainer(
+    steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any
+) -> Iterator[Trainer]:
+    """Lightning's trainer, in whose block its errors are the user's and its expected warnings are silent."""
+    is_alone = machine.devices * machine.num_nodes == 1
+    with (
+        warnings.catch_warnings(),
+        stopped_by_sigterm(),
+        keyboard_interrupts(),
+        _explain_out_of_memory(),
+        own_errors(),
+        nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,
+    ):
+        _silence_expected_warnings()
+        yield _trainer(steps, callbacks, training=training, machine=machine, logger=tracker)
+
+
+@contextmanager
 def _explain_out_of_memory() -> Iterator[None]:
     """Turn a GPU's out-of-memory error into a message that says what to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"the GPU's memory is too small for a training step ({str(error).partition('. ')[0]}); raise "
-            f"training.accumulate_batches, lower training.batch_size, dataset.document_length or (in validation) "
-            f"machine.token_budget, or use training.precision=bf16-mixed"
+            f"the GPU's memory is too small for a training step ({str(error).partition('. ')[0]}); set "
+            f"training.chunk_size, which keeps the batch, or machine.gradient_checkpointing=true, lower "
+            f"dataset.document_length or (in validation) machine.token_budget, or use training.precision=bf16-mixed"
         ) from error
 
 
@@ -205,7 +204,7 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy=_strategy(machine),
+        strategy=strategy_of(machine),
         plugins=[Nodes(machine.num_nodes)],
         precision=training.precision,  # type: ignore[arg-type]
         max_epochs=-1,
@@ -226,17 +225,6 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
     )
 
 
-def _strategy(machine: Machine) -> str:
-    """The strategy: with several devices, child processes that are given this process's objects.
-
-    Lightning's `ddp` would start run.py again for each device, and each would run all stages.
-    """
-    if machine.strategy == "ddp":
-        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn or auto")
-    is_alone = machine.devices * machine.num_nodes == 1
-    return "ddp_spawn" if machine.strategy == "auto" and not is_alone else machine.strategy
-
-
 def _silence_expected_warnings() -> None:
     """Ignore Lightning's warnings about deliberate choices."""
     for message in (
@@ -244,6 +232,7 @@ def _silence_expected_warnings() -> None:
         ".*dataloader is not resumable.*",  # a resumed one starts at the next batch
         ".*Checkpoint directory .* exists and is not empty.*",  # the resumed training's
         ".*is not configured so.*checkpoint.*",
+        ".*You defined a `validation_step` but have no `val_dataloader`.*",  # nor has irexp.training.debug
         ".*GPU available but not used.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Detected call of `lr_scheduler.step\\(\\)` before.*",  # fp16 skips steps whose gradients overflow

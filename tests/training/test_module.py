@@ -11,6 +11,7 @@ from torch import Tensor
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.loss.info_nce import InfoNCE
 from irexp.model.dense import DenseBiEncoder
+from irexp.pipeline.component import component
 from irexp.regularizer.l1 import L1
 from irexp.training.batch import Batch
 from irexp.training.module import RetrievalModule
@@ -22,9 +23,9 @@ EPS = torch.finfo(torch.float32).eps
 def step(model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Tensor:
     """The loss of a training step, without a trainer."""
     parts: dict[str, Any] = {"optimizer": torch.optim.SGD, "schedule": lambda step, steps: 1.0}
-    parts |= {"validation": None, "processes": 1}
+    parts |= {"validation": None, "processes": 1, "training": component("training", learning_rate=1.0)}
     module = RetrievalModule(
-        model, InfoNCE(in_batch=False), learning_rate=1.0, steps=1, seed=1, **({"regularizer": None} | parts | settings)
+        model, InfoNCE(in_batch=False), steps=1, seed=1, **({"regularizer": None} | parts | settings)
     )
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     monkeypatch.setattr(module, "optimizers", lambda: torch.optim.SGD(model.parameters()))

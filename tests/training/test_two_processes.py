@@ -31,6 +31,7 @@ from irexp.model.bi_encoder import BiEncoder
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.maxsim import products
+from irexp.pipeline.component import component
 from irexp.regularizer.flops import FLOPS
 from irexp.regularizer.regularizer import Regularizer
 from irexp.training.batch import Batch
@@ -47,7 +48,9 @@ def made(kind: str) -> BiEncoder:
     """A model without dropout, with a seeded projection."""
     torch.manual_seed(3)
     lengths: dict[str, Any] = {"query_length": 16, "document_length": 16}
-    return (ColBERT(BACKBONE, dim=8, **lengths) if kind == "colbert" else DenseBiEncoder(BACKBONE, **lengths)).eval()
+    if kind.startswith("colbert"):
+        return ColBERT(BACKBONE, dim=8, **lengths).eval()
+    return DenseBiEncoder(BACKBONE, **lengths).eval()
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Case:
     loss: Loss
     regularizer: Regularizer | None = None
     examples: Examples = PAIRS
+    chunk_size: int | None = None
 
 
 #: Queries with different numbers of documents, some shared: seven in all, so that one of two processes has three.
@@ -74,6 +78,8 @@ CASES = {
     "colbert": Case(InfoNCE()),
     "dense, FLOPS": Case(InfoNCE(), FLOPS_OF_BOTH, LISTS),
     "dense, FLOPS of own documents": Case(MarginMSE(), FLOPS_OF_BOTH, LISTS),
+    "dense, FLOPS, in chunks": Case(InfoNCE(), FLOPS_OF_BOTH, LISTS, chunk_size=1),
+    "colbert, in chunks": Case(InfoNCE(), chunk_size=1),
     "dense, MarginMSE": Case(MarginMSE(), None, LISTS),
     "dense, RankNet": Case(RankNet(), None, LISTS),
     "dense, symmetric InfoNCE": Case(SymmetricInfoNCE(), None, LISTS),
@@ -115,7 +121,7 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
         regularizer=case.regularizer,
         optimizer=torch.optim.SGD,
         schedule=lambda step, steps: 1.0,
-        learning_rate=0.5,
+        training=component("training", learning_rate=0.5, chunk_size=case.chunk_size),
         steps=1,
         seed=1,
         validation=None,

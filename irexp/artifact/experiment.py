@@ -18,7 +18,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import fetch_revision
-from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
+from irexp.artifact.spec import StageSpec
+from irexp.artifact.stages import KINDS, STAGES, maker
+from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
 from irexp.config.installation import CONF
 from irexp.config.override import single_option_faults

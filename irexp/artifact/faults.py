@@ -10,7 +10,9 @@ from typing import Any
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Plan
-from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned, ships_candidates
+from irexp.artifact.spec import StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import Values, is_given, is_trained, is_tuned, ships_candidates
 from irexp.config.check import ConfigError, near
 from irexp.config.target import constant
 from irexp.types import Representation, engine_fault

@@ -19,7 +19,9 @@ from irexp.artifact.code import code_of
 from irexp.artifact.content import content_digest, digest_of, existing_file, exists, hub_revision, is_hub_name
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
-from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
+from irexp.artifact.spec import Own, Setting, StageSpec
+from irexp.artifact.stages import KINDS
+from irexp.artifact.values import Values, select
 from irexp.artifact.wiring import Elsewhere, Node
 from irexp.config.packages import is_declared
 

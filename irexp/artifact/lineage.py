@@ -11,7 +11,8 @@ from typing import Any
 
 from irexp.artifact.content import exists
 from irexp.artifact.identity import Identity
-from irexp.artifact.stages import KINDS, STAGES, Named, Own
+from irexp.artifact.spec import Named, Own
+from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
 from irexp.types import UserError
 

@@ -13,7 +13,9 @@ from typing import TypeAlias
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given, Identity, identify
-from irexp.artifact.stages import STAGES, Own, StageSpec, is_trained
+from irexp.artifact.spec import Own, StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import is_trained
 from irexp.artifact.wiring import Node, Wiring
 
 

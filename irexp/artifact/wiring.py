@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.stages import OWN, STAGES, Named, Other, Own, Rows, StageSpec, Values, select
+from irexp.artifact.spec import Named, Other, Own, Rows, StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import OWN, Values, select
 from irexp.config.check import ConfigError
 from irexp.types import UserError
 

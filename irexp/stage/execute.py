@@ -24,8 +24,9 @@ from irexp.artifact.ir_metadata import write_ir_metadata
 from irexp.artifact.manifest import DamagedArtifactError
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
-from irexp.artifact.stages import Own, Rows, This, is_given
+from irexp.artifact.spec import Own, Rows, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
+from irexp.artifact.values import is_given
 from irexp.config.built import built
 from irexp.evaluation.run_file import RUN
 from irexp.pipeline.machine import is_helper

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from irexp.artifact.plan import Step
-from irexp.artifact.stages import is_trained, is_tuned, select
+from irexp.artifact.values import is_trained, is_tuned, select
 from irexp.config.check import ConfigError
 from irexp.dataset.collection import DataError
 from irexp.dataset.text_file import resolve

@@ -16,7 +16,8 @@ from irexp.artifact import plan as plan_module
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Identity, identify
 from irexp.artifact.plan import Plan, make_plan
-from irexp.artifact.stages import KINDS, STAGES, Other, Own, StageSpec, maker
+from irexp.artifact.spec import Other, Own, StageSpec
+from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.wiring import Node
 from irexp.types import UserError
 from tests.chains import Compose, planned, run, settings

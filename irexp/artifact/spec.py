@@ -38,6 +38,8 @@ class Own:
         handed: whether the stage's function receives its path.
         optional: whether an experiment may lack it (BM25 has no checkpoint).
         if_exists: whether it is used only if it exists, and never made for this stage.
+        is_made: whether a job that needs it makes it unasked, like the run of another experiment.
+        when: whether an experiment needs it.
     """
 
     kind: str
@@ -45,14 +47,18 @@ class Own:
     handed: bool = True
     optional: bool = False
     if_exists: bool = False
+    is_made: bool = False
+    when: Callable[[Values], bool] = always
 
 
 @dataclass(frozen=True)
 class Other:
-    """An input that is the run of another experiment, or the runs of several.
+    """An input that is an artifact of another experiment, or those of several.
 
     Attributes:
-        setting: the setting that holds the other's overrides or names a given run; a component there is not an input.
+        setting: the setting that holds the other's overrides or names a given artifact; a component is not an input.
+        kind: its kind.
+        trains: whether `stage=fit` makes it even if that trains another model.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
         hint: how to do without it, for the message where the dataset does not set `topics`.
@@ -61,24 +67,13 @@ class Other:
     """
 
     setting: str
+    kind: str = "run"
+    trains: bool = False
     topics: str | None = None
     hint: str = ""
     several: bool = False
     twins: str | None = None
     when: Callable[[Values], bool] = always
-
-
-@dataclass(frozen=True)
-class Named:
-    """An input that is always given: by an identifier, a path or a hub name.
-
-    Attributes:
-        setting: the path of the setting that names it; null if an experiment has none.
-        kind: its kind.
-    """
-
-    setting: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ class This:
     """The experiment itself, for a stage that plans variations of it."""
 
 
-Source = Own | Other | Named | Rows | This
+Source = Own | Other | Rows | This
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irexp.artifact.spec import Named, Other, Own, Rows, Setting, StageSpec, This, always
-from irexp.artifact.values import Values, draws_negatives, is_trained, is_tuned, ships_candidates, way_of
+from irexp.artifact.spec import Other, Own, Rows, Setting, StageSpec, This, always
+from irexp.artifact.values import (
+    MINING,
+    Values,
+    draws_from_run,
+    is_taught,
+    is_trained,
+    is_tuned,
+    mines,
+    select,
+    ships_candidates,
+    way_of,
+)
 
 
 def stage_of(name: str) -> StageSpec:
@@ -28,6 +39,24 @@ def _no_judgements(values: Values) -> str | None:
         return "the dataset has no test queries"
     is_unjudged = "qrels_path" in test and test["qrels_path"] is None
     return "dataset.test.qrels_path=null: there are no judgements" if is_unjudged else None
+
+
+def _no_examples(values: Values) -> str | None:
+    return "the dataset has no training examples" if values["dataset"]["train"] is None else None
+
+
+def _nothing_mined(values: Values) -> str | None:
+    if mines(values):
+        return None
+    if select(values, "negatives.candidates") is None:
+        return "negatives.candidates=null: there is no run to mine from"
+    if not is_trained(values) or values["dataset"]["train"] is None:
+        return "nothing is trained"
+    return f"without a filter (negatives.{', '.join(MINING)}) training draws from the run itself"
+
+
+def _is_random(values: Values) -> bool:
+    return bool(select(values, "negatives.sampling") == "random")
 
 
 _TRAINING = (
@@ -49,14 +78,16 @@ STAGES: dict[str, StageSpec] = {
                     "negatives.candidates",
                     topics="dataset.train.topics",
                     hint="set negatives=none to train with the negatives that its examples name",
-                    when=draws_negatives,
+                    when=draws_from_run,
                 ),
-                "initial": Named("artifact.initial", "checkpoint"),
+                "initial": Other("artifact.initial", kind="checkpoint", trains=True),
+                "examples": Own("examples", is_made=True, when=mines),
+                "scores": Other("teacher.scores", kind="scores", trains=True, when=is_taught),
             },
             settings=(
                 *_settings("seed", "model"),
                 *_settings(*_TRAINING, when=is_trained),
-                Setting("negatives", without=("candidates",), when=is_trained),
+                Setting("negatives", without=("candidates", "sampling", *MINING), when=is_trained),
             ),
             version=2,
             resumes=True,
@@ -127,6 +158,43 @@ STAGES: dict[str, StageSpec] = {
             ),
             version=5,
             ways=("fused",),
+        ),
+        StageSpec(
+            "score",
+            makes="scores",
+            inputs={
+                "checkpoint": Own("checkpoint"),
+                "candidates": Other(
+                    "score.candidates",
+                    topics="dataset.train.topics",
+                    hint="set score=none to score only the documents that its examples name",
+                    several=True,
+                ),
+            },
+            settings=(*_settings("model", "dataset.documents", "dataset.train"), Setting("score", ("candidates",))),
+            resumes=True,
+            ways=("searched", "re-ranked"),
+            extra_skip_reason=_no_examples,
+        ),
+        StageSpec(
+            "mine",
+            makes="examples",
+            inputs={
+                "candidates": Other(
+                    "negatives.candidates",
+                    topics="dataset.train.topics",
+                    hint="set negatives=none to train with the negatives that its examples name",
+                    several=True,
+                ),
+                "scores": Other("negatives.scores", kind="scores", trains=True),
+            },
+            settings=(
+                Setting("seed", when=_is_random),
+                Setting("dataset.train"),
+                Setting("negatives", without=("candidates", "scores", "count")),
+            ),
+            ways=("searched", "re-ranked"),
+            extra_skip_reason=_nothing_mined,
         ),
         StageSpec(
             "evaluate",

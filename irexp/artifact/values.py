@@ -54,3 +54,35 @@ def draws_negatives(values: Values) -> bool:
 def is_tuned(values: Values) -> bool:
     """Whether the weights of a fusion are tuned on the development queries."""
     return select(values, "fuse.method") == "wsum" and select(values, "fuse.weights") is None
+
+
+#: The keys with which negatives are chosen by stage=mine before training.
+MINING = ("first_rank", "scores", "min_score", "max_score", "absolute_margin", "relative_margin", "keep")
+
+
+def runs_of(entry: Any) -> list[Any]:
+    """The runs that a setting for several names; one experiment's overrides, or one file, may stand alone.
+
+    >>> runs_of(["model=bm25"]), runs_of([["model=bm25"], "their.run"])
+    ([['model=bm25']], [['model=bm25'], 'their.run'])
+    """
+    if isinstance(entry, list) and any(isinstance(one, list) for one in entry):
+        return entry
+    return [] if entry is None else [entry]
+
+
+def mines(values: Values) -> bool:
+    """Whether negatives are chosen by stage=mine: with filters, or from several runs."""
+    candidates = select(values, "negatives.candidates")
+    is_chosen = any(select(values, f"negatives.{key}") is not None for key in MINING)
+    return draws_negatives(values) and candidates is not None and (is_chosen or len(runs_of(candidates)) > 1)
+
+
+def draws_from_run(values: Values) -> bool:
+    """Whether training draws its negatives from a run itself."""
+    return draws_negatives(values) and not mines(values)
+
+
+def is_taught(values: Values) -> bool:
+    """Whether a teacher's scores are the targets of training."""
+    return draws_negatives(values) and select(values, "teacher.scores") is not None

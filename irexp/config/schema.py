@@ -51,6 +51,29 @@ class Negatives:
     candidates: Any
     depth: int | None
     count: int | None
+    first_rank: int | None = None
+    scores: Any = None
+    min_score: float | None = None
+    max_score: float | None = None
+    absolute_margin: float | None = None
+    relative_margin: float | None = None
+    keep: int | None = None
+    sampling: str = "top"
+
+
+@dataclass
+class Teacher:
+    """The teacher whose scores are the targets of training, if any; conf/teacher."""
+
+    scores: Any
+
+
+@dataclass
+class Score:
+    """What stage=score scores besides the documents of the training examples; conf/score."""
+
+    candidates: Any
+    depth: int | None
 
 
 @dataclass
@@ -132,8 +155,9 @@ class Artifact:
     encoding: str | None = "own"
     index: str | None = "own"
     run: str | None = "own"
-    initial: str | None = None
-    """The checkpoint, of any layout, whose weights and settings training starts from; null: the backbone's."""
+    initial: Any = None
+    """The checkpoint, of any layout, whose weights and settings training starts from, or the overrides of the
+    experiment that trains it, such as [model=sbert]; null: the backbone's."""
 
 
 @dataclass
@@ -164,6 +188,8 @@ class Config:
     dataset: Dataset
     training: Training
     negatives: Negatives
+    teacher: Teacher
+    score: Score
     encoding: Encoding
     search: Search
     re_rank: ReRank
@@ -206,6 +232,8 @@ RECORDS: dict[str, type] = {
     "dataset": Dataset,
     "training": Training,
     "negatives": Negatives,
+    "teacher": Teacher,
+    "score": Score,
     "re_rank": ReRank,
     "fuse": Fuse,
     "encoding": Encoding,
@@ -220,6 +248,7 @@ RECORDS: dict[str, type] = {
 #: The choices of a plain value.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "negatives.sampling": ("top", "random"),
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
@@ -247,6 +276,11 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "training.patience": (1, None),
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
+    "negatives.first_rank": (1, None),
+    "negatives.absolute_margin": (0, None),
+    "negatives.relative_margin": (0, None),
+    "negatives.keep": (1, None),
+    "score.depth": (1, None),
     "re_rank.depth": (1, None),
     "fuse.k": (0, None),
     "fuse.depth": (1, None),

@@ -19,6 +19,7 @@ from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.in_memory import Joined, TextExamples
 from irexp.dataset.negatives import RunNegatives
+from irexp.dataset.scores import PairScores, ScoredExamples
 from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, open_documents, open_examples, open_topics
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
@@ -53,6 +54,7 @@ def fit(
     dev: TopicSource | None = None,
     negatives: RunSource | None = None,
     negatives_per_query: int | None = None,
+    scores: RunSource | None = None,
     regularizer: Regularizer | None = None,
     adapter: LoraConfig | None = None,
     optimizer: Callable[..., Optimizer] | None = None,
@@ -78,6 +80,7 @@ def fit(
         dev: queries to validate on by retrieval, as `open_topics` opens them (a folder's split "dev"); None for no
             validation.
         negatives: a run over the training queries, from which further negatives are drawn.
+        scores: a teacher's scores of the examples' documents, which become the targets, as `score` returns them.
         negatives_per_query: negatives drawn per example at each step; None for all.
         regularizer: a regularizer of the embeddings, such as `component("regularizer", "flops")`.
         adapter: such as `component("adapter", "lora")`; merged into the weights after training.
@@ -98,6 +101,8 @@ def fit(
     """
     machine = machine or component("machine")
     opened, collection = _data(examples, documents, negatives, is_searched=dev is not None)
+    if scores is not None:
+        opened = ScoredExamples(opened, PairScores(lines_of_run(scores)))
     setup = TrainingSetup(
         loss,
         opened,

@@ -16,8 +16,10 @@ from torch.optim import Optimizer
 
 from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
+from irexp.dataset.mining import read_mined
 from irexp.dataset.negatives import RunNegatives
-from irexp.evaluation.run_file import read_heads, run_file
+from irexp.dataset.scores import PairScores, ScoredExamples
+from irexp.evaluation.run_file import read_heads, read_run, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import save
@@ -39,6 +41,8 @@ def fit(
     folder: Path,
     negatives_run: Path | None = None,
     initial: Path | str | None = None,
+    examples: Path | None = None,
+    scores: Path | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,
@@ -56,7 +60,9 @@ def fit(
     logger: Any = None,
     trial: RunningTrial | None = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
+    """Fine-tune into `folder`, resuming a killed training.
+
+    Further negatives come from a run or from mined examples, and targets from a teacher's scores, if they are given.
 
     Returns:
         The best validation measure and its step; empty without training.
@@ -66,12 +72,12 @@ def fit(
         if not is_helper(machine):
             save(encoder, folder)
         return {}
-    examples = _examples(train, negatives_run, negatives)
+    learnt = _examples(train, negatives_run, negatives, mined=examples, scores=scores)
     if loss is None:
         raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
     setup = TrainingSetup(
         loss,
-        examples,
+        learnt,
         documents,
         dev,
         training,
@@ -124,16 +130,20 @@ def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: 
     write_recipe(folder, model)
 
 
-def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:
-    """The training examples, with negatives from a run if there is one."""
+def _examples(
+    train: Examples | None, negatives_run: Path | None, negatives: Negatives, *, mined: Path | None, scores: Path | None
+) -> Examples:
+    """The training examples, with further negatives if there are any, and with a teacher's scores."""
     if train is None:
         raise UserError(
             "there is no dataset.train to learn from; set dataset.train, or skip fine-tuning: training=none"
         )
-    if negatives_run is None:
-        return train
-    if negatives.depth is None or negatives.depth < 1:
-        raise UserError(
-            f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
-        )
-    return RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+    if mined is not None:
+        train = read_mined(mined, train)
+    if negatives_run is not None:
+        if negatives.depth is None or negatives.depth < 1:
+            raise UserError(
+                f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
+            )
+        train = RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+    return train if scores is None else ScoredExamples(train, PairScores(read_run(run_file(scores))))

@@ -56,7 +56,7 @@ class Other:
     """An input that is an artifact of another experiment, or those of several.
 
     Attributes:
-        setting: the setting that holds the other's overrides or names a given artifact; a component is not an input.
+        setting: the setting that holds the other's overrides or names a given artifact.
         kind: its kind.
         trains: whether `stage=fit` makes it even if that trains another model.
         topics: the path of the setting that holds the queries; None for the test queries.

@@ -18,6 +18,7 @@ from irexp.artifact.values import (
     is_trained,
     is_tuned,
     mines,
+    names_candidates,
     select,
     ships_candidates,
     way_of,
@@ -129,7 +130,7 @@ STAGES: dict[str, StageSpec] = {
         StageSpec(
             "re_rank",
             makes="run",
-            inputs={"candidates": Other("re_rank.candidates"), "checkpoint": Own("checkpoint")},
+            inputs={"candidates": Other("re_rank.candidates", when=names_candidates), "checkpoint": Own("checkpoint")},
             settings=(
                 *(*_settings("model", "dataset.documents"), _TEST_QUERIES),
                 *(Setting("re_rank", without=("candidates",)), Setting("re_rank.candidates", when=ships_candidates)),

@@ -35,6 +35,11 @@ def ships_candidates(values: Values) -> bool:
     return isinstance(select(values, "re_rank.candidates"), Mapping)
 
 
+def names_candidates(values: Values) -> bool:
+    """Whether the re-ranked documents are a run, of another experiment or given."""
+    return not ships_candidates(values)
+
+
 def is_given(values: Values, kind: str) -> bool:
     """Whether an artifact is given: `artifact.<kind>` is an identifier, a path or a hub name."""
     value = select(values, f"artifact.{kind}")

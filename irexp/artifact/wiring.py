@@ -190,7 +190,7 @@ class Wiring:
     def _others(self, experiment: Experiment, source: Other) -> Nodes:
         """The artifacts of other experiments that an input names."""
         entry, shown = (select(values, source.setting) for values in (experiment.values, experiment.recorded))
-        if entry is None or isinstance(entry, Mapping) or not source.when(experiment.values):
+        if entry is None or not source.when(experiment.values):
             return None
         if source.several:
             entry, shown = runs_of(entry), runs_of(shown)

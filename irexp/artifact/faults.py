@@ -147,9 +147,8 @@ def _mining_faults(negatives: Mapping[str, Any]) -> Iterator[str]:
     chosen = [f"negatives.{key}" for key in MINING if negatives[key] is not None]
     if chosen and negatives["candidates"] is None:
         yield f"{', '.join(chosen)}: there is no run to mine from; set negatives.candidates=[model=bm25]"
-    first, last = negatives["first_rank"] or 1, negatives["depth"]
-    if last is not None and first > last:
-        yield f"negatives.first_rank={first} is after the last rank, negatives.depth={last}; set a larger depth"
+    if negatives["depth"] is not None and (negatives["skip"] or 0) >= negatives["depth"]:
+        yield f"negatives.skip={negatives['skip']} leaves no rank of negatives.depth={negatives['depth']}; skip fewer"
     lowest, highest = negatives["min_score"], negatives["max_score"]
     if lowest is not None and highest is not None and lowest > highest:
         yield f"negatives.min_score={lowest} is above negatives.max_score={highest}; no score is between them"

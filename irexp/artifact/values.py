@@ -62,7 +62,7 @@ def is_tuned(values: Values) -> bool:
 
 
 #: The keys with which negatives are chosen by stage=mine before training.
-MINING = ("first_rank", "scores", "min_score", "max_score", "absolute_margin", "relative_margin", "keep")
+MINING = ("scores", "min_score", "max_score", "absolute_margin", "relative_margin", "keep")
 
 
 def runs_of(entry: Any) -> list[Any]:

@@ -51,7 +51,7 @@ class Negatives:
     candidates: Any
     depth: int | None
     count: int | None
-    first_rank: int | None = None
+    skip: int | None = None
     scores: Any = None
     min_score: float | None = None
     max_score: float | None = None
@@ -276,7 +276,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "training.patience": (1, None),
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
-    "negatives.first_rank": (1, None),
+    "negatives.skip": (0, None),
     "negatives.absolute_margin": (0, None),
     "negatives.relative_margin": (0, None),
     "negatives.keep": (1, None),

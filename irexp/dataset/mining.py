@@ -33,7 +33,7 @@ EXAMPLES = "examples.jsonl"
 Outcome = Literal[
     "kept",
     "known to be relevant",
-    "above the first rank",
+    "skipped",
     "without a score",
     "below the lowest score",
     "above the highest score",
@@ -253,8 +253,8 @@ def _filter(settings: Negatives, positive: float | None) -> Callable[[int, float
     highest = min(limits, default=None)
 
     def outcome(rank: int, score: float | None) -> Outcome:
-        if rank < (settings.first_rank or 1):
-            return "above the first rank"
+        if rank <= (settings.skip or 0):
+            return "skipped"
         if not by_score:
             return "kept"
         if score is None:

@@ -32,7 +32,7 @@ def mine(
         scores: what `score` returned, or its file, to filter by; None for the scores of the runs.
         depth: documents per query and run to choose from.
         seed: decides which negatives are drawn with `sampling="random"`.
-        filters: keys of conf/negatives: `first_rank`, `min_score`, `max_score`, `absolute_margin`, `relative_margin`,
+        filters: keys of conf/negatives: `skip`, `min_score`, `max_score`, `absolute_margin`, `relative_margin`,
             `keep`, `sampling`.
 
     Returns:

@@ -145,5 +145,6 @@ def _examples(
             raise UserError(
                 f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
             )
-        train = RunNegatives(train, read_heads(run_file(negatives_run), negatives.depth))
+        heads = read_heads(run_file(negatives_run), negatives.depth)
+        train = RunNegatives(train, {query_id: doc_ids[negatives.skip or 0 :] for query_id, doc_ids in heads.items()})
     return train if scores is None else ScoredExamples(train, PairScores(read_run(run_file(scores))))

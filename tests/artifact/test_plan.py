@@ -47,7 +47,7 @@ def test_every_stage_has_its_file_and_the_reverse() -> None:
     """conf/stage holds one file per listed stage, and the two that run several."""
     files = {path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml")}
     assert files - {"all", "retrieve"} == set(STAGES)
-    assert KINDS == ("checkpoint", "encoding", "index", "run", "measures", "speed")
+    assert KINDS == ("checkpoint", "encoding", "index", "run", "scores", "examples", "measures", "speed")
 
 
 def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
@@ -278,11 +278,7 @@ def test_each_kind_has_one_stage_and_a_run_one_per_way() -> None:
     for stage in STAGES.values():
         for source in stage.inputs.values():
             assert not isinstance(source, Own) or source.kind in KINDS
-            assert not isinstance(source, Other) or source.setting.partition(".")[0] in (
-                "negatives",
-                "re_rank",
-                "fuse",
-            )
+            assert not isinstance(source, Other) or source.kind in KINDS
 
 
 @pytest.mark.parametrize("command", [["experiment=cascade"], ["model=fusion", "fuse.method=wsum"]])

@@ -55,7 +55,7 @@ def negatives(found: MinedExamples) -> dict[str, list[str]]:
     ("filters", "expected"),
     [
         ({}, ["d9", "d8", "d7", "d6", "d4", "d3", "d2", "d1"]),
-        ({"first_rank": 3}, ["d7", "d6", "d4", "d3", "d2", "d1"]),
+        ({"skip": 2}, ["d7", "d6", "d4", "d3", "d2", "d1"]),
         ({"depth": 4}, ["d9", "d8", "d7", "d6"]),
         ({"min_score": 3.0}, ["d9", "d8", "d7", "d6", "d4", "d3"]),
         ({"max_score": 6.0}, ["d6", "d4", "d3", "d2", "d1"]),
@@ -123,11 +123,11 @@ def test_a_document_of_several_runs_must_pass_in_each() -> None:
 
 def test_the_histogram_counts_every_candidate_once(tmp_path: Path) -> None:
     """Its sum is the number of candidates, by outcome and by rank."""
-    found = mined(RUN, first_rank=2, max_score=7.0, keep=2)
+    found = mined(RUN, skip=1, max_score=7.0, keep=2)
     assert found.histogram == Counter(
         {
             ("known to be relevant", 10): 4,
-            ("above the first rank", 1): 2,
+            ("skipped", 1): 2,
             ("above the highest score", 3): 2,
             ("kept", 3): 2,
             ("kept", 10): 2,
@@ -161,7 +161,7 @@ def test_no_negative_at_all_is_refused_with_the_counts() -> None:
 
 def test_mined_examples_are_read_back_and_open_as_a_dataset(tmp_path: Path) -> None:
     """The file has the format of dataset=triples, and belongs to the examples that it was made from."""
-    found = mined(RUN, first_rank=4)
+    found = mined(RUN, skip=3)
     found.write(tmp_path)
     again = read_mined(tmp_path, examples())
     as_file = FileExamples(str(tmp_path / EXAMPLES), topics=TOPICS)

@@ -99,8 +99,10 @@ class Experiment:
         """The configuration of a stage, which another experiment may need although none of its own stages was asked."""
         if name not in self.config.stage:
             node = OmegaConf.load(CONF / "stage" / f"{name}.yaml")
+            assert isinstance(node, DictConfig)
+            node.pop("defaults", None)  # stages that were not asked for
             with open_dict(self.config):
-                self.config.stage[name] = {key: node._get_node(key) for key in node if key != "defaults"}
+                self.config.stage[name] = node
         return self.config.stage[name]  # type: ignore[no-any-return]
 
     def baseline(self, changes: Sequence[str]) -> Experiment:

@@ -23,7 +23,7 @@ from tests.chains import TEXTS, Compose, name_of, planned, run, write_collection
 NAMES = ["fit", "encode", "index", "search", "re_rank", "evaluate"]
 
 #: A cross-encoder, trained for two steps.
-MONO = '["model=mono","training.steps=2","training.validate_every=null","training.batch_size=2","negatives.depth=4"]'
+MONO = '["model=mono","training.steps=2","training.validate_every=null","training.batch_size=3","negatives.depth=4"]'
 
 MINED = ["negatives=mined", "negatives.depth=6", f"negatives.scores={MONO}", "negatives.absolute_margin=0.0"]
 TAUGHT = [*MINED, f"teacher.scores={MONO}", "loss=margin_mse", "model.similarity=dot"]
@@ -47,7 +47,7 @@ def settings(tmp_path: Path, collection: Path) -> list[str]:
         "dataset.query_length=12",
         "dataset.document_length=16",
         "training.steps=2",
-        "training.batch_size=2",
+        "training.batch_size=3",
         "training.validate_every=null",
         f"paths.artifacts={tmp_path / 'artifacts'}",
         "machine.progress=false",
@@ -123,11 +123,11 @@ def test_fit_trains_its_teacher_and_its_first_round_but_not_the_model_of_its_can
 ) -> None:
     """What a training learns from and begins from was asked for with it; a run is made only without training."""
     assert len(made(planned(compose, [*settings, *TAUGHT], ["fit"]))) == 1
-    first = 'artifact.initial=["model=sbert","negatives=bm25"]'
+    first = 'artifact.initial=["model=sbert","negatives=bm25","training.validate_every=null"]'
     assert len(made(planned(compose, [*settings, first], ["fit"]))) == 1
     assert not made(planned(compose, [*settings, first], ["index", "search"]))
     assert not made(planned(compose, [*settings, *TAUGHT], ["mine"]))
-    dense = ['negatives.candidates=["model=sbert"]', "negatives.depth=4", "negatives.keep=3"]
+    dense = ['negatives.candidates=["model=sbert","training.validate_every=null"]', "negatives.depth=4"]
     assert not made(planned(compose, [*settings, *dense], ["fit"]))
     assert len(made(planned(compose, [*settings, *dense], NAMES))) == 1
 
@@ -157,10 +157,9 @@ def test_two_rounds_share_the_checkpoint_of_the_first(compose: Compose, settings
     ("overrides", "messages"),
     [
         (
-            ["negatives.keep=3", "artifact.initial={a: 1, b: 2}", "loss=margin_mse"],
+            ["negatives.keep=3", "loss=margin_mse"],
             [
                 r"negatives\.keep: there is no run to mine from; set negatives\.candidates=\[model=bm25\]",
-                r"artifact\.initial: .* is neither a list of overrides, such as \[model=bm25\], nor the name",
                 r"has only relevance; set teacher=mono",
             ],
         ),
@@ -168,16 +167,27 @@ def test_two_rounds_share_the_checkpoint_of_the_first(compose: Compose, settings
             [
                 *('negatives.candidates=["model=bm25"]', "negatives.depth=50", "negatives.skip=90"),
                 *("negatives.min_score=2", "negatives.max_score=1", "negatives.sampling=random"),
-                *('negatives.scores=["model=bm25"]', "teacher.scores=nowhere.run", 'artifact.initial=["model=bm25"]'),
             ],
             [
                 r"negatives\.skip=90 leaves no rank of negatives\.depth=50; skip fewer",
                 r"min_score=2.* is above .*max_score=1",
                 r"random draws negatives\.keep of them",
+            ],
+        ),
+        (
+            [
+                *('negatives.candidates=["model=bm25"]', "negatives.depth=50", 'negatives.scores=["model=bm25"]'),
+                *("teacher.scores=nowhere.run", 'artifact.initial=["model=bm25"]'),
+            ],
+            [
                 r"stage=score: bm25 has no checkpoint",
                 r"teacher\.scores=nowhere\.run: there is nothing at",
                 r"artifact\.initial=\[model=bm25\]: this experiment makes no checkpoint",
             ],
+        ),
+        (
+            ["artifact.initial={a: 1, b: 2}"],
+            [r"initial: .* neither a list of overrides, such as \[model=bm25\], nor the"],
         ),
         (["negatives=mined", "negatives.sampling=best"], [r"negatives\.sampling: 'best' is not a choice"]),
         (['teacher.scores=["model=mono","dataset=aws_howto"]'], [r"must score this experiment's dataset\.train"]),
@@ -262,7 +272,7 @@ def test_one_command_trains_mines_scores_and_trains_again(
 @pytest.mark.slow
 def test_a_second_round_begins_with_the_weights_of_the_first(compose: Compose, settings: list[str]) -> None:
     """Without a step of its own it is the first round's checkpoint; with steps it differs from that."""
-    first = '["model=sbert","negatives=bm25","training.steps=2","training.validate_every=null","training.batch_size=2"]'
+    first = '["model=sbert","negatives=bm25","training.steps=2","training.validate_every=null","training.batch_size=3"]'
     begun = [*settings, f"artifact.initial={first}", "training.steps=0"]
     plan = planned(compose, begun, ["fit"])
     with pytest.raises(MissingArtifactError, match=r"there is no checkpoint/sbert.*negatives=bm25"):

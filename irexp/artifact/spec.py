@@ -61,6 +61,7 @@ class Other:
         trains: whether `stage=fit` makes it even if that trains another model.
         topics: the path of the setting that holds the queries; None for the test queries.
         several: whether the setting lists several.
+        is_alone: whether one experiment's overrides, or one file, may stand there without a list around it.
         hint: how to do without it, for the message where the dataset does not set `topics`.
         twins: the path of the setting that lists the given runs that answer `topics`, in the same order.
         when: whether an experiment needs it.
@@ -72,6 +73,7 @@ class Other:
     topics: str | None = None
     hint: str = ""
     several: bool = False
+    is_alone: bool = False
     twins: str | None = None
     when: Callable[[Values], bool] = always
 

@@ -192,7 +192,7 @@ class Wiring:
         entry, shown = (select(values, source.setting) for values in (experiment.values, experiment.recorded))
         if entry is None or not source.when(experiment.values):
             return None
-        if source.several:
+        if source.is_alone:
             entry, shown = runs_of(entry), runs_of(shown)
         for one in entry if source.several else [entry]:
             if not (one is None or isinstance(one, str) or _is_overrides(one)):

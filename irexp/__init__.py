@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from irexp.pipeline.evaluate import compare, evaluate
     from irexp.pipeline.fit import fit
     from irexp.pipeline.index import build_index, open_index
+    from irexp.pipeline.mine import mine
     from irexp.pipeline.re_rank import re_rank
+    from irexp.pipeline.score import score
     from irexp.pipeline.search import search
 
 #: Public names and the modules that define them; imported on first use, so that `run.py --help` needs no torch.
@@ -26,6 +28,7 @@ _MODULES = {
     "evaluate": "irexp.pipeline.evaluate",
     "fit": "irexp.pipeline.fit",
     "load": "irexp.model.load",
+    "mine": "irexp.pipeline.mine",
     "new_model": "irexp.pipeline.component",
     "open_documents": "irexp.dataset.sources",
     "open_examples": "irexp.dataset.sources",
@@ -33,6 +36,7 @@ _MODULES = {
     "open_topics": "irexp.dataset.sources",
     "re_rank": "irexp.pipeline.re_rank",
     "save": "irexp.model.load",
+    "score": "irexp.pipeline.score",
     "search": "irexp.pipeline.search",
 }
 
@@ -44,6 +48,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "mine",
     "new_model",
     "open_documents",
     "open_examples",
@@ -51,6 +56,7 @@ __all__ = [
     "open_topics",
     "re_rank",
     "save",
+    "score",
     "search",
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import ir_datasets
@@ -49,10 +49,10 @@ def collections(folder: Path, ids: list[str]) -> Iterator[None]:
     for name, lines in LINES.items():
         (folder / name).write_text(lines, encoding="utf8")
     parts = [make(LocalFile(folder / name)) for name, make in _PARTS.items()]
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for dataset_id in ids:
             patch.setitem(ir_datasets.registry._registered, dataset_id, ir_datasets.Dataset(*parts))
-        yield stack.close()
+        yield
 
 
 def models(cache: Path, patch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """An experiment: overrides, and the configuration that they compose.
 
 An experiment names other experiments by their overrides: the baselines of its table, and those whose runs it re-ranks
-(`re_rank.candidates`), fuses (`fuse.runs`) or draws negatives from (`negatives.candidates`). A baseline keeps the typed
-overrides that still apply to it. The others inherit what their own overrides do not set, so that `[model=bm25]` is BM25
+(`re_rank.candidates`), fuses (`fuse.runs`) or draws negatives from (`negatives.candidates`), whose scores it learns
+(`teacher.scores`) and whose checkpoint it starts from (`artifact.initial`). A baseline keeps the typed overrides that
+still apply to it. The others inherit what their own overrides do not set, so that `[model=bm25]` is BM25
 on the same collection.
 """
 
@@ -18,7 +19,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import fetch_revision
-from irexp.artifact.stages import KINDS, STAGES, StageSpec, Values, is_given, maker, select
+from irexp.artifact.spec import StageSpec
+from irexp.artifact.stages import KINDS, STAGES, maker
+from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
 from irexp.config.installation import CONF
 from irexp.config.override import single_option_faults
@@ -33,8 +36,8 @@ _SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
 
 #: Groups that a baseline resets when it changes the model.
 _RESET_WITH_MODEL = {
-    *("backbone", "index", "loss", "regularizer", "negatives", "false_negatives", "re_rank", "fuse"),
-    *("training", "optimizer", "schedule", "encoding", "artifact"),
+    *("backbone", "index", "loss", "regularizer", "negatives", "false_negatives", "teacher", "score"),
+    *("re_rank", "fuse", "training", "optimizer", "schedule", "encoding", "artifact"),
 }
 
 
@@ -93,6 +96,16 @@ class Experiment:
         """The stages to run, in the order typed."""
         return list(self.values.get("stage") or {})
 
+    def stage_node(self, name: str) -> DictConfig:
+        """The configuration of a stage, which another experiment may need although none of its own stages was asked."""
+        if name not in self.config.stage:
+            node = OmegaConf.load(CONF / "stage" / f"{name}.yaml")
+            assert isinstance(node, DictConfig)
+            node.pop("defaults", None)  # stages that were not asked for
+            with open_dict(self.config):
+                self.config.stage[name] = node
+        return self.config.stage[name]  # type: ignore[no-any-return]
+
     def baseline(self, changes: Sequence[str]) -> Experiment:
         """The baseline that changes make of this experiment: a row above it in its table."""
         return composed(baseline_overrides(self.overrides, changes))
@@ -101,14 +114,17 @@ class Experiment:
         """A cell of a table of named rows and columns: what was typed is for all of them, so also for another model."""
         return composed(changed_overrides(self.overrides, changes))
 
-    def other(self, entry: Sequence[str], topics: str | None) -> Experiment:
+    def other(self, entry: Sequence[str], topics: str | None, more: Sequence[str] = ()) -> Experiment:
         """Another experiment, named by its overrides, on this experiment's collection.
 
         Args:
             entry: its overrides.
             topics: the configuration path of the queries that its run answers; None for the test queries.
+            more: further overrides, of keys and groups that `entry` does not set.
         """
-        entry = [*search_path(self.overrides), *entry]
+        typed_keys = {_key(override) for override in entry}
+        added = [o for o in more if _key(o) not in typed_keys and _group(o) not in typed_keys]
+        entry = [*search_path(self.overrides), *entry, *added]
         own, options = compose_experiment(tuple(entry))
         config = copy.deepcopy(own)
         OmegaConf.set_struct(config, False)

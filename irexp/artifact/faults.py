@@ -10,7 +10,9 @@ from typing import Any
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Plan
-from irexp.artifact.stages import STAGES, StageSpec, Values, is_given, is_trained, is_tuned, ships_candidates
+from irexp.artifact.spec import StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import MINING, Values, is_given, is_taught, is_trained, is_tuned, ships_candidates
 from irexp.config.check import ConfigError, near
 from irexp.config.target import constant
 from irexp.types import Representation, engine_fault
@@ -106,6 +108,8 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
         yield from _engine_faults(values)
     elif stage.name == "fuse":
         yield from _fuse_faults(values)
+    elif stage.name == "score" and values["score"]["candidates"] is not None and values["score"]["depth"] is None:
+        yield "score.depth is not set: give the number of documents to score per query"
 
 
 def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
@@ -135,8 +139,21 @@ def _fit_faults(values: Values) -> Iterator[str]:
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
-    elif negatives["candidates"] is not None and (negatives["skip"] or 0) >= negatives["depth"]:
+    yield from _mining_faults(negatives)
+
+
+def _mining_faults(negatives: Mapping[str, Any]) -> Iterator[str]:
+    """Filters of negatives that contradict each other, or have nothing to choose from."""
+    chosen = [f"negatives.{key}" for key in MINING if negatives[key] is not None]
+    if chosen and negatives["candidates"] is None:
+        yield f"{', '.join(chosen)}: there is no run to mine from; set negatives.candidates=[model=bm25]"
+    if negatives["depth"] is not None and (negatives["skip"] or 0) >= negatives["depth"]:
         yield f"negatives.skip={negatives['skip']} leaves no rank of negatives.depth={negatives['depth']}; skip fewer"
+    lowest, highest = negatives["min_score"], negatives["max_score"]
+    if lowest is not None and highest is not None and lowest > highest:
+        yield f"negatives.min_score={lowest} is above negatives.max_score={highest}; no score is between them"
+    if negatives["keep_by"] == "random" and negatives["keep"] is None:
+        yield "negatives.keep_by=random draws negatives.keep of them, which is not set: give that number"
 
 
 def _target_faults(values: Values) -> Iterator[str]:
@@ -144,16 +161,19 @@ def _target_faults(values: Values) -> Iterator[str]:
     train = str((values["dataset"]["train"] or {}).get("_target_", ""))
     losses = [str(node.get("_target_", "")) for node in _losses(values["loss"] or {})]
     loss = next((loss for loss in losses if loss and constant(loss, "needs_scores")), None)
-    if loss is None or not train:
+    if loss is None or not train or is_taught(values):
         return
     name = loss.rpartition(".")[2]
     if constant(train, "has_scores") is False:
         yield (
             f"loss: {name} learns a teacher's scores, and dataset.train, {train.rpartition('.')[2]}, has only "
-            f"relevance; set dataset=triples with a file of scores, or loss=info_nce, lce or rank_net"
+            f"relevance; set teacher=mono, dataset=triples with a file of scores, or loss=info_nce, lce or rank_net"
         )
     elif values["negatives"]["candidates"] is not None:
-        yield f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none"
+        yield (
+            f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none, or "
+            f"a teacher: teacher=mono"
+        )
 
 
 def _losses(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:

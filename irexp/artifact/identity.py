@@ -19,7 +19,9 @@ from irexp.artifact.code import code_of
 from irexp.artifact.content import content_digest, digest_of, existing_file, exists, hub_revision, is_hub_name
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
-from irexp.artifact.stages import KINDS, Own, Setting, StageSpec, Values, select
+from irexp.artifact.spec import Own, Setting, StageSpec
+from irexp.artifact.stages import KINDS
+from irexp.artifact.values import Values, select
 from irexp.artifact.wiring import Elsewhere, Node
 from irexp.config.packages import is_declared
 
@@ -114,7 +116,7 @@ def _identify_made(node: Node, stage: StageSpec, found: Mapping[Node, Identity |
         value = _content_of(setting, values, recorded) if setting.when(values) else None
         if value not in (None, {}):
             made_from[setting.path] = lineage[setting.path] = value
-    subject = f"{_folder_name(recorded, 'model.name')}.{_folder_name(recorded, 'dataset.name')}"
+    subject = f"{_model_name(node, stage)}.{_folder_name(recorded, 'dataset.name')}"
     assert stage.makes is not None
     return Identity(stage.makes, f"{stage.makes}/{subject}-{digest_of(made_from)}", made_from, lineage)
 
@@ -225,6 +227,14 @@ def _of_engine(value: Any, *, is_search: bool) -> Any:
         return inner
     found = {key: item for key, item in inner.items() if item}
     return found | {"search": value["search"]} if "search" in value else found
+
+
+def _model_name(node: Node, stage: StageSpec) -> str:
+    """The name of the experiment's model; negatives that are mined have that of the runs which found them."""
+    runs = node.inputs.get("candidates") if stage.makes == "examples" else None
+    made = [run for run in (runs if isinstance(runs, tuple) else ()) if isinstance(run.origin, StageSpec)]
+    names = [_folder_name(run.experiment.recorded, "model.name") for run in made]
+    return "+".join(dict.fromkeys(names))[:_LONGEST] or _folder_name(node.experiment.recorded, "model.name")
 
 
 def _folder_name(values: Values, path: str) -> str:

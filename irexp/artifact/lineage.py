@@ -11,16 +11,18 @@ from typing import Any
 
 from irexp.artifact.content import exists
 from irexp.artifact.identity import Identity
-from irexp.artifact.stages import KINDS, STAGES, Named, Own
+from irexp.artifact.spec import Other, Own
+from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
 from irexp.types import UserError
 
 #: The kind of artifact of each stage input, by the input's name.
 KIND_OF_INPUT = {
-    name: source.kind if isinstance(source, Own | Named) else "run"
+    name: source.kind
     for stage in STAGES.values()
     if stage.makes is not None
     for name, source in stage.inputs.items()
+    if isinstance(source, Own | Other)
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from irexp.artifact.plan import Plan
-from irexp.artifact.stages import is_trained, select
+from irexp.artifact.values import is_trained, select
 from irexp.config.check import near
 from irexp.config.measure import parse_measure, parse_measures
 from irexp.types import UserError

@@ -13,7 +13,9 @@ from typing import TypeAlias
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given, Identity, identify
-from irexp.artifact.stages import STAGES, Own, StageSpec, is_trained
+from irexp.artifact.spec import Other, Own, StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import is_trained
 from irexp.artifact.wiring import Node, Wiring
 
 
@@ -134,9 +136,35 @@ def _makes(goals: Sequence[Step], others: set[Step], *, is_full_pipeline: bool) 
     """The steps that a job may make without training unasked.
 
     It makes what was requested. If it needs the run of another experiment, it also makes that and its inputs, except
-    for the checkpoint: only a full pipeline, from fine-tuning to measures, trains other experiments.
+    for the checkpoint: only a full pipeline, from fine-tuning to measures, trains other experiments, and a requested
+    training those that it begins from or learns from.
     """
-    return frozenset(goals) | {step for step in others if is_full_pipeline or not step.trains}
+    rounds = {step for goal in goals if goal.trains for step in _earlier_rounds(goal)}
+    return frozenset(goals) | {step for step in others if is_full_pipeline or not step.trains or step in rounds}
+
+
+def _earlier_rounds(step: Step) -> Iterator[Step]:
+    """What a training begins from and learns from, with all that these are made from."""
+    for name, before in step.before:
+        source = step.stage.inputs[name] if step.stage else None
+        if isinstance(source, Other) and source.trains:
+            yield from closure(before)
+        elif isinstance(source, Own) and source.is_made:
+            yield from _earlier_rounds(before)
+
+
+def closure(step: Step) -> Iterator[Step]:
+    """All steps that a step is made from, and then itself, each once."""
+    found: dict[Step, None] = {}
+
+    def visit(one: Step) -> None:
+        for _, before in one.before:
+            if before not in found:
+                visit(before)
+        found.setdefault(one)
+
+    visit(step)
+    yield from found
 
 
 def _merge(nodes: Sequence[Node]) -> dict[Node, Step]:
@@ -186,6 +214,7 @@ def _names(
         if isinstance(found, tuple):
             names[name] = [step.name for step in found]
         elif found is not None:
-            names |= found.names if isinstance(sources[name], Own) else {}
+            source = sources[name]
+            names |= found.names if isinstance(source, Own) and not source.is_made else {}
             names[name] = found.name
     return names if artifact is None else {**names, artifact.kind: artifact.name}

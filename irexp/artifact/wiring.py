@@ -6,13 +6,16 @@ depth.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.stages import OWN, STAGES, Named, Other, Own, Rows, StageSpec, Values, select
+from irexp.artifact.spec import Other, Own, Rows, StageSpec
+from irexp.artifact.stages import STAGES
+from irexp.artifact.values import OWN, Values, runs_of, select
 from irexp.config.check import ConfigError
 from irexp.types import UserError
 
@@ -157,17 +160,16 @@ class Wiring:
         inputs: dict[str, Nodes] = {}
         for name, source in stage.inputs.items():
             if isinstance(source, Own):
-                inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_other)
+                if not source.when(experiment.values):
+                    inputs[name] = None
+                    continue
+                is_unasked = is_other or source.is_made
+                inputs[name] = self._artifact(experiment, source.kind, reason, is_other=is_unasked)
                 is_needed = not source.optional and not source.if_exists
                 if is_needed and experiment.values["artifact"].get(source.kind, OWN) is None:
                     self.faults.append(f"stage={stage.name}: {select(experiment.values, 'model.name')} has no {name}")
             elif isinstance(source, Other):
                 inputs[name] = self._others(experiment, source)
-            elif isinstance(source, Named):
-                value = select(experiment.values, source.setting)
-                shown = str(select(experiment.recorded, source.setting))
-                origin = Elsewhere(source.kind, str(value), source.setting, shown)
-                inputs[name] = None if value is None else self._elsewhere(experiment, origin, reason)
             else:
                 inputs[name] = (rows or None) if isinstance(source, Rows) else None
         return inputs
@@ -187,10 +189,19 @@ class Wiring:
         return self.nodes[-1]
 
     def _others(self, experiment: Experiment, source: Other) -> Nodes:
-        """The runs of other experiments that an input names."""
+        """The artifacts of other experiments that an input names."""
         entry, shown = (select(values, source.setting) for values in (experiment.values, experiment.recorded))
-        if entry is None or isinstance(entry, Mapping) or not source.when(experiment.values):
+        if entry is None or not source.when(experiment.values):
             return None
+        if source.is_alone:
+            entry, shown = runs_of(entry), runs_of(shown)
+        for one in entry if source.several else [entry]:
+            if not (one is None or isinstance(one, str) or _is_overrides(one)):
+                self.faults.append(
+                    f"{source.setting}: {one!r} is neither a list of overrides, such as [model=bm25], nor the name of "
+                    f"a {source.kind}"
+                )
+                return None
         if not source.several:
             return self._other(experiment, entry, shown, source)
         found = [
@@ -207,11 +218,11 @@ class Wiring:
     def _other(
         self, experiment: Experiment, entry: str | list[str], shown: str | list[str], source: Other
     ) -> Node | None:
-        """The run of another experiment, or a given run; `shown` is the entry as it is recorded and shown."""
+        """The artifact of another experiment, or a given one; `shown` is the entry as it is recorded and shown."""
         reason = f"{source.setting} of {select(experiment.values, 'model.name')}"
         reason += f", for {source.topics}" if source.topics else ""
         if isinstance(entry, str):
-            origin = Elsewhere("run", entry, source.twins or source.setting, str(shown))
+            origin = Elsewhere(source.kind, entry, source.twins or source.setting, str(shown))
             return self._elsewhere(experiment, origin, reason)
         overrides = list(shown)
         if source.topics is not None and select(experiment.values, source.topics) is None:
@@ -219,12 +230,16 @@ class Wiring:
             self.faults.append(f"{missing}; {source.hint}" if source.hint else missing)
             return None
         named = f"{source.setting}=[{', '.join(overrides)}]" + (f" for {source.topics}" if source.topics else "")
-        other = self._compose(experiment, named, partial(experiment.other, overrides, source.topics))
+        more = _scored_by(experiment) if source.kind == "scores" else []
+        other = self._compose(experiment, named, partial(experiment.other, overrides, source.topics, more))
         if other is None:
             return None
-        if (run := self._artifact(other, "run", reason, is_other=True)) is None:
-            self.faults.append(f"{named}: this experiment makes no run")
-        return run
+        if source.kind == "scores" and other.values["dataset"]["train"] != experiment.values["dataset"]["train"]:
+            self.faults.append(f"{named}: it must score this experiment's dataset.train, and sets another one")
+            return None
+        if (found := self._artifact(other, source.kind, reason, is_other=True)) is None:
+            self.faults.append(f"{named}: this experiment makes no {source.kind}")
+        return found
 
     def _compose(self, experiment: Experiment, named: str, compose: Callable[[], Experiment]) -> Experiment | None:
         """Another experiment, composed once; None if it has faults, which are recorded."""
@@ -237,6 +252,18 @@ class Wiring:
                 faults = error.faults if isinstance(error, ConfigError) else [str(error)]
                 self.faults += [f"{named}: {fault}" for fault in faults]
         return self._composed[key]
+
+
+def _is_overrides(entry: Any) -> bool:
+    return isinstance(entry, list) and all(isinstance(override, str) for override in entry)
+
+
+def _scored_by(experiment: Experiment) -> list[str]:
+    """The overrides of a teacher that say what it scores: the documents that negatives are drawn from."""
+    negatives = experiment.recorded["negatives"]
+    if negatives["candidates"] is None:
+        return []
+    return [f"score.candidates={json.dumps(negatives['candidates'])}", f"score.depth={json.dumps(negatives['depth'])}"]
 
 
 def _given_twins(entry: Sequence[Any], source: Other, values: Values) -> list[Any]:

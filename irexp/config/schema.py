@@ -61,6 +61,13 @@ class Negatives:
     count: int | None
     sampler: str | None = None
     skip: int | None = None
+    scores: Any = None
+    min_score: float | None = None
+    max_score: float | None = None
+    absolute_margin: float | None = None
+    relative_margin: float | None = None
+    keep: int | None = None
+    keep_by: str = "top"
 
 
 @dataclass
@@ -70,7 +77,22 @@ class FalseNegatives:
     same_text: bool | None = None
     margin: float | None = None
     relative_margin: float | None = None
-    guide: str | None = None
+    guide: Any = None
+
+
+@dataclass
+class Teacher:
+    """The teacher whose scores are the targets of training, if any; conf/teacher."""
+
+    scores: Any
+
+
+@dataclass
+class Score:
+    """What stage=score scores besides the documents of the training examples; conf/score."""
+
+    candidates: Any
+    depth: int | None
 
 
 @dataclass
@@ -154,8 +176,9 @@ class Artifact:
     encoding: str | None = "own"
     index: str | None = "own"
     run: str | None = "own"
-    initial: str | None = None
-    """The checkpoint, of any layout, whose weights and settings training starts from; null: the backbone's."""
+    initial: Any = None
+    """The checkpoint, of any layout, whose weights and settings training starts from, or the overrides of the
+    experiment that trains it, such as [model=sbert]; null: the backbone's."""
 
 
 @dataclass
@@ -187,6 +210,8 @@ class Config:
     training: Training
     negatives: Negatives
     false_negatives: FalseNegatives
+    teacher: Teacher
+    score: Score
     encoding: Encoding
     search: Search
     re_rank: ReRank
@@ -230,6 +255,8 @@ RECORDS: dict[str, type] = {
     "training": Training,
     "negatives": Negatives,
     "false_negatives": FalseNegatives,
+    "teacher": Teacher,
+    "score": Score,
     "re_rank": ReRank,
     "fuse": Fuse,
     "encoding": Encoding,
@@ -245,6 +272,7 @@ RECORDS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "negatives.sampler": ("random", "top", "log_random", "single_relevant", "top_and_random"),
+    "negatives.keep_by": ("top", "random"),
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
@@ -279,6 +307,10 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
     "negatives.skip": (0, None),
+    "negatives.absolute_margin": (0, None),
+    "negatives.relative_margin": (0, None),
+    "negatives.keep": (1, None),
+    "score.depth": (1, None),
     "re_rank.depth": (1, None),
     "fuse.k": (0, None),
     "fuse.depth": (1, None),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from irexp.dataset.collection import DataError, Documents, Examples, Mixture, is_labelled
+from irexp.dataset.collection import DataError, Examples, is_labelled
+from irexp.dataset.derived import DerivedExamples
 from irexp.types import Example
 
 log = logging.getLogger(__name__)
 
 
-class RunNegatives(Examples):
+class RunNegatives(DerivedExamples):
     """Examples, each extended by all negatives that a run has for its query."""
 
     def __init__(self, examples: Examples, rankings: Mapping[str, Sequence[str]]) -> None:
@@ -25,8 +26,8 @@ class RunNegatives(Examples):
             DataError: if no query gets a negative, or if examples have a teacher's scores, which negatives from a run
                 lack.
         """
-        self._examples, self._rankings = examples, rankings
-        self.is_positive_first = examples.is_positive_first
+        super().__init__(examples)
+        self._rankings = rankings
         for position in range(len(examples)):
             example = examples[position]
             if not is_labelled(example):
@@ -41,9 +42,6 @@ class RunNegatives(Examples):
         if without:
             log.warning("%d of %d training examples get no negative from the run", without, len(examples))
 
-    def __len__(self) -> int:
-        return len(self._examples)
-
     def __getitem__(self, position: int) -> Example:
         example = self._examples[position]
         negatives = self._negatives(example)
@@ -52,20 +50,7 @@ class RunNegatives(Examples):
 
     def doc_ids(self) -> set[str]:
         """The ids of all documents in the examples and rankings."""
-        return self._examples.doc_ids() | {doc_id for ranking in self._rankings.values() for doc_id in ranking}
-
-    def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents known to be relevant to a query, according to the examples."""
-        return self._examples.relevant_doc_ids(query_id)
-
-    @property
-    def mixture(self) -> Mixture | None:
-        """That of the examples."""
-        return self._examples.mixture
-
-    def texts(self, collection: Documents) -> Documents:
-        """The texts of the examples' documents, and those of the collection."""
-        return self._examples.texts(collection)
+        return super().doc_ids() | {doc_id for ranking in self._rankings.values() for doc_id in ranking}
 
     def _negatives(self, example: Example) -> list[str]:
         known = self.relevant_doc_ids(example.query.query_id) | set(example.doc_ids)

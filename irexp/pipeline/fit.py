@@ -21,6 +21,7 @@ from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.in_memory import TextExamples
 from irexp.dataset.negatives import RunNegatives
+from irexp.dataset.scores import PairScores, ScoredExamples
 from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, open_documents, open_examples, open_topics
 from irexp.dataset.text_examples import TextFileExamples
 from irexp.evaluation.run_file import run_heads
@@ -59,6 +60,7 @@ def fit(
     sampler: Sampler = "random",
     skip: int = 0,
     false_negatives: Mapping[str, Any] | None = None,
+    scores: RunSource | None = None,
     regularizer: Regularizer | None = None,
     adapter: LoraConfig | None = None,
     optimizer: Callable[..., Optimizer] | None = None,
@@ -84,6 +86,7 @@ def fit(
         dev: queries to validate on by retrieval, as `open_topics` opens them (a folder's split "dev"); None for no
             validation.
         negatives: a run over the training queries, from which further negatives are drawn.
+        scores: a teacher's scores of the examples' documents, which become the targets, as `score` returns them.
         negatives_per_query: negatives drawn per example at each step; None for all.
         sampler: how they are drawn, see `irexp.dataset.draw.Draw`.
         skip: the first ranks of the run, or of the examples' own negatives without a run, that are never drawn.
@@ -109,6 +112,8 @@ def fit(
     machine = machine or component("machine")
     opened, collection = _data(examples, documents, negatives, skip, is_searched=dev is not None)
     left_out: FalseNegatives = component("false_negatives", **(false_negatives or {}))
+    if scores is not None:
+        opened = ScoredExamples(opened, PairScores(lines_of_run(scores)))
     setup = TrainingSetup(
         loss,
         opened,

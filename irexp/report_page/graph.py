@@ -10,7 +10,7 @@ from irexp.report_page.mark import colour_class, marker
 from irexp.report_page.markup import Html, element, shortened
 
 #: The usual place of each kind; what is made from another experiment's run comes after it.
-_PLACES = {"checkpoint": 0, "encoding": 1, "index": 2, "run": 3, "measures": 4}
+_PLACES = {"checkpoint": 0, "encoding": 1, "index": 2, "run": 3, "scores": 4, "examples": 5, "measures": 6}
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 166, 44, 40, 12, 8
 

@@ -24,8 +24,9 @@ from irexp.artifact.ir_metadata import write_ir_metadata
 from irexp.artifact.manifest import DamagedArtifactError
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
-from irexp.artifact.stages import Own, Rows, This, is_given
+from irexp.artifact.spec import Own, Rows, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
+from irexp.artifact.values import is_given
 from irexp.config.built import built
 from irexp.evaluation.run_file import RUN
 from irexp.pipeline.machine import is_helper
@@ -194,7 +195,7 @@ def _run(
     stage, config = step.stage, step.experiment.config
     start = time.perf_counter()
     if not isinstance(step.artifact, Identity):
-        result = built(config.stage[stage.name])(output, *inputs)
+        result = built(step.experiment.stage_node(stage.name))(output, *inputs)
         return Outcome(stage.name, "done", None, round(time.perf_counter() - start, 2)), result
     if is_helper(config.machine):
         return _help(step, step.artifact, store, inputs)
@@ -204,7 +205,7 @@ def _run(
         store.making(step.artifact, resumes=stage.resumes, again=is_forced) as making,
     ):
         if making.found is None:
-            call = built(config.stage[stage.name])
+            call = built(step.experiment.stage_node(stage.name))
             with measured_resources() as resources:
                 measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)
@@ -249,7 +250,7 @@ def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tu
     with store.helping(identity, shares=step.stage.shared) as making:
         if making.found is None:
             log.info("%s: helping to make %s", step.stage.name, step.name)
-            built(step.experiment.config.stage[step.stage.name])(making.folder, *inputs)
+            built(step.experiment.stage_node(step.stage.name))(making.folder, *inputs)
     assert making.found is not None
     return _already_done(step, making.found), making.found.measures
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from irexp.artifact.plan import Step
-from irexp.artifact.stages import is_trained, is_tuned, select
+from irexp.artifact.values import is_trained, is_tuned, select
 from irexp.config.check import ConfigError
 from irexp.dataset.collection import DataError
 from irexp.dataset.text_file import resolve
@@ -47,7 +47,7 @@ def _read(step: Step) -> list[str]:
     """The parts of the configuration about collections that a step's stage reads."""
     assert step.stage is not None
     values, name = step.experiment.values, step.stage.name
-    arguments = OmegaConf.to_container(step.experiment.config.stage[name], resolve=False)
+    arguments = OmegaConf.to_container(step.experiment.stage_node(name), resolve=False)
     assert isinstance(arguments, dict)
     keys = {value[2:-1] for value in arguments.values() if isinstance(value, str) and value.startswith("${")}
     found = keys & {"dataset.documents", "dataset.train", "dataset.dev", "dataset.test", "search"}

@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from irexp.config.schema import FalseNegatives, Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw, Sampler
+from irexp.dataset.mining import read_mined
 from irexp.dataset.negatives import RunNegatives
-from irexp.evaluation.run_file import read_heads, run_file
+from irexp.dataset.scores import PairScores, ScoredExamples
+from irexp.evaluation.run_file import read_heads, read_run, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import load, save
@@ -41,6 +43,8 @@ def fit(
     negatives_run: Path | None = None,
     initial: Path | str | None = None,
     guide: Path | str | None = None,
+    examples: Path | None = None,
+    scores: Path | None = None,
     *,
     model: partial[Model],
     loss: Loss | None,
@@ -60,7 +64,9 @@ def fit(
     trial: RunningTrial | None = None,
     debug: Literal["overfit", "find_lr"] | None = None,
 ) -> dict[str, float]:
-    """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
+    """Fine-tune into `folder`, resuming a killed training.
+
+    Further negatives come from a run or from mined examples, and targets from a teacher's scores, if they are given.
 
     A guide decides which documents of a batch may be relevant, see `irexp.training.false_negatives`.
 
@@ -76,12 +82,12 @@ def fit(
         if not is_helper(machine):
             save(encoder, folder)
         return {}
-    examples = _examples(train, negatives_run, negatives)
+    learnt = _examples(train, negatives_run, negatives, mined=examples, scores=scores)
     if loss is None:
         raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
     setup = TrainingSetup(
         loss,
-        examples,
+        learnt,
         documents,
         dev,
         training,
@@ -90,7 +96,7 @@ def fit(
         schedule,
         seed,
         regularizer,
-        _draw(negatives, has_run=negatives_run is not None),
+        _draw(negatives, has_run=negatives_run is not None or examples is not None),
         logger,
         trial,
         false_negatives,
@@ -141,20 +147,24 @@ def _save_adapter(encoder: Model, folder: Path, model: partial[Model], initial: 
     write_recipe(folder, model)
 
 
-def _examples(train: Examples | None, negatives_run: Path | None, negatives: Negatives) -> Examples:
-    """The training examples, with negatives from a run if there is one."""
+def _examples(
+    train: Examples | None, negatives_run: Path | None, negatives: Negatives, *, mined: Path | None, scores: Path | None
+) -> Examples:
+    """The training examples, with further negatives if there are any, and with a teacher's scores."""
     if train is None:
         raise UserError(
             "there is no dataset.train to learn from; set dataset.train, or skip fine-tuning: training=none"
         )
-    if negatives_run is None:
-        return train
-    if negatives.depth is None or negatives.depth < 1:
-        raise UserError(
-            f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
-        )
-    heads = read_heads(run_file(negatives_run), negatives.depth)
-    return RunNegatives(train, {query_id: doc_ids[negatives.skip or 0 :] for query_id, doc_ids in heads.items()})
+    if mined is not None:
+        train = read_mined(mined, train)
+    if negatives_run is not None:
+        if negatives.depth is None or negatives.depth < 1:
+            raise UserError(
+                f"negatives.depth={negatives.depth}: set the rank, at least 1, down to which negatives are drawn"
+            )
+        heads = read_heads(run_file(negatives_run), negatives.depth)
+        train = RunNegatives(train, {query_id: doc_ids[negatives.skip or 0 :] for query_id, doc_ids in heads.items()})
+    return train if scores is None else ScoredExamples(train, PairScores(read_run(run_file(scores))))
 
 
 def _draw(negatives: Negatives, *, has_run: bool) -> Draw:

@@ -16,9 +16,10 @@ from irexp.artifact.lineage import Lineage, flatten
 
 #: The parts of a configuration that decide a result, in the order in which a label names them.
 PARTS = (
-    *("backbone", "model", "index", "loss", "regularizer", "negatives", "adapter", "training", "optimizer"),
-    *("false_negatives", "schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset"),
-    *("artifact.initial", "artifact.checkpoint", "artifact.encoding", "artifact.index", "artifact.run"),
+    *("backbone", "model", "index", "loss", "regularizer", "negatives", "teacher", "adapter", "training"),
+    *("false_negatives", "optimizer", "schedule", "encoding", "search", "re_rank", "fuse", "score", "seed", "dataset"),
+    *("artifact.initial", "artifact.examples", "artifact.checkpoint", "artifact.encoding", "artifact.index"),
+    "artifact.run",
 )
 
 #: Parts whose option the first words of a label name already.

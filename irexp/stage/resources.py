@@ -10,7 +10,7 @@ from irexp.artifact.hub import HubModel
 from irexp.artifact.identity import Given
 from irexp.artifact.plan import Step
 from irexp.artifact.resource import Resource
-from irexp.artifact.stages import select
+from irexp.artifact.values import select
 from irexp.stage.packages import components_with
 
 

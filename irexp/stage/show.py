@@ -11,8 +11,10 @@ from typing import Any
 from irexp.artifact.experiment import Experiment, composed, search_path
 from irexp.artifact.lineage import Lineage, differences, flatten
 from irexp.artifact.plan import Step, draft_plan
-from irexp.artifact.stages import STAGES, Own, maker, way_of
+from irexp.artifact.spec import Own
+from irexp.artifact.stages import STAGES, maker
 from irexp.artifact.store import Store
+from irexp.artifact.values import way_of
 from irexp.config.installation import program
 from irexp.types import UserError
 

@@ -57,7 +57,7 @@ def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure:
 
 
 #: The stages that are run for every combination: all on the way to measures.
-_STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "speed")]
+_STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "speed", "scores")]
 
 
 def _check(experiment: Experiment, measure: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from irexp.artifact.identity import Identity, digest_in
-from irexp.artifact.plan import Plan, Step
+from irexp.artifact.plan import Plan, Step, closure
 from irexp.artifact.store import Store
 from irexp.stage.execute import checked_steps
 
@@ -51,7 +51,7 @@ class Task:
         """The plan that makes this artifact alone, from inputs that exist."""
         return Plan(
             self.step.experiment,
-            steps=tuple(_closure(self.step)),
+            steps=tuple(closure(self.step)),
             goals=(self.step,),
             own=(self.step,),
             makes=frozenset([self.step]),
@@ -123,19 +123,6 @@ def key_of(step: Step) -> str:
 def _is_made(step: Step) -> bool:
     """Whether a step is one of the graph's: it makes an artifact, and is not left to the jobs."""
     return isinstance(step.artifact, Identity) and step.stage is not None and step.stage.name not in LEFT_TO_JOBS
-
-
-def _closure(step: Step) -> Iterator[Step]:
-    """All steps that a step is made from, and then itself, each once."""
-    found: dict[Step, None] = {}
-
-    def visit(one: Step) -> None:
-        for _, before in one.before:
-            visit(before)
-        found.setdefault(one)
-
-    visit(step)
-    yield from found
 
 
 def _sorted(tasks: Mapping[str, Task]) -> dict[str, Task]:

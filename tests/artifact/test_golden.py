@@ -39,6 +39,10 @@ EXPERIMENTS = [
     "model=mono re_rank.candidates=their.run artifact.checkpoint=theirs/model",
     "model=sbert negatives=bm25",
     'model=sbert \'negatives.candidates=["model=colbert","re_rank=bm25"]\' negatives.depth=20',
+    "model=sbert 'negatives.candidates=[[\"model=bm25\"],their.run]' negatives.depth=20 negatives.keep=5",
+    "model=sbert negatives=mined 'teacher.scores=[\"model=mono\"]' loss=margin_mse",
+    'model=sbert negatives=bm25 \'teacher.scores=["model=mono","artifact.checkpoint=theirs/model"]\' loss=rank_net',
+    'model=sbert \'artifact.initial=["model=sbert","negatives=bm25"]\'',
     "model=sbert training=none",
     "model=sbert artifact.checkpoint=sentence-transformers/all-MiniLM-L6-v2",
     "model=sbert artifact.checkpoint=checkpoint/sbert.aws_howto-12345678",
@@ -61,11 +65,15 @@ EXPERIMENTS = [
 ]
 
 
+#: The stages that a table needs; scores are part of the names of the checkpoints that learn them.
+_ON_THE_WAY = [name for name, stage in STAGES.items() if stage.makes not in (None, "scores")]
+
+
 def names(line: str) -> str:
     """The names of the artifacts that the experiment of these overrides makes itself."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=shlex.split(line))
-        plan, _ = draft_plan(Experiment(tuple(shlex.split(line)), config), [s for s in STAGES if STAGES[s].makes])
+        plan, _ = draft_plan(Experiment(tuple(shlex.split(line)), config), _ON_THE_WAY)
         steps = [step for kind in KINDS for step in plan.goals if step.artifact and step.artifact.kind == kind]
         return " ".join(dict.fromkeys(step.name for step in steps))
 

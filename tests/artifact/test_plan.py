@@ -16,7 +16,8 @@ from irexp.artifact import plan as plan_module
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Identity, identify
 from irexp.artifact.plan import Plan, make_plan
-from irexp.artifact.stages import KINDS, STAGES, Other, Own, StageSpec, maker
+from irexp.artifact.spec import Other, Own, StageSpec
+from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.wiring import Node
 from irexp.types import UserError
 from tests.chains import Compose, planned, run, settings
@@ -46,7 +47,7 @@ def test_every_stage_has_its_file_and_the_reverse() -> None:
     """conf/stage holds one file per listed stage, and the two that run several."""
     files = {path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml")}
     assert files - {"all", "retrieve"} == set(STAGES)
-    assert KINDS == ("checkpoint", "encoding", "index", "run", "measures", "speed")
+    assert KINDS == ("checkpoint", "encoding", "index", "run", "scores", "examples", "measures", "speed")
 
 
 def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
@@ -284,11 +285,7 @@ def test_each_kind_has_one_stage_and_a_run_one_per_way() -> None:
     for stage in STAGES.values():
         for source in stage.inputs.values():
             assert not isinstance(source, Own) or source.kind in KINDS
-            assert not isinstance(source, Other) or source.setting.partition(".")[0] in (
-                "negatives",
-                "re_rank",
-                "fuse",
-            )
+            assert not isinstance(source, Other) or source.kind in KINDS
 
 
 @pytest.mark.parametrize("command", [["experiment=cascade"], ["model=fusion", "fuse.method=wsum"]])

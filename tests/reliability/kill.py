@@ -27,10 +27,18 @@ _TRAINING = (
     *("training.validation_documents=null", "training.validation_queries=null"),
 )
 
+_TEACHER = (
+    '["model=mono","training.steps=2","training.batch_size=4","training.validate_every=null","negatives.depth=4"]'
+)
+
 #: Commands that together run every stage that makes an artifact.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train": (*_TRAINING, 'baselines=[["model=bm25"]]'),
     "adapter": (*_TRAINING, "adapter=lora", "index=faiss_hnsw"),
+    "mine": (
+        *(*_TRAINING, "negatives=mined", "negatives.depth=6", "negatives.absolute_margin=0.0", "loss=margin_mse"),
+        *(f"negatives.scores={_TEACHER}", f"teacher.scores={_TEACHER}", "model.similarity=dot"),
+    ),
     "splade": ("training=none", "model=splade", "index=sparse"),
     "re_rank": ("training=none", "re_rank=bm25"),
     "fuse": ("training=none", "fuse=bm25_and_sbert", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'),

@@ -10,7 +10,8 @@ import pytest
 from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import make_plan
-from irexp.artifact.stages import STAGES, Other, Own
+from irexp.artifact.spec import Other, Own
+from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
 from irexp.stage.execute import execute
 from irexp.stage.label import PARTS, labels

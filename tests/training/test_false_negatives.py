@@ -15,6 +15,7 @@ from irexp.loss.info_nce import InfoNCE
 from irexp.loss.rank_net import RankNet
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
+from irexp.pipeline.component import component
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.false_negatives import check_false_negatives, without_false_negatives
 from irexp.training.module import RetrievalModule
@@ -97,7 +98,7 @@ def trained(
         model,
         InfoNCE(),
         optimizer=torch.optim.SGD,
-        learning_rate=1.0,
+        training=component("training", learning_rate=1.0),
         steps=1,
         false_negatives=settings,
         guide=guide,

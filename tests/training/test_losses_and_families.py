@@ -16,6 +16,7 @@ from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
 from irexp.model.mvr import MVR
+from irexp.pipeline.component import component
 from irexp.training.batch import Batches
 from irexp.training.module import RetrievalModule
 from irexp.training.targets import check_targets
@@ -96,7 +97,8 @@ def made(model: Model, loss: Loss, monkeypatch: pytest.MonkeyPatch) -> tuple[Ret
     """The training of a model without a trainer, and its optimizer."""
     parts: dict[str, Any] = {"schedule": lambda step, steps: 1.0, "validation": None, "processes": 1, "seed": 1}
     make: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
-    module = RetrievalModule(model, loss, regularizer=None, optimizer=make, learning_rate=1e-4, steps=2, **parts)
+    training = component("training", learning_rate=1e-4)
+    module = RetrievalModule(model, loss, regularizer=None, optimizer=make, training=training, steps=2, **parts)
     optimizer: torch.optim.Optimizer = module.configure_optimizers()["optimizer"]
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     monkeypatch.setattr(module, "optimizers", lambda: optimizer)

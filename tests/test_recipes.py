@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -20,10 +21,17 @@ from tests.chains import TEXTS, Compose, write_collection
 from tests.test_experiments import NAMES
 
 #: Recipes on the embedded collection or on Vaswani; their collection is replaced by local files.
-LOCAL = ["cascade", "embedded", "engines", "families", "hybrid", "sbert_splade_colbert", "vaswani_zero_shot"]
+LOCAL = [
+    *("cascade", "embedded", "engines", "families", "hard_negatives", "hybrid"),
+    *("sbert_splade_colbert", "vaswani_zero_shot"),
+]
 
-#: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
-SHORT = {"steps": 2, "validate_every": None, "batch_size": 3}
+#: Changes of options, which reach every row and candidate: two steps of each training; and no margin, since a model of
+#: two steps finds no document clearly less relevant than another.
+CHANGES: dict[str, dict[str, Any]] = {
+    "training/default": {"steps": 2, "validate_every": None, "batch_size": 3},
+    "negatives/mined": {"absolute_margin": None},
+}
 
 #: The collections of ir_datasets that recipes name, but for the 13 of NanoBEIR.
 IDS = [
@@ -36,10 +44,11 @@ IDS = [
 
 @pytest.fixture(autouse=True)
 def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-ins, in place for the time of a test, and a conf/training/default.yaml that trains two steps."""
+    """The stand-ins, in place for the time of a test, and two options that suit them."""
     shutil.copytree(CONF, tmp_path / "conf")
-    default = tmp_path / "conf" / "training" / "default.yaml"
-    OmegaConf.save({**OmegaConf.load(default), **SHORT}, default)
+    for option, changes in CHANGES.items():
+        path = tmp_path / "conf" / f"{option}.yaml"
+        OmegaConf.save({**OmegaConf.load(path), **changes}, path)
     for module in ("tests.conftest", "irexp.artifact.experiment"):
         monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
     recipes.models(tmp_path / "hub", monkeypatch)

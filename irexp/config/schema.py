@@ -3,6 +3,7 @@
 A component (a node with `_target_`) is `Any` here: its constructor is its schema, see `irexp.config.check`.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -307,10 +308,14 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "negatives.depth": (1, None),
     "negatives.count": (1, None),
     "negatives.skip": (0, None),
+    "negatives.min_score": (-math.inf, None),
+    "negatives.max_score": (-math.inf, None),
     "negatives.absolute_margin": (0, None),
     "negatives.relative_margin": (0, None),
     "negatives.keep": (1, None),
     "score.depth": (1, None),
+    "false_negatives.margin": (-math.inf, None),
+    "false_negatives.relative_margin": (-math.inf, None),
     "re_rank.depth": (1, None),
     "fuse.k": (0, None),
     "fuse.depth": (1, None),

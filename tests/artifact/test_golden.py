@@ -78,8 +78,9 @@ def names(line: str) -> str:
         return " ".join(dict.fromkeys(step.name for step in steps))
 
 
-#: Without conf/stage: which stages run changes no name.
-_MOVING = [option for option in OPTIONS if not option.startswith("stage/")]
+#: Without conf/stage: which stages run changes no name; and without suites, whose cells are those of their collections.
+_SUITES = ("suite/beir", "suite/nano_beir", "experiment/beir", "experiment/nano_beir")
+_MOVING = [option for option in OPTIONS if not option.startswith("stage/") and option not in _SUITES]
 _OPTION_LINES = [f"{option.replace('/', '=')} {' '.join(USER_VALUES.get(option, []))}".strip() for option in _MOVING]
 LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 

@@ -63,7 +63,8 @@ def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
         taken = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         renamed = {"index_folder": "index", "negatives_run": "negatives"}
         assert [renamed.get(parameter, parameter) for parameter in taken[1:]] == handed, name
-        assert ("logger" in [p.name for p in parameters]) == stage.logged
+        if stage.makes is not None:  # a fit that makes nothing shares the function of the stage that does
+            assert ("logger" in [p.name for p in parameters]) == stage.logged
 
 
 def test_a_cascade_has_each_artifact_once_and_inputs_before_users(compose: Compose) -> None:

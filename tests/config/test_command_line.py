@@ -39,8 +39,7 @@ def test_one_message_lists_every_fault() -> None:
         "them; did you mean mean?",
     ]
     assert _faults("loss=listnet", "model.querylength=3", "training.stepps=2", "training.steps=-5") == [
-        "loss=listnet: there is no such option in conf/loss; there are info_nce, info_nce_dot, kl_divergence, lce, "
-        "margin_mse, rank_net",
+        "loss=listnet: there is no such option in conf/loss; did you mean list_net?",
         "model.querylength: there is no such key; did you mean query_length?",
         "training.stepps: there is no such key; did you mean steps?",
         "training.steps: -5 is out of range; it must be at least 0",

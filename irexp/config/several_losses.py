@@ -11,6 +11,7 @@ it is first asked for, and has each loss at a place of its own:
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -24,7 +25,14 @@ _is_list = GroupDefault.is_options
 
 
 class _Options(dict[str, Any]):
-    """The stored options of the group, which Hydra does not copy with the rest of its store for each composition."""
+    """The stored options of the group, which Hydra does not copy with the rest of its store for each composition.
+
+    They are found by their names and not listed, so that neither `loss=glob(*)` nor an error message offers them.
+    """
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]
+        """None: a list of options does not have sums."""
+        return dict[str, Any]().keys()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Options:
         """Itself, so that an option stored during a composition is found by it."""

@@ -56,7 +56,8 @@ def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
     import inspect
 
     for name, stage in STAGES.items():
-        target = str(OmegaConf.load(ROOT / "conf" / "stage" / f"{name}.yaml")._target_)
+        own = OmegaConf.load(ROOT / "conf" / "stage" / f"{name}.yaml")
+        target = str(own.get("_target_") or OmegaConf.load(ROOT / "conf" / "stage" / "fit.yaml")._target_)
         module, _, function = target.rpartition(".")
         parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
         handed = [i for i, source in stage.inputs.items() if not isinstance(source, Own) or source.handed]

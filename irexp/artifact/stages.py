@@ -217,7 +217,7 @@ def _no_judgements(values: Values) -> str | None:
 
 _TRAINING = (
     *("loss", "regularizer", "adapter", "dataset.documents", "dataset.train", "dataset.dev"),
-    *("training", "optimizer", "schedule"),
+    *("training", "optimizer", "schedule", "validation"),
 )
 
 #: The keys about measuring enter the identity of the measures, not that of the run.

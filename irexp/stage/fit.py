@@ -6,7 +6,7 @@ the end the folder holds the checkpoint, in the layout of its home library, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +18,7 @@ from irexp.config.schema import Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.negatives import RunNegatives
+from irexp.dataset.validation_set import ValidationSet
 from irexp.evaluation.run_file import read_heads, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
@@ -54,13 +55,14 @@ def fit(
     schedule: Callable[..., float],
     machine: Machine,
     seed: int,
+    validation: Mapping[str, ValidationSet] | None = None,
     logger: Any = None,
     trial: RunningTrial | None = None,
 ) -> dict[str, float]:
     """Fine-tune into `folder`, resuming a killed training; further negatives come from a run, if one is given.
 
     Returns:
-        The best validation measure and its step; empty without training.
+        The best validation measure, its step, and what it is compared with; empty without training.
     """
     encoder = _start(model, initial, training, machine, seed)
     if training.steps == 0:
@@ -84,6 +86,7 @@ def fit(
         _draw(negatives, has_run=negatives_run is not None),
         logger,
         trial,
+        validation or {},
     )
     return fine_tune(
         encoder,

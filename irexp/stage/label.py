@@ -17,7 +17,7 @@ from irexp.artifact.lineage import Lineage, flatten
 #: The parts of a configuration that decide a result, in the order in which a label names them.
 PARTS = (
     *("backbone", "model", "index", "loss", "regularizer", "negatives", "adapter", "training", "optimizer"),
-    *("schedule", "encoding", "search", "re_rank", "fuse", "seed", "dataset"),
+    *("schedule", "validation", "encoding", "search", "re_rank", "fuse", "seed", "dataset"),
     *("artifact.initial", "artifact.checkpoint", "artifact.encoding", "artifact.index", "artifact.run"),
 )
 

@@ -16,7 +16,8 @@ from irexp.dataset.draw import Draw, check_skip
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.prompts import check_prompts
-from irexp.training.validation import Validation, ValidationBatch
+from irexp.training.validation import ValidationBatch
+from irexp.training.validation_sets import Validations
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class RetrievalData(LightningDataModule):
         in_batch: bool,
         negatives: Draw,
         seed: int,
-        validation: Validation | None,
+        validation: Validations | None,
     ) -> None:
         """Log how many documents are missing from the collection; no text is tokenized yet."""
         super().__init__()
@@ -61,6 +62,15 @@ class RetrievalData(LightningDataModule):
                 len(examples),
             )
         log.info("training: %d examples", self._batches.examples)
+
+    @property
+    def examples(self) -> int:
+        """The number of usable examples per epoch."""
+        return self._batches.examples
+
+    def query_ids(self, number: int) -> list[str]:
+        """The ids of the queries of a batch, one for each example."""
+        return [self._examples[position].query.query_id for position in self._batches.positions(number)]
 
     @property
     def steps(self) -> int:

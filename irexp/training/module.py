@@ -22,7 +22,8 @@ from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.batch import Batch, PairBatch
-from irexp.training.validation import Validation, ValidationBatch
+from irexp.training.validation import Validated, ValidationBatch
+from irexp.training.validation_sets import Validations
 from irexp.types import Embeddings, TokenEmbeddings, UserError
 
 
@@ -40,7 +41,7 @@ class RetrievalModule(LightningModule):
         learning_rate: float,
         steps: int,
         seed: int,
-        validation: Validation | None,
+        validation: Validations | None,
         processes: int,
     ) -> None:
         """Combine the parts.
@@ -61,6 +62,7 @@ class RetrievalModule(LightningModule):
         self.model, self.loss, self.regularizer, self.validation = model, loss, regularizer, validation
         self._optimizer, self._schedule, self._learning_rate, self._steps = optimizer, schedule, learning_rate, steps
         self._seed, self._processes = seed, processes
+        self.validated: Validated | None = None  # the result of the last validation
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
         """Encode, score, compute the loss."""
@@ -136,10 +138,11 @@ class RetrievalModule(LightningModule):
         self.validation.collect(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Search, and log the measure."""
+        """Search, and log the measures."""
         assert self.validation is not None
-        name, value = self.validation.measure()
-        self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
+        self.validated = self.validation.measure()
+        for number, (name, value) in enumerate(self.validated.values.items()):
+            self.log(f"validation/{name}", value, prog_bar=number == 0, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Weight decay applies to matrices, not to biases, norms and other vectors."""

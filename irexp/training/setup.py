@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from irexp.config.schema import Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw
+from irexp.dataset.validation_set import ValidationSet
 from irexp.loss.loss import Loss
 from irexp.regularizer.regularizer import Regularizer
 from irexp.study.trial import RunningTrial
@@ -34,6 +35,7 @@ class TrainingSetup:
         negatives: which negatives of an example are used at each step.
         logger: a Lightning logger; None for none.
         trial: the trial of a sweep that may prune this training; None for none.
+        validation: further sets of queries to validate on, by name.
     """
 
     loss: Loss
@@ -49,3 +51,4 @@ class TrainingSetup:
     negatives: Draw = field(default_factory=Draw)
     logger: Any = None
     trial: RunningTrial | None = None
+    validation: Mapping[str, ValidationSet] = field(default_factory=dict)

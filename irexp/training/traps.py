@@ -123,8 +123,8 @@ def _sample(setup: TrainingSetup, validation: Validations | None) -> Iterator[st
     if queries < QUERIES:
         yield (
             f"the validation has only {queries} queries, whose mean nDCG is only known to about "
-            f"±{1.96 * 0.36 / np.sqrt(queries):.2f} (95 % interval); raise training.validation_queries, or set dataset.dev or "
-            f"validation=… to more queries"
+            f"±{1.96 * 0.36 / np.sqrt(queries):.2f} (95 % interval); raise "
+            f"training.validation_queries, or set dataset.dev or validation=… to more queries"
         )
     drawn = setup.training.validation_documents
     for name, each in validation.sets.items():

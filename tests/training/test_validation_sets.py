@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.utils import instantiate
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.check import config_faults
@@ -22,7 +23,7 @@ from irexp.training.callbacks import read_history
 from irexp.training.validation import Validated, make_validation
 from irexp.training.validation_sets import Validations
 from irexp.types import UserError
-from tests.trainings import Compose, fit
+from tests.trainings import SMALL, Compose, fit
 
 #: A further set of validation queries: the test queries of the embedded collection.
 TEST = (
@@ -100,10 +101,10 @@ def test_a_set_may_stand_in_for_the_development_queries(compose: Compose, tmp_pa
 @pytest.mark.parametrize(("name", "message"), [("dev", "the name of dataset.dev"), ("a/b", "has a slash")])
 def test_a_name_that_would_be_mixed_up_is_refused(compose: Compose, tmp_path: Path, name: str, message: str) -> None:
     """The history could not tell the sets apart."""
+    config = compose(*SMALL, *TEST)
+    config.validation = {name: config.validation.test}
     with pytest.raises(UserError, match=message):
-        fit(
-            compose, tmp_path / "run", *(override.replace("validation.test", f"validation.{name}") for override in TEST)
-        )
+        instantiate(config.stage.fit, _convert_="object")(tmp_path)
 
 
 def test_a_wrong_set_or_measure_is_refused_before_anything_is_loaded(compose: Compose) -> None:

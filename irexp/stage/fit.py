@@ -86,7 +86,7 @@ def fit(
         _draw(negatives, has_run=negatives_run is not None),
         logger,
         trial,
-        validation or {},
+        validation=validation or {},
     )
     return fine_tune(
         encoder,

@@ -128,7 +128,7 @@ def _fit_faults(values: Values) -> Iterator[str]:
             "there is no dataset.train to learn from; set it, take a trained model with artifact.checkpoint=<folder or "
             "hub name>, or skip fine-tuning with training=none"
         )
-    if values["training"]["validate_every"] is not None and values["dataset"]["dev"] is None:
+    if values["training"]["validate_every"] is not None and not (values["dataset"]["dev"] or values["validation"]):
         yield (
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or set "
             "training.validate_every=null, which keeps the last weights"

@@ -62,7 +62,7 @@ def _is_random(values: Values) -> bool:
 
 _TRAINING = (
     *("loss", "regularizer", "adapter", "dataset.documents", "dataset.train", "dataset.dev"),
-    *("training", "optimizer", "schedule"),
+    *("training", "optimizer", "schedule", "validation"),
 )
 
 #: In the order of the function's parameters.

@@ -51,6 +51,7 @@ class Training:
     layer_decay: float | None = None
     frozen_layers: int | None = None
     ema_decay: float | None = None
+    validation_measures: list[str] | None = None
 
 
 @dataclass
@@ -229,6 +230,8 @@ class Config:
     adapter: Any = None
     optimizer: Any = None
     schedule: Any = None
+    validation: Any = None
+    """Further sets of queries that a training is validated on, by name."""
     logger: Any = None
     baselines: list[list[str]] = field(default_factory=list)
     """Overrides of the rows above this experiment in its table."""
@@ -339,7 +342,10 @@ RANGES: dict[str, tuple[float, float | None]] = {
 }
 
 #: The keys whose value names one or more measures.
-MEASURES = ("evaluation.measures", "training.select_by", "fuse.measure", "stage.tune.measure")
+MEASURES = (
+    *("evaluation.measures", "training.select_by", "training.validation_measures", "fuse.measure"),
+    "stage.tune.measure",
+)
 
 
 def register_schema(*, typed: bool = True) -> None:

@@ -35,6 +35,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "dataset.train.sets.*": ("irexp.dataset.mixture.TrainingSet",),
     "dataset.dev": ("irexp.dataset.collection.Topics",),
     "dataset.test": ("irexp.dataset.collection.Topics",),
+    "validation.*": ("irexp.dataset.validation_set.ValidationSet",),
     "re_rank.candidates": ("irexp.dataset.collection.ScoredDocs",),
     "logger": ("irexp.training.tracking",),
     "logger.*": ("irexp.training.tracking",),

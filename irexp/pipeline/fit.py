@@ -24,6 +24,7 @@ from irexp.dataset.negatives import RunNegatives
 from irexp.dataset.scores import PairScores, ScoredExamples
 from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, open_documents, open_examples, open_topics
 from irexp.dataset.text_examples import TextFileExamples
+from irexp.dataset.validation_set import ValidationSet
 from irexp.evaluation.run_file import run_heads
 from irexp.loss.loss import Loss
 from irexp.model.load import load, save
@@ -55,6 +56,7 @@ def fit(
     learning_rate: float,
     batch_size: int | None = None,
     dev: TopicSource | None = None,
+    validation: Mapping[str, tuple[TopicSource, DocumentSource]] | None = None,
     negatives: RunSource | None = None,
     negatives_per_query: int | None = None,
     sampler: Sampler = "random",
@@ -85,6 +87,8 @@ def fit(
         batch_size: queries per optimizer step; None for the value of conf/training.
         dev: queries to validate on by retrieval, as `open_topics` opens them (a folder's split "dev"); None for no
             validation.
+        validation: further queries to validate on, each with its collection, by name; the mean over all sets selects
+            the weights.
         negatives: a run over the training queries, from which further negatives are drawn.
         scores: a teacher's scores of the examples' documents, which become the targets, as `score` returns them.
         negatives_per_query: negatives drawn per example at each step; None for all.
@@ -104,7 +108,8 @@ def fit(
         seed: decides batches and dropout.
 
     Returns:
-        The best validation measure and its step; without validation the number of steps.
+        The best validation measure, its step, and what it is compared with, see `irexp.training.verdict.verdict`;
+        without validation the number of steps.
 
     Raises:
         UserError: before the first step, if model, loss, examples and settings are incompatible.
@@ -119,7 +124,7 @@ def fit(
         opened,
         collection,
         None if dev is None else open_topics(dev, split="dev"),
-        _settings(steps, learning_rate, batch_size, training, validates=dev is not None),
+        _settings(steps, learning_rate, batch_size, training, validates=dev is not None or bool(validation)),
         machine,
         optimizer or component("optimizer"),
         schedule or component("schedule"),
@@ -129,6 +134,7 @@ def fit(
         logger,
         false_negatives=left_out,
         guide=None if left_out.guide is None else load(left_out.guide),
+        validation=_opened(validation or {}),
     )
     check_precision(setup.training.precision, prepare(machine))
     with _place(folder, model, setup, adapter) as place, torch.random.fork_rng(devices=[]):
@@ -190,6 +196,13 @@ def _settings(
         given["validate_every"] = None
     found: Training = component("training", **{**given, **(further or {})})
     return found
+
+
+def _opened(validation: Mapping[str, tuple[TopicSource, DocumentSource]]) -> dict[str, ValidationSet]:
+    return {
+        name: ValidationSet(open_topics(topics, split="dev"), documents=open_documents(documents))
+        for name, (topics, documents) in validation.items()
+    }
 
 
 def _data(

@@ -50,11 +50,11 @@ def _read(step: Step) -> list[str]:
     arguments = OmegaConf.to_container(step.experiment.stage_node(name), resolve=False)
     assert isinstance(arguments, dict)
     keys = {value[2:-1] for value in arguments.values() if isinstance(value, str) and value.startswith("${")}
-    found = keys & {"dataset.documents", "dataset.train", "dataset.dev", "dataset.test", "search"}
+    found = keys & {"dataset.documents", "dataset.train", "dataset.dev", "dataset.test", "validation", "search"}
     if name == "fit" and not is_trained(values):
         return []
     if (name == "fit" and values["training"]["validate_every"] is None) or (name == "fuse" and not is_tuned(values)):
-        found -= {"dataset.dev"}
+        found -= {"dataset.dev", "validation"}
     if name == "index" and step.inputs["encoding"] is not None:
         found -= {"dataset.documents"}
     return sorted(found)

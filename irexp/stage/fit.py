@@ -6,7 +6,7 @@ the end the folder holds the checkpoint, in the layout of its home library, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,6 +20,7 @@ from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.mining import read_mined
 from irexp.dataset.negatives import RunNegatives
 from irexp.dataset.scores import PairScores, ScoredExamples
+from irexp.dataset.validation_set import ValidationSet
 from irexp.evaluation.run_file import read_heads, read_run, run_file
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
@@ -60,6 +61,7 @@ def fit(
     schedule: Callable[..., float],
     machine: Machine,
     seed: int,
+    validation: Mapping[str, ValidationSet] | None = None,
     logger: Any = None,
     trial: RunningTrial | None = None,
     debug: Literal["overfit", "find_lr"] | None = None,
@@ -73,7 +75,7 @@ def fit(
     With `debug` the training is only tried, see `irexp.training.debug`, and nothing is written.
 
     Returns:
-        The best validation measure and its step; empty without training.
+        The best validation measure, its step, and what it is compared with; empty without training.
     """
     if not isinstance(model, partial):
         raise UserError(f"stage={debug} tries a training, and this model has nothing to train; set another model=…")
@@ -101,6 +103,7 @@ def fit(
         trial,
         false_negatives,
         None if guide is None else load(guide),
+        validation=validation or {},
     )
     if debug is not None:
         from irexp.training.debug import find_lr, overfit  # Lightning takes seconds to import

@@ -17,7 +17,8 @@ from irexp.artifact.lineage import Lineage, flatten
 #: The parts of a configuration that decide a result, in the order in which a label names them.
 PARTS = (
     *("backbone", "model", "index", "loss", "regularizer", "negatives", "teacher", "adapter", "training"),
-    *("false_negatives", "optimizer", "schedule", "encoding", "search", "re_rank", "fuse", "score", "seed", "dataset"),
+    *("false_negatives", "optimizer", "schedule", "validation", "encoding", "search", "re_rank"),
+    *("fuse", "score", "seed", "dataset"),
     *("artifact.initial", "artifact.examples", "artifact.checkpoint", "artifact.encoding", "artifact.index"),
     "artifact.run",
 )

@@ -48,7 +48,7 @@ class History(Callback):
             self._written = step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the validation's measure."""
+        """Write the validation's measures."""
         found = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("validation/")}
         self._append(trainer, trainer.global_step, found)
 

@@ -20,7 +20,8 @@ from irexp.training.buckets import text_lengths
 from irexp.training.false_negatives import check_false_negatives
 from irexp.training.prompts import check_prompts
 from irexp.training.setup import TrainingSetup
-from irexp.training.validation import Validation, ValidationBatch
+from irexp.training.validation import ValidationBatch
+from irexp.training.validation_sets import Validations
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class RetrievalData(LightningDataModule):
         in_batch: bool,
         negatives: Draw,
         seed: int,
-        validation: Validation | None,
+        validation: Validations | None,
         same_text: bool = False,
         guide: BiEncoder | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class RetrievalData(LightningDataModule):
         log.info("training: %d examples", self._batches.examples)
 
     @classmethod
-    def of(cls, model: Model, setup: TrainingSetup, validation: Validation | None) -> RetrievalData:
+    def of(cls, model: Model, setup: TrainingSetup, validation: Validations | None) -> RetrievalData:
         """The batches of a training."""
         return cls(
             setup.examples,
@@ -95,6 +96,15 @@ class RetrievalData(LightningDataModule):
     def batches(self) -> Batches:
         """All batches, of a single process."""
         return self._batches
+
+    @property
+    def examples(self) -> int:
+        """The number of usable examples per epoch."""
+        return self._batches.examples
+
+    def query_ids(self, number: int) -> list[str]:
+        """The ids of the queries of a batch, one for each example."""
+        return [self._examples[position].query.query_id for position in self._batches.positions(number)]
 
     @property
     def steps(self) -> int:

@@ -31,7 +31,8 @@ from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
 from irexp.training.optimizer import make_optimizer
 from irexp.training.setup import TrainingSetup
-from irexp.training.validation import Validation, ValidationBatch
+from irexp.training.validation import Validated, ValidationBatch
+from irexp.training.validation_sets import Validations
 from irexp.types import Embeddings, TokenEmbeddings, UserError
 
 
@@ -53,7 +54,7 @@ class RetrievalModule(LightningModule):
         training: Training,
         steps: int,
         seed: int,
-        validation: Validation | None,
+        validation: Validations | None,
         processes: int,
         false_negatives: FalseNegatives | None = None,
         guide: BiEncoder | None = None,
@@ -84,9 +85,10 @@ class RetrievalModule(LightningModule):
         self._is_compiled, self._averaged_step = is_compiled, 0
         self._false_negatives = false_negatives or FalseNegatives()
         self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
+        self.validated: Validated | None = None  # the result of the last validation
 
     @classmethod
-    def of(cls, model: Model, setup: TrainingSetup, *, steps: int, validation: Validation | None) -> RetrievalModule:
+    def of(cls, model: Model, setup: TrainingSetup, *, steps: int, validation: Validations | None) -> RetrievalModule:
         """The module of a training."""
         return cls(
             model,
@@ -220,10 +222,11 @@ class RetrievalModule(LightningModule):
         self.validation.collect(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Search, and log the measure."""
+        """Search, and log the measures."""
         assert self.validation is not None
-        name, value = self.validation.measure()
-        self.log(f"validation/{name}", value, prog_bar=True, sync_dist=True)
+        self.validated = self.validation.measure()
+        for number, (name, value) in enumerate(self.validated.values.items()):
+            self.log(f"validation/{name}", value, prog_bar=number == 0, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its parameter groups, and the schedule."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from irexp.config.schema import FalseNegatives, Machine, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw
+from irexp.dataset.validation_set import ValidationSet
 from irexp.loss.loss import Loss
 from irexp.model.model import Model
 from irexp.regularizer.regularizer import Regularizer
@@ -37,6 +38,7 @@ class TrainingSetup:
         trial: the trial of a sweep that may prune this training; None for none.
         false_negatives: which documents are left out as negatives.
         guide: the frozen model whose scores decide that; None for the trained model's own.
+        validation: further sets of queries to validate on, by name.
     """
 
     loss: Loss
@@ -54,3 +56,4 @@ class TrainingSetup:
     trial: RunningTrial | None = None
     false_negatives: FalseNegatives = field(default_factory=FalseNegatives)
     guide: Model | None = None
+    validation: Mapping[str, ValidationSet] = field(default_factory=dict)

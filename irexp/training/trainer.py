@@ -31,7 +31,10 @@ from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.strategy import strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
-from irexp.training.validation import Validation, make_validation
+from irexp.training.traps import warn_of_traps
+from irexp.training.validation_sample import measures_of
+from irexp.training.validation_sets import make_validations
+from irexp.training.verdict import PerQuery, verdict
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
     """Train a model in place; a killed training resumes from `folder/.training`.
 
     Returns:
-        The best validation and its step; without validation the number of steps.
+        The best validation and its step, and what `verdict` compares it with; without validation the number of steps.
 
     Raises:
         UserError: if loss, regularizer or batch size do not fit the model or machine, examples or validation queries
@@ -52,8 +55,9 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
     """
     check_setup(model, setup)
     with frozen(model, setup.training.frozen_layers), checkpointed(model, setup.machine.gradient_checkpointing):
-        validation = _validation(model, setup)
+        validation = make_validations(model, setup)
         data = RetrievalData.of(model, setup, validation)
+        warn_of_traps(setup, data, validation)
         module = RetrievalModule.of(model, setup, steps=data.steps, validation=validation)
         module.configure_optimizers()  # a wrong setting is an error before the first validation
         return _train(module, data, folder, setup)
@@ -90,19 +94,6 @@ def is_resuming(folder: Path) -> bool:
     return (folder / ".training" / "last.ckpt").is_file()
 
 
-def _validation(model: Model, setup: TrainingSetup) -> Validation | None:
-    if setup.training.validate_every is None:
-        return None
-    if setup.dev is None:
-        raise UserError(
-            "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
-            "training.validate_every=null, which keeps the last weights"
-        )
-    return make_validation(
-        setup.documents, setup.dev, model, setup.training, seed=setup.seed, token_budget=setup.machine.token_budget
-    )
-
-
 def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: TrainingSetup) -> dict[str, float]:
     """Run Lightning's trainer and leave the best weights in the module."""
     training, machine, logger = setup.training, setup.machine, setup.logger
@@ -111,10 +102,11 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
     last = working / "last.ckpt"
     if not last.is_file():
         (folder / "history.csv").unlink(missing_ok=True)  # of a training that was killed before its first checkpoint
+    measure = f"validation/{measures_of(training)[0]}"
     best = ModelCheckpoint(
         working,
         filename="best",
-        monitor=f"validation/{training.select_by}",
+        monitor=measure,
         mode="max",
         save_weights_only=True,
         enable_version_counter=False,
@@ -124,11 +116,11 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
         Resumable(last, every=machine.resume_every),
     ]
     if training.validate_every:
-        callbacks.append(best)
+        callbacks += [best, PerQuery(working)]
         if training.patience is not None:
-            callbacks.append(EarlyStopping(f"validation/{training.select_by}", patience=training.patience, mode="max"))
+            callbacks.append(EarlyStopping(measure, patience=training.patience, mode="max"))
         if setup.trial is not None:
-            callbacks.append(Pruning(setup.trial, f"validation/{training.select_by}"))
+            callbacks.append(Pruning(setup.trial, measure))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY) if is_terminal() else ProgressLines())
     with running_trainer(data.steps, callbacks, training=training, machine=machine, logger=logger) as trainer:
@@ -138,7 +130,8 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
             log.info("resuming the training in %s", working)
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if training.validate_every:
-            return _keep_best(trainer, module, data, best, folder / "history.csv")
+            found = _keep_best(trainer, module, data, best, folder / "history.csv")
+            return found | verdict(folder, measure, int(found["steps"]))
     return {"steps": float(data.steps)}
 
 
@@ -188,9 +181,9 @@ def _keep_best(
                 unvalidated,
             )
         else:
-            ((name, value),) = trainer.validate(module, data, verbose=False, weights_only=True)[0].items()
+            value = trainer.validate(module, data, verbose=False, weights_only=True)[0][best.monitor]
             if value > max(validated.values(), default=-math.inf):
-                return {name: value, "steps": float(data.steps)}
+                return {best.monitor: value, "steps": float(data.steps)}
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     return {best.monitor: validated[state["global_step"]], "steps": float(state["global_step"])}

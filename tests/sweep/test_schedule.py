@@ -77,7 +77,7 @@ def test_a_cluster_is_given_all_tasks_at_once_in_order() -> None:
 
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 48.0), (2, 24.0), (8, 12.0), (None, 12.0)])
 def test_the_end_is_estimated_from_the_tasks_of_the_same_stage(workers: int | None, seconds: float) -> None:
-    """Two more fits of 10 s, and two of a stage that is not known, at the longest time, 14 s, are shared by the workers."""
+    """The workers share two more fits of 10 s, and two tasks of an unknown stage, as long as the longest: 14 s."""
     stages = {"1": "fit", "2": "encode", "3": "fit", "4": "fit", "5": "search", "6": "search"}
     assert seconds_left(stages, {"1": 10.0, "2": 14.0}, workers) == seconds
     assert seconds_left(stages, {}, workers) is None

@@ -31,7 +31,7 @@ def validation(compose: Callable[..., DictConfig], *overrides: str) -> tuple[Val
     for number in range(len(made)):
         with torch.inference_mode():
             made.collect(made[number])
-    name, value = made.measure()
+    ((name, value),) = made.measure().values.items()
     assert name == "nDCG@10"
     return made, value
 
@@ -133,4 +133,4 @@ def test_development_queries_are_measured_as_their_collection_says(
     with torch.inference_mode():
         for number in range(len(made)):
             made.collect(made[number])
-    assert made.measure()[1] == pytest.approx(expected)
+    assert made.measure().values == {"RR@10": pytest.approx(expected)}

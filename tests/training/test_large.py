@@ -80,6 +80,7 @@ def test_the_validated_and_saved_weights_are_the_average(compose: Compose, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_compiled_transformers_learn_the_same(compose: Compose, tmp_path: Path) -> None:
     """Weights after two steps differ by rounding only, and the saved model is an ordinary one; dropout is another."""
     more = (*SHORT, "training.steps=2", "training.validate_every=null", "training.learning_rate=1e-5")

@@ -23,11 +23,12 @@ from tests.test_experiments import NAMES
 LOCAL = ["cascade", "embedded", "engines", "families", "hybrid", "sbert_splade_colbert", "vaswani_zero_shot"]
 
 #: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
-SHORT = {"steps": 2, "validate_every": None, "batch_size": 3}
+SHORT = {"steps": 2, "epochs": None, "validate_every": None, "batch_size": 3, "accumulate_batches": 1}
 
 #: The collections of ir_datasets that recipes name, but for the 13 of NanoBEIR.
 IDS = [
-    *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train/triples-small"),
+    *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train"),
+    "msmarco-passage/train/triples-small",
     *("msmarco-passage/train/split200-valid", "msmarco-passage/trec-dl-2019/judged"),
     *("msmarco-passage/trec-dl-2020/judged", "nano-beir/arguana", "nano-beir/nq"),
     *("beir/arguana", "beir/nq"),
@@ -36,10 +37,12 @@ IDS = [
 
 @pytest.fixture(autouse=True)
 def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-ins, in place for the time of a test, and a conf/training/default.yaml that trains two steps."""
+    """The stand-ins, in place for the time of a test, and options of conf/training that train two steps."""
     shutil.copytree(CONF, tmp_path / "conf")
-    default = tmp_path / "conf" / "training" / "default.yaml"
-    OmegaConf.save({**OmegaConf.load(default), **SHORT}, default)
+    for option in (tmp_path / "conf" / "training").glob("*.yaml"):
+        if option.stem != "none":
+            OmegaConf.save({**OmegaConf.load(option), **SHORT}, option)
+    recipes.write_files(tmp_path / "files")
     for module in ("tests.conftest", "irexp.artifact.experiment"):
         monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
     recipes.models(tmp_path / "hub", monkeypatch)
@@ -53,7 +56,8 @@ def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str) -> None:
     """Two steps of every training, every other stage as it is; the table has every row and column, with numbers."""
-    typed = [f"experiment={name}", f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
+    files = [override.format(folder=tmp_path / "files") for override in recipes.TYPED.get(name, [])]
+    typed = [f"experiment={name}", *files, f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
     if name in LOCAL:
         split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
         queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +19,13 @@ from irexp.config.installation import CONF
 from irexp.stage.job import Job, run_stages
 from tests import recipes
 from tests.chains import TEXTS, Compose, write_collection
-from tests.test_experiments import NAMES
+from tests.test_experiments import NAMES, ROOT
 
 #: Recipes on the embedded collection or on Vaswani; their collection is replaced by local files.
 LOCAL = ["cascade", "embedded", "engines", "families", "hybrid", "sbert_splade_colbert", "vaswani_zero_shot"]
+
+#: Recipes that train on MS MARCO.
+TRAINED = [name for name in NAMES if name.startswith("train_")]
 
 #: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
 SHORT = {"steps": 2, "epochs": None, "validate_every": None, "batch_size": 3, "accumulate_batches": 1}
@@ -59,9 +64,7 @@ def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str)
     files = [override.format(folder=tmp_path / "files") for override in recipes.TYPED.get(name, [])]
     typed = [f"experiment={name}", *files, f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
     if name in LOCAL:
-        split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
-        queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}
-        folder = write_collection(tmp_path / "toys", queries, dict.fromkeys(("train", "dev", "test"), split))
+        folder = _toys(tmp_path)
         if name == "engines":  # product quantization learns 256 codes
             with (folder / "corpus.jsonl").open("a", encoding="utf8") as file:
                 file.writelines(f'{{"_id": "e{n}", "text": "{TEXTS[n % 12]} {n}"}}\n' for n in range(300))
@@ -69,6 +72,45 @@ def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str)
     if name in ("beir", "nano_beir"):
         columns = ", ".join(f"{column}: ['dataset={name}_{column.lower()}']" for column in ("ArguAna", "NQ"))
         typed += ["suite=none", "search=beir", "evaluation=beir", f"dataset={name}_nq", f"columns={{{columns}}}"]
+    _run_to_its_table(compose, tmp_path, typed)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recipe_is_planned_on_the_embedded_collection_without_a_network(compose: Compose, name: str) -> None:
+    """The line in its README composes without faults, trains a model, and takes nothing from the hub."""
+    typed = _embedded(name)
+    experiment = Experiment(tuple(typed), compose(*typed))
+    plan = make_plan(experiment, experiment.stages)
+    assert [step.name for step in plan.steps if step.stage is None] == []
+    assert any(step.trains for step in plan.goals)
+    assert experiment.options["dataset"] == "aws_howto"
+    assert experiment.options["training"] == "short"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recipe_runs_on_other_data(compose: Compose, tmp_path: Path, name: str) -> None:
+    """The same line with a dozen documents in place of the embedded collection, two steps of each training."""
+    typed = [override for override in _embedded(name) if override != "dataset=aws_howto"]
+    typed += ["dataset=local", f"dataset.path={_toys(tmp_path)}", f"paths.artifacts={tmp_path / 'artifacts'}"]
+    _run_to_its_table(compose, tmp_path, [*typed, "machine.progress=false"])
+
+
+def _embedded(name: str) -> list[str]:
+    """The overrides in the README of an experiment that run it on the embedded collection."""
+    text = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf8")
+    (line,) = re.findall(r"^```sh\npython run\.py (.*)\n```$", text, re.MULTILINE)
+    return shlex.split(line)
+
+
+def _toys(tmp_path: Path) -> Path:
+    """A dozen documents in BEIR's layout."""
+    split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
+    queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}
+    return write_collection(tmp_path / "toys", queries, dict.fromkeys(("train", "dev", "test"), split))
+
+
+def _run_to_its_table(compose: Compose, tmp_path: Path, typed: list[str]) -> None:
     experiment = Experiment(tuple(typed), compose(*typed))
     job = Job(typed)
     run_stages(experiment, job, tmp_path)

@@ -185,8 +185,8 @@ def _check(examples: Examples, model: Model, negatives: Draw, *, needs_positive:
     if needs_positive and not examples.is_positive_first:
         raise UserError(
             "the loss needs a positive for its in-batch negatives, and lists with ranks or scores do not say which "
-            "document is one; set dataset.train.targets=relevance, a loss of each query's own documents (loss=rank_net, "
-            "kl_divergence), or loss=score_based_in_batch, which learns it from the scores"
+            "document is one; set dataset.train.targets=relevance, a loss of each query's own documents "
+            "(loss=rank_net, kl_divergence), or loss=score_based_in_batch, which learns it from the scores"
         )
     found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
     check_skip(negatives.skip, found)

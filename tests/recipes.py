@@ -92,11 +92,15 @@ def collections(folder: Path, ids: list[str]) -> Iterator[None]:
         yield
 
 
-def models(cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """Fill a cache of the hub with a tiny model for each name that a recipe has."""
+def use_models(cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let a cache of the hub be the only source of models."""
     patch.setenv("HF_HUB_CACHE", str(cache))
     patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def write_models(cache: Path) -> None:
+    """Fill a cache of the hub with a tiny model for each name that a recipe has."""
     for name, make in _MODELS.items():
         commit = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
         repository = cache / f"models--{name.replace('/', '--')}"

@@ -40,8 +40,16 @@ IDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the hub with a tiny model for each published one."""
+    cache = tmp_path_factory.mktemp("hub")
+    recipes.write_models(cache)
+    return cache
+
+
+@pytest.fixture
+def _replaced(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The stand-ins, in place for the time of a test, and options of conf/training that train two steps."""
     shutil.copytree(CONF, tmp_path / "conf")
     for option in (tmp_path / "conf" / "training").glob("*.yaml"):
@@ -50,7 +58,7 @@ def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     recipes.write_files(tmp_path / "files")
     for module in ("tests.conftest", "irexp.artifact.experiment"):
         monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
-    recipes.models(tmp_path / "hub", monkeypatch)
+    recipes.use_models(hub, monkeypatch)
     compose_experiment.cache_clear()
     with recipes.collections(tmp_path / "lines", IDS):
         yield
@@ -58,6 +66,7 @@ def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_replaced")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str) -> None:
     """Two steps of every training, every other stage as it is; the table has every row and column, with numbers."""
@@ -88,6 +97,7 @@ def test_a_recipe_is_planned_on_the_embedded_collection_without_a_network(compos
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_replaced")
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_recipe_runs_on_other_data(compose: Compose, tmp_path: Path, name: str) -> None:
     """The same line with a dozen documents in place of the embedded collection, two steps of each training."""

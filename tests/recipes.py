@@ -142,8 +142,10 @@ def _splade(folder: Path) -> None:
 
 
 def _decoder(folder: Path) -> None:
-    """A decoder."""
+    """A decoder that reads 512 tokens."""
     tiny.decoder(folder)
+    home.edit(folder / "config.json", max_position_embeddings=512)
+    home.edit(folder / "tokenizer_config.json", model_max_length=512)
 
 
 def _t5(folder: Path) -> None:

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from irexp.artifact.experiment import Experiment, compose_experiment
 from irexp.artifact.plan import make_plan
+from irexp.config.check import config_faults
 from irexp.config.installation import CONF
 from irexp.stage.job import Job, run_stages
 from tests import recipes
@@ -85,15 +86,13 @@ def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_recipe_is_planned_on_the_embedded_collection_without_a_network(compose: Compose, name: str) -> None:
-    """The line in its README composes without faults, trains a model, and takes nothing from the hub."""
-    typed = _embedded(name)
-    experiment = Experiment(tuple(typed), compose(*typed))
-    plan = make_plan(experiment, experiment.stages)
-    assert [step.name for step in plan.steps if step.stage is None] == []
-    assert any(step.trains for step in plan.goals)
-    assert experiment.options["dataset"] == "aws_howto"
-    assert experiment.options["training"] == "short"
+def test_a_recipe_composes_on_the_embedded_collection(compose: Compose, name: str) -> None:
+    """The line in its README has no faults, trains, and names no published checkpoint."""
+    config = compose(*_embedded(name))
+    assert config_faults(config) == []
+    assert (config.dataset.name, config.training.steps) == ("aws_howto", 150)
+    assert config.artifact.checkpoint == "own"
+    assert not isinstance(config.artifact.initial, str)
 
 
 @pytest.mark.slow

@@ -33,6 +33,43 @@ LINES = {
     "docpairs": "q1\t0\t5\nq2\t4\t7\nq3\t11\t2\n",
 }
 
+#: Training files that ir_datasets does not have, over the same documents: `{folder}` is where they are written.
+FILES = {
+    "negatives.jsonl": "".join(
+        f'{{"qid": "q{query}", "pos": ["{doc}"], "neg": {{"bm25": ["5", "6", "7"], "other": ["8", "9"]}}}}\n'
+        for query, doc in ((1, 0), (2, 4), (3, 11))
+    ),
+    "scores.jsonl": "".join(
+        f'["q{query}", {{"{doc}": 9.5, "5": 1.5, "6": 0.5, "7": -2.0, "8": -3.5, "9": -4.0}}]\n'
+        for query, doc in ((1, 0), (2, 4), (3, 11))
+    ),
+    "lists.json": "".join(
+        f'["q{query}", ["{doc}", 9.5], ["5", 1.5], ["6", 0.5], ["7", -2.0]]\n'
+        for query, doc in ((1, 0), (2, 4), (3, 11))
+    ),
+    "scored.run": "".join(
+        f"q{query} Q0 {doc} {doc + 1} {8 - 2 * doc} x\n" for query in (1, 2, 3) for doc in range(len(TEXTS))
+    ),
+}
+
+#: What a recipe is given to train on, with the above files.
+_MINED = ["dataset.train.path={folder}/negatives.jsonl", "dataset.train.scores_path={folder}/scores.jsonl"]
+_RUNS = ["dataset.path={folder}/scored.run", "dataset.train.run.path={folder}/scored.run"]
+TYPED = {
+    **dict.fromkeys(["train_sbert", "train_splade", "train_splade_v3"], _MINED),
+    **dict.fromkeys(["train_mono_electra", "train_set_encoder"], _RUNS),
+    "train_colbert": ["dataset.train.path={folder}/lists.json"],
+    "train_lightning_ir": ["dataset.train.run.path={folder}/scored.run"],
+}
+
+
+def write_files(folder: Path) -> None:
+    """Write the training files."""
+    folder.mkdir()
+    for name, lines in FILES.items():
+        (folder / name).write_text(lines, encoding="utf8")
+
+
 _PARTS: dict[str, Callable[[LocalFile], object]] = {
     "docs": lambda file: TsvDocs(file, namespace="irexp", lang="en"),
     "queries": lambda file: TsvQueries(file, namespace="irexp", lang="en"),
@@ -55,11 +92,15 @@ def collections(folder: Path, ids: list[str]) -> Iterator[None]:
         yield
 
 
-def models(cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """Fill a cache of the hub with a tiny model for each name that a recipe has."""
+def use_models(cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let a cache of the hub be the only source of models."""
     patch.setenv("HF_HUB_CACHE", str(cache))
     patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def write_models(cache: Path) -> None:
+    """Fill a cache of the hub with a tiny model for each name that a recipe has."""
     for name, make in _MODELS.items():
         commit = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
         repository = cache / f"models--{name.replace('/', '--')}"
@@ -96,8 +137,15 @@ def _dense(folder: Path) -> None:
 
 
 def _splade(folder: Path) -> None:
-    """A masked language model."""
+    """A masked language model, which is also a backbone."""
     tiny.long_bert(folder, "BertForMaskedLM")
+
+
+def _decoder(folder: Path) -> None:
+    """A decoder that reads 512 tokens."""
+    tiny.decoder(folder)
+    home.edit(folder / "config.json", max_position_embeddings=512)
+    home.edit(folder / "tokenizer_config.json", model_max_length=512)
 
 
 def _t5(folder: Path) -> None:
@@ -125,6 +173,10 @@ _MODELS: dict[str, Callable[[Path], None]] = {
     "webis/colbert": _copied("lir_col"),
     "colbert-ir/colbertv2.0": _copied("stanford"),
     "lightonai/GTE-ModernColBERT-v1": _copied("pylate"),
-    "naver/splade-v3": _splade,
+    **dict.fromkeys(["google-bert/bert-base-uncased", "google/electra-base-discriminator"], _splade),
+    **dict.fromkeys(["naver/splade-v3", "Luyu/co-condenser-marco"], _splade),
+    **dict.fromkeys(["naver/splade-cocondenser-selfdistil", "naver/splade-cocondenser-ensembledistil"], _splade),
+    "colbert-ir/colbertv1.9": _copied("stanford"),
+    "Qwen/Qwen3-0.6B": _decoder,
     "google/xtr-base-en": _xtr,
 }

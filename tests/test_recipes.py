@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,12 @@ from omegaconf import OmegaConf
 
 from irexp.artifact.experiment import Experiment, compose_experiment
 from irexp.artifact.plan import make_plan
+from irexp.config.check import config_faults
 from irexp.config.installation import CONF
 from irexp.stage.job import Job, run_stages
 from tests import recipes
 from tests.chains import TEXTS, Compose, write_collection
-from tests.test_experiments import NAMES
+from tests.test_experiments import NAMES, ROOT
 
 #: Recipes on the embedded collection or on Vaswani; their collection is replaced by local files.
 LOCAL = [
@@ -26,32 +29,43 @@ LOCAL = [
     *("sbert_splade_colbert", "vaswani_zero_shot"),
 ]
 
-#: Changes of options, which reach every row and candidate: two steps of each training; and no margin, since a model of
-#: two steps finds no document clearly less relevant than another.
-CHANGES: dict[str, dict[str, Any]] = {
-    "training/default": {"steps": 2, "validate_every": None, "batch_size": 3},
-    "negatives/mined": {"absolute_margin": None},
-}
+#: Recipes that train on MS MARCO.
+TRAINED = [name for name in NAMES if name.startswith("train_")]
+
+#: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
+SHORT = {"steps": 2, "epochs": None, "validate_every": None, "batch_size": 3, "accumulate_batches": 1}
 
 #: The collections of ir_datasets that recipes name, but for the 13 of NanoBEIR.
 IDS = [
-    *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train/triples-small"),
+    *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train"),
+    "msmarco-passage/train/triples-small",
     *("msmarco-passage/train/split200-valid", "msmarco-passage/trec-dl-2019/judged"),
     *("msmarco-passage/trec-dl-2020/judged", "nano-beir/arguana", "nano-beir/nq"),
     *("beir/arguana", "beir/nq"),
 ]
 
 
-@pytest.fixture(autouse=True)
-def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-ins, in place for the time of a test, and two options that suit them."""
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the hub with a tiny model for each published one."""
+    cache = tmp_path_factory.mktemp("hub")
+    recipes.write_models(cache)
+    return cache
+
+
+@pytest.fixture
+def _replaced(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stand-ins, in place for the time of a test, and options of conf/training that train two steps."""
     shutil.copytree(CONF, tmp_path / "conf")
-    for option, changes in CHANGES.items():
-        path = tmp_path / "conf" / f"{option}.yaml"
-        OmegaConf.save({**OmegaConf.load(path), **changes}, path)
+    for option in (tmp_path / "conf" / "training").glob("*.yaml"):
+        if option.stem != "none":
+            OmegaConf.save({**OmegaConf.load(option), **SHORT}, option)
+    recipes.write_files(tmp_path / "files")
+    mined = tmp_path / "conf" / "negatives" / "mined.yaml"  # a model of two steps finds no document clearly less relevant
+    OmegaConf.save({**OmegaConf.load(mined), "absolute_margin": None}, mined)
     for module in ("tests.conftest", "irexp.artifact.experiment"):
         monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
-    recipes.models(tmp_path / "hub", monkeypatch)
+    recipes.use_models(hub, monkeypatch)
     compose_experiment.cache_clear()
     with recipes.collections(tmp_path / "lines", IDS):
         yield
@@ -59,14 +73,14 @@ def _replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_replaced")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str) -> None:
     """Two steps of every training, every other stage as it is; the table has every row and column, with numbers."""
-    typed = [f"experiment={name}", f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
+    files = [override.format(folder=tmp_path / "files") for override in recipes.TYPED.get(name, [])]
+    typed = [f"experiment={name}", *files, f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"]
     if name in LOCAL:
-        split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
-        queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}
-        folder = write_collection(tmp_path / "toys", queries, dict.fromkeys(("train", "dev", "test"), split))
+        folder = _toys(tmp_path)
         if name == "engines":  # product quantization learns 256 codes
             with (folder / "corpus.jsonl").open("a", encoding="utf8") as file:
                 file.writelines(f'{{"_id": "e{n}", "text": "{TEXTS[n % 12]} {n}"}}\n' for n in range(300))
@@ -74,6 +88,44 @@ def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str)
     if name in ("beir", "nano_beir"):
         columns = ", ".join(f"{column}: ['dataset={name}_{column.lower()}']" for column in ("ArguAna", "NQ"))
         typed += ["suite=none", "search=beir", "evaluation=beir", f"dataset={name}_nq", f"columns={{{columns}}}"]
+    _run_to_its_table(compose, tmp_path, typed)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recipe_composes_on_the_embedded_collection(compose: Compose, name: str) -> None:
+    """The line in its README has no faults, trains, and names no published checkpoint."""
+    config = compose(*_embedded(name))
+    assert config_faults(config) == []
+    assert (config.dataset.name, config.training.steps) == ("aws_howto", 150)
+    assert config.artifact.checkpoint == "own"
+    assert not isinstance(config.artifact.initial, str)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_replaced")
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recipe_runs_on_other_data(compose: Compose, tmp_path: Path, name: str) -> None:
+    """The same line with a dozen documents in place of the embedded collection, two steps of each training."""
+    typed = [override for override in _embedded(name) if override != "dataset=aws_howto"]
+    typed += ["dataset=local", f"dataset.path={_toys(tmp_path)}", f"paths.artifacts={tmp_path / 'artifacts'}"]
+    _run_to_its_table(compose, tmp_path, [*typed, "machine.progress=false"])
+
+
+def _embedded(name: str) -> list[str]:
+    """The overrides in the README of an experiment that run it on the embedded collection."""
+    text = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf8")
+    (line,) = re.findall(r"^```sh\npython run\.py (.*)\n```$", text, re.MULTILINE)
+    return shlex.split(line)
+
+
+def _toys(tmp_path: Path) -> Path:
+    """A dozen documents in BEIR's layout."""
+    split = "q1\td0\t1\nq2\td4\t1\nq3\td11\t1\n"
+    queries = {"q1": "make a cup", "q2": "list a tree", "q3": "copy a song"}
+    return write_collection(tmp_path / "toys", queries, dict.fromkeys(("train", "dev", "test"), split))
+
+
+def _run_to_its_table(compose: Compose, tmp_path: Path, typed: list[str]) -> None:
     experiment = Experiment(tuple(typed), compose(*typed))
     job = Job(typed)
     run_stages(experiment, job, tmp_path)

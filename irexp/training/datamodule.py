@@ -47,14 +47,18 @@ class RetrievalData(LightningDataModule):
         validation: Validations | None,
         same_text: bool = False,
         guide: BiEncoder | None = None,
+        needs_positive: bool | None = None,
     ) -> None:
-        """Log how many documents are missing from the collection; no text is tokenized yet."""
+        """Log how many documents are missing from the collection; no text is tokenized yet.
+
+        `needs_positive` says whether the loss must be told which document is relevant; None: as `in_batch`.
+        """
         super().__init__()
         check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, examples.texts(documents), model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
         self._negatives, self._same_text, self._guide = negatives, same_text, guide
-        _check(examples, model, negatives, in_batch=in_batch)
+        _check(examples, model, negatives, needs_positive=in_batch if needs_positive is None else needs_positive)
         if training.length_buckets and examples.mixture is not None:
             raise UserError(
                 f"training.length_buckets={training.length_buckets} would change how the sets of a mixture follow one "
@@ -90,6 +94,7 @@ class RetrievalData(LightningDataModule):
             validation=validation,
             same_text=bool(setup.false_negatives.same_text),
             guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
+            needs_positive=any(p.loss.in_batch and not p.loss.takes_scores_in_batch for p in setup.loss.parts()),
         )
 
     @property
@@ -180,18 +185,18 @@ def _tokenize_alone(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _check(examples: Examples, model: Model, negatives: Draw, *, in_batch: bool) -> None:
+def _check(examples: Examples, model: Model, negatives: Draw, *, needs_positive: bool) -> None:
     """Check that the examples can be drawn from, and go with the model.
 
     Raises:
         UserError: if in-batch negatives need a positive that the examples do not name, `negatives.skip` leaves no
             negatives, or the model cannot use the prompts of a training set.
     """
-    if in_batch and not examples.is_positive_first:
+    if needs_positive and not examples.is_positive_first:
         raise UserError(
             "the loss needs a positive for its in-batch negatives, and lists with ranks or scores do not say which "
-            "document is one; set dataset.train.targets=relevance, or a loss of each query's own documents "
-            "(loss=rank_net, kl_divergence)"
+            "document is one; set dataset.train.targets=relevance, a loss of each query's own documents "
+            "(loss=rank_net, kl_divergence), or loss=score_based_in_batch, which learns it from the scores"
         )
     found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
     check_skip(negatives.skip, found)

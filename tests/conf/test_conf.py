@@ -32,6 +32,18 @@ USER_VALUES = {
     ],
     "dataset/scoreddocs": ["dataset.id=vaswani", "dataset.train.run.dataset_id=msmarco-passage/train"],
     "dataset/rank_distillm": ["dataset.train.run.path=c.run"],
+    "dataset/rank_distillm_scores": ["dataset.train.run.path=c.run"],
+    "dataset/rank_distillm_two_stages": ["dataset.path=b.run", "dataset.train.run.path=c.run"],
+    "dataset/msmarco_hard_negatives": ["dataset.train.path=a.jsonl", "dataset.train.scores_path=b.jsonl"],
+    "dataset/msmarco_64_way": ["dataset.train.path=a.json"],
+    **{
+        f"experiment/train_{name}": ["dataset.train.path=a.jsonl", "dataset.train.scores_path=b.jsonl"]
+        for name in ("sbert", "splade", "splade_v3")
+    },
+    "experiment/train_colbert": ["dataset.train.path=a.json"],
+    "experiment/train_mono_electra": ["dataset.path=b.run", "dataset.train.run.path=c.run"],
+    "experiment/train_set_encoder": ["dataset.path=b.run", "dataset.train.run.path=c.run"],
+    "experiment/train_lightning_ir": ["dataset.train.run.path=c.run"],
     "dataset/hard_negatives": [
         "dataset.documents.path=a.tsv",
         "dataset.test.queries_path=b.tsv",

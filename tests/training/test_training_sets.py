@@ -30,6 +30,8 @@ KINDS = {
     "run by rank": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run model=mono loss=rank_net",
     "run, drawn": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run loss=rank_net negatives.count=2 "
     "negatives.sampler=log_random negatives.skip=1",
+    "run by score, in batch": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run model.similarity=dot "
+    "dataset.train.targets=score loss=[kl_divergence,margin_mse,score_based_in_batch] negatives.count=2",
     "run by judgements": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run loss=lce model=mono "
     "dataset.train.targets=relevance dataset.train.topics.qrels_path={toys}/qrels/dev.tsv "
     "negatives.sampler=single_relevant negatives.count=2",

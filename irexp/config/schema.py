@@ -156,7 +156,7 @@ class Machine:
     strategy: str
     threads: int | None
     num_workers: int
-    token_budget: int
+    token_budget: int | None
     shard_size: int
     query_batch: int
     resume_every: int

@@ -77,7 +77,7 @@ class BiEncoder(Model):
 
         Args:
             texts: the documents.
-            budget: tokens per batch, padding included.
+            budget: tokens per batch, padding included; None for what suits the device.
             parts: where finished batches are kept, so that the same call resumes after a kill; None to keep nothing.
         """
         tokens = self.tokenize_documents(as_texts(texts, "documents"))
@@ -120,7 +120,7 @@ class BiEncoder(Model):
         self.eval()
         batches, rows = [], []
         lengths = [len(tokens) for tokens in token_ids]
-        for batch, vectors in (budget or TokenBudget()).resume_batches(lengths, embed, parts or Parts()):
+        for batch, vectors in (budget or TokenBudget.on(self.device)).resume_batches(lengths, embed, parts or Parts()):
             batches.append(vectors)
             rows += batch
         self.train(was_training)

@@ -103,7 +103,7 @@ class CrossEncoder(Model):
         Raises:
             UserError: if a single text or list does not fit into the GPU's memory.
         """
-        budget, parts = budget or TokenBudget(), parts or Parts()
+        budget, parts = budget or TokenBudget.on(self.device), parts or Parts()
         was_training = self.training
         self.eval()
         lists = [(query, as_texts(documents, "documents")) for query, documents in lists]

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.device import budget_of, device_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
@@ -98,9 +99,8 @@ def _validation(model: Model, setup: TrainingSetup) -> Validation | None:
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
             "training.validate_every=null, which keeps the last weights"
         )
-    return make_validation(
-        setup.documents, setup.dev, model, setup.training, seed=setup.seed, token_budget=setup.machine.token_budget
-    )
+    budget = setup.machine.token_budget or budget_of(device_of(setup.machine.accelerator))
+    return make_validation(setup.documents, setup.dev, model, setup.training, seed=setup.seed, token_budget=budget)
 
 
 def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: TrainingSetup) -> dict[str, float]:

@@ -163,6 +163,7 @@ class Machine:
     progress: bool
     gradient_checkpointing: bool = False
     compile: bool = False
+    forward_tokens: int | None = None
 
 
 @dataclass
@@ -328,6 +329,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "machine.threads": (1, None),
     "machine.num_workers": (0, None),
     "machine.token_budget": (1, None),
+    "machine.forward_tokens": (1, None),
     "machine.shard_size": (1, None),
     "machine.query_batch": (1, None),
     "machine.resume_every": (1, None),

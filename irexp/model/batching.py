@@ -60,7 +60,7 @@ class TokenBudget:
             The positions of a batch, and the result of the call.
         """
         batches = token_budget_batches(lengths, self.tokens)
-        if self.workers > 1 and len(batches) > 1:
+        if self.workers > 1:  # also for a single batch, whose last bits depend on the number of threads
             yield from zip(batches, _in_threads(work, batches, self.workers), strict=True)
             return
         waiting = deque(batches)
@@ -106,16 +106,14 @@ class TokenBudget:
         return []
 
 
-def _in_threads(
-    work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int
-) -> Iterator[Result]:
+def _in_threads(work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int) -> Iterator[Result]:
     """The results of batches in order; each worker computes with one thread of torch, and without gradients."""
 
     def compute(batch: list[int]) -> Result:
         with torch.inference_mode():  # which is a state of each thread
             return work(batch)
 
-    stream = iter(batches)
+    stream, threads = iter(batches), torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
     try:
         running: deque[Future[Result]] = deque(pool.submit(compute, batch) for batch in islice(stream, workers + 1))
@@ -124,6 +122,7 @@ def _in_threads(
             running.extend(pool.submit(compute, batch) for batch in islice(stream, 1))
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # a worker's number is also that of threads which start later
 
 
 def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

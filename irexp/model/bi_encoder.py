@@ -99,8 +99,8 @@ class BiEncoder(Model):
                 np.concatenate([[0], mask_BL.sum(dim=1).cumsum(dim=0).cpu().numpy()]).astype(np.int64),
                 None if ids_BL is None else ids_BL[mask_BL].cpu().numpy().astype(np.int32),
             )
-        vector_BH = encoded.vectors_BH.float().cpu().numpy()
-        return scipy.sparse.csr_array(vector_BH) if self.representation == "sparse" else vector_BH
+        vector_BH = encoded.vectors_BH.float()
+        return to_csr(vector_BH) if self.representation == "sparse" else vector_BH.cpu().numpy()
 
     @torch.inference_mode()
     def _embed(
@@ -125,6 +125,15 @@ class BiEncoder(Model):
             rows += batch
         self.train(was_training)
         return in_order(batches, rows) if batches else empty(self.representation, self.embedding_dim)
+
+
+def to_csr(vector_BH: Tensor) -> scipy.sparse.csr_array:
+    """The values that are not zero, which the device selects: far fewer are copied than B x H."""
+    row_T, column_T = vector_BH.nonzero(as_tuple=True)
+    value_T = vector_BH[row_T, column_T].cpu().numpy()
+    starts_B1 = np.concatenate([[0], row_T.bincount(minlength=len(vector_BH)).cumsum(dim=0).cpu().numpy()])
+    indices = column_T.cpu().numpy().astype(np.int32), starts_B1.astype(np.int32)
+    return scipy.sparse.csr_array((value_T, *indices), shape=tuple(vector_BH.shape))
 
 
 def in_order(batches: Sequence[Vectors], rows: Sequence[int]) -> Vectors:

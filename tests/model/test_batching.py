@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.model.bi_encoder import to_csr
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.device import PROCESSOR_BUDGET, budget_of
 from irexp.model.mono import Mono
@@ -120,6 +122,17 @@ def test_out_of_memory_on_a_single_text_says_what_to_lower() -> None:
 
     with pytest.raises(UserError, match=r"a single text of 9 tokens; lower dataset\.document_length"):
         list(TokenBudget(72).map_batches(LENGTHS, work))
+
+
+def test_sparse_vectors_are_those_that_scipy_reads_from_the_whole_matrix() -> None:
+    """With the same types, also with rows of zeros, negative values, and no rows."""
+    vector_BH = torch.tensor([[0.0, 2.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.5]])
+    for part_BH in (vector_BH, vector_BH[1:2], vector_BH[:0]):
+        expected, found = scipy.sparse.csr_array(part_BH.numpy()), to_csr(part_BH)
+        assert found.shape == expected.shape
+        for name in ("data", "indices", "indptr"):
+            own, theirs = getattr(found, name), getattr(expected, name)
+            assert own.dtype == theirs.dtype and own.tolist() == theirs.tolist(), name
 
 
 @pytest.mark.parametrize("kind", ["dense", "mono"])

@@ -133,7 +133,7 @@ def to_csr(vector_BH: Tensor) -> scipy.sparse.csr_array:
     value_T = vector_BH[row_T, column_T].cpu().numpy()
     starts_B1 = np.concatenate([[0], row_T.bincount(minlength=len(vector_BH)).cumsum(dim=0).cpu().numpy()])
     indices = column_T.cpu().numpy().astype(np.int32), starts_B1.astype(np.int32)
-    return scipy.sparse.csr_array((value_T, *indices), shape=tuple(vector_BH.shape))
+    return scipy.sparse.csr_array((value_T, *indices), shape=(len(vector_BH), vector_BH.shape[1]))
 
 
 def in_order(batches: Sequence[Vectors], rows: Sequence[int]) -> Vectors:

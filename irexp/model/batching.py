@@ -128,7 +128,7 @@ def _in_threads(work: Callable[[list[int]], Result], batches: Sequence[list[int]
 def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Positions sorted by length and cut into batches whose padded size fits a budget.
 
-    Sorting makes padding rare, and the budget keeps all batches the same size; experiments/speed has measurements.
+    Sorting makes padding rare, and the budget keeps all batches the same size.
 
     Args:
         lengths: tokens per text.

@@ -9,7 +9,6 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -61,7 +60,8 @@ def _replaced(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         if option.stem != "none":
             OmegaConf.save({**OmegaConf.load(option), **SHORT}, option)
     recipes.write_files(tmp_path / "files")
-    mined = tmp_path / "conf" / "negatives" / "mined.yaml"  # a model of two steps finds no document clearly less relevant
+    # a model of two steps finds no document clearly less relevant than another
+    mined = tmp_path / "conf" / "negatives" / "mined.yaml"
     OmegaConf.save({**OmegaConf.load(mined), "absolute_margin": None}, mined)
     for module in ("tests.conftest", "irexp.artifact.experiment"):
         monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.component import component_faults
-from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config
+from irexp.config.limits import CHOICES, MEASURES, RANGES
+from irexp.config.schema import RECORDS, Config
 from irexp.types import UserError
 
 #: The top-level keys of a configuration that hold plain values.

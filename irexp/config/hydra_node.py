@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from irexp.config.check import record_faults
 from irexp.config.component import component_faults
+from irexp.config.limits import RANGES
 from irexp.config.packages import VARIABLE
-from irexp.config.schema import RANGES, Resources
+from irexp.config.schema import Resources
 
 #: The class of the objects that `logging.config` builds in each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}

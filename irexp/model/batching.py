@@ -1,22 +1,23 @@
-"""Batches of equal cost rather than equal count."""
+"""Batches of equal cost rather than equal count, computed by as many threads as a processor has cores."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import torch
 
 from irexp.index.parts import Parts
 from irexp.index.vectors import Vectors
+from irexp.model.device import budget_of
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
-
-#: Tokens per batch where no budget is given.
-BUDGET = 8192
 
 Result = TypeVar("Result")
 
@@ -26,11 +27,25 @@ class TokenBudget:
 
     Attributes:
         tokens: the current number.
+        workers: the number of batches that are computed at the same time, each by a single-threaded worker. On a
+            processor this is faster than one batch in several threads, which wait for one another in each operation.
     """
 
-    def __init__(self, tokens: int = BUDGET) -> None:
+    def __init__(self, tokens: int, *, workers: int = 1) -> None:
         """Start with this many tokens."""
-        self.tokens = tokens
+        self.tokens, self.workers = tokens, workers
+
+    @classmethod
+    def on(cls, device: torch.device, tokens: int | None = None, *, workers: int | None = None) -> TokenBudget:
+        """The budget for a device.
+
+        Args:
+            device: where batches are computed; only a processor computes several at the same time.
+            tokens: tokens per batch, padding included; None for what suits the device.
+            workers: threads of a processor; None for torch's number of threads.
+        """
+        threads = (workers or torch.get_num_threads()) if device.type == "cpu" else 1
+        return cls(tokens or budget_of(device), workers=threads)
 
     def map_batches(
         self, lengths: Sequence[int], work: Callable[[list[int]], Result]
@@ -44,7 +59,11 @@ class TokenBudget:
         Yields:
             The positions of a batch, and the result of the call.
         """
-        waiting = deque(token_budget_batches(lengths, self.tokens))
+        batches = token_budget_batches(lengths, self.tokens)
+        if self.workers > 1:  # also for a single batch, whose last bits depend on the number of threads
+            yield from zip(batches, _in_threads(work, batches, self.workers), strict=True)
+            return
+        waiting = deque(batches)
         while waiting:
             batch = waiting[0]
             results = self._attempt(work, batch, longest=lengths[batch[-1]])
@@ -87,11 +106,29 @@ class TokenBudget:
         return []
 
 
+def _in_threads(work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int) -> Iterator[Result]:
+    """The results of batches in order; each worker computes with one thread of torch, and without gradients."""
+
+    def compute(batch: list[int]) -> Result:
+        with torch.inference_mode():  # which is a state of each thread
+            return work(batch)
+
+    stream, threads = iter(batches), torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
+    try:
+        running: deque[Future[Result]] = deque(pool.submit(compute, batch) for batch in islice(stream, workers + 1))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(compute, batch) for batch in islice(stream, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # a worker's number is also that of threads which start later
+
+
 def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Positions sorted by length and cut into batches whose padded size fits a budget.
 
-    Sorting makes padding rare, and the budget keeps all batches the same size. On a CPU this is 1.3 times as fast as
-    batches of 32 sorted texts, and twice as fast as batches in file order.
+    Sorting makes padding rare, and the budget keeps all batches the same size.
 
     Args:
         lengths: tokens per text.

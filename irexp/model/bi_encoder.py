@@ -77,7 +77,7 @@ class BiEncoder(Model):
 
         Args:
             texts: the documents.
-            budget: tokens per batch, padding included.
+            budget: tokens per batch, padding included; None for what suits the device.
             parts: where finished batches are kept, so that the same call resumes after a kill; None to keep nothing.
         """
         tokens = self.tokenize_documents(as_texts(texts, "documents"))
@@ -99,8 +99,8 @@ class BiEncoder(Model):
                 np.concatenate([[0], mask_BL.sum(dim=1).cumsum(dim=0).cpu().numpy()]).astype(np.int64),
                 None if ids_BL is None else ids_BL[mask_BL].cpu().numpy().astype(np.int32),
             )
-        vector_BH = encoded.vectors_BH.float().cpu().numpy()
-        return scipy.sparse.csr_array(vector_BH) if self.representation == "sparse" else vector_BH
+        vector_BH = encoded.vectors_BH.float()
+        return to_csr(vector_BH) if self.representation == "sparse" else vector_BH.cpu().numpy()
 
     @torch.inference_mode()
     def _embed(
@@ -120,11 +120,20 @@ class BiEncoder(Model):
         self.eval()
         batches, rows = [], []
         lengths = [len(tokens) for tokens in token_ids]
-        for batch, vectors in (budget or TokenBudget()).resume_batches(lengths, embed, parts or Parts()):
+        for batch, vectors in (budget or TokenBudget.on(self.device)).resume_batches(lengths, embed, parts or Parts()):
             batches.append(vectors)
             rows += batch
         self.train(was_training)
         return in_order(batches, rows) if batches else empty(self.representation, self.embedding_dim)
+
+
+def to_csr(vector_BH: Tensor) -> scipy.sparse.csr_array:
+    """The values that are not zero, which the device selects: far fewer are copied than B x H."""
+    row_T, column_T = vector_BH.nonzero(as_tuple=True)
+    value_T = vector_BH[row_T, column_T].cpu().numpy()
+    starts_B1 = np.concatenate([[0], row_T.bincount(minlength=len(vector_BH)).cumsum(dim=0).cpu().numpy()])
+    indices = column_T.cpu().numpy().astype(np.int32), starts_B1.astype(np.int32)
+    return scipy.sparse.csr_array((value_T, *indices), shape=(len(vector_BH), vector_BH.shape[1]))
 
 
 def in_order(batches: Sequence[Vectors], rows: Sequence[int]) -> Vectors:

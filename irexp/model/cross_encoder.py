@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from irexp.index.parts import Parts
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.model.device import OTHER_BUDGET, PROCESSOR_BUDGET
 from irexp.model.model import Model
 from irexp.model.text import as_texts, cut, pad
 from irexp.types import Tokens, UserError
@@ -103,7 +104,7 @@ class CrossEncoder(Model):
         Raises:
             UserError: if a single text or list does not fit into the GPU's memory.
         """
-        budget, parts = budget or TokenBudget(), parts or Parts()
+        budget, parts = budget or TokenBudget.on(self.device), parts or Parts()
         was_training = self.training
         self.eval()
         lists = [(query, as_texts(documents, "documents")) for query, documents in lists]
@@ -161,9 +162,13 @@ class CrossEncoder(Model):
             start += size
 
     def _warn_about_long_lists(self, pairs: Sequence[PairIds], sizes: Sequence[int], budget: int) -> None:
-        """Warn once if a list, whose documents must be in one batch, has more tokens than the budget."""
+        """Warn once if a list, whose documents must be in one batch, has more tokens than the budget.
+
+        A processor's own budget says nothing about memory.
+        """
         largest = max(sizes, default=0) * max((len(pair.ids) for pair in pairs), default=0)
-        if largest > budget and not self._is_warned:
+        allowed = OTHER_BUDGET if budget == PROCESSOR_BUDGET else budget
+        if largest > allowed and not self._is_warned:
             self._is_warned = True
             log.warning(
                 "%s scores a list in one batch: %d documents have up to %d tokens, more than the budget of %d; if "
@@ -171,7 +176,7 @@ class CrossEncoder(Model):
                 self.name,
                 max(sizes),
                 largest,
-                budget,
+                allowed,
             )
 
 

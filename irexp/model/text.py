@@ -158,13 +158,11 @@ def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -
 
 def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:
     """A batch, padded on the right."""
-    length = max(map(len, token_ids))
-    input_ids_BL = torch.full((len(token_ids), length), padding or 0)
-    mask_BL = torch.zeros_like(input_ids_BL)
-    for row, ids in enumerate(token_ids):
-        input_ids_BL[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
-        mask_BL[row, : len(ids)] = 1
-    return Tokens(input_ids_BL, mask_BL, mask_BL)
+    length_B = torch.tensor([len(ids) for ids in token_ids])
+    longest = int(length_B.max())
+    rows = [[*ids, *[padding or 0] * (longest - len(ids))] for ids in token_ids]
+    mask_BL = (torch.arange(longest) < length_B[:, None]).long()
+    return Tokens(torch.tensor(rows, dtype=torch.int64), mask_BL, mask_BL)
 
 
 def replace_empty_masks(mask_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -27,7 +26,7 @@ from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import is_helper, prepare, share_work
+from irexp.pipeline.machine import is_helper, prepare, share_work, token_budget
 from irexp.pipeline.scratch import new_folder, remove_with
 from irexp.progress import progress
 from irexp.types import UserError
@@ -130,7 +129,7 @@ class _Share:
     def encode(self, device: torch.device, rank: int, processes: int) -> None:
         """Encode the windows of one process; a window's shard does not depend on the process."""
         self.encoder.to(device)
-        budget = TokenBudget(self.machine.token_budget)
+        budget = token_budget(self.machine, device, processes)
         total = self.documents.count()
         with progress(
             total=total if total is None or processes == 1 else total // processes,
@@ -178,11 +177,11 @@ def _encode_window(
     parts: Parts,
 ) -> Vectors:
     """Encode a window, except for what is in `parts`; the vectors keep its order."""
-    autocast = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
+    is_lower = settings.precision == "bfloat16"
 
     def encode(batch: list[int]) -> Vectors:
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
-        with autocast:
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_lower):
             embeddings = encoder.encode_documents(tokens.to(device))
         return encoder.to_vectors(embeddings)
 

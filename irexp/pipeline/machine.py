@@ -16,6 +16,8 @@ from irexp.types import UserError
 if TYPE_CHECKING:
     import torch
 
+    from irexp.model.batching import TokenBudget
+
 #: How long a finished process waits for the others.
 _TIMEOUT = timedelta(days=7)
 
@@ -31,9 +33,12 @@ def prepare(machine: Machine) -> torch.device:
     """
     import torch
 
+    from irexp.model.device import device_of
+
     threads = machine.threads or max(1, (os.cpu_count() or 2) - 1)
     torch.set_num_threads(threads)
-    if machine.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+    device = device_of(machine.accelerator)
+    if device.type == "cuda":
         if machine.devices > (gpus := torch.cuda.device_count()):
             seen = f"{gpus} GPU{'s' * (gpus > 1)}"
             raise UserError(
@@ -41,12 +46,20 @@ def prepare(machine: Machine) -> torch.device:
             )
         gc.collect()
         torch.cuda.empty_cache()  # cached by earlier stages; faiss and other processes cannot use it
-        return torch.device("cuda")
-    if machine.accelerator == "gpu":
+    elif machine.accelerator == "gpu":
         raise UserError("machine.accelerator=gpu, but torch sees no GPU here; use machine=cpu, or install a CUDA build")
-    if machine.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return device
+
+
+def token_budget(machine: Machine, device: torch.device, processes: int = 1) -> TokenBudget:
+    """Tokens per batch, and batches at the same time: what the machine's settings say, or what suits the device.
+
+    On a processor, each of `processes` has its share of all cores.
+    """
+    from irexp.model.batching import TokenBudget
+
+    workers = machine.threads or max(1, (os.cpu_count() or 2) // processes)
+    return TokenBudget.on(device, machine.token_budget, workers=workers)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

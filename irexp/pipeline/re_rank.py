@@ -25,7 +25,7 @@ from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import prepare, token_budget
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
@@ -84,7 +84,7 @@ def score_candidates(
         work: a folder of which a killed process leaves what it has scored, for the same call to resume; None to keep
             nothing.
     """
-    budget = TokenBudget(machine.token_budget)
+    budget = token_budget(machine, scorer.device)
     found: dict[str, dict[str, float]] = {query.query_id: {} for query, _ in rankings}
     for line in _scored_before(work):
         found[line.query_id][line.doc_id] = line.score

@@ -20,7 +20,7 @@ from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.encode import check_bi_encoder
 from irexp.pipeline.index import OpenIndex, check_engine
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import prepare, token_budget
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
@@ -80,7 +80,7 @@ def stream_search(
     queries = list(topics.queries())
     if not queries:
         raise UserError("there are no queries to search with; check dataset.test")
-    embed = query_encoder(model, index.engine, device, TokenBudget(machine.token_budget))
+    embed = query_encoder(model, index.engine, device, token_budget(machine, device))
     index.engine.to(device)
     _log_unknown(topics, index.doc_ids)
     hits = 0

@@ -22,30 +22,53 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
+from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import Encoded
 from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
 Result = TypeVar("Result", Tensor, Encoded)
 
 
-def encode_in_chunks(encode: Callable[[Tokens], Encoded], tokens: Tokens, size: int | None) -> Encoded:
+def encode_in_chunks(
+    encode: Callable[[Tokens], Encoded], tokens: Tokens, size: int | None, *, budget: int | None = None
+) -> Encoded:
     """The embeddings of a batch of texts.
 
     Args:
         encode: a model's `encode_queries` or `encode_documents`.
         tokens: the batch.
-        size: texts per forward pass, of similar length; None encodes the whole batch at once.
+        size: texts per forward pass, of similar length, that are encoded twice; None encodes each text once.
+        budget: without a size, tokens per forward pass, of texts of similar length, so that they are padded less; None
+            encodes the whole batch at once.
     """
-    if size is None or size >= len(tokens.input_ids_BL):
+    texts = len(tokens.input_ids_BL)
+    if (size is None and budget is None) or (size is not None and size >= texts):
         return encode(tokens)
     length_B = _lengths(tokens)
-    order_B = length_B.argsort(stable=True)
-    parts = [_recomputed(encode, _take(tokens, rows, int(length_B[rows].max()))) for rows in torch.split(order_B, size)]
-    return _in_order(parts, order_B.argsort())
+    if size is not None:
+        groups = torch.split(length_B.argsort(stable=True), size)
+        compute: Callable[[Tokens], Encoded] = partial(_recomputed, encode)
+    else:
+        assert budget is not None
+        groups = _groups(length_B, budget)
+        compute = encode
+    parts = [compute(_take(tokens, rows, int(length_B[rows].max()))) for rows in groups]
+    return _in_order(parts, torch.cat(groups).argsort())
+
+
+def _groups(length_B: Tensor, budget: int) -> tuple[Tensor, ...]:
+    """The rows of texts of similar length, in groups whose padded size fits a budget."""
+    batches = token_budget_batches(length_B.tolist(), budget)
+    return tuple(torch.tensor(batch, device=length_B.device) for batch in batches)
 
 
 def score_in_chunks(
-    score: Callable[[Tokens, Sequence[int]], Tensor], pairs: Tokens, sizes: Sequence[int], size: int | None
+    score: Callable[[Tokens, Sequence[int]], Tensor],
+    pairs: Tokens,
+    sizes: Sequence[int],
+    size: int | None,
+    *,
+    budget: int | None = None,
 ) -> Tensor:
     """score_P of a batch of pairs; the pairs of a query stay together.
 
@@ -53,18 +76,26 @@ def score_in_chunks(
         score: a model's `score_pairs`.
         pairs: the batch.
         sizes: the number of pairs per query.
-        size: pairs per forward pass, or those of one query if they are more; None scores the whole batch at once.
+        size: pairs per forward pass, or those of one query if they are more, that are scored twice; None scores each
+            pair once.
+        budget: without a size, tokens per forward pass, of pairs of similar length; None for the whole batch at once.
+            A listwise model must have none.
     """
+    if size is None and budget is not None:
+        length_P = _lengths(pairs)
+        groups = _groups(length_P, budget)
+        parts = [score(_take(pairs, rows, int(length_P[rows].max())), [1] * len(rows)) for rows in groups]
+        return torch.cat(parts)[torch.cat(groups).argsort()]
     if size is None or size >= sum(sizes):
         return score(pairs, sizes)
-    groups: list[list[int]] = [[]]
+    queries: list[list[int]] = [[]]
     for count in sizes:
-        if groups[-1] and sum(groups[-1]) + count > size:
-            groups.append([])
-        groups[-1].append(count)
+        if queries[-1] and sum(queries[-1]) + count > size:
+            queries.append([])
+        queries[-1].append(count)
     length_P = _lengths(pairs)
     scores, first = [], 0
-    for group in groups:
+    for group in queries:
         rows = torch.arange(first, first + sum(group), device=length_P.device)
         chunk = _take(pairs, rows, int(length_P[rows].max()))
         scores.append(_recomputed(partial(_score_group, score, group), chunk))

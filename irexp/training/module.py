@@ -6,6 +6,7 @@ Shapes: B queries of this process, N documents per query, H embedding dimensions
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class RetrievalModule(LightningModule):
         false_negatives: FalseNegatives | None = None,
         guide: BiEncoder | None = None,
         is_compiled: bool = False,
+        forward_tokens: int | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -75,6 +77,7 @@ class RetrievalModule(LightningModule):
             processes: the number of processes that share a batch.
             false_negatives: which documents of a batch are left out as negatives; None for none.
             guide: the model whose scores decide that, which is not trained; None for the trained model.
+            forward_tokens: tokens per forward pass, texts of similar length together; None for the whole batch at once.
             is_compiled: whether torch.compile makes the transformers' code faster.
         """
         super().__init__()
@@ -83,6 +86,7 @@ class RetrievalModule(LightningModule):
         self._seed, self._processes, self._chunk_size = seed, processes, training.chunk_size
         self._average = None if training.ema_decay is None else WeightAverage(training.ema_decay)
         self._is_compiled, self._averaged_step = is_compiled, 0
+        self._forward_tokens = None if isinstance(model, CrossEncoder) and model.is_listwise else forward_tokens
         self._false_negatives = false_negatives or FalseNegatives()
         self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
         self.validated: Validated | None = None  # the result of the last validation
@@ -102,6 +106,7 @@ class RetrievalModule(LightningModule):
             validation=validation,
             processes=setup.machine.devices * setup.machine.num_nodes,
             is_compiled=setup.machine.compile,
+            forward_tokens=setup.machine.forward_tokens,
             false_negatives=setup.false_negatives,
             guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
         )
@@ -148,14 +153,17 @@ class RetrievalModule(LightningModule):
     def _score_pairs(self, batch: PairBatch) -> tuple[Scored, None]:
         """The scores of a cross-encoder."""
         assert isinstance(self.model, CrossEncoder)
-        score_P = score_in_chunks(self.model.score_pairs, batch.pairs, batch.sizes, self._chunk_size)
+        score_P = score_in_chunks(
+            self.model.score_pairs, batch.pairs, batch.sizes, self._chunk_size, budget=self._forward_tokens
+        )
         return Scored([score_P[batch.column_BN]], Lists(batch.target_BN, batch.column_BN), [], None), None
 
     def _score_embeddings(self, batch: Batch) -> tuple[Scored, Tensor | None]:
         """The scores of a bi-encoder, and the penalty on its embeddings."""
         assert isinstance(self.model, BiEncoder)
-        queries = encode_in_chunks(self.model.encode_queries, batch.queries, self._chunk_size)
-        documents = encode_in_chunks(self.model.encode_documents, batch.documents, self._chunk_size)
+        encode = partial(encode_in_chunks, size=self._chunk_size, budget=self._forward_tokens)
+        queries = encode(self.model.encode_queries, batch.queries)
+        documents = encode(self.model.encode_documents, batch.documents)
         penalty = self._penalty(queries, documents, batch.is_new_N) if self.regularizer is not None else None
         if self.loss.in_batch and self._processes > 1:
             documents = self._gather(documents)

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from irexp.dataset.validation_set import ValidationSet
+from irexp.model.device import budget_of, device_of
 from irexp.model.model import Model
 from irexp.training.setup import TrainingSetup
 from irexp.training.validation import Validated, Validation, ValidationBatch, make_validation
@@ -88,6 +89,7 @@ def make_validations(model: Model, setup: TrainingSetup) -> Validations | None:
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
             "training.validate_every=null, which keeps the last weights"
         )
+    budget = setup.machine.token_budget or budget_of(device_of(setup.machine.accelerator))
     return Validations(
         {
             name: make_validation(
@@ -96,7 +98,7 @@ def make_validations(model: Model, setup: TrainingSetup) -> Validations | None:
                 model,
                 setup.training,
                 seed=setup.seed,
-                token_budget=setup.machine.token_budget,
+                token_budget=budget,
                 where="dataset.dev" if name == OWN else f"validation.{name}",
             )
             for name, part in parts.items()

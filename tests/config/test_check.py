@@ -8,7 +8,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.check import ConfigError, check, config_faults, near
-from irexp.config.schema import CHOICES, MEASURES, RANGES, RECORDS, Config, Resources
+from irexp.config.limits import CHOICES, MEASURES, RANGES
+from irexp.config.schema import RECORDS, Config, Resources
 
 Compose = Callable[..., DictConfig]
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.model.bi_encoder import to_csr
 from irexp.model.dense import DenseBiEncoder
+from irexp.model.device import PROCESSOR_BUDGET, budget_of
 from irexp.model.mono import Mono
 from irexp.model.set_encoder import SetEncoder
 from irexp.types import Tokens, UserError
@@ -42,6 +46,54 @@ def test_every_text_is_in_one_batch_and_no_batch_exceeds_the_budget() -> None:
     assert len(batches) < 8
 
 
+@pytest.mark.parametrize("workers", [2, 3, 16])
+def test_batches_in_threads_give_the_results_of_one_after_the_other(workers: int) -> None:
+    """In the same order, each computed with one thread of torch and without gradients; this thread keeps its own."""
+    torch.set_num_threads(2)
+    weight = torch.ones(3, requires_grad=True)
+
+    def work(batch: list[int]) -> tuple[list[int], int, bool]:
+        return [LENGTHS[position] for position in batch], torch.get_num_threads(), (weight * 2).requires_grad
+
+    expected = token_budget_batches(LENGTHS, 9)
+    found = list(TokenBudget(9, workers=workers).map_batches(LENGTHS, work))
+    assert [batch for batch, _ in found] == expected
+    assert [result for _, result in found] == [([LENGTHS[p] for p in batch], 1, False) for batch in expected]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_a_thread_ends_the_work() -> None:
+    """The error reaches the caller, after the results of the batches before; most later batches are not computed."""
+    begun: list[int] = []
+
+    def work(batch: list[int]) -> int:
+        begun.append(batch[0])
+        if batch[0] == 3:
+            raise ValueError("batch 3")
+        return batch[0]
+
+    found = []
+    with pytest.raises(ValueError, match="batch 3"):
+        for _, number in TokenBudget(1, workers=2).map_batches([1] * 50, work):
+            found.append(number)
+    assert found == [0, 1, 2]
+    assert len(begun) < 10
+
+
+def test_the_budget_of_a_gpu_follows_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the largest that paid; a processor's is small, with as many workers as torch has threads."""
+    for gib, tokens in ((8, 16_384), (24, 49_152), (80, 131_072), (140, 131_072)):
+        properties = SimpleNamespace(total_memory=gib * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        assert budget_of(torch.device("cuda")) == tokens
+    torch.set_num_threads(2)
+    given = TokenBudget.on(torch.device("cuda"), 100, workers=8)
+    assert (given.tokens, given.workers) == (100, 1)
+    own = TokenBudget.on(torch.device("cpu"))
+    assert (own.tokens, own.workers) == (PROCESSOR_BUDGET, 2)
+    assert PROCESSOR_BUDGET <= 4096
+
+
 def test_out_of_memory_halves_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:
     """Every text is processed once; each halving logs one line; later calls start with the reduced budget."""
     memory, budget = SmallMemory(20), TokenBudget(72)
@@ -70,6 +122,17 @@ def test_out_of_memory_on_a_single_text_says_what_to_lower() -> None:
 
     with pytest.raises(UserError, match=r"a single text of 9 tokens; lower dataset\.document_length"):
         list(TokenBudget(72).map_batches(LENGTHS, work))
+
+
+def test_sparse_vectors_are_those_that_scipy_reads_from_the_whole_matrix() -> None:
+    """With the same types, also with rows of zeros, negative values, and no rows."""
+    vector_BH = torch.tensor([[0.0, 2.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.5]])
+    for part_BH in (vector_BH, vector_BH[1:2], vector_BH[:0]):
+        expected, found = scipy.sparse.csr_array(part_BH.numpy()), to_csr(part_BH)
+        assert found.shape == expected.shape
+        for name in ("data", "indices", "indptr"):
+            own, theirs = getattr(found, name), getattr(expected, name)
+            assert own.dtype == theirs.dtype and own.tolist() == theirs.tolist(), name
 
 
 @pytest.mark.parametrize("kind", ["dense", "mono"])

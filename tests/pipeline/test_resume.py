@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,23 @@ def test_a_killed_encoding_resumes_within_a_shard(
             assert write_encoding(model, documents, folder, settings=settings, machine=machine) == len(TEXTS)
         assert len(later) == len(calls) - (dies_at - 1)
         assert contents(folder) == contents(whole)
+
+
+def test_the_number_of_threads_changes_no_byte_of_an_encoding(
+    tmp_path: Path, machine: Machine, model_of: Callable[[str], Model]
+) -> None:
+    """Each batch is computed by one thread; an encoding killed with several threads is resumed with one."""
+    model, documents, settings = check_bi_encoder(model_of("sbert")), open_documents(TEXTS), component("encoding")
+    found = []
+    for threads in (1, 3):
+        (folder := tmp_path / f"{threads}").mkdir()
+        write_encoding(model, documents, folder, settings=settings, machine=replace(machine, threads=threads))
+        found.append(contents(folder))
+    (folder := tmp_path / "killed").mkdir()
+    with calls_of(model, dies_at=3), pytest.raises(KilledError):
+        write_encoding(model, documents, folder, settings=settings, machine=replace(machine, threads=3))
+    write_encoding(model, documents, folder, settings=settings, machine=machine)
+    assert found[0] == found[1] == contents(folder)
 
 
 def test_shards_beyond_a_gap_are_kept_if_shards_have_the_same_size(

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from irexp.config.schema import CHOICES, Machine
+from irexp.config.limits import CHOICES
+from irexp.config.schema import Machine
 from irexp.model.batching import TokenBudget
+from irexp.model.device import PROCESSOR_BUDGET
 from irexp.pipeline.machine import check_precision, prepare
 from irexp.pipeline.re_rank import _batches
 from irexp.types import Query, UserError
@@ -74,11 +76,18 @@ def test_re_ranking_batches_hold_a_limited_number_of_candidates(most: int) -> No
         assert list(map(len, batches)) == [4] * 5
 
 
+@pytest.mark.parametrize(("given", "expected"), [("24", 24), ("null", PROCESSOR_BUDGET)])
 @pytest.mark.parametrize("stages", [["fit", "encode", "index", "search"], ["fit", "re_rank"]])
 def test_every_stage_uses_the_machine_token_budget(
-    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stages: list[str]
+    compose: Compose,
+    tmp_path: Path,
+    collection: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stages: list[str],
+    given: str,
+    expected: int,
 ) -> None:
-    """Otherwise large batches of documents or queries would run out of memory."""
+    """Otherwise large batches of documents or queries would run out of memory; without one, the device decides."""
     over, used = TokenBudget.map_batches, []
 
     def spied(budget: TokenBudget, lengths: Sequence[int], work: Callable[[list[int]], object]) -> Iterator[object]:
@@ -88,5 +97,5 @@ def test_every_stage_uses_the_machine_token_budget(
     monkeypatch.setattr(TokenBudget, "map_batches", spied)
     (tmp_path / "theirs.run").write_text("d0 Q0 d3 1 0.5 x\nd0 Q0 d4 2 0.25 x\n")
     more = [f"re_rank.candidates={tmp_path / 'theirs.run'}", "re_rank.depth=5"] if "re_rank" in stages else []
-    run(compose, settings(tmp_path, collection, "machine.token_budget=24", "machine=cpu", *more), stages)
-    assert used == [24, 24]
+    run(compose, settings(tmp_path, collection, f"machine.token_budget={given}", "machine=cpu", *more), stages)
+    assert used == [expected, expected]

@@ -15,12 +15,12 @@ from irexp.loss.info_nce import InfoNCE
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
 from irexp.model import maxsim
-from irexp.model.bi_encoder import BiEncoder
+from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.regularizer.flops import FLOPS
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
-from irexp.types import Embeddings
+from irexp.types import Embeddings, Tokens
 from tests import families, tiny
 
 #: Texts of different lengths, so that chunks are padded less than the batch.
@@ -49,12 +49,12 @@ def set_dropout(model: Model, probability: float) -> None:
                 setattr(module, name, probability)
 
 
-def loss_of(model: BiEncoder, loss: Loss, size: int | None) -> Tensor:
-    """The loss and a penalty of a step, encoded in chunks of `size`."""
+def loss_of(model: BiEncoder, loss: Loss, size: int | None, budget: int | None = None) -> Tensor:
+    """The loss and a penalty of a step, encoded in chunks of `size`, or of `budget` tokens."""
     query_tokens = model.pad(model.tokenize_queries(QUERIES), is_query=True)
     document_tokens = model.pad(model.tokenize_documents(DOCUMENTS), is_query=False)
-    queries = encode_in_chunks(model.encode_queries, query_tokens, size)
-    documents = encode_in_chunks(model.encode_documents, document_tokens, size)
+    queries = encode_in_chunks(model.encode_queries, query_tokens, size, budget=budget)
+    documents = encode_in_chunks(model.encode_documents, document_tokens, size, budget=budget)
     target_BN = torch.linspace(0, 1, len(QUERIES) * len(DOCUMENTS)).view(len(QUERIES), -1)
     total = torch.stack([loss(score_BN, target_BN) for score_BN in model.similarity(queries, documents)]).mean()
     if isinstance(queries, Embeddings) and isinstance(documents, Embeddings):
@@ -63,10 +63,10 @@ def loss_of(model: BiEncoder, loss: Loss, size: int | None) -> Tensor:
     return total
 
 
-def pairs_loss(model: CrossEncoder, size: int | None) -> Tensor:
+def pairs_loss(model: CrossEncoder, size: int | None, budget: int | None = None) -> Tensor:
     """A weighted sum of the scores of four queries' pairs, scored in chunks of at most `size` if that is possible."""
     tokens = model.pad(model.tokenize_pairs([QUERIES[i % len(QUERIES)] for i in range(8)], DOCUMENTS[:8]))
-    score_P = score_in_chunks(model.score_pairs, tokens, [2, 1, 3, 2], size)
+    score_P = score_in_chunks(model.score_pairs, tokens, [2, 1, 3, 2], size, budget=budget)
     return (score_P * torch.linspace(-1, 1, 8)).sum()
 
 
@@ -102,6 +102,7 @@ def test_the_gradients_of_every_bi_encoder_are_those_of_the_whole_batch(
         set_dropout(model.train(), 0.0)
         whole, chunked = (gradients(model, partial(loss_of, model, loss, size)) for size in (None, 2))
         assert_same(chunked, whole)
+        assert_same(gradients(model, partial(loss_of, model, loss, None, 24)), whole)
 
 
 def test_the_gradients_of_every_cross_encoder_are_those_of_the_whole_batch(
@@ -113,7 +114,27 @@ def test_the_gradients_of_every_cross_encoder_are_those_of_the_whole_batch(
     for model in models.values():
         assert isinstance(model, CrossEncoder)
         set_dropout(model.train(), 0.0)
-        assert_same(gradients(model, partial(pairs_loss, model, 3)), gradients(model, partial(pairs_loss, model, None)))
+        whole = gradients(model, partial(pairs_loss, model, None))
+        assert_same(gradients(model, partial(pairs_loss, model, 3)), whole)
+        if not model.is_listwise:
+            assert_same(gradients(model, partial(pairs_loss, model, None, 40)), whole)
+
+
+def test_texts_of_similar_length_are_padded_less(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Each text once, in groups within the budget, with fewer tokens in all than the batch."""
+    model = families_of(BiEncoder, backbones)["dense_decoder"]
+    assert isinstance(model, BiEncoder)
+    tokens = model.pad(model.tokenize_documents(DOCUMENTS), is_query=False)
+    shapes: list[torch.Size] = []
+
+    def encode(part: Tokens) -> Encoded:
+        shapes.append(part.input_ids_BL.shape)
+        return model.encode_documents(part)
+
+    encode_in_chunks(encode, tokens, None, budget=24)
+    assert len(shapes) >= 2 and sum(texts for texts, _ in shapes) == len(DOCUMENTS)
+    assert all(shape.numel() <= 24 or shape[0] == 1 for shape in shapes)
+    assert sum(shape.numel() for shape in shapes) < tokens.input_ids_BL.numel()
 
 
 def test_dropout_is_that_of_the_first_forward_pass_when_a_chunk_is_encoded_again(

@@ -56,8 +56,9 @@ def test_a_stage_function_takes_the_inputs_that_its_stage_lists() -> None:
     import inspect
 
     for name, stage in STAGES.items():
-        own = OmegaConf.load(ROOT / "conf" / "stage" / f"{name}.yaml")
-        target = str(own.get("_target_") or OmegaConf.load(ROOT / "conf" / "stage" / "fit.yaml")._target_)
+        stages = ROOT / "conf" / "stage"
+        own = "fit" if name in ("overfit", "find_lr") else name  # whose files are made from that of fit
+        target = str(OmegaConf.load(stages / f"{own}.yaml")._target_)
         module, _, function = target.rpartition(".")
         parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()
         handed = [i for i, source in stage.inputs.items() if not isinstance(source, Own) or source.handed]

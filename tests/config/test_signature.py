@@ -32,7 +32,7 @@ TARGETS = sorted(
     {
         target
         for path in (ROOT / "conf").rglob("*.yaml")
-        for target in re.findall(r"_target_: (\S+)", path.read_text(encoding="utf8"))
+        for target in re.findall(r"_target_: ([\w.]+)", path.read_text(encoding="utf8"))
         if not target.startswith("optuna.")  # an extra, of whose classes the sweeper's conf takes no setting from users
     }
 )

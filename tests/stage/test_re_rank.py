@@ -225,15 +225,8 @@ def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list
     [
         ("splade", ["adapter=lora"]),
         ("mono", ["adapter=lora"]),
-        ("dpr", []),
-        ("sbert", ["loss=rank_net", "negatives=bm25"]),
         ("colbert", ["loss=rank_net", "negatives=bm25"]),
-        ("unicoil", ["regularizer=l1"]),
-        ("coil", []),
-        ("xtr", []),
-        ("mvr", ["loss=lce", "negatives=bm25"]),
         ("splade_doc", ["model.query_encoding=static"]),
-        ("sbert", ["model.matryoshka_dims=[16,64]"]),
         ("repllama", ["adapter=lora", "adapter.target_modules=all-linear"]),
     ],
 )
@@ -241,7 +234,10 @@ def test_an_engine_for_other_vectors_is_refused(compose: Compose, settings: list
 def test_every_family_runs_all_stages(
     compose: Compose, settings: list[str], model: str, overrides: list[str], folders: dict[str, Path]
 ) -> None:
-    """From fit to evaluate; the second time everything is already done; LoRA adapters equal the merged weights."""
+    """From fit to evaluate; the second time everything is already done; LoRA adapters equal the merged weights.
+
+    The other families run in tests/test_recipes.py, and every loss with every family in tests/training.
+    """
     if model == "repllama":
         overrides = [*overrides, "backbone=hugging_face", f"backbone.name_or_path={folders['decoder']}"]
     paths = whole(compose, [*settings, f"model={model}", *overrides])

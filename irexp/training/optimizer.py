@@ -34,7 +34,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block|h)\.(\d+)\.")
 _SMALL = 20_000_000
 
 #: The largest usual learning rate of a transformer that has more parameters.
-_USUAL = 2e-4
+_USUAL = 1e-4
 
 
 def make_optimizer(

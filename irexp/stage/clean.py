@@ -13,6 +13,7 @@ from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
+from irexp.config.check import ConfigError
 from irexp.config.installation import CONF
 from irexp.stage.status import bytes_of, size
 from irexp.types import UserError
@@ -58,7 +59,16 @@ def _recipes(artifacts: str) -> Iterator[str]:
     """The artifacts of the default experiment and of every recipe, in this store."""
     for overrides in ((), *((f"experiment={path.stem}",) for path in sorted((CONF / "experiment").glob("*.yaml")))):
         typed = (*overrides, f"paths.artifacts={json.dumps(artifacts)}")
-        experiment = composed(typed)
+        try:
+            experiment = composed(typed)
+        except ConfigError as error:
+            log.warning(
+                "clean: %s is not planned, since it lacks what is typed with it (%s); of what it made, the tables keep "
+                "what they name",
+                " ".join(overrides),
+                error.faults[0],
+            )
+            continue
         plan, faults = draft_plan(experiment, experiment.stages)
         if faults:
             raise UserError(f"stage=clean cannot tell what {' '.join(overrides)} needs: {'; '.join(faults)}")

@@ -286,20 +286,3 @@ def test_a_second_round_begins_with_the_weights_of_the_first(compose: Compose, s
     assert all(torch.equal(value, initial[key]) for key, value in load(str(same.path)).state_dict().items())
     changed = load(str(fitted.path)).state_dict()
     assert any(not torch.equal(value, initial[key]) for key, value in changed.items())
-
-
-@pytest.mark.slow
-def test_every_row_of_the_recipe_runs_in_two_steps(compose: Compose, settings: list[str], tmp_path: Path) -> None:
-    """Each of three models in-batch only, with BM25's, with mined negatives, and with a teacher, which scores once."""
-    rows = compose("experiment=hard_negatives").rows
-    assert len(rows) == 12
-    found = {}
-    for row, changes in rows.items():
-        short = ["negatives.depth=6"] if any("negatives=" in change for change in changes) else []
-        short += [f"negatives.scores={MONO}", "negatives.absolute_margin=0.0"] if "negatives=mined" in changes else []
-        short += [f"teacher.scores={MONO}"] if "teacher=mono" in changes else []
-        found[row] = run(compose, [*changes, *settings, *short], NAMES)
-    assert all(outcome["evaluate"].status == "made" for outcome in found.values())
-    made = Counter(name.partition(".")[0] for name in Lineage(Store(tmp_path / "artifacts")).manifests)
-    assert made["scores/mono"] == made["examples/bm25"] == made["checkpoint/mono"] == 1
-    assert made["checkpoint/sbert"] == made["checkpoint/splade"] == made["checkpoint/colbert"] == 4

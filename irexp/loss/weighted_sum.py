@@ -21,7 +21,7 @@ class WeightedSum(Loss):
             weights: by name; a loss without a weight has 1.
 
         Raises:
-            UserError: if a weight is of no loss, or negative, or there is no loss.
+            UserError: if a weight is negative or names a loss that is not in the sum, or the sum has none.
         """
         super().__init__()
         weights = weights or {}

@@ -88,7 +88,8 @@ class RetrievalModule(LightningModule):
         self._is_compiled, self._averaged_step = is_compiled, 0
         self._forward_tokens = None if isinstance(model, CrossEncoder) and model.is_listwise else forward_tokens
         self._false_negatives = false_negatives or FalseNegatives()
-        self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]  # in a list: it is no part of this
+        # in a list, so that Lightning neither trains nor saves it
+        self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]
         self.validated: Validated | None = None  # the result of the last validation
 
     @classmethod

@@ -48,6 +48,29 @@ class GraphLauncher(_Launcher):
         return partial(start_workers, count=self._workers)
 
 
+class RayLauncher(_Launcher):
+    """Makes the same graph as tasks of a Ray cluster, one per artifact."""
+
+    def __init__(self, *, address: str | None, retries: int, default: dict[str, Any], stages: dict[str, Any]) -> None:
+        """Choose the cluster, and what each task asks for.
+
+        Args:
+            address: of the cluster; None to start Ray on this machine.
+            retries: how often a task begins again whose process or node is lost.
+            default: what each task asks for.
+            stages: what the tasks of a stage ask for instead.
+        """
+        self._address, self._retries, self._default, self._stages = address, retries, default, stages
+
+    def start(self) -> Start:
+        """Tasks of the cluster."""
+        from irexp.sweep.ray_tasks import start_tasks
+
+        return partial(
+            start_tasks, address=self._address, retries=self._retries, default=self._default, stages=self._stages
+        )
+
+
 class SlurmLauncher(_Launcher):
     """Makes the same graph as jobs of a Slurm cluster, one per artifact."""
 

@@ -14,7 +14,7 @@ from irexp.config.check import record_faults
 from irexp.config.component import component_faults
 from irexp.config.limits import RANGES
 from irexp.config.packages import VARIABLE
-from irexp.config.schema import Resources
+from irexp.config.schema import RayResources, Resources
 
 #: The class of the objects that `logging.config` builds in each section.
 _SECTIONS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
@@ -53,19 +53,20 @@ def _launcher_faults(node: Any) -> list[str]:
         return []
     faults = [
         f"hydra.launcher.{key}: {node[key]} is out of range; it must be at least {RANGES[f'hydra.launcher.{key}'][0]}"
-        for key in ("workers", "seconds")
+        for key in ("workers", "seconds", "retries")
         if key in node and node[key] < RANGES[f"hydra.launcher.{key}"][0]
     ]
     default = node.get("default")
     if default is None:
         return faults
-    faults += record_faults(default, "hydra.launcher.default", Resources)
+    record = RayResources if node._target_.endswith(".RayLauncher") else Resources
+    faults += record_faults(default, "hydra.launcher.default", record)
     for stage, changes in node.stages.items() if not faults else ():
         if not isinstance(changes, DictConfig):
             faults.append(f"hydra.launcher.stages.{stage}: must hold keys of {', '.join(map(str, default))}")
             continue
         with flag_override(default, "struct", False):
-            found = record_faults(OmegaConf.merge(default, changes), "hydra.launcher.default", Resources)
+            found = record_faults(OmegaConf.merge(default, changes), "hydra.launcher.default", record)
         faults += [fault.replace("launcher.default", f"launcher.stages.{stage}", 1) for fault in found]
     return faults
 

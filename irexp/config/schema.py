@@ -191,8 +191,19 @@ class Paths:
 
 
 @dataclass
+class RayResources:
+    """What a task of a Ray cluster asks for; conf/hydra/launcher/ray.yaml."""
+
+    cpus: int
+    gpus: int | None
+    """null: machine.devices if a node has a GPU, else none."""
+    gigabytes: float | None
+    """null: as much as the node has."""
+
+
+@dataclass
 class Resources:
-    """What a job of a cluster asks for; conf/hydra/launcher/slurm.yaml."""
+    """What a job of a Slurm cluster asks for; conf/hydra/launcher/slurm.yaml."""
 
     minutes: int
     memory: str

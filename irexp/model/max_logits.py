@@ -58,13 +58,13 @@ class _MaxLogits(torch.autograd.Function):
         """logit_BV."""
         logit_BV = hidden_BLH.new_empty((len(hidden_BLH), len(weight_VH)), dtype=torch.float32)
         weight_VH = weight_VH.to(hidden_BLH.dtype)
-        bias = None if bias_V is None else bias_V.to(hidden_BLH.dtype)
         with torch.autocast(hidden_BLH.device.type, enabled=False):
             for texts, length in _groups(length_B, len(weight_VH)):
                 group_BLH = hidden_BLH[texts, :length]
                 for part in _chunks(group_BLH, len(weight_VH)):
-                    chunk_BLC = linear(group_BLH, weight_VH[part], None if bias is None else bias[part])
-                    logit_BV[texts, part] = chunk_BLC.amax(dim=1).float()
+                    logit_BV[texts, part] = linear(group_BLH, weight_VH[part]).amax(dim=1).float()
+        if bias_V is not None:
+            logit_BV += bias_V  # the same for every token of a text, so that it may wait until the maximum is found
         ctx.save_for_backward(hidden_BLH, weight_VH, length_B)
         ctx.has_bias = bias_V is not None
         return logit_BV

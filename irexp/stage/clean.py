@@ -1,10 +1,14 @@
-"""The stage that removes unused artifacts: those that no recipe, table or other used artifact needs."""
+"""The stage that removes unused artifacts: those that neither a recipe, a table nor another used artifact needs.
+
+Of the recipes, those count that made something in this store: all of them would take minutes to plan.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from irexp.artifact.experiment import composed
@@ -41,7 +45,8 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     for folder in (folder for kind in KINDS for folder in store.all(kind)):
         read_manifest(folder)
     lineage = Lineage(store)
-    needed = lineage.with_ancestors({*_recipes(artifacts), *_rows(tables)})
+    recipes = _recipes(" ".join(manifest["provenance"].get("command", [])) for manifest in lineage.manifests.values())
+    needed = lineage.with_ancestors({*_planned(recipes, artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]
     space = sum(bytes_of(lineage.manifests[name]) for name in needless)
     listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in needless) or "  nothing"
@@ -55,9 +60,15 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     return needless
 
 
-def _recipes(artifacts: str) -> Iterator[str]:
-    """The artifacts of the default experiment and of every recipe, in this store."""
-    for overrides in ((), *((f"experiment={path.stem}",) for path in sorted((CONF / "experiment").glob("*.yaml")))):
+def _recipes(commands: Iterable[str]) -> list[str]:
+    """The recipes of conf/experiment that some commands name: of those whose artifacts are here, and of few others."""
+    words = {word for command in set(commands) for word in re.findall(r"[\w-]+", command)}
+    return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem in words)
+
+
+def _planned(recipes: Sequence[str], artifacts: str) -> Iterator[str]:
+    """The artifacts of the default experiment and of recipes, in this store."""
+    for overrides in ((), *((f"experiment={name}",) for name in recipes)):
         typed = (*overrides, f"paths.artifacts={json.dumps(artifacts)}")
         try:
             experiment = composed(typed)

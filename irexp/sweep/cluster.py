@@ -17,11 +17,11 @@ from hydra.core.utils import env_override
 from omegaconf import DictConfig
 
 import irexp
-from irexp.artifact.stages import STAGES
-from irexp.config.check import ConfigError, near
+from irexp.config.check import ConfigError
 from irexp.config.installation import install_command
-from irexp.sweep.graph import LEFT_TO_JOBS, Task
+from irexp.sweep.graph import Task
 from irexp.sweep.make import Place, attempt, set_up_logging
+from irexp.sweep.resources import resources_of
 from irexp.sweep.runner import Result, Runner
 
 Cluster = Literal["slurm", "local"]
@@ -42,12 +42,7 @@ def start_jobs(
     Raises:
         ConfigError: if submitit or Slurm is missing, or resources are set for a stage that has no jobs.
     """
-    known = [name for name, stage in STAGES.items() if stage.makes is not None and name not in LEFT_TO_JOBS]
-    faults = [
-        f"hydra.launcher.stages.{name}: no stage of that name has jobs{near(name, known)}"
-        for name in stages
-        if name not in known
-    ]
+    resources, faults = resources_of(default, stages)
     if importlib.util.find_spec("submitit") is None:
         faults.append(f"hydra/launcher=slurm needs the package submitit: {install_command('slurm')}")
     absent = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
@@ -58,7 +53,6 @@ def start_jobs(
         )
     if faults:
         raise ConfigError(faults)
-    resources = {name: {**default, **stages.get(name, {})} for name in known}
     return Jobs(place, resources, cluster=cluster, workers=workers, seconds=seconds)
 
 

@@ -21,6 +21,7 @@ class Schedule:
             needs: the tasks that each task needs; those come before it.
         """
         self._needs = needs
+        self._length = _longest_chains(needs)
         self.done: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.running: set[str] = set()
@@ -36,14 +37,15 @@ class Schedule:
         return len(self.done) + len(self.failed) == len(self._needs)
 
     def ready(self, *, early: bool = False) -> list[str]:
-        """The tasks that can begin, in order.
+        """The tasks that can begin, those first from which the longest chain of others hangs, so that all end together.
 
         Args:
             early: whether a task may also begin when what it needs has begun, because a cluster lets it wait.
         """
         if early:
             return self.waiting
-        return [key for key in self.waiting if all(need in self.done for need in self._needs[key])]
+        able = [key for key in self.waiting if all(need in self.done for need in self._needs[key])]
+        return sorted(able, key=lambda key: -self._length[key])
 
     def start(self, key: str) -> None:
         """A task begins."""
@@ -65,3 +67,12 @@ class Schedule:
                 self.running.discard(other)
                 lost.append(other)
         return lost
+
+
+def _longest_chains(needs: Mapping[str, Collection[str]]) -> dict[str, int]:
+    """How many tasks the longest chain has that begins with each task and goes on with those that need it."""
+    found = dict.fromkeys(needs, 1)
+    for key in reversed(list(needs)):  # a task stands after those that it needs
+        for need in needs[key]:
+            found[need] = max(found[need], 1 + found[key])
+    return found

@@ -80,7 +80,7 @@ def launcher(name: str, *overrides: str) -> DictConfig:
     return composed
 
 
-@pytest.mark.parametrize("name", ["basic", "graph", "slurm"])
+@pytest.mark.parametrize("name", ["basic", "graph", "ray", "slurm"])
 def test_a_launcher_has_no_fault(name: str) -> None:
     """Its keys are those of its class, and its values are possible."""
     assert hydra_faults(launcher(name)) == []
@@ -91,6 +91,9 @@ def test_a_launcher_has_no_fault(name: str) -> None:
     [
         ("graph", "workers=0", "workers: 0 is out of range; it must be at least 1"),
         ("graph", "workers=x", "workers: 'x' is not int"),
+        ("ray", "retries=-1", "retries: -1 is out of range; it must be at least 0"),
+        ("ray", "default.gigabytes=0", "default.gigabytes: 0.0 is out of range; it must be at least 0.1"),
+        ("ray", "+stages.fit={minutes: 4}", "stages.fit.minutes: RayResources has no 'minutes'"),
         ("slurm", "seconds=0", "seconds: 0 is out of range; it must be at least 1"),
         ("slurm", "cluster=slrum", "cluster: 'slrum' is not 'slurm' or 'local'; did you mean slurm?"),
         ("slurm", "default.gpus=-1", "default.gpus: -1 is out of range; it must be at least 0"),

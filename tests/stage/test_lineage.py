@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.store import Store
+from irexp.config.installation import CONF
 from irexp.stage.clean import clean
 from irexp.stage.execute import execute
 from irexp.stage.explain import tree
@@ -92,6 +94,31 @@ def test_the_command_of_show_makes_the_same_artifact(
         assert name != wanted or command[-1] == f"stage={stages}"
         again = planned(compose, command[2:-1], command[-1].removeprefix("stage=[").rstrip("]").split(","))
         assert again.own[-1].name == name
+
+
+def test_clean_keeps_what_a_recipe_needs_that_was_run(
+    compose: Compose, tmp_path: Path, collection: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No table names its measures yet; a recipe that no command names is not planned."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    for module in ("tests.conftest", "irexp.artifact.experiment", "irexp.stage.clean"):
+        monkeypatch.setattr(f"{module}.CONF", tmp_path / "conf")
+    made = {}
+    for name, depth, command in (("tried", 9, ["run.py", "experiment=tried"]), ("other", 7, ["run.py"])):
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(
+            "# @package _global_\n"
+            "defaults: [override /model: bm25, override /training: none, override /dataset: local]\n"
+            f"dataset: {{path: {collection}}}\nsearch: {{depth: {depth}}}\n"
+        )
+        monkeypatch.setattr("sys.argv", command)
+        typed = [f"experiment={name}", f"paths.artifacts={root}", "machine.progress=false"]
+        made[name] = run(compose, typed, ["index", "search", "evaluate"])
+    needless = clean(tmp_path, artifacts=root, tables=[], confirm=False)
+    names = [
+        f"{kind}/{Path(str(made['other'][stage].path)).name}"
+        for stage, kind in (("search", "run"), ("evaluate", "measures"))
+    ]
+    assert sorted(needless) == sorted(names)
 
 
 @pytest.mark.slow

@@ -37,6 +37,20 @@ def test_a_task_is_ready_once_all_that_it_needs_is_done() -> None:
     assert schedule.ready() == ["run a2", "fused"]
 
 
+def test_the_longest_chain_of_tasks_begins_first() -> None:
+    """A training that a search waits for is not left to the end; tasks of equal chains keep their order."""
+    needs = {
+        "evaluate a": [],
+        "index b": [],
+        "run b": ["index b"],
+        "fit c": [],
+        "encode c": ["fit c"],
+        "run c": ["encode c"],
+    }
+    assert Schedule(needs).ready() == ["fit c", "index b", "evaluate a"]
+    assert Schedule({"a": [], "b": [], "c": []}).ready() == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_in_any_order_of_endings_each_task_is_begun_once_after_its_needs(seed: int) -> None:
     """With two at a time and random endings all tasks are done, none begins early, none begins twice."""

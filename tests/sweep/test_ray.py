@@ -1,0 +1,118 @@
+"""A graph as tasks of Ray, which is started on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from irexp.config.check import ConfigError
+from irexp.config.installation import CONF
+from irexp.sweep.graph import Planned, Task, merge
+from irexp.sweep.make import Place
+from irexp.sweep.ray_tasks import start_tasks
+from irexp.sweep.runner import Runner, run_graph
+from tests.chains import Compose, planned, settings
+
+pytest.importorskip("ray")
+
+pytestmark = pytest.mark.slow
+
+#: The names of the graph's stages.
+STAGES = ["index", "search", "evaluate"]
+
+
+@pytest.fixture
+def plan_of(compose: Compose, tmp_path: Path) -> Callable[[Path], Planned]:
+    """The plan of BM25 on a collection."""
+
+    def _plan_of(collection: Path) -> Planned:
+        return Planned(planned(compose, settings(tmp_path, collection, "model=bm25"), STAGES), {})
+
+    return _plan_of
+
+
+@pytest.fixture
+def start(compose: Compose, tmp_path: Path) -> Callable[..., Runner]:
+    """Starts Ray with the keys of conf/hydra/launcher/ray.yaml, with changes."""
+
+    def _start(*changes: str) -> Runner:
+        keys = OmegaConf.merge(
+            OmegaConf.load(CONF / "hydra" / "launcher" / "ray.yaml"), OmegaConf.from_dotlist([*changes])
+        )
+        assert isinstance(keys, DictConfig)
+        del keys["_target_"]
+        return start_tasks(Place(tmp_path, ("run.py",)), [compose()], **keys)  # type: ignore[arg-type]
+
+    return _start
+
+
+def test_a_killed_task_begins_again_and_a_failed_one_has_its_own_error(
+    plan_of: Callable[[Path], Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
+) -> None:
+    """Of two collections one has a damaged file; the process that makes the index of the other is killed once."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(collection, damaged)
+    (damaged / "queries.jsonl").write_text('{"_id": "d0"}\n')
+    (damaged / "corpus.jsonl").write_text('{"_id": "d1", "text": "how to make a cup"}\n')
+    jobs = {0: plan_of(collection), 1: plan_of(damaged)}
+    good, bad = ([task.key for task in merge({0: job}).tasks.values()] for job in jobs.values())
+    graph, handler = merge(jobs), signal.getsignal(signal.SIGTERM)
+    runner, killer = start("retries=1"), _killer(tmp_path, graph.tasks[good[0]])
+    errors = run_graph(graph.tasks, runner)
+    killer.join()
+    assert errors.keys() == set(bad[1:])
+    assert len(list((tmp_path / "artifacts").glob("*/[!.]*/manifest.json"))) == 4
+    message, place = errors.popitem()[1].splitlines()
+    assert message.startswith("DataError: ") and "queries.jsonl" in message
+    assert "search: making" in Path(place.removeprefix("its log is ")).read_text()
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_without_another_try_what_needs_a_killed_task_is_lost(
+    plan_of: Callable[[Path], Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
+) -> None:
+    """Its error says so, and where its log is."""
+    graph = merge({0: plan_of(collection)})
+    runner, killer = start("retries=0"), _killer(tmp_path, next(iter(graph.tasks.values())))
+    errors = run_graph(graph.tasks, runner)
+    killer.join()
+    assert errors.keys() == graph.tasks.keys()
+    assert all(error.startswith("the task's process was lost: ") for error in errors.values())
+    assert all(str(tmp_path / "tasks") in error for error in errors.values())
+
+
+def test_what_the_cluster_cannot_give_is_said_at_once(start: Callable[..., Runner]) -> None:
+    """More than this machine has; a cluster that does not answer; a stage without tasks."""
+    with pytest.raises(ConfigError, match=r"no node has what encode asks for \(4096 CPUs, 0 GPUs, 0\.0 GB\); there"):
+        start("stages.encode.cpus=4096")
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.address=auto: no Ray cluster answers"):
+        start("address=auto")
+    with pytest.raises(ConfigError, match=r"stages\.endoce: no stage of that name has jobs; did you mean encode\?"):
+        start("stages.endoce.gpus=1")
+
+
+def _killer(output: Path, task: Task) -> threading.Thread:
+    """Kills the process of a task, once, when its log has begun."""
+    log = output / "tasks" / f"{task.step.name.replace('/', '-')}.log"
+
+    def kill() -> None:
+        while not log.exists() or "index: making" not in log.read_text():
+            time.sleep(0.005)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error, OSError):
+                if os.path.realpath(f"/proc/{process.pid}/fd/1") == str(log.resolve()):
+                    process.kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread

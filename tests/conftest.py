@@ -21,6 +21,8 @@ from tests import tiny
 from tests.chains import write_collection
 
 torch.set_num_threads(1)  # each worker of pytest has one core
+register_resolvers()
+register_schema()
 
 Compose = Callable[..., DictConfig]
 
@@ -43,8 +45,6 @@ def compose() -> Compose:
     """Composes the real configuration with overrides, as `run.py` does, but open to changes."""
 
     def _compose(*overrides: str) -> DictConfig:
-        register_resolvers()
-        register_schema()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = hydra_compose("config", overrides=list(overrides))
         OmegaConf.set_struct(config, False)

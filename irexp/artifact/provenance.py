@@ -1,11 +1,13 @@
 """How an artifact was made: code, versions, hardware, command. None of it enters an identity."""
 
+import functools
 import importlib.metadata
 import os
 import platform
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,10 @@ def determinism() -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
     """The installed versions of the packages that may change a number."""
-    found = {}
+    found: dict[str, str] = {}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

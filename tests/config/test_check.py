@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.check import ConfigError, check, config_faults, near
 from irexp.config.limits import CHOICES, MEASURES, RANGES
-from irexp.config.schema import RECORDS, Config, Resources
+from irexp.config.schema import RECORDS, Config, RayResources, Resources
 
 Compose = Callable[..., DictConfig]
 
@@ -68,7 +68,8 @@ def test_choices_ranges_and_measures_are_of_existing_keys() -> None:
     """A check of a renamed key would never run; and each number of a record has a range."""
     records = RECORDS | {"hydra.launcher.default": Resources}
     keys = {f"{name}.{each.name}": each.type for name, record in records.items() for each in dataclasses.fields(record)}
-    keys |= {f"hydra.launcher.{name}": int for name in ("workers", "seconds")}  # of tests/config/test_hydra_node.py
+    keys |= {f"hydra.launcher.default.{each.name}": each.type for each in dataclasses.fields(RayResources)}
+    keys |= {f"hydra.launcher.{name}": int for name in ("workers", "seconds", "retries")}  # of tests/config/test_hydra_node.py
     assert CHOICES.keys() | RANGES.keys() <= keys.keys() | Config.__dataclass_fields__.keys()
     assert set(MEASURES) - keys.keys() == {"stage.tune.measure"}
     numbers = {key for key, kind in keys.items() if kind in (int, float, int | None, float | None)}

@@ -34,13 +34,14 @@ TRAINED = [name for name in NAMES if name.startswith("train_")]
 #: What replaces the settings of every training, also of those that a recipe's rows and candidates have.
 SHORT = {"steps": 2, "epochs": None, "validate_every": None, "batch_size": 3, "accumulate_batches": 1}
 
-#: The collections of ir_datasets that recipes name, but for the 13 of NanoBEIR.
+#: The collections of ir_datasets that recipes name, but for most of BEIR and NanoBEIR.
 IDS = [
     *("vaswani", "msmarco-passage", "msmarco-passage/dev/small", "msmarco-passage/train"),
     "msmarco-passage/train/triples-small",
     *("msmarco-passage/train/split200-valid", "msmarco-passage/trec-dl-2019/judged"),
     *("msmarco-passage/trec-dl-2020/judged", "nano-beir/arguana", "nano-beir/nq"),
-    *("beir/arguana", "beir/nq"),
+    *("beir/arguana", "beir/nq", "beir/fiqa", "beir/fiqa/test", "beir/nfcorpus", "beir/nfcorpus/test"),
+    *("beir/scifact", "beir/scifact/test", "beir/trec-covid", "nano-beir/msmarco", "nano-beir/nfcorpus"),
 ]
 
 

@@ -319,7 +319,7 @@ def run_py(project: Path, *overrides: str) -> tuple[int, str]:
     """Run a command in a project's folder; its exit status and what it prints."""
     command = [sys.executable, "run.py", *overrides, "hydra.run.dir=output", "hydra.sweep.dir=sweep"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout + done.stderr  # at the end of a sweep, Hydra logs to stdout
 
 
 @pytest.mark.slow

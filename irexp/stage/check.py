@@ -22,8 +22,8 @@ from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.evaluation.table import MEAN
 from irexp.stage.claim import Claim, Claims, Status, read_claims
-from irexp.stage.pivot import pivot
-from irexp.stage.recipe import Measures, measures_of
+from irexp.stage.pivot import Pivoted, pivot
+from irexp.stage.recipe import Measure, Measures, measures_of
 from irexp.stage.recipe_table import write_table
 from irexp.stage.recorded import Cell, cells_of, record, with_means
 from irexp.types import UserError
@@ -99,23 +99,31 @@ def _compare(jobs: Sequence[Measures], claims: Claims, artifacts: str) -> None:
         UserError: see `check`.
     """
     name, lineage = jobs[0].name, Lineage(Store(Path(artifacts)))
-    every = {one.folder: one for job in jobs for one in job.found}
-    found = pivot([one.placed for one in every.values()], lineage)
+    every = list(dict.fromkeys(one for job in jobs for one in job.found))
+    found = pivot([one.placed for one in every], lineage)
     cells = with_means(cells_of(found, lineage, has_columns=claims.has_columns), jobs[0].mean_of)
     results = [_result(claim, cells, jobs) for claim in claims.values]
-    recipe = [one for one in found if every[str(one.folder)].is_recipe]
+    recipe = [one for one in found if _is_of_recipe(one, every)]
     own = [cell for cell in cells_of(recipe, lineage, has_columns=claims.has_columns) if cell.row in claims.rows]
     record(name, own, jobs[0].mean_of)
     write_table()
     log.info("check: %s\n%s", name, "\n".join(_line(*result) for result in results))
     if len(recipe) < len(found):
-        others = sorted({one.result.label for one in found if not every[str(one.folder)].is_recipe})
+        others = sorted({one.result.label for one in found if one not in recipe})
         log.info("check: compared and not recorded, since %s alone measures others: %s", name, ", ".join(others))
     if all(status == "not run" for _, status, _ in results):
         rows = ", ".join(sorted({cell.row for cell in cells})) or "none"
         raise UserError(f"experiment={name}: no claim is on what was measured here, the rows {rows}")
     if failed := [_line(*result) for result in results if result[1] in ("FAIL", "not measured")]:
         raise UserError(f"experiment={name} does not meet its claims:\n" + "\n".join(failed))
+
+
+def _is_of_recipe(one: Pivoted, every: Sequence[Measure]) -> bool:
+    """Whether the recipe as it stands leads to these measures in this row; another row may have the same measures."""
+    return any(
+        measure.is_recipe and measure.folder == str(one.folder) and measure.row in (None, one.result.label)
+        for measure in every
+    )
 
 
 def _result(claim: Claim, cells: Sequence[Cell], jobs: Sequence[Measures]) -> _Found:

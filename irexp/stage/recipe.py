@@ -108,10 +108,11 @@ def measures_of(name: str, rows: Sequence[Placed], experiment: Experiment, seeds
 
 
 def _measure(placed: Placed, places: Sequence[tuple[str | None, str | None]]) -> Measure:
-    """The measures at their place in the recipe's table, if they have one; else where the job puts them."""
+    """The measures at their place in the recipe's table, if they have one there; else where the job puts them."""
     own = (placed.row, placed.column)
-    row, column = own if not places or own in places else places[0]
-    return Measure(str(placed.folder), row, column, bool(places))
+    possible = [place for place in places if placed.row in (None, place[0])]
+    row, column = own if not possible or own in possible else possible[0]
+    return Measure(str(placed.folder), row, column, bool(possible))
 
 
 def _as_it_stands(experiment: Experiment, seeds: Sequence[int]) -> list[str]:

@@ -214,6 +214,10 @@ def test_what_a_partial_run_leaves_out_is_not_run(
     assert values("grid").keys() == {("plain", "one"), ("short", "one")}
     assert len(re.findall(r"^  OK ", caplog.text, re.MULTILINE)) == 2
     assert len(re.findall(r"^  not run ", caplog.text, re.MULTILINE)) == 4
+    claim(experiments, "grid", grid(0.5, *places, ("again", "one")))
+    checked(compose, ["experiment=grid", *typed, "~columns.two", "~rows.short", "+rows.again=[]"])
+    assert values("grid").keys() == {("plain", "one"), ("short", "one")}  # another row has the same measures
+    claim(experiments, "grid", grid(0.5, *places))
     checked(compose, ["experiment=grid", *typed, "~columns.one", "~rows.short"])
     found = values("grid")
     assert found.keys() == {("plain", "one"), ("short", "one"), ("plain", "two"), ("plain", "mean")}

@@ -16,7 +16,7 @@ import pytest
 import torch
 from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocPairs, TsvDocs, TsvQueries
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from tests import home, tiny
 from tests.chains import TEXTS
@@ -136,6 +136,13 @@ def _dense(folder: Path) -> None:
     shutil.rmtree(base)
 
 
+def _cross_encoder(folder: Path) -> None:
+    """A cross-encoder of sentence-transformers."""
+    base = tiny.long_bert(folder.parent / "base", "BertForSequenceClassification", num_labels=1)
+    CrossEncoder(str(base), device="cpu").save(str(folder))
+    shutil.rmtree(base)
+
+
 def _splade(folder: Path) -> None:
     """A masked language model, which is also a backbone."""
     tiny.long_bert(folder, "BertForMaskedLM")
@@ -160,14 +167,22 @@ def _xtr(folder: Path) -> None:
     torch.save({"linear.weight": torch.randn(4, 16)}, folder / "2_Dense" / "pytorch_model.bin")
 
 
+#: The models of sentence-transformers.
+_DENSE = [
+    *("all-MiniLM-L6-v2", "all-mpnet-base-v2", "msmarco-bert-base-dot-v5", "msmarco-distilbert-dot-v5"),
+    *("msmarco-distilbert-base-tas-b", "msmarco-distilbert-cos-v5", "msmarco-MiniLM-L12-cos-v5"),
+    "msmarco-MiniLM-L6-cos-v5",
+]
+_CROSS = ["MiniLM-L12-v2", "MiniLM-L6-v2", "MiniLM-L4-v2", "MiniLM-L2-v2", "TinyBERT-L2-v2", "electra-base"]
+
 _MODELS: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys(["webis/monoelectra-base", "webis/monoelectra-large"], _copied("lir_mono")),
     **dict.fromkeys(["webis/set-encoder-base", "webis/set-encoder-large"], _copied("set_encoder")),
-    **dict.fromkeys(["castorini/monot5-base-msmarco", "castorini/monot5-3b-msmarco"], _t5),
-    **dict.fromkeys(["Soyoung97/RankT5-base", "Soyoung97/RankT5-3b"], _t5),
-    "sentence-transformers/msmarco-bert-base-dot-v5": _dense,
-    "sentence-transformers/all-MiniLM-L6-v2": _dense,
-    "sentence-transformers/all-mpnet-base-v2": _dense,
+    **dict.fromkeys((f"castorini/monot5-{size}-msmarco" for size in ("base", "large", "3b")), _t5),
+    **dict.fromkeys((f"Soyoung97/RankT5-{size}" for size in ("base", "large", "3b")), _t5),
+    **dict.fromkeys((f"sentence-transformers/{name}" for name in _DENSE), _dense),
+    **dict.fromkeys((f"cross-encoder/ms-marco-{name}" for name in _CROSS), _cross_encoder),
+    "BAAI/bge-base-en-v1.5": _dense,
     "webis/bert-bi-encoder": _copied("lir_dpr"),
     "webis/splade": _copied("lir_splade"),
     "webis/colbert": _copied("lir_col"),

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from irexp.stage.check import table
+from irexp.stage.claim import read_claims
+from irexp.stage.recipe_table import bullet, tables
+from irexp.stage.recorded import read_cells
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
@@ -47,17 +49,44 @@ def test_every_recipe_has_a_claim_and_every_claim_a_recipe() -> None:
     assert len(NAMES) >= 2
     for name in NAMES:
         text = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf8")
-        assert all(f"\n- {part}: " in text for part in ("Run", "Source", "Cost"))
-        assert f"experiment={name}" in text
+        assert re.search(r"^Claim: .", text, re.MULTILINE), name
+        assert all(bullet(name, part) for part in ("Source", "Deviations", "Cost"))
+        assert " GB" in bullet(name, "Cost"), name
+        assert f"experiment={name}" in bullet(name, "Run")
 
 
 def test_the_table_of_experiments_is_generated() -> None:
     """experiments/README.md is what stage=check writes, and no experiment fails its claim."""
-    assert table() in (ROOT / "experiments" / "README.md").read_text(encoding="utf8")
-    assert "FAIL" not in table()
-    measured = [json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "experiments").glob("*/measured.json")]
-    assert len(measured) >= 1
-    assert all(found["commit"] != "unknown" for found in measured)
+    shown = tables()
+    assert shown in (ROOT / "experiments" / "README.md").read_text(encoding="utf8")
+    assert "FAIL" not in shown
+    cells = [cell for name in NAMES for cell in read_cells(name)]
+    assert len(cells) >= 4
+    assert all(cell.commits and "unknown" not in cell.commits and cell.machines for cell in cells)
+
+
+def test_every_claim_is_on_a_cell_of_its_recipe() -> None:
+    """Where rows and columns have names, in the recipe or its suite, a claim names two of them, or the mean."""
+    seen = 0
+    for name in NAMES:
+        recipe: Any = OmegaConf.load(ROOT / "conf" / "experiment" / f"{name}.yaml")
+        suites = [part["override /suite"] for part in recipe.defaults if "override /suite" in part]
+        for suite in suites:
+            recipe = OmegaConf.merge(OmegaConf.load(ROOT / "conf" / "suite" / f"{suite}.yaml"), recipe)
+        if "rows" in recipe:
+            seen += 1
+            columns = [*recipe.get("columns", []), *(["mean"] if recipe.get("mean") else [])] or [""]
+            places = {(claim.row, claim.column) for claim in read_claims(name).values}
+            assert places <= {(row, column) for row in recipe.rows for column in columns}, name
+    assert seen >= 10
+
+
+def test_the_record_of_hard_negatives_shows_its_claims() -> None:
+    """The table in its README, which no command makes, has the expected values."""
+    text = (ROOT / "experiments" / "hard_negatives" / "README.md").read_text(encoding="utf8")
+    shown = re.findall(r"^\| ([^|]+?) \| [23] \| (0\.\d{4}) \|", text, re.MULTILINE)
+    values = {row: measures["nDCG@10"]["value"] for row, measures in expected("hard_negatives").items()}
+    assert {row: float(value) for row, value in shown} == values
 
 
 def test_the_readme_shows_the_claims_of_the_families_experiment() -> None:

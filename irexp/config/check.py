@@ -57,7 +57,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
     for name in (name for name in RECORDS if name in wanted or keys is None):
         faults += record_faults(config.get(name), name, RECORDS[name])
     if keys is None:
-        faults += [f"{key}: needs a value, as {key}=…" for key in _missing_keys(config)]
+        faults += [f"{key}: needs a value, as {key}=…" for key in missing_keys(config)]
     faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
     return faults + _table_faults(config) + component_faults(config, wanted)
 
@@ -161,7 +161,7 @@ def _measure_faults(config: DictConfig, key: str) -> list[str]:
     return faults
 
 
-def _missing_keys(node: DictConfig, path: str = "") -> list[str]:
+def missing_keys(node: DictConfig, path: str = "") -> list[str]:
     """Keys that hold `???`, without resolving any interpolation on the way."""
     missing = []
     for key in map(str, node):
@@ -169,5 +169,5 @@ def _missing_keys(node: DictConfig, path: str = "") -> list[str]:
         if OmegaConf.is_missing(node, key):
             missing.append(name)
         elif not OmegaConf.is_interpolation(node, key) and isinstance(node[key], DictConfig):
-            missing += _missing_keys(node[key], name)
+            missing += missing_keys(node[key], name)
     return missing

@@ -1,201 +1,144 @@
 """The stage that compares what an experiment measured with what it claims.
 
-`experiments/<name>/expected.yaml` holds the expected values and `measured.json` the latest measured ones. The table in
-experiments/README.md is generated from both.
+It records what the recipe as it stands has measured in experiments/<name>/measured.json, and writes the table in
+experiments/README.md from that; what was measured with other settings is only compared. The jobs of a sweep are
+compared together when it ends, so that a claim on several seeds is compared with their mean.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
-from irexp.config.installation import CONF
+from irexp.evaluation.table import MEAN
+from irexp.stage.claim import Claim, Claims, Status, read_claims
 from irexp.stage.pivot import Pivoted, pivot
+from irexp.stage.recipe import Measure, Measures, measures_of
+from irexp.stage.recipe_table import write_table
+from irexp.stage.recorded import Cell, cells_of, record, with_means
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: One folder per experiment, in a clone of the repository.
-EXPERIMENTS = CONF.parent / "experiments"
+#: What a job of a sweep leaves in its folder for the end of the sweep.
+_LATER = "check.json"
 
-Status = Literal["OK", "near", "FAIL", "not measured"]
-
-_BEGIN, _END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An expected value.
-
-    Attributes:
-        row: the label of the table's row.
-        column: the name of the table's collection; "" if it has only one.
-        measure: the name of the measure.
-        value: the expected value.
-        tolerance: how far a measured value may be from it; up to twice as far is "near".
-        source: where the value comes from.
-    """
-
-    row: str
-    column: str
-    measure: str
-    value: float
-    tolerance: float
-    source: str
-
-    @property
-    def place(self) -> str:
-        """The table's column."""
-        return f"{self.column} {self.measure}".strip()
-
-    def status(self, measured: float | None) -> Status:
-        """Compare a measured value with the expected one."""
-        if measured is None:
-            return "not measured"
-        distance = abs(measured - self.value)
-        return "OK" if distance <= self.tolerance else "near" if distance <= 2 * self.tolerance else "FAIL"
+#: A claim, how it compares, and the measured value.
+_Found = tuple[Claim, Status, float | None]
 
 
 def check(output: Path, rows: Sequence[Placed] | None, experiment: Experiment, *, artifacts: str) -> None:
-    """Compare an experiment's measures with its claims; write measured.json and the table of all experiments.
+    """Compare an experiment's measures with its claims, record them, and write the table of all experiments.
+
+    In a sweep this happens at its end.
 
     Args:
-        output: the job's folder; nothing is written there.
+        output: the job's folder; only a job of a sweep writes there.
         rows: the measures of the experiment and its baselines.
         experiment: an option of conf/experiment.
         artifacts: the folder of all artifacts.
 
     Raises:
-        UserError: if the experiment has no claims, or a measured value is missing or too far from its claim.
+        UserError: if the experiment has no claims, a measured value is too far from its claim, or one is missing that
+            should have been measured.
     """
-    name = experiment.options.get("experiment")
-    claims = read_claims(str(name)) if name else []
-    if not claims:
-        known = ", ".join(names()) or "none here; experiments/ comes with a clone of the repository"
-        raise UserError(f"stage=check needs an experiment with claims: experiment=… is one of {known}")
-    measured = _measured(rows or [], Lineage(Store(Path(artifacts))))
-    found = [(claim, claim.status(_value(measured, claim))) for claim in claims]
-    lines = [_line(claim, status, measured) for claim, status in found]
-    place = EXPERIMENTS / str(name) / "measured.json"
-    place.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf8")
+    name = str(experiment.options.get("experiment"))
+    claims = read_claims(name)
+    measures = measures_of(name, rows or [], experiment, claims.seeds)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        later = {"artifacts": artifacts, "measures": measures.to_dict()}
+        (output / _LATER).write_text(json.dumps(later) + "\n", encoding="utf8")
+        log.info("check: at the end of the sweep, over all of its jobs")
+        return
+    _compare([measures], claims, artifacts)
+
+
+def check_sweep(folder: Path) -> None:
+    """Compare what the jobs of a sweep measured with their claims; jobs that miss them are recorded as failed.
+
+    Jobs that differ only in seed are compared together.
+
+    Args:
+        folder: of the sweep.
+    """
+    groups: dict[str, list[tuple[Path, str, Measures]]] = {}
+    for path in sorted(folder.glob(f"*/{_LATER}")):
+        later = json.loads(path.read_text(encoding="utf8"))
+        measures = Measures.from_dict(later["measures"])
+        key = json.dumps([measures.name, measures.typed, later["artifacts"]])
+        groups.setdefault(key, []).append((path.parent, later["artifacts"], measures))
+    for members in groups.values():
+        try:
+            _compare([measures for _, _, measures in members], read_claims(members[0][2].name), members[0][1])
+        except Exception as error:  # the end of the sweep lists it and sets the exit status
+            text = f"{type(error).__name__}: {error}"
+            log.error("%s", text if isinstance(error, UserError) else traceback.format_exc())
+            for job, _, _ in members:
+                _record_failure(job / "summary.json", text)
+
+
+def _record_failure(path: Path, error: str) -> None:
+    job = json.loads(path.read_text(encoding="utf8"))
+    path.write_text(json.dumps({**job, "outcome": "failed", "error": error}, indent=1) + "\n", encoding="utf8")
+
+
+def _compare(jobs: Sequence[Measures], claims: Claims, artifacts: str) -> None:
+    """Compare the measures of jobs that differ only in seed with the claims, and record those of the recipe.
+
+    Raises:
+        UserError: see `check`.
+    """
+    name, lineage = jobs[0].name, Lineage(Store(Path(artifacts)))
+    every = list(dict.fromkeys(one for job in jobs for one in job.found))
+    found = pivot([one.placed for one in every], lineage)
+    cells = with_means(cells_of(found, lineage, has_columns=claims.has_columns), jobs[0].mean_of)
+    results = [_result(claim, cells, jobs) for claim in claims.values]
+    recipe = [one for one in found if _is_of_recipe(one, every)]
+    own = [cell for cell in cells_of(recipe, lineage, has_columns=claims.has_columns) if cell.row in claims.rows]
+    record(name, own, jobs[0].mean_of)
     write_table()
-    log.info("check: %s\n%s", name, "\n".join(lines))
-    failed = [line for line, (_, status) in zip(lines, found, strict=True) if status in ("FAIL", "not measured")]
-    if failed:
+    log.info("check: %s\n%s", name, "\n".join(_line(*result) for result in results))
+    if len(recipe) < len(found):
+        others = sorted({one.result.label for one in found if one not in recipe})
+        log.info("check: compared and not recorded, since %s alone measures others: %s", name, ", ".join(others))
+    if all(status == "not run" for _, status, _ in results):
+        rows = ", ".join(sorted({cell.row for cell in cells})) or "none"
+        raise UserError(f"experiment={name}: no claim is on what was measured here, the rows {rows}")
+    if failed := [_line(*result) for result in results if result[1] in ("FAIL", "not measured")]:
         raise UserError(f"experiment={name} does not meet its claims:\n" + "\n".join(failed))
 
 
-def names() -> list[str]:
-    """The names of the experiments that have claims."""
-    return sorted(path.parent.name for path in EXPERIMENTS.glob("*/expected.yaml"))
+def _is_of_recipe(one: Pivoted, every: Sequence[Measure]) -> bool:
+    """Whether the recipe as it stands leads to these measures in this row; another row may have the same measures."""
+    return any(
+        measure.is_recipe and measure.folder == str(one.folder) and measure.row in (None, one.result.label)
+        for measure in every
+    )
 
 
-def read_claims(name: str) -> list[Claim]:
-    """The claims of an experiment; none without an expected.yaml."""
-    path = EXPERIMENTS / name / "expected.yaml"
-    if not path.is_file():
-        return []
-    rows: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return [
-        Claim(row, column, measure, float(claim["value"]), float(claim["tolerance"]), claim["source"])
-        for row, columns in rows["rows"].items()
-        for column, measures in (columns if _has_columns(columns) else {"": columns}).items()
-        for measure, claim in measures.items()
-    ]
+def _result(claim: Claim, cells: Sequence[Cell], jobs: Sequence[Measures]) -> _Found:
+    """How a claim compares; one outside of what was run is "not run", unless the recipe cannot measure it at all."""
+    cell = next((cell for cell in cells if (cell.row, cell.column) == (claim.row, claim.column)), None)
+    if cell is not None and claim.measure in cell.measures:
+        return claim, claim.status(cell.measures[claim.measure]), cell.measures[claim.measure]
+    places = {(row, column) for row, column in jobs[0].places}
+    places |= {(row, MEAN) for row, _ in places if jobs[0].mean_of}
+    is_possible = not places or (claim.row, claim.column) in places
+    is_left_out = cell is None and is_possible and not any(job.is_whole for job in jobs)
+    return claim, "not run" if is_left_out else "not measured", None
 
 
-def _has_columns(columns: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a row's claims are by column, then by measure; else they are by measure."""
-    return not any("value" in claim for claim in columns.values())
-
-
-def _value(measured: Mapping[str, Any], claim: Claim) -> float | None:
-    value: float | None = measured["rows"].get(claim.row, {}).get(claim.place)
-    return value
-
-
-def write_table() -> None:
-    """Write the table of all experiments into experiments/README.md."""
-    path = EXPERIMENTS / "README.md"
-    before, _, rest = path.read_text(encoding="utf8").partition(_BEGIN)
-    path.write_text(f"{before}{_BEGIN}{table()}{_END}{rest.partition(_END)[2]}", encoding="utf8")
-
-
-def table() -> str:
-    """The table of all experiments, in Markdown: expected values, and those that the last stage=check measured."""
-    lines = [
-        "| experiment | row | measure | expected | measured | | minutes | commit, date, processor |",
-        "| --- | --- | --- | ---: | ---: | --- | ---: | --- |",
-    ]
-    for name in names():
-        path = EXPERIMENTS / name / "measured.json"
-        measured = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {"rows": {}, "minutes": {}}
-        first = f"[{name}]({name}/README.md)"
-        where = ", ".join(measured[key] for key in ("commit", "date", "processor")) if path.is_file() else "not run yet"
-        for claim in read_claims(name):
-            value = _value(measured, claim)
-            shown = "" if value is None else f"{value:.4f}"
-            status = claim.status(value) if path.is_file() else ""
-            minutes = measured["minutes"].get(claim.row)
-            cells = [first, claim.row, claim.place, f"{claim.value:.4f}", shown, status]
-            lines.append(f"| {' | '.join(cells)} | {'' if minutes is None else f'{minutes:.1f}'} | {where} |")
-            first = where = ""
-    return "\n".join(lines) + "\n"
-
-
-def _measured(placed: Sequence[Placed], lineage: Lineage) -> dict[str, Any]:
-    """The content of measured.json: values, minutes and artifacts per row; commit, date and processor."""
-    found = pivot(placed, lineage)
-    records = [lineage.manifests[f"measures/{one.folder.name}"]["provenance"] for one in found]
-    last: dict[str, Any] = max(records, key=lambda record: str(record["finished"]), default={})
-    git, hardware = last.get("git", {}), last.get("hardware", {})
-    has_one = len({one.result.column for one in found}) == 1
-    rows: dict[str, dict[str, float]] = {}
-    artifacts: dict[str, list[str]] = {}
-    for (label, column), of_seeds in _by_place(found).items():
-        measures = of_seeds[0].result.measured.aggregated
-        for measure in measures:
-            values = [one.result.measured.aggregated[measure] for one in of_seeds]
-            place = measure if has_one else f"{column} {measure}"
-            rows.setdefault(label, {})[place] = round(statistics.fmean(values), 6)
-        artifacts.setdefault(label, []).extend(f"measures/{one.folder.name}" for one in of_seeds)
-    return {
-        "commit": git.get("commit", "unknown")[:10] + " with changes" * bool(git.get("dirty")),
-        "date": last.get("finished", "")[:10],
-        "processor": ", ".join(hardware.get("gpus") or [f"{hardware.get('cores')} cores, {hardware.get('processor')}"]),
-        "rows": rows,
-        "minutes": {row: _minutes(names, lineage) for row, names in artifacts.items()},
-        "artifacts": artifacts,
-    }
-
-
-def _by_place(found: Sequence[Pivoted]) -> dict[tuple[str, str], list[Pivoted]]:
-    """The results of each row and column, one per seed."""
-    places: dict[tuple[str, str], list[Pivoted]] = {}
-    for one in found:
-        places.setdefault((one.result.label, one.result.column), []).append(one)
-    return places
-
-
-def _minutes(names: Sequence[str], lineage: Lineage) -> float:
-    """The minutes that artifacts took, with all that they are made from."""
-    parts = lineage.with_ancestors(set(names))
-    return round(sum(float(lineage.manifests[part]["provenance"]["seconds"]) for part in parts) / 60, 2)
-
-
-def _line(claim: Claim, status: Status, measured: Mapping[str, Any]) -> str:
-    value = _value(measured, claim)
+def _line(claim: Claim, status: Status, value: float | None) -> str:
     shown = "–" if value is None else f"{value:.4f}"
     expected = f"{claim.value:.4f} ± {claim.tolerance:g}, {claim.source}"
     return f"  {status:12} {claim.row}: {claim.place} {shown}, expected {expected}"

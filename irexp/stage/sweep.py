@@ -27,11 +27,14 @@ class SweepReport(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed."""
+        from irexp.stage.check import check_sweep
+
         folder = Path(config.hydra.sweep.dir)
         try:
             tabulate_sweep(folder, config)
         except UserError as error:  # the jobs are done; Hydra would only warn of the error
             log.error("no table of all jobs: %s", error)
+        check_sweep(folder)
         if report_sweep(folder):
             sys.exit(1)
 

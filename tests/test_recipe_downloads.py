@@ -129,61 +129,10 @@ NEEDED: dict[str, tuple[list[str], dict[str, tuple[str, ...]]]] = {
         _SEARCHED | _TRAINED_ON,
     ),
     "train_splade_v3": (["naver/splade-cocondenser-selfdistil", "naver/splade-v3"], _SEARCHED | _TRAINED_ON),
-    "beir": (
-        [
-            "lightonai/GTE-ModernColBERT-v1",
-            "sentence-transformers/all-MiniLM-L6-v2",
-            "sentence-transformers/all-mpnet-base-v2",
-        ],
-        {
-            **dict.fromkeys(
-                (
-                    *("beir/arguana", "beir/climate-fever", "beir/nq", "beir/scidocs", "beir/trec-covid"),
-                    "beir/webis-touche2020/v2",
-                ),
-                ("docs", *_TOPICS),
-            ),
-            **dict.fromkeys(
-                (
-                    *("beir/dbpedia-entity", "beir/fever", "beir/fiqa", "beir/hotpotqa", "beir/nfcorpus"),
-                    *("beir/quora", "beir/scifact"),
-                ),
-                ("docs",),
-            ),
-            **dict.fromkeys(
-                (
-                    *("beir/dbpedia-entity/test", "beir/fever/test", "beir/fiqa/test", "beir/hotpotqa/test"),
-                    *("beir/nfcorpus/test", "beir/quora/test", "beir/scifact/test"),
-                ),
-                _TOPICS,
-            ),
-        },
-    ),
-    "nano_beir": (
-        [
-            "colbert-ir/colbertv2.0",
-            "google/xtr-base-en",
-            "lightonai/GTE-ModernColBERT-v1",
-            "naver/splade-v3",
-            "sentence-transformers/all-MiniLM-L6-v2",
-            "sentence-transformers/msmarco-bert-base-dot-v5",
-            "webis/bert-bi-encoder",
-            "webis/colbert",
-            "webis/splade",
-        ],
-        dict.fromkeys(
-            (
-                *("nano-beir/arguana", "nano-beir/climate-fever", "nano-beir/dbpedia-entity", "nano-beir/fever"),
-                *("nano-beir/fiqa", "nano-beir/hotpotqa", "nano-beir/msmarco", "nano-beir/nfcorpus", "nano-beir/nq"),
-                *("nano-beir/quora", "nano-beir/scidocs", "nano-beir/scifact", "nano-beir/webis-touche2020"),
-            ),
-            ("docs", *_TOPICS),
-        ),
-    ),
 }
 
-#: Recipes on the embedded collection, which need nothing.
-EMBEDDED = ["cascade", "embedded", "families", "hard_negatives", "hybrid", "sbert_splade_colbert"]
+#: Recipes on the embedded collection, which need nothing: tests/test_recipes.py runs them, and two whose plans take long.
+OTHERS = ["beir", "cascade", "embedded", "families", "hard_negatives", "hybrid", "nano_beir", "sbert_splade_colbert"]
 
 #: The recipes that every change is tested with; a plan takes a third of a second per cell and more.
 FAST = {"lightning_ir_table_2", "lightning_ir_table_3", "vaswani_zero_shot"}
@@ -219,15 +168,12 @@ def test_a_recipe_lists_what_it_would_fetch(compose: Compose, tmp_path: Path, na
 
 def test_every_recipe_is_listed_here() -> None:
     """A new recipe names what it needs."""
-    assert sorted([*NEEDED, *EMBEDDED]) == NAMES
+    assert sorted([*NEEDED, *OTHERS]) == NAMES
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "embedded" else pytest.param(name, marks=pytest.mark.slow) for name in EMBEDDED]
-)
-def test_a_recipe_on_the_embedded_collection_fetches_nothing(compose: Compose, tmp_path: Path, name: str) -> None:
+def test_the_embedded_experiment_fetches_nothing(compose: Compose, tmp_path: Path) -> None:
     """Nor does it name a model of the hub."""
-    assert listed(compose, tmp_path, name) == []
+    assert listed(compose, tmp_path, "embedded") == []
 
 
 @pytest.mark.skipif(not VASWANI.is_dir(), reason="the Vaswani collection is not next to this checkout")

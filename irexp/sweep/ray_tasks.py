@@ -151,7 +151,7 @@ def _connect(address: str | None) -> None:
             address or "local",
             log_to_driver=False,
             include_dashboard=None if address else False,
-            logging_level="warning",
+            logging_level=logging.WARNING,
             runtime_env={"env_vars": {"PYTHONPATH": path}},
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
@@ -178,7 +178,7 @@ def _with_gpus(resources: Mapping[str, Mapping[str, Any]], devices: int) -> dict
     """The resources, where null is so many GPUs if the cluster has any."""
     import ray
 
-    number = devices if ray.cluster_resources().get("GPU") else 0
+    number = devices if ray.cluster_resources().get("GPU") else 0  # type: ignore[no-untyped-call]
     return {
         name: {**asked, "gpus": number if asked["gpus"] is None else asked["gpus"]} for name, asked in resources.items()
     }
@@ -188,7 +188,7 @@ def _lacking(resources: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The first stage whose tasks Ray would hold back, since no node has what they ask for."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     for name, asked in resources.items():
         wanted = {"CPU": asked["cpus"], "GPU": asked["gpus"], "memory": (asked["gigabytes"] or 0) * 1e9}
         if not any(all(node.get(kind, 0) >= number for kind, number in wanted.items()) for node in nodes):

@@ -5,9 +5,11 @@ The configuration holds no secrets: wandb reads its key from its own environment
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -19,6 +21,7 @@ from typing import Any, Literal
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from irexp.artifact.disk import hold_lock
 from irexp.artifact.stages import KINDS
 from irexp.config.installation import install_command
 from irexp.training.tracked_job import TrackedJob
@@ -135,9 +138,11 @@ def mlflow_logger(
         raise UserError(f"logger=mlflow needs the package mlflow-skinny: {install_command('mlflow')}")
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri)
-    known = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([known.experiment_id], f"tags.`irexp.job` = '{job.id}'", max_results=1) if known else []
+    with _making_store(tracking_uri):
+        client = MlflowClient(tracking_uri)
+        known = client.get_experiment_by_name(experiment)
+        place = known.experiment_id if known else client.create_experiment(experiment)
+    runs = client.search_runs([place], f"tags.`irexp.job` = '{job.id}'", max_results=1)
     own = {"irexp.job": job.id, "irexp.stage": job.stage, **({"irexp.sweep": job.group} if job.group else {})}
     tags = {**(tags or {}), **own}
     if runs:
@@ -145,6 +150,14 @@ def mlflow_logger(
         for name, value in tags.items():
             client.set_tag(runs[0].info.run_id, name, value)
     return MlflowTracker(experiment, job.name, tracking_uri, tags, runs[0].info.run_id if runs else None)
+
+
+@contextmanager
+def _making_store(tracking_uri: str) -> Iterator[None]:
+    """In the block no other process of this machine makes the same store; two that make its tables at once may fail."""
+    digest = hashlib.sha256(f"{Path.cwd()} {tracking_uri}".encode()).hexdigest()[:16]
+    with hold_lock(Path(tempfile.gettempdir()) / f"irexp-mlflow-{digest}.lock", f"the store {tracking_uri}"):
+        yield
 
 
 class MlflowTracker(MLFlowLogger):

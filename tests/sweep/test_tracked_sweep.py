@@ -73,7 +73,7 @@ def test_wandb_and_csv_show_every_job_of_a_sweep(tmp_path: Path, toys: Path) -> 
     assert len({found["run"].run_id for found in runs}) == len(runs) == 6
     assert "test/nDCG@10" in shown["evaluate", jobs[0]]["summary"]
     assert any("train/loss" in row for row in shown["fit", "search.exclude_path=null"]["history"])
-    (table,) = tmp_path.glob("output/wandb/*/files/media/table/table/results*.table.json")
+    (table,) = tmp_path.glob("output/wandb/offline-run-*/files/media/table/table/results*.table.json")
     assert len(json.loads(table.read_text())["data"]) == 1
     errors = [shown["evaluate", job]["summary"]["error"] for job in jobs]
     assert errors[0] is None and "nowhere.txt" in errors[1] and "4096" in errors[2] and "nowhere.txt" in errors[3]

@@ -86,6 +86,7 @@ class Plan:
         forced: the steps that it makes even if they exist.
         skipped: the stages of this experiment that make nothing, and why.
         cells: the requested measures, with the names of their row and column in the table, if they have one.
+        places: the same for all of `own` that make an artifact.
     """
 
     experiment: Experiment
@@ -96,6 +97,7 @@ class Plan:
     forced: frozenset[Step]
     skipped: Mapping[str, str]
     cells: tuple[tuple[str | None, str | None, Step], ...] = ()
+    places: tuple[tuple[str | None, str | None, Step], ...] = ()
 
 
 def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
@@ -128,6 +130,7 @@ def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, lis
         forced=frozenset(step for step in own if step.stage and step.stage.name in experiment.values["force"]),
         skipped=wiring.skipped,
         cells=tuple((row, column, step_of[node]) for row, column, node in wiring.cells),
+        places=tuple((row, column, step_of[node]) for row, column, node in wiring.places),
     )
     return plan, wiring.faults
 

@@ -66,6 +66,7 @@ class Wiring:
         skipped: the stages of the experiment that make nothing, and why.
         faults: what is wrong, one line each.
         cells: the requested measures, with the names of their row and column in the table, if they have one.
+        places: the same for all requested nodes, without the baselines.
     """
 
     experiment: Experiment
@@ -76,6 +77,7 @@ class Wiring:
     skipped: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     cells: list[tuple[str | None, str | None, Node]] = field(default_factory=list)
+    places: list[tuple[str | None, str | None, Node]] = field(default_factory=list)
     _found: dict[tuple[Experiment, str], Node | None] = field(default_factory=dict)
     _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
 
@@ -95,6 +97,7 @@ class Wiring:
             nodes = self._goals(experiment, stages, reason, self.skipped if is_own else {})
             self.goals += nodes
             self.own += nodes if is_own else []
+            self.places += [(row, column, node) for node in nodes if is_own]
             self.cells += [(row, column, node) for node in nodes if node.origin == STAGES["evaluate"]]
         measured = tuple(node for _, _, node in self.cells)
         for stage in stages:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +127,12 @@ def _opened(step: Step) -> list[Step]:
 
 
 def execute(
-    plan: Plan, store: Store, output: Path, *, logger: Any = None, trial: RunningTrial | None = None
+    plan: Plan,
+    store: Store,
+    output: Path,
+    *,
+    logger_of: Callable[[Step], Any] = lambda step: None,
+    trial: RunningTrial | None = None,
 ) -> Iterator[tuple[Step, Outcome, Any]]:
     """Run the missing steps of a plan; yield every step that was run or asked for, once it is done.
 
@@ -135,7 +140,7 @@ def execute(
         plan: the steps, and which of them were asked for.
         store: where artifacts are looked up and made.
         output: the job's folder, for stages that make no artifact.
-        logger: the job's tracker, for stages that take one.
+        logger_of: the trackers of a step, for stages that take some.
         trial: the trial that the job's own fit reports to, if a sweep may prune it.
 
     Yields:
@@ -146,7 +151,7 @@ def execute(
         for step in plan.steps:
             if step in wanted:
                 inputs = [_argument(plan, step, name, found) for name in _taken(step)]
-                logged = {"logger": logger, "trial": trial if step in plan.own else None}
+                logged = {"logger": logger_of(step), "trial": trial if step in plan.own else None}
                 outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
                 found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
                 gc.collect()  # models of earlier steps must not crowd the next one's memory

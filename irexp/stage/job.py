@@ -25,7 +25,7 @@ from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.resources import require_resources, unknown_commits
 from irexp.stage.sweep import report_sweep
-from irexp.stage.track import tracked
+from irexp.stage.track import StepError, error_text, planning_tracked, tracked
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
 from irexp.types import UserError
@@ -81,12 +81,11 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     if hydra.mode != RunMode.MULTIRUN and (params := hydra.sweeper.get("params")):
         log.warning("without -m, one job runs; the sweep over %s is ignored", ", ".join(map(str, params)))
     try:
-        if failure is None:
-            found = run_stages(experiment_of(config, hydra), job, output, trial=trial_of(hydra.sweeper))
-            job.outcome = "done"
-            return found
-        job.outcome, job.error = "failed", failure
-        log.error("%s", failure)
+        with planning_tracked(config, job.overrides, output):
+            experiment = experiment_of(config, hydra)
+        found = run_stages(experiment, job, output, trial=trial_of(hydra.sweeper), failure=failure)
+        job.outcome = "done"
+        return found
     except (KeyboardInterrupt, SystemExit) as error:
         job.outcome = "stopped"
         log.error("stopped; the same command resumes where it was")
@@ -96,7 +95,7 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
             job.outcome = "pruned"
             log.info("pruned: %s", error)
             raise
-        job.outcome, job.error = "failed", f"{type(error).__name__}: {error}"
+        job.outcome, job.error = "failed", error_text(error)
         log.error("%s", job.error if isinstance(error, UserError) else traceback.format_exc())
     finally:
         job.seconds = round(time.perf_counter() - start, 2)
@@ -130,15 +129,31 @@ def _typed(hydra: Any) -> list[str]:
 
 
 def run_stages(
-    experiment: Experiment, job: Job, output: Path, *, trial: RunningTrial | None = None
+    experiment: Experiment,
+    job: Job,
+    output: Path,
+    *,
+    trial: RunningTrial | None = None,
+    failure: str | None = None,
 ) -> float | list[float] | None:
     """Plan the stages of an experiment and make what is missing; a dry run only prints the plan.
 
+    Args:
+        experiment: with the stages that were asked for.
+        job: the job's record, which is added to.
+        output: the job's folder.
+        trial: see `irexp.stage.execute.execute`.
+        failure: see `run_job`.
+
     Returns:
         The objective; None after a dry run, and if nothing is measured.
+
+    Raises:
+        StepError: the failure, if there is one.
     """
-    plan = make_plan(experiment, experiment.stages)
-    names = objective_names(plan)
+    with planning_tracked(experiment.config, experiment.overrides, output):
+        plan = make_plan(experiment, experiment.stages)
+        names = objective_names(plan)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
         _preview(plan, store, output)
@@ -148,8 +163,10 @@ def run_stages(
     if (code := own_state()) is not None:
         code.save(output)
     with tracked(plan, store, output) as tracker:
-        loggers = tracker.loggers if tracker else None
-        for step, outcome, result in execute(plan, store, output, logger=loggers, trial=trial):
+        if failure is not None:
+            raise StepError(failure)
+        logger_of = tracker.loggers_of if tracker else lambda step: None
+        for step, outcome, result in execute(plan, store, output, logger_of=logger_of, trial=trial):
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)

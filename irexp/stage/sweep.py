@@ -59,6 +59,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     if not placed:
         return
     from irexp.stage.report import log_table, tabulate
+    from irexp.stage.track import track_table
 
     settings = OmegaConf.to_container(config.evaluation, resolve=True)
     assert isinstance(settings, dict)
@@ -69,6 +70,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         placed, store, folder, evaluation=evaluation, against=config.against or {}, mean=config.mean, html=html
     )
     log_table(table, folder, str(root))
+    track_table(config, table, folder)
 
 
 def report_sweep(folder: Path) -> int:

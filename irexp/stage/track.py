@@ -1,19 +1,18 @@
-"""The trackers of a job: what they are told before, during and after its stages."""
+"""The trackers of a job: what they are told before, during and after its stages.
+
+How a job is named and grouped is in `irexp.stage.track_name`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.identity import Given, Identity
 from irexp.artifact.plan import Plan, Step
@@ -21,19 +20,22 @@ from irexp.artifact.store import Store
 from irexp.config.built import built
 from irexp.pipeline.machine import is_helper
 from irexp.stage.execute import Outcome
-from irexp.training.signals import status_of
+from irexp.stage.track_name import curve_title, describe, stage_titles, titled_names
+from irexp.study.trial import is_pruned
+from irexp.training.tracked_job import Ending, TrackedJob
+from irexp.types import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
-    from irexp.training.outcome import TrackedArtifact
-    from irexp.training.tracking import TrackedJob
+    from irexp.evaluation.table import Table
+    from irexp.training.outcome import Shown, TrackedArtifact
 
-#: Settings that say where a job runs and not what it makes: another machine resumes the same run.
-_NOT_THE_JOB = {"machine", "logger", "paths", "hydra", "dry_run", "confirm", "stage"}
+log = logging.getLogger(__name__)
 
-#: The most characters that wandb shows of a run's name.
-_LONGEST_NAME = 128
+
+class StepError(UserError):
+    """Why a job has failed already, in a sweep whose steps are made before its jobs."""
 
 
 @dataclass
@@ -44,16 +46,21 @@ class JobTracker:
         loggers: Lightning's, to which the training also writes its curves.
         plan: the job's plan.
         store: where its artifacts are.
-        configuration: the configuration that is shown.
-        measures: the measures that were logged so far.
+        shown: what was logged so far.
     """
 
     loggers: list[Logger]
     plan: Plan
     store: Store
-    configuration: dict[str, Any]
-    measures: dict[str, float] = field(default_factory=dict)
+    shown: Shown
     _known: set[Step] = field(default_factory=set)
+
+    def loggers_of(self, step: Step) -> list[Logger]:
+        """What a training writes its curves to: under a name of their own if the job has several trainings."""
+        from irexp.training.tracking import TitledLogger
+
+        title = curve_title(self.plan, step)
+        return self.loggers if title is None else [TitledLogger(self.loggers, title)]
 
     def record(self, step: Step, outcome: Outcome, result: Any) -> None:
         """Log the measures, tables and artifact of a step that has ended."""
@@ -62,17 +69,19 @@ class JobTracker:
         is_own = step in self.plan.own
         if step.artifact is not None:
             self._log_artifact(step, outcome.measures, is_input=not is_own and outcome.status != "made")
-        measures = shown_measures(outcome) if is_own else {}
-        if measures:
-            self.measures |= measures
-            for logger in self.loggers:
-                log_measures(logger, measures)
+        titles = stage_titles(self.plan, step) if is_own else []
+        for title in titles:
+            if measures := shown_measures(outcome, title):
+                self.shown.measures |= measures
+                for logger in self.loggers:
+                    log_measures(logger, measures)
         if is_own and outcome.stage == "evaluate" and outcome.path is not None:
             from irexp.evaluation.measures import load_measured
 
             measured = load_measured(Path(outcome.path))
-            for logger in self.loggers:
-                log_per_query(logger, str(self.configuration["dataset"]["name"]), measured)
+            for title in titles:
+                for logger in self.loggers:
+                    log_per_query(logger, title or str(step.experiment.recorded["dataset"]["name"]), measured)
         if outcome.stage == "report":
             for logger in self.loggers:
                 log_table(logger, "results", result)
@@ -87,103 +96,151 @@ class JobTracker:
             for _, before in step.before:
                 if before.artifact is not None and self.store.look(before.artifact).state in ("complete", "given"):
                     self._log_artifact(before, {}, is_input=True)
+        artifact = _tracked(step, self.store, measures, is_input=is_input)
+        self.shown.artifacts.append(artifact)
         for logger in self.loggers:
-            log_artifact(logger, _tracked(step, self.store, measures), is_input=is_input)
+            log_artifact(logger, artifact)
 
 
-def shown_measures(outcome: Outcome) -> dict[str, float]:
-    """The measures of a stage as trackers show them: `test/…`, and `validation/best` whatever the measure is."""
+def shown_measures(outcome: Outcome, title: str | None = None) -> dict[str, float]:
+    """The measures of a stage as trackers show them: `test/…`, and `validation/best` whatever the measure is.
+
+    Args:
+        outcome: of the stage.
+        title: a part of these names where a job has several such stages: `test/<title>/…`.
+    """
+    from irexp.training.tracking import titled
+
+    found: dict[str, float] = {}
     if outcome.stage == "evaluate":
-        return {f"test/{name}": value for name, value in outcome.measures.items()}
-    if outcome.stage != "fit":
-        return {}
-    best = [value for name, value in outcome.measures.items() if name.startswith("validation/")]
-    return {"validation/best": best[0], "validation/best_step": outcome.measures["steps"]} if best else {}
+        found = {f"test/{name}": value for name, value in outcome.measures.items()}
+    elif outcome.stage == "fit":
+        best = [value for name, value in outcome.measures.items() if name.startswith("validation/")]
+        found = {"validation/best": best[0], "validation/best_step": outcome.measures["steps"]} if best else {}
+    return {titled(name, title): value for name, value in found.items()}
 
 
 @contextmanager
-def tracked(plan: Plan, store: Store, output: Path, *, group: str | None = None) -> Iterator[JobTracker | None]:
+def tracked(plan: Plan, store: Store, output: Path, job: TrackedJob | None = None) -> Iterator[JobTracker | None]:
     """The trackers of a job, closed when it ends: as failed after an error. None without any.
 
     Args:
         plan: what the job makes.
         store: where its artifacts are.
         output: the folder that trackers write to.
-        group: the sweep's folder, in a process that makes a part of a sweep and knows nothing of Hydra's job.
+        job: how it is shown; None for a job of Hydra, which knows what was typed.
     """
     config = plan.experiment.config
     if config.logger is None or is_helper(config.machine):
         yield None
         return
+    from irexp.training.outcome import Shown
+
+    if job is None:
+        job = describe(config, plan.experiment.overrides, artifacts=[step.name for step in plan.goals])
+    shown = Shown({**plan.experiment.recorded, "artifact": titled_names(plan)})
+    with _opened(config.logger, output, job, shown) as loggers:
+        yield JobTracker(loggers, plan, store, shown)
+
+
+@contextmanager
+def planning_tracked(config: DictConfig, overrides: Sequence[str], output: Path) -> Iterator[None]:
+    """In the block a job is planned: an error there is shown by its trackers, as the error of a failed job.
+
+    Args:
+        config: the composed configuration, in which anything may be wrong.
+        overrides: as typed.
+        output: the folder that trackers write to.
+    """
+    try:
+        yield
+    except Exception as error:
+        node = OmegaConf.select(config, "logger")
+        if node is not None and not config.dry_run and not is_helper(config.machine):
+            _show_failed_plan(config, overrides, output, error)
+        raise
+
+
+def _show_failed_plan(config: DictConfig, overrides: Sequence[str], output: Path, error: Exception) -> None:
+    from irexp.training.outcome import Shown
+
+    configuration = OmegaConf.to_container(config, resolve=False)  # which may be what failed
+    assert isinstance(configuration, dict)
+    shown = Shown({str(key): value for key, value in configuration.items()})
+    try:
+        with _opened(config.logger, output, describe(config, overrides), shown):
+            raise error
+    except Exception as other:
+        if other is not error:  # the error that matters is of the plan
+            log.warning("the trackers do not show that this job failed: %s", other)
+
+
+def track_table(config: DictConfig, table: Table, output: Path) -> None:
+    """Log the table of all jobs of a sweep: as a run of its group.
+
+    Args:
+        config: of the sweep, with Hydra's own node, without what was swept.
+        table: over all jobs.
+        output: the sweep's folder.
+    """
+    if config.logger is None:
+        return
+    from irexp.training.outcome import Shown, log_table
+
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # an item would be resolved
+    assert isinstance(typed, list)
+    job = describe(config, list(map(str, typed)), table_of=output)
+    configuration = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(configuration, dict)
+    shown = Shown({str(key): value for key, value in configuration.items() if key != "hydra"})
+    try:
+        with _opened(config.logger, output, job, shown) as loggers:
+            for logger in loggers:
+                log_table(logger, "results", table)
+    except Exception as error:  # such as a server that does not answer; the table is in the sweep's folder
+        log.error("the trackers do not show the table of all jobs: %s", error)
+
+
+@contextmanager
+def _opened(node: DictConfig, output: Path, job: TrackedJob, shown: Shown) -> Iterator[list[Logger]]:
+    """The loggers of a node of the configuration, which are told at the end how it came."""
     from irexp.training.outcome import finish, log_configuration
 
-    names = {name: found for step in plan.own for name, found in step.names.items()}
-    configuration = {**plan.experiment.recorded, "artifact": names}
-    nodes = [config.logger] if "_target_" in config.logger else list(config.logger.values())
-    loggers = [built(node)(output, describe(plan, group)) for node in nodes]
-    tracker = JobTracker(loggers, plan, store, configuration)
-    exit_code = 0
+    nodes = [node] if "_target_" in node else list(node.values())
+    loggers: list[Logger] = [built(each)(output, job) for each in nodes]
+    ending = Ending("failed")
     try:
         for logger in loggers:
-            log_configuration(logger, configuration)
-        yield tracker
-    except (KeyboardInterrupt, SystemExit) as error:
-        status = status_of(error)
-        exit_code = status if isinstance(status, int) else 1
-        raise
-    except BaseException:
-        exit_code = 1
+            log_configuration(logger, shown.configuration)
+        yield loggers
+        ending = Ending()
+    except BaseException as error:
+        ending = ending_of(error)
         raise
     finally:
         for logger in loggers:
-            finish(logger, configuration, tracker.measures, exit_code=exit_code)
+            finish(logger, shown, ending)
 
 
-def describe(plan: Plan, group: str | None = None) -> TrackedJob:
-    """How trackers show a job; the jobs of a sweep form a group, and each is named after what was swept."""
-    from irexp.training.tracking import TrackedJob
-
-    experiment = plan.experiment
-    typed = [override for override in experiment.overrides if _group(override) not in _NOT_THE_JOB]
-    settings = {"artifacts": sorted(step.name for step in plan.goals), "stages": experiment.stages, "typed": typed}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    option = experiment.options.get("stage", "")
-    stages = option if option and not option.startswith("[") else "+".join(experiment.stages)
-    name = f"{experiment.recorded['model']['name']}.{experiment.recorded['dataset']['name']}"
-    if not HydraConfig.initialized():
-        return TrackedJob(digest, name[:_LONGEST_NAME], stages, group)
-    hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
-        return TrackedJob(digest, name[:_LONGEST_NAME], stages)
-    folder = Path(hydra.sweep.dir)
-    swept = " ".join(swept_overrides(hydra.overrides.task, folder))
-    return TrackedJob(digest, (swept or name)[:_LONGEST_NAME], stages, folder.as_posix())
+def ending_of(error: BaseException) -> Ending:
+    """How a job ended that raised an error."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Ending("stopped", "stopped by a signal")
+    if is_pruned(error):
+        return Ending("pruned", str(error))
+    return Ending("failed", error_text(error))
 
 
-def swept_overrides(overrides: Sequence[str], sweep: Path) -> list[str]:
-    """The overrides in which the jobs of a sweep differ, by what Hydra recorded of it in its folder."""
-    file, parser = sweep / "multirun.yaml", OverridesParser.create()
-    own = {override: parser.parse_override(override).get_key_element() for override in overrides}
-    if not file.is_file():  # with another sweeper
-        return list(own)
-    recorded = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    assert isinstance(recorded, dict)
-    typed = parser.parse_overrides([str(override) for override in recorded["hydra"]["overrides"]["task"]])
-    fixed = {override.get_key_element() for override in typed if not override.is_sweep_override()}
-    return [override for override, key in own.items() if key not in fixed]
+def error_text(error: BaseException) -> str:
+    """An error in words, as a job's record and its trackers hold it."""
+    return str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
 
 
-def _group(override: str) -> str:
-    """The first part of an override's key."""
-    return override.lstrip("+~").partition("=")[0].partition("@")[0].partition(".")[0]
-
-
-def _tracked(step: Step, store: Store, measures: dict[str, float]) -> TrackedArtifact:
+def _tracked(step: Step, store: Store, measures: dict[str, float], *, is_input: bool) -> TrackedArtifact:
     from irexp.training.outcome import TrackedArtifact
 
     artifact = step.artifact
-    assert artifact is not None
+    assert isinstance(artifact, Identity | Given)
     folder = store.folder(artifact) if isinstance(artifact, Identity) else artifact.path
     made_from = [before.name for _, before in step.before if before.artifact is not None]
-    assert isinstance(artifact, Identity | Given)
-    return TrackedArtifact(step.name, artifact.kind, folder, made_from, measures)
+    return TrackedArtifact(step.name, artifact.kind, folder, is_input, made_from, measures)

@@ -27,6 +27,7 @@ class Task:
         needs: the keys of the tasks that must be done before.
         is_forced: whether it is made even if it exists.
         environment: the environment variables that the job sets (`hydra.job.env_set`).
+        swept: the swept overrides that all jobs that need it have in common.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Task:
     needs: frozenset[str]
     is_forced: bool
     environment: Mapping[str, str]
+    swept: tuple[str, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -67,10 +69,12 @@ class Planned:
     Attributes:
         plan: the plan.
         environment: the environment variables that the job sets.
+        swept: its overrides in which the jobs differ.
     """
 
     plan: Plan
     environment: Mapping[str, str]
+    swept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,12 @@ def merge(jobs: Mapping[int, Planned]) -> Graph:
     forced = {key_of(step) for number in wanted for step in jobs[number].plan.forced if _is_made(step)}
     tasks: dict[str, Task] = {}
     for number, steps in wanted.items():
+        job = jobs[number]
         for step in steps:
             key = key_of(step)
             needs = frozenset(key_of(before) for _, before in step.before if _is_made(before)) & keys
-            tasks.setdefault(key, Task(key, step, needs, key in forced, jobs[number].environment))
+            task = tasks.setdefault(key, Task(key, step, needs, key in forced, job.environment, job.swept))
+            tasks[key] = replace(task, swept=tuple(one for one in task.swept if one in job.swept))
     return Graph(_sorted(tasks), {number: tuple(map(key_of, steps)) for number, steps in wanted.items()})
 
 

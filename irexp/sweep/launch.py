@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from irexp.artifact.plan import make_plan
 from irexp.config.check import ConfigError
 from irexp.stage.job import experiment_of
 from irexp.stage.job import run_job as run_task
+from irexp.stage.track_name import group_of, swept_overrides
 from irexp.sweep.graph import LEFT_TO_JOBS, Graph, Planned, merge
 from irexp.sweep.make import Place
 from irexp.sweep.runner import Runner, run_graph
@@ -68,7 +69,7 @@ def launch(sweep: Sweep, job_overrides: Sequence[Sequence[str]], first: int, sta
     try:
         _check(jobs)
         graph = merge(_plans(jobs))
-        failures = _make_all(graph, output.absolute(), list(jobs.values()), start)
+        failures = _make_all(graph, output, list(jobs.values()), start)
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     except (KeyboardInterrupt, SystemExit):
@@ -103,7 +104,7 @@ def start_workers(place: Place, configs: Sequence[DictConfig], *, count: int) ->
         log.warning(
             "%d workers share %d GPUs; with hydra.launcher.workers=%d each has its own", count, len(gpus), len(groups)
         )
-    return Workers(Place(place.output, place.command, threads), count=count, gpus=groups)
+    return Workers(replace(place, threads=threads), count=count, gpus=groups)
 
 
 def _gpus() -> list[str]:
@@ -161,7 +162,9 @@ def _plans(jobs: Mapping[int, DictConfig]) -> dict[int, Planned]:
             with env_override(environment):
                 experiment = experiment_of(own, config.hydra)
                 if not experiment.values["dry_run"]:
-                    found[number] = Planned(make_plan(experiment, experiment.stages), environment)
+                    plan = make_plan(experiment, experiment.stages)
+                    swept = swept_overrides(experiment.overrides, Path(config.hydra.sweep.dir))
+                    found[number] = Planned(plan, environment, tuple(swept))
         except Exception as error:
             log.info("graph: job %d takes no part: %s", number, str(error).partition("\n")[0])
         finally:
@@ -174,8 +177,9 @@ def _make_all(graph: Graph, output: Path, configs: Sequence[DictConfig], start: 
     if not graph.tasks:
         return {}
     log.info("graph: %d artifacts to make for %d jobs; logs are in %s", len(graph.tasks), len(configs), output)
-    runner = start(Place(output, tuple(sys.argv)), configs)
-    return run_graph(graph.tasks, runner, is_shown=any(config.machine.progress for config in configs))
+    runner = start(Place(output.absolute(), tuple(sys.argv), group=group_of(output)), configs)
+    is_shown = any(config.machine.progress for config in configs)
+    return run_graph(graph.tasks, runner, is_shown=is_shown, file=output / "progress.txt")
 
 
 def _run(config: DictConfig, *, task: TaskFunction) -> object:

@@ -16,6 +16,7 @@ from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.stage.execute import execute
 from irexp.stage.track import tracked
+from irexp.stage.track_name import describe_step
 from irexp.sweep.graph import Task
 from irexp.types import UserError
 
@@ -30,11 +31,13 @@ class Place:
         output: the sweep's folder, for logs.
         command: the program and its arguments, for the record of each artifact.
         threads: the threads of each process if `machine.threads` is not set; None for the default of that.
+        group: what trackers call the sweep.
     """
 
     output: Path
     command: tuple[str, ...]
     threads: int | None = None
+    group: str | None = None
 
 
 def make(task: Task, place: Place) -> float:
@@ -50,15 +53,12 @@ def make(task: Task, place: Place) -> float:
     config = plan.experiment.config  # this process has its own copy; the values, which are recorded, are separate
     if config.machine.threads is None:
         config.machine.threads = place.threads
-    folder, group = place.output / task.step.name, place.output.as_posix()
-    is_logged = task.step.stage.logged
     store = Store(plan.experiment.root)
-    with (
-        env_override(dict(task.environment)),
-        tracked(plan, store, folder, group=group) if is_logged else nullcontext() as tracker,
-    ):
-        loggers = tracker.loggers if tracker else None
-        ((step, outcome, result),) = execute(plan, store, place.output, logger=loggers)
+    described = describe_step(task.step, task.swept, place.group)
+    trackers = tracked(plan, store, place.output / task.step.name, described)
+    with env_override(dict(task.environment)), trackers if task.step.stage.logged else nullcontext() as tracker:
+        logger_of = tracker.loggers_of if tracker else lambda step: None
+        ((step, outcome, result),) = execute(plan, store, place.output, logger_of=logger_of)
         if tracker:
             tracker.record(step, outcome, result)
     return outcome.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from irexp.sweep.graph import Task
@@ -52,13 +53,16 @@ class Runner(Protocol):
         """End every process that still runs."""
 
 
-def run_graph(tasks: Mapping[str, Task], runner: Runner, *, is_shown: bool = True) -> dict[str, str]:
+def run_graph(
+    tasks: Mapping[str, Task], runner: Runner, *, is_shown: bool = True, file: Path | None = None
+) -> dict[str, str]:
     """Make all tasks; a failure takes with it only those that need the failed one.
 
     Args:
         tasks: by key; what a task needs stands before it.
         runner: what makes them; closed at the end, also after an error.
         is_shown: whether to draw a bar on a terminal.
+        file: where the state is written at each change.
 
     Returns:
         The error of each task that failed or could not begin.
@@ -66,7 +70,7 @@ def run_graph(tasks: Mapping[str, Task], runner: Runner, *, is_shown: bool = Tru
     schedule = Schedule({key: task.needs for key, task in tasks.items()})
     errors: dict[str, str] = {}
     try:
-        with Status(tasks, schedule, workers=runner.count, is_shown=is_shown) as status:
+        with Status(tasks, schedule, workers=runner.count, is_shown=is_shown, file=file) as status:
             while not schedule.is_over:
                 for key in schedule.ready(early=runner.is_early):
                     if runner.is_free:

@@ -5,12 +5,13 @@ The configuration holds no secrets: wandb reads its key from its own environment
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,29 +21,14 @@ from typing import Any, Literal
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from irexp.artifact.disk import hold_lock
 from irexp.artifact.stages import KINDS
 from irexp.config.installation import install_command
+from irexp.training.tracked_job import TrackedJob
 from irexp.types import UserError
 
 #: The most characters that wandb allows in a tag.
 _LONGEST_TAG = 64
-
-
-@dataclass(frozen=True)
-class TrackedJob:
-    """How a tracker shows a job.
-
-    Attributes:
-        id: the same for the same settings, so that the same command continues what it has logged.
-        name: the swept settings, outside a sweep the model and the dataset.
-        stages: the stages of the job, as they were typed.
-        group: the sweep that the job belongs to, if any.
-    """
-
-    id: str
-    name: str
-    stages: str
-    group: str | None = None
 
 
 def csv_logger(save_dir: Path, job: TrackedJob) -> Logger:
@@ -118,7 +104,7 @@ class WandbTracker(WandbLogger):
             save_dir=str(save_dir),
             project=project,
             group=job.group,
-            job_type=job.stages,
+            job_type=job.stage,
             entity=entity,
             tags=tags,
             mode=mode,
@@ -140,7 +126,7 @@ def mlflow_logger(
 
     Args:
         save_dir: unused, since the runs of all jobs are in one store.
-        job: how the job is shown; its id, stages and sweep are tags of the run.
+        job: how the job is shown; its id, stage and sweep are tags of the run.
         experiment: MLflow's name for a group of runs.
         tracking_uri: where the store is.
         tags: further tags of the run.
@@ -152,19 +138,30 @@ def mlflow_logger(
         raise UserError(f"logger=mlflow needs the package mlflow-skinny: {install_command('mlflow')}")
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri)
-    known = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([known.experiment_id], f"tags.`irexp.job` = '{job.id}'", max_results=1) if known else []
+    with _making_store(tracking_uri):
+        client = MlflowClient(tracking_uri)
+        known = client.get_experiment_by_name(experiment)
+        place = known.experiment_id if known else client.create_experiment(experiment)
+    runs = client.search_runs([place], f"tags.`irexp.job` = '{job.id}'", max_results=1)
+    own = {"irexp.job": job.id, "irexp.stage": job.stage, **({"irexp.sweep": job.group} if job.group else {})}
+    tags = {**(tags or {}), **own}
     if runs:
         client.update_run(runs[0].info.run_id, status="RUNNING", name=job.name)
-    own = {"irexp.job": job.id, "irexp.stages": job.stages, **({"irexp.sweep": job.group} if job.group else {})}
-    return MlflowTracker(
-        experiment, job.name, tracking_uri, {**(tags or {}), **own}, runs[0].info.run_id if runs else None
-    )
+        for name, value in tags.items():
+            client.set_tag(runs[0].info.run_id, name, value)
+    return MlflowTracker(experiment, job.name, tracking_uri, tags, runs[0].info.run_id if runs else None)
+
+
+@contextmanager
+def _making_store(tracking_uri: str) -> Iterator[None]:
+    """In the block no other process of this machine makes the same store; two that make its tables at once may fail."""
+    digest = hashlib.sha256(f"{Path.cwd()} {tracking_uri}".encode()).hexdigest()[:16]
+    with hold_lock(Path(tempfile.gettempdir()) / f"irexp-mlflow-{digest}.lock", f"the store {tracking_uri}"):
+        yield
 
 
 class MlflowTracker(MLFlowLogger):
-    """Lightning's logger for MLflow, with names of metrics that MLflow allows: `test/nDCG_10` for `test/nDCG@10`."""
+    """Lightning's logger for MLflow, with names that MLflow allows: `test/nDCG_10` for `test/nDCG@10`."""
 
     def __init__(
         self, experiment: str, name: str, tracking_uri: str, tags: dict[str, str], resumed: str | None
@@ -176,13 +173,73 @@ class MlflowTracker(MLFlowLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics, with `_` for each character that MLflow does not allow in their names."""
-        super().log_metrics({re.sub(r"[^\w/. -]", "_", name): value for name, value in metrics.items()}, step)
+        super().log_metrics({allowed_by_mlflow(name): value for name, value in metrics.items()}, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Log the configuration; not again when a run is resumed, since MLflow's parameters cannot change."""
         if not self._is_resumed:
-            super().log_hyperparams(params)
+            super().log_hyperparams(_renamed(params))
+
+
+def allowed_by_mlflow(name: str) -> str:
+    """A name of a metric, parameter or file with `_` for each character that MLflow does not allow.
+
+    >>> allowed_by_mlflow("test/ours (large)/nDCG@10")
+    'test/ours _large_/nDCG_10'
+    """
+    return re.sub(r"[^\w/. -]", "_", name, flags=re.ASCII)
+
+
+def _renamed(params: Any) -> Any:
+    """The same nested values under keys that MLflow allows, such as those of `rows`, which a user names."""
+    if not isinstance(params, dict):
+        return params
+    return {allowed_by_mlflow(str(key)): _renamed(value) for key, value in params.items()}
+
+
+class TitledLogger(Logger):
+    """Writes the curves of one of a job's several trainings under a name of their own: `train/<title>/loss`."""
+
+    def __init__(self, loggers: Sequence[Logger], title: str) -> None:
+        """The loggers are those of the job."""
+        super().__init__()
+        self._loggers, self._title = loggers, title
+
+    @property
+    def name(self) -> None:
+        """Required by Lightning; the job's loggers have their own."""
+
+    @property
+    def version(self) -> None:
+        """Required by Lightning; the job's loggers have their own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics under the title."""
+        named = {titled(name, self._title): value for name, value in metrics.items()}
+        for logger in self._loggers:
+            logger.log_metrics(named, step)
+
+    def log_hyperparams(self, params: Any, *arguments: Any, **settings: Any) -> None:
+        """Ignored, since the job logs its whole configuration."""
+
+    def save(self) -> None:
+        """Write what the job's loggers hold in memory."""
+        for logger in self._loggers:
+            logger.save()
+
+
+def titled(name: str, title: str | None) -> str:
+    """The name of a metric with a title after its first part.
+
+    >>> titled("test/nDCG@10", "sbert/DL 2019")
+    'test/sbert/DL 2019/nDCG@10'
+    """
+    if title is None:
+        return name
+    head, _, rest = name.partition("/")
+    return f"{head}/{title}/{rest}" if rest else f"{title}/{name}"
 
 
 class _Relay(Logger):

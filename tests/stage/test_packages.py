@@ -12,7 +12,8 @@ import pytest
 
 from irexp.config.installation import install_command
 from irexp.index import seismic
-from irexp.training.tracking import TrackedJob, tensorboard_logger
+from irexp.training.tracked_job import TrackedJob
+from irexp.training.tracking import tensorboard_logger
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings
 

@@ -97,3 +97,14 @@ def test_a_task_is_the_same_in_another_process(plan_of: PlanOf) -> None:
         assert [step.name for step in copy.plan.steps] == [step.name for step in task.plan.steps]
         assert [step.name for step in copy.plan.makes] == [task.step.name]
         assert copy.plan.experiment.config == task.step.experiment.config
+
+
+def test_a_task_has_the_swept_overrides_that_its_jobs_share(plan_of: PlanOf) -> None:
+    """Two engines of a seed share its training, which is named after the seed; each index has both."""
+    jobs = {
+        0: Planned(plan_of("model=sbert"), {}, ("seed=1", "index=faiss_flat")),
+        1: Planned(plan_of("model=sbert", "index=faiss_hnsw"), {}, ("seed=1", "index=faiss_hnsw")),
+    }
+    found = {f"{task.stage} {number}": task.swept for number, task in enumerate(merge(jobs).tasks.values())}
+    assert found["fit 0"] == found["encode 1"] == ("seed=1",)
+    assert (found["index 2"], found["index 5"]) == (("seed=1", "index=faiss_flat"), ("seed=1", "index=faiss_hnsw"))

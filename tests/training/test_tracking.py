@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from irexp.evaluation.measures import Measured
 from irexp.evaluation.table import Result, Table, make_table
 from irexp.training.outcome import (
+    Shown,
     TrackedArtifact,
     artifact_name,
     finish,
@@ -24,14 +26,16 @@ from irexp.training.outcome import (
     log_per_query,
     log_table,
 )
-from irexp.training.tracking import TrackedJob, csv_logger, mlflow_logger, tensorboard_logger, wandb_logger
+from irexp.training.tracked_job import Ending, TrackedJob
+from irexp.training.tracking import TitledLogger, csv_logger, mlflow_logger, tensorboard_logger, wandb_logger
 from irexp.types import UserError
 from tests.training.wandb_file import run_of
 
 MEASURED = Measured({"RR@10": {"q1": 1.0, "q2": 0.5}}, {"RR@10": 0.75}, 0, 0)
 CONFIGURATION = {"seed": 1, "artifact": {"run": "run/mine.toys-00000001"}}
 MEASURES = {"test/RR@10": 0.75}
-JOB = TrackedJob("0123456789abcdef", "seed=1", "fit+evaluate", "multirun/mine")
+JOB = TrackedJob("0123456789abcdef", "seed=1", "evaluate", "multirun/mine")
+DONE, FAILED = Ending(), Ending("failed", "UserError: too few documents")
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="the extra mlflow is not installed"
@@ -44,14 +48,15 @@ def table() -> Table:
     return make_table([Result("mine", MEASURED, {"run": "run/mine.toys-00000001"})], ["RR@10"])
 
 
-def write_job(logger: Logger, *, exit_code: int = 0) -> None:
+def write_job(logger: Logger, ending: Ending = DONE) -> None:
     """All that a job writes to its tracker."""
     log_configuration(logger, CONFIGURATION)
     logger.log_metrics({"train/loss": 0.5}, step=1)
     log_measures(logger, MEASURES)
     log_per_query(logger, "toys", MEASURED)
     log_table(logger, "toys", table())
-    finish(logger, CONFIGURATION, MEASURES, exit_code=exit_code)
+    artifact = TrackedArtifact("run/mine.toys-00000001", "run", None, made_from=["index/mine.toys-00000001"])
+    finish(logger, Shown(CONFIGURATION, MEASURES, [artifact]), ending)
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def artifacts(tmp_path: Path) -> list[TrackedArtifact]:
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
         (folder / "large").write_text("many bytes")
-        found.append(TrackedArtifact(f"{kind}/mine.toys-00000001", kind, folder, made_from, {"queries": 2.0}))
+        found.append(TrackedArtifact(f"{kind}/mine.toys-00000001", kind, folder, False, made_from, {"queries": 2.0}))
     return found
 
 
@@ -85,7 +90,7 @@ def test_wandb_shows_the_whole_job(offline: Path) -> None:
     write_job(wandb_logger(offline, JOB, tags=["mine"]))
     found = run_of(offline)
     run = found["run"]
-    assert (run.run_id, run.display_name, run.run_group, run.job_type) == (JOB.id, JOB.name, JOB.group, JOB.stages)
+    assert (run.run_id, run.display_name, run.run_group, run.job_type) == (JOB.id, JOB.name, JOB.group, JOB.stage)
     assert list(run.tags) == ["mine"] and run.resume and found["exit_code"] == 0
     assert (found["config"]["seed"], found["config"]["artifact"]) == (1, CONFIGURATION["artifact"])
     assert [(row["trainer/global_step"], row["train/loss"]) for row in found["history"] if "train/loss" in row] == [
@@ -103,7 +108,7 @@ def test_wandb_shows_the_whole_job(offline: Path) -> None:
 def test_a_resumed_job_continues_its_run_and_another_job_does_not(offline: Path) -> None:
     """The run's id is the job's; jobs of one process never share a run."""
     ids = []
-    for name, job in (("first", JOB), ("resumed", JOB), ("other", TrackedJob("other", "seed=2", "all"))):
+    for name, job in (("first", JOB), ("resumed", JOB), ("other", TrackedJob("other", "seed=2", "evaluate"))):
         (offline / name).mkdir()
         write_job(wandb_logger(offline / name, job))
         ids.append(run_of(offline / name)["run"].run_id)
@@ -120,9 +125,11 @@ def test_the_agent_of_a_wandb_sweep_decides_the_id_of_the_run(offline: Path, mon
 
 @wandb_warns
 def test_a_failed_job_is_marked_failed_in_wandb(offline: Path) -> None:
-    """The run ends with the job's exit code."""
-    write_job(wandb_logger(offline, JOB), exit_code=1)
-    assert run_of(offline)["exit_code"] == 1
+    """The run ends with an exit status other than 0, and its summary holds the error."""
+    write_job(wandb_logger(offline, JOB), FAILED)
+    found = run_of(offline)
+    assert found["exit_code"] == 1
+    assert (found["summary"]["outcome"], found["summary"]["error"]) == ("failed", FAILED.error)
 
 
 @wandb_warns
@@ -133,9 +140,9 @@ def test_wandb_gets_the_lineage_and_only_the_files_asked_for(
     """An artifact has its identity and inputs, and its files if its kind is uploaded; an input is used, not made."""
     logger = wandb_logger(offline, JOB, upload=upload)
     checkpoint, run = artifacts
-    log_artifact(logger, checkpoint, is_input=True)
-    log_artifact(logger, run, is_input=False)
-    finish(logger, {}, {})
+    log_artifact(logger, replace(checkpoint, is_input=True))
+    log_artifact(logger, run)
+    finish(logger, Shown({}), Ending())
     found = run_of(offline)
     assert (list(found["used"]), list(found["made"])) == (
         ["checkpoint.mine.toys-00000001"],
@@ -173,6 +180,26 @@ def test_csv_has_curves_measures_and_configuration(tmp_path: Path) -> None:
     assert [row["train/loss"] for row in rows if row["train/loss"]] == ["0.5"]
     assert [row["test/RR@10"] for row in rows if row["test/RR@10"]] == ["0.75"]
     assert "seed: 1" in (tmp_path / "hparams.yaml").read_text(encoding="utf8")
+    check_files(tmp_path)
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {"outcome": "done", "error": None}
+
+
+def check_files(folder: Path) -> None:
+    """The values per query and the artifacts with what they are made from, beside the curves."""
+    assert (folder / "per_query" / "toys.csv").read_text() == "query_id,RR@10\nq1,1.0\nq2,0.5\n"
+    (artifact,) = json.loads((folder / "artifacts.json").read_text())
+    assert (artifact["name"], artifact["is_input"]) == ("run/mine.toys-00000001", False)
+    assert artifact["made_from"] == ["index/mine.toys-00000001"]
+
+
+def test_csv_and_tensorboard_say_that_a_job_failed_and_why(tmp_path: Path) -> None:
+    """In a file beside the curves, and as a text."""
+    write_job(csv_logger(tmp_path / "csv", JOB), FAILED)
+    assert json.loads((tmp_path / "csv" / "outcome.json").read_text())["error"] == FAILED.error
+    write_job(tensorboard_logger(tmp_path / "board", JOB), FAILED)
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    text = events.Tensors("outcome/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text == f"failed: {FAILED.error}"
 
 
 def test_tensorboard_has_curves_measures_configuration_and_table(tmp_path: Path) -> None:
@@ -184,30 +211,75 @@ def test_tensorboard_has_curves_measures_configuration_and_table(tmp_path: Path)
     texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in found.Tags()["tensors"]}
     assert "seed: 1" in texts["configuration/text_summary"] and "mine" in texts["table/toys/text_summary"]
     assert "hp_metric" not in found.Tags()["scalars"]
+    check_files(tmp_path)
     assert b"seed" in found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of MLflow's store, which takes seconds to make."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+def mlflow_runs(client: Any, experiment: str) -> list[Any]:
+    """The runs of an experiment of MLflow."""
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
 
 
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_has_the_same_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that failed is marked so; the same command continues its run."""
+def test_mlflow_has_the_same_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """A job that failed is marked so, with its error; the same command continues its run, in its newest sweep."""
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    client = MlflowClient("sqlite:///mlflow.db")
-
-    def runs() -> list[Any]:
-        experiment = client.get_experiment_by_name("irexp")
-        assert experiment is not None
-        return list(client.search_runs([experiment.experiment_id]))
-
-    write_job(mlflow_logger(tmp_path, JOB), exit_code=1)
-    (run,) = runs()
+    client = MlflowClient(database)
+    write_job(mlflow_logger(tmp_path, JOB, tracking_uri=database), FAILED)
+    (run,) = mlflow_runs(client, "irexp")
     assert run.info.status == "FAILED" and run.info.run_name == JOB.name
-    write_job(mlflow_logger(tmp_path, JOB))
-    (run,) = runs()
-    assert run.info.status == "FINISHED" and run.data.tags["irexp.sweep"] == JOB.group
+    assert run.data.tags["irexp.outcome"] == "failed" and run.data.tags["irexp.error"] == FAILED.error
+    write_job(mlflow_logger(tmp_path, replace(JOB, group="multirun/again"), tracking_uri=database))
+    (run,) = mlflow_runs(client, "irexp")
+    assert run.info.status == "FINISHED" and run.data.tags["irexp.sweep"] == "multirun/again"
+    assert run.data.tags["irexp.outcome"] == "done" and run.data.tags["irexp.error"] == ""
+    assert run.data.tags["irexp.stage"] == "evaluate"
     assert run.data.metrics == {"train/loss": 0.5, "test/RR_10": 0.75} and run.data.params["seed"] == "1"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
     names = {file.path for folder in ("table", "per_query") for file in client.list_artifacts(run.info.run_id, folder)}
     assert names == {"table/toys.md", "table/toys.csv", "per_query/toys.csv"}
+    listed = Path(client.download_artifacts(run.info.run_id, "artifacts.json", str(tmp_path))).read_text()
+    assert json.loads(listed)[0]["made_from"] == ["index/mine.toys-00000001"]
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+def test_rows_may_have_names_that_mlflow_forbids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """In the names of measures, parameters and files each such character becomes an underscore."""
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    logger = mlflow_logger(tmp_path, JOB, experiment="forbidden", tracking_uri=database)
+    log_configuration(logger, {"rows": {"ours (large)": ["seed=2"]}})
+    log_measures(logger, {"test/ours (large)/RR@10": 0.5})
+    log_per_query(logger, "ours (large)", MEASURED)
+    finish(logger, Shown({}), DONE)
+    client = MlflowClient(database)
+    (run,) = mlflow_runs(client, "forbidden")
+    assert run.data.metrics == {"test/ours _large_/RR_10": 0.5}
+    assert run.data.params == {"rows/ours _large_": "['seed=2']"}
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "per_query")] == ["per_query/ours _large_.csv"]
+
+
+def test_each_of_several_trainings_has_curves_of_its_own(tmp_path: Path) -> None:
+    """Under a name of its own, so that none continues or overwrites the others'."""
+    logger = csv_logger(tmp_path, JOB)
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    TitledLogger([logger], "mono").log_metrics({"train/loss": 2.0, "validation/RR@10": 0.5}, step=1)
+    finish(logger, Shown({}), DONE)
+    with (tmp_path / "metrics.csv").open(encoding="utf8") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == {"step", "train/loss", "train/mono/loss", "validation/mono/RR@10"}

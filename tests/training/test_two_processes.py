@@ -36,7 +36,8 @@ from irexp.regularizer.flops import FLOPS
 from irexp.regularizer.regularizer import Regularizer
 from irexp.training.batch import Batch
 from irexp.training.callbacks import read_history
-from irexp.training.tracking import TrackedJob, csv_logger
+from irexp.training.tracked_job import TrackedJob
+from irexp.training.tracking import csv_logger
 from irexp.types import Embeddings, UserError
 from tests import tiny
 from tests.processes import reserved_port, wait_for_all

@@ -29,6 +29,8 @@ def records(path: Path) -> Iterator[Any]:
             position += BLOCK - position % BLOCK
             continue
         length, kind = struct.unpack("<HB", data[position + 4 : position + ENTRY_HEADER])
+        if position + ENTRY_HEADER + length > len(data):
+            return  # of a run that was killed while it wrote
         parts += data[position + ENTRY_HEADER : position + ENTRY_HEADER + length]
         position += ENTRY_HEADER + length
         if kind in (WHOLE, LAST):
@@ -39,13 +41,29 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def run_of(folder: Path) -> dict[str, Any]:
-    """What the only offline run below a folder says: the run, its history, summary, artifacts and exit code."""
+    """What the only offline run of a folder says: the run, its history, summary, artifacts and exit code."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    _wait_for_end(path)
+    return _content(path)
+
+
+def runs_of(folder: Path, *, killed: int = 0) -> list[dict[str, Any]]:
+    """The same of every offline run below a folder, in the order in which they began; the first ones were killed."""
+    paths = sorted(folder.rglob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)
+    for path in paths[killed:]:
+        _wait_for_end(path)
+    return [_content(path) for path in paths]
+
+
+def _wait_for_end(path: Path) -> None:
     waited = 0.0
     while not any(record.WhichOneof("record_type") == "exit" for record in records(path)):
         assert waited < PATIENCE, f"{path} has no end"
         time.sleep(0.1)  # wandb's own process may write the end of the file after finish() has returned
         waited += 0.1
+
+
+def _content(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"history": [], "summary": {}, "made": {}, "used": {}, "config": {}}
     for record in records(path):
         kind = record.WhichOneof("record_type")

@@ -7,7 +7,7 @@ experiment that takes part, before anything is made.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -86,6 +86,7 @@ class Plan:
         forced: the steps that it makes even if they exist.
         skipped: the stages of this experiment that make nothing, and why.
         cells: the requested measures, with the names of their row and column in the table, if they have one.
+        rows: the requested steps of each named row, column by column, under None if there are none; no baselines.
     """
 
     experiment: Experiment
@@ -96,6 +97,7 @@ class Plan:
     forced: frozenset[Step]
     skipped: Mapping[str, str]
     cells: tuple[tuple[str | None, str | None, Step], ...] = ()
+    rows: Mapping[str | None, tuple[Step, ...]] = field(default_factory=dict)
 
 
 def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
@@ -128,6 +130,7 @@ def draft_plan(experiment: Experiment, stages: Sequence[str]) -> tuple[Plan, lis
         forced=frozenset(step for step in own if step.stage and step.stage.name in experiment.values["force"]),
         skipped=wiring.skipped,
         cells=tuple((row, column, step_of[node]) for row, column, node in wiring.cells),
+        rows={row: tuple(step_of[node] for node in nodes) for row, nodes in wiring.rows.items()},
     )
     return plan, wiring.faults
 

@@ -66,6 +66,7 @@ class Wiring:
         skipped: the stages of the experiment that make nothing, and why.
         faults: what is wrong, one line each.
         cells: the requested measures, with the names of their row and column in the table, if they have one.
+        rows: the requested nodes of each named row, under None if there are none; without the baselines.
     """
 
     experiment: Experiment
@@ -76,6 +77,7 @@ class Wiring:
     skipped: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     cells: list[tuple[str | None, str | None, Node]] = field(default_factory=list)
+    rows: dict[str | None, list[Node]] = field(default_factory=dict)
     _found: dict[tuple[Experiment, str], Node | None] = field(default_factory=dict)
     _composed: dict[tuple[Experiment, str], Experiment | None] = field(default_factory=dict)
 
@@ -94,7 +96,9 @@ class Wiring:
             is_own = not reason.startswith("baseline")
             nodes = self._goals(experiment, stages, reason, self.skipped if is_own else {})
             self.goals += nodes
-            self.own += nodes if is_own else []
+            if is_own:
+                self.own += nodes
+                self.rows.setdefault(row, []).extend(nodes)
             self.cells += [(row, column, node) for node in nodes if node.origin == STAGES["evaluate"]]
         measured = tuple(node for _, _, node in self.cells)
         for stage in stages:

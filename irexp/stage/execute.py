@@ -22,6 +22,7 @@ from irexp.artifact.energy import measured_resources
 from irexp.artifact.identity import Identity
 from irexp.artifact.ir_metadata import write_ir_metadata
 from irexp.artifact.manifest import DamagedArtifactError
+from irexp.artifact.objective import own_row
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.spec import Own, Rows, This
@@ -145,7 +146,7 @@ def execute(
     for step in plan.steps:
         if step in wanted:
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]
-            logged = {"logger": logger, "trial": trial if step in plan.own else None}
+            logged = {"logger": logger, "trial": trial if step in own_row(plan) else None}
             outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
             found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
             gc.collect()  # models of earlier steps must not crowd the next one's memory

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.git import own_state
 from irexp.artifact.objective import objective, objective_names
-from irexp.artifact.plan import Placed, Plan, make_plan
+from irexp.artifact.plan import Placed, Plan, Step, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
 from irexp.stage.execute import Outcome, execute
@@ -82,7 +82,8 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
         log.warning("without -m, one job runs; the sweep over %s is ignored", ", ".join(map(str, params)))
     try:
         if failure is None:
-            found = run_stages(experiment_of(config, hydra), job, output, trial=trial_of(hydra.sweeper))
+            experiment, trial = experiment_of(config, hydra), trial_of(hydra.sweeper)
+            found = run_stages(experiment, job, output, trial=trial, is_searched=_is_searched(hydra))
             job.outcome = "done"
             return found
         job.outcome, job.error = "failed", failure
@@ -122,6 +123,11 @@ def experiment_of(config: DictConfig, hydra: Any) -> Experiment:
     return Experiment((*search_path(hydra.overrides.hydra), *_typed(hydra)), config, options)
 
 
+def _is_searched(hydra: Any) -> bool:
+    """Whether the job is one of a sweeper that uses what it returns, unlike Hydra's own."""
+    return hydra.mode == RunMode.MULTIRUN and not str(hydra.sweeper.get("_target_")).endswith(".BasicSweeper")
+
+
 def _typed(hydra: Any) -> list[str]:
     """The overrides that were typed, for this job of a sweep."""
     typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an item of the list would be resolved
@@ -130,15 +136,27 @@ def _typed(hydra: Any) -> list[str]:
 
 
 def run_stages(
-    experiment: Experiment, job: Job, output: Path, *, trial: RunningTrial | None = None
+    experiment: Experiment,
+    job: Job,
+    output: Path,
+    *,
+    trial: RunningTrial | None = None,
+    is_searched: bool = False,
 ) -> float | list[float] | None:
     """Plan the stages of an experiment and make what is missing; a dry run only prints the plan.
+
+    Args:
+        experiment: what to run.
+        job: its record, which is kept up to date.
+        output: the job's folder.
+        trial: the trial that its fit reports to, if a sweep may prune it.
+        is_searched: whether a sweeper searches for its objective.
 
     Returns:
         The objective; None after a dry run, and if nothing is measured.
     """
     plan = make_plan(experiment, experiment.stages)
-    names = objective_names(plan)
+    names = objective_names(plan, is_needed=is_searched)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
         _preview(plan, store, output)
@@ -147,9 +165,11 @@ def run_stages(
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
     if (code := own_state()) is not None:
         code.save(output)
+    measured: dict[Step, dict[str, float]] = {}
     with tracked(plan, store, output) as tracker:
         loggers = tracker.loggers if tracker else None
         for step, outcome, result in execute(plan, store, output, logger=loggers, trial=trial):
+            measured[step] = outcome.measures
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
@@ -160,7 +180,7 @@ def run_stages(
             ]
             if tracker:
                 tracker.record(step, outcome, result)
-    return objective(names, {name: value for outcome in job.stages for name, value in outcome.measures.items()})
+    return objective(names, plan, measured)
 
 
 def _preview(plan: Plan, store: Store, output: Path) -> None:

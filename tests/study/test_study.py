@@ -38,7 +38,7 @@ class Sweep:
 
     def __init__(self, folder: Path, loader: ConfigLoader) -> None:
         """Keep studies and results in a folder."""
-        self.folder, self.loader = folder, loader
+        self.folder, self.loader, self.typed = folder, loader, TYPED
         self.asked: list[float] = []
         self.numbers: list[int] = []
 
@@ -48,7 +48,7 @@ class Sweep:
             "config",
             [
                 *("hydra/sweeper=optuna", f"hydra.sweep.dir={self.folder / 'sweep'}", "hydra.mode=MULTIRUN"),
-                *(f"paths.artifacts={self.folder / 'artifacts'}", *TYPED, *typed),
+                *(f"paths.artifacts={self.folder / 'artifacts'}", *self.typed, *typed),
             ],
             RunMode.MULTIRUN,
         )
@@ -201,6 +201,9 @@ def test_several_objectives_have_a_direction_each(sweeping: Sweep) -> None:
     [
         ((), {"trials": 0}, "hydra.sweeper.trials=0 is out of range; it must be at least 1"),
         ((), {"prune": True, "directions": ("minimize",)}, "compares validations, of which the highest is best"),
+        (("hydra/launcher=graph",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=graph"),
+        (("hydra/launcher=slurm",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=slurm"),
+        (("rows={a: [seed=1], b: [seed=2]}",), {}, "none of the rows a, b is this experiment itself"),
         (("machine.num_nodes=2",), {}, "machine.num_nodes=2: each node would draw trials of its own"),
         (("stage=index",), {}, "measures nothing to search for"),
         (("objective=[nDCG@11]",), {}, "does not measure nDCG@11; did you mean nDCG@10?"),
@@ -213,6 +216,14 @@ def test_a_search_that_cannot_work_is_refused_before_the_first_trial(
     with pytest.raises(UserError) as error:
         sweeping(lambda value: value, *typed, **changes)
     assert words in str(error.value)
+    assert sweeping.asked == []
+
+
+def test_a_trial_with_several_fits_is_not_pruned(sweeping: Sweep) -> None:
+    """Columns that train a model each report validations that cannot be compared; columns that share one do."""
+    sweeping.typed = ("model=sbert", "stage=fit", "training.steps=int(interval(1,9))")
+    with pytest.raises(UserError, match="one fit per trial, and the columns train 2 models"):
+        sweeping(lambda value: value, "columns={a: [], b: [seed=2]}", prune=True, trials=1)
     assert sweeping.asked == []
 
 

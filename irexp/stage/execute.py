@@ -239,10 +239,10 @@ def _record(
         output=output,
         resources=resources,
     )
+    recorded = {"measures": measures, "given": recorded_given(step), **found}
     if step.stage is not None and step.stage.makes == "run":
-        write_ir_metadata(folder / RUN, found, tag="irexp", name=step.name)
-    given = [kind for kind in configuration["artifact"] if is_given(step.experiment.values, kind)]
-    return {"measures": measures, "given": given, **found}
+        write_ir_metadata(folder / RUN, recorded, tag="irexp", name=step.name)
+    return recorded
 
 
 def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:
@@ -300,6 +300,11 @@ def announce(outcome: Outcome) -> None:
     seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
     again = "; to measure again: force=[speed]" if (outcome.stage, outcome.status) == ("speed", "already done") else ""
     log.info("%s: %s%s%s  %s  %s", outcome.stage, outcome.status, again, seconds, outcome.path or "", measures)
+
+
+def recorded_given(step: Step) -> list[str]:
+    """The kinds of the artifacts that were given, rather than made by the experiment."""
+    return [kind for kind in step.experiment.recorded["artifact"] if is_given(step.experiment.values, kind)]
 
 
 def recorded_configuration(step: Step) -> dict[str, Any]:

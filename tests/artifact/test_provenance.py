@@ -15,11 +15,13 @@ import yaml
 
 from irexp.artifact.energy import measured_resources
 from irexp.artifact.git import LARGEST_PATCH, PATCH, git_state
-from irexp.artifact.ir_metadata import END, START, SUFFIX
+from irexp.artifact.ir_metadata import END, START, SUFFIX, ir_metadata
 from irexp.artifact.manifest import damage, read_manifest
-from irexp.artifact.provenance import determinism
+from irexp.artifact.provenance import determinism, provenance
 from irexp.evaluation.run_file import read_run
-from tests.chains import Compose, run, settings
+from irexp.stage.execute import recorded_configuration, recorded_given
+from tests.chains import Compose, planned, run, settings
+from tests.irds import registered
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -128,3 +130,38 @@ def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, colle
     annotated = tmp_path / "annotated.run"
     annotated.write_text("\n".join(lines) + "\n" + path.read_text())
     assert list(read_run(annotated)) == list(read_run(path)) != []
+
+
+@pytest.mark.parametrize(
+    ("typed", "retrieval", "training"),
+    [
+        (["model=bm25"], {"method": "bm25", "index": "BM25Index"}, None),
+        (["model=sbert"], {"checkpoint": "checkpoint/sbert.", "index": "FaissFlat"}, "irexp-toy"),
+        (["model=sbert", "training=none"], {"checkpoint": "checkpoint/sbert."}, None),
+        (["model=sbert", "artifact.checkpoint={theirs}"], {"checkpoint": "theirs"}, None),
+        (["model=mono", "re_rank=scoreddocs"], {"reranks": "scoreddocs of irexp-toy"}, "irexp-toy"),
+        (["model=mono", "re_rank=bm25", "artifact.checkpoint={theirs}"], {"reranks": "model=bm25"}, None),
+        (["model=fusion"], {"method": "rrf fusion", "interpolates": ["model=bm25", "model=sbert"]}, None),
+    ],
+)
+def test_ir_metadata_names_the_checkpoint_and_only_training_of_this_experiment(
+    compose: Compose, tmp_path: Path, typed: list[str], retrieval: dict[str, Any], training: str | None
+) -> None:
+    """BM25 and a fusion have no checkpoint, and what a given one was trained on is not known."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.json").write_text("{}")
+    data = ["dataset=irds", "dataset.id=irexp-toy", "dataset.train.dataset_id=irexp-toy", "dataset.dev=null"]
+    overrides = [*data, "training.validate_every=null", f"paths.artifacts={tmp_path}"]
+    overrides += [one.format(theirs=tmp_path / "theirs") for one in typed]
+    with registered(tmp_path, "d1\ttext\n", scoreddocs="q1 Q0 d1 1 1 x\n"):
+        plan = planned(compose, overrides, ["search", "re_rank", "fuse"])
+    (step,) = plan.own
+    recorded = provenance(
+        overrides=[], options={}, configuration=recorded_configuration(step), seconds=1, output=tmp_path, resources={}
+    )
+    found = ir_metadata({"given": recorded_given(step), **recorded}, tag="irexp", name=step.name)
+    (method,) = found["method"]["retrieval"]
+    for key, value in retrieval.items():
+        assert method[key][: len(value)] == value
+    assert ("checkpoint" in method) == (typed[0] in ("model=sbert", "model=mono"))
+    assert found["data"].get("training data") == (None if training is None else [{"name": training}])

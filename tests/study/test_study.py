@@ -220,7 +220,7 @@ def test_a_search_that_cannot_work_is_refused_before_the_first_trial(
 
 
 def test_a_trial_with_several_fits_is_not_pruned(sweeping: Sweep) -> None:
-    """Columns that train a model each report validations that cannot be compared; columns that share one do."""
+    """Columns that train a model each report validations that cannot be compared."""
     sweeping.typed = ("model=sbert", "stage=fit", "training.steps=int(interval(1,9))")
     with pytest.raises(UserError, match="one fit per trial, and the columns train 2 models"):
         sweeping(lambda value: value, "columns={a: [], b: [seed=2]}", prune=True, trials=1)

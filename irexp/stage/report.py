@@ -97,7 +97,8 @@ def tabulate(
     """
     lineage = Lineage(store)
     pivoted = pivot(placed, lineage)
-    table = _table(pivoted, measures, evaluation, against, mean=mean)
+    notes = conventions({one.folder: one.result for one in pivoted}, lineage)
+    table = _table(pivoted, measures, evaluation, against, mean=mean, notes=notes)
     _write_table(table, output)
     if html:
         write_page(table, pivoted, lineage, output)
@@ -111,6 +112,7 @@ def _table(
     against: Mapping[str, str],
     *,
     mean: bool,
+    notes: Sequence[str],
 ) -> Table:
     return make_table(
         [one.result for one in pivoted],
@@ -118,7 +120,7 @@ def _table(
         test=Significance(evaluation.significance, evaluation.alpha, evaluation.correction, evaluation.permutations),
         against=against,
         mean=mean,
-        notes=conventions({one.folder: one.result for one in pivoted}),
+        notes=notes,
     )
 
 

@@ -20,7 +20,7 @@ from irexp.artifact.manifest import damage, read_manifest
 from irexp.artifact.provenance import determinism, provenance
 from irexp.evaluation.run_file import read_run
 from irexp.stage.execute import recorded_configuration, recorded_given
-from tests.chains import Compose, planned, run, settings
+from tests.chains import Compose, planned, run, settings, write_collection
 from tests.irds import registered
 
 
@@ -136,10 +136,10 @@ def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, colle
     ("typed", "retrieval", "training"),
     [
         (["model=bm25"], {"method": "bm25", "index": "BM25Index"}, None),
-        (["model=sbert"], {"checkpoint": "checkpoint/sbert.", "index": "FaissFlat"}, "irexp-toy"),
+        (["model=sbert"], {"checkpoint": "checkpoint/sbert.", "index": "Faiss"}, "toys"),
         (["model=sbert", "training=none"], {"checkpoint": "checkpoint/sbert."}, None),
         (["model=sbert", "artifact.checkpoint={theirs}"], {"checkpoint": "theirs"}, None),
-        (["model=mono", "re_rank=scoreddocs"], {"reranks": "scoreddocs of irexp-toy"}, "irexp-toy"),
+        (["model=mono", "re_rank=scoreddocs", "re_rank.candidates.dataset_id=irexp-toy"], {"reranks": "scoreddocs of irexp-toy"}, "toys"),
         (["model=mono", "re_rank=bm25", "artifact.checkpoint={theirs}"], {"reranks": "model=bm25"}, None),
         (["model=fusion"], {"method": "rrf fusion", "interpolates": ["model=bm25", "model=sbert"]}, None),
     ],
@@ -150,8 +150,10 @@ def test_ir_metadata_names_the_checkpoint_and_only_training_of_this_experiment(
     """BM25 and a fusion have no checkpoint, and what a given one was trained on is not known."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "config.json").write_text("{}")
-    data = ["dataset=irds", "dataset.id=irexp-toy", "dataset.train.dataset_id=irexp-toy", "dataset.dev=null"]
-    overrides = [*data, "training.validate_every=null", f"paths.artifacts={tmp_path}"]
+    lines = "q1\td1\t1\n"
+    data = write_collection(tmp_path / "toys", {"q1": "list trees"}, {"test": lines, "train": lines})
+    overrides = ["dataset=local", f"dataset.path={data}", "dataset.dev=null", "training.validate_every=null"]
+    overrides += [f"paths.artifacts={tmp_path}"]
     overrides += [one.format(theirs=tmp_path / "theirs") for one in typed]
     with registered(tmp_path, "d1\ttext\n", scoreddocs="q1 Q0 d1 1 1 x\n"):
         plan = planned(compose, overrides, ["search", "re_rank", "fuse"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -24,7 +25,7 @@ from irexp.config.built import built
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.resources import require_resources, unknown_commits
-from irexp.stage.sweep import report_sweep
+from irexp.stage.sweep import RECORD, report_sweep
 from irexp.stage.track import tracked
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
@@ -55,7 +56,9 @@ class Job:
 
     def save(self, folder: Path) -> None:
         """Write the record of the job so far."""
-        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
+        partial = folder / f".{RECORD}"
+        partial.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
+        os.replace(partial, folder / RECORD)  # a killed job leaves no half of it, which the sweep could not read
 
 
 def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[float] | None:

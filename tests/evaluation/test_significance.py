@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from irexp.evaluation import significance
-from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test
+from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test, wilcoxon_test
 
 
 def random_pair(seed: int, queries: int) -> tuple[list[float], list[float]]:
@@ -100,6 +100,39 @@ def test_unpaired_or_infinite_values_are_refused() -> None:
             test([1.0, float("nan")], [1.0, 2.0])
     with pytest.raises(ValueError, match="permutations"):
         randomisation_test([1.0], [1.0], permutations=0)
+
+
+def approximated_p(a: list[float], b: list[float]) -> float:
+    """Wilcoxon's normal approximation by its formula: without equal pairs, its variance corrected for ties."""
+    found = [round(x - y, 9) for x, y in zip(a, b, strict=True) if round(x - y, 9) != 0]
+    n, sizes = len(found), sorted(abs(difference) for difference in found)
+    rank_of = {size: statistics.mean(i + 1 for i, other in enumerate(sizes) if other == size) for size in sizes}
+    positive = sum(rank_of[abs(difference)] for difference in found if difference > 0)
+    ties = [sizes.count(size) for size in set(sizes)]
+    variance = n * (n + 1) * (2 * n + 1) / 24 - sum(t**3 - t for t in ties) / 48
+    z = (positive - n * (n + 1) / 4) / variance**0.5
+    return 2 * (1 - statistics.NormalDist().cdf(abs(z)))
+
+
+@pytest.mark.parametrize("queries", [20, 50, 51, 400])
+def test_wilcoxons_test_with_equal_differences_is_the_normal_approximation(queries: int) -> None:
+    """Values in tenths, as of RR: many differences are equal, and many pairs are; scipy's own says the same."""
+    generator = random.Random(queries)
+    a = [generator.randint(0, 10) / 10 for _ in range(queries)]
+    b = [generator.randint(0, 8) / 10 for _ in range(queries)]
+    assert wilcoxon_test(a, b) == wilcoxon_test(b, a) == pytest.approx(approximated_p(a, b), rel=1e-6)
+    expected = stats.wilcoxon([round(x - y, 9) for x, y in zip(a, b, strict=True)], method="asymptotic").pvalue
+    assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_wilcoxons_test_is_exact_up_to_50_different_differences() -> None:
+    """From 51 on the normal approximation is used, which differs."""
+    for queries, method in ((50, "exact"), (51, "asymptotic")):
+        a, b = random_pair(queries, queries)
+        difference = [x - y for x, y in zip(a, b, strict=True)]
+        other = "asymptotic" if method == "exact" else "exact"
+        assert wilcoxon_test(a, b) == pytest.approx(float(stats.wilcoxon(difference, method=method).pvalue), rel=1e-9)
+        assert wilcoxon_test(a, b) != pytest.approx(float(stats.wilcoxon(difference, method=other).pvalue), rel=1e-6)
 
 
 def test_holm_is_its_formula() -> None:

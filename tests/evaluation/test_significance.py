@@ -114,25 +114,40 @@ def approximated_p(a: list[float], b: list[float]) -> float:
     return 2 * (1 - statistics.NormalDist().cdf(abs(z)))
 
 
-@pytest.mark.parametrize("queries", [20, 50, 51, 400])
-def test_wilcoxons_test_with_equal_differences_is_the_normal_approximation(queries: int) -> None:
-    """Values in tenths, as of RR: many differences are equal, and many pairs are; scipy's own says the same."""
-    generator = random.Random(queries)
+def tenths(seed: int, queries: int) -> tuple[list[float], list[float]]:
+    """Values in tenths, as of RR: many differences are equal but for rounding, and many pairs are."""
+    generator = random.Random(seed)
     a = [generator.randint(0, 10) / 10 for _ in range(queries)]
-    b = [generator.randint(0, 8) / 10 for _ in range(queries)]
-    assert wilcoxon_test(a, b) == wilcoxon_test(b, a) == pytest.approx(approximated_p(a, b), rel=1e-6)
-    expected = stats.wilcoxon([round(x - y, 9) for x, y in zip(a, b, strict=True)], method="asymptotic").pvalue
-    assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-6)
+    return a, [generator.randint(0, 8) / 10 for _ in range(queries)]
 
 
-def test_wilcoxons_test_is_exact_up_to_50_different_differences() -> None:
-    """From 51 on the normal approximation is used, which differs."""
-    for queries, method in ((50, "exact"), (51, "asymptotic")):
-        a, b = random_pair(queries, queries)
-        difference = [x - y for x, y in zip(a, b, strict=True)]
-        other = "asymptotic" if method == "exact" else "exact"
-        assert wilcoxon_test(a, b) == pytest.approx(float(stats.wilcoxon(difference, method=method).pvalue), rel=1e-9)
-        assert wilcoxon_test(a, b) != pytest.approx(float(stats.wilcoxon(difference, method=other).pvalue), rel=1e-6)
+@pytest.mark.parametrize("queries", [70, 400])
+def test_wilcoxons_test_of_many_queries_is_the_normal_approximation(queries: int) -> None:
+    """With equal differences, with equal pairs and without either; scipy's own says the same."""
+    for a, b in (tenths(queries, queries), random_pair(queries, queries)):
+        assert wilcoxon_test(a, b) == wilcoxon_test(b, a) == pytest.approx(approximated_p(a, b), rel=1e-6)
+        difference = [round(x - y, 9) for x, y in zip(a, b, strict=True)]
+        expected = stats.wilcoxon(difference, method="asymptotic").pvalue
+        assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_wilcoxons_test_of_few_queries_is_exact() -> None:
+    """As all signs enumerated for a dozen queries with equal differences, and as scipy for 50 without."""
+    for seed in range(5):
+        a, b = tenths(seed, 12)
+        found = [round(x - y, 9) for x, y in zip(a, b, strict=True) if round(x - y, 9) != 0]
+        sizes = sorted(map(abs, found))
+        assert len(set(sizes)) < len(sizes)
+        ranks = [statistics.mean(i + 1 for i, size in enumerate(sizes) if size == abs(one)) for one in found]
+        signs = itertools.product([0, 1], repeat=len(ranks))
+        sums = [sum(r for r, sign in zip(ranks, chosen, strict=True) if sign) for chosen in signs]
+        observed = sum(r for r, one in zip(ranks, found, strict=True) if one > 0)
+        tails = sum(one <= observed for one in sums), sum(one >= observed for one in sums)
+        assert wilcoxon_test(a, b) == pytest.approx(min(1.0, 2 * min(tails) / len(sums)))
+    a, b = random_pair(50, 50)
+    expected = stats.wilcoxon([x - y for x, y in zip(a, b, strict=True)], method="exact").pvalue
+    assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-9)
+    assert wilcoxon_test(a, b) != pytest.approx(approximated_p(a, b), rel=1e-6)
 
 
 def test_holm_is_its_formula() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hydra.core.utils import env_override
 
+from irexp.artifact.git import own_state
 from irexp.artifact.store import Store
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
@@ -52,6 +53,8 @@ def make(task: Task, place: Place) -> float:
         config.machine.threads = place.threads
     folder, group = place.output / task.step.name, place.output.as_posix()
     is_logged = task.step.stage.logged
+    if (code := own_state()) is not None:
+        code.save(place.output)  # the folder that the manifest names
     store = Store(plan.experiment.root)
     with (
         env_override(dict(task.environment)),

@@ -46,6 +46,8 @@ def test_the_patch_of_a_job_restores_its_code(checkout: Path, tmp_path: Path) ->
     """Applied to the commit, it gives the changed and the new files; texts beside the code are not in it."""
     (checkout / "irexp" / "a.py").write_text("a = 2\n")
     (checkout / "irexp" / "new.py").write_text("b = 1\n")
+    (checkout / "hydra_plugins").mkdir()
+    (checkout / "hydra_plugins" / "launcher.py").write_text("c = 1\n")
     (checkout / "notes.txt").write_text("a note")
     state = git_state(checkout / "irexp")
     assert state is not None
@@ -57,6 +59,7 @@ def test_the_patch_of_a_job_restores_its_code(checkout: Path, tmp_path: Path) ->
     git(tmp_path / "other", "apply", str(tmp_path / PATCH))
     assert (tmp_path / "other" / "irexp" / "a.py").read_text() == "a = 2\n"
     assert (tmp_path / "other" / "irexp" / "new.py").read_text() == "b = 1\n"
+    assert (tmp_path / "other" / "hydra_plugins" / "launcher.py").is_file()
     assert b"note" not in (tmp_path / PATCH).read_bytes()
 
 
@@ -67,6 +70,20 @@ def test_unchanged_code_has_no_patch(checkout: Path, tmp_path: Path) -> None:
     state.save(tmp_path)
     assert not (tmp_path / PATCH).exists()
     assert state.recorded() == {"commit": state.commit, "dirty": False} and len(state.commit) == 40
+
+
+def test_two_patches_in_one_folder_are_both_kept(checkout: Path, tmp_path: Path) -> None:
+    """As of a sweep whose code changed while it ran; the same patch again is not kept twice."""
+    digests = set()
+    for text in ("a = 2\n", "a = 3\n", "a = 3\n"):
+        (checkout / "irexp" / "a.py").write_text(text)
+        state = git_state(checkout)
+        assert state is not None
+        state.save(tmp_path)
+        digests.add(state.recorded()["patch"])
+    found = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in found} == digests and len(found) == 2
+    assert PATCH in [path.name for path in found]
 
 
 def test_of_a_large_patch_only_the_summary_is_kept(checkout: Path, tmp_path: Path) -> None:

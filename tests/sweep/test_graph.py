@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from irexp.artifact import provenance
+from irexp.artifact.git import GitState
+from irexp.artifact.identity import Identity
+from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import Plan
 from irexp.artifact.stages import STAGES
+from irexp.artifact.store import Store
+from irexp.sweep import make as make_module
 from irexp.sweep.graph import Graph, Planned, merge
+from irexp.sweep.make import Place, make
 from tests.chains import STAGES as NAMES
 from tests.chains import Compose, planned, run, settings
 
@@ -97,3 +106,21 @@ def test_a_task_is_the_same_in_another_process(plan_of: PlanOf) -> None:
         assert [step.name for step in copy.plan.steps] == [step.name for step in task.plan.steps]
         assert [step.name for step in copy.plan.makes] == [task.step.name]
         assert copy.plan.experiment.config == task.step.experiment.config
+
+
+def test_the_patch_of_changed_code_is_where_the_manifest_says(
+    plan_of: PlanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the sweep's folder, also of a worker that began after the code had changed again."""
+    monkeypatch.setattr(sys, "argv", sys.argv)  # which a worker replaces
+    graph = merged(plan_of("model=bm25", names=["index", "search"]))
+    for task, patch in zip(graph.tasks.values(), (b"first", b"second"), strict=True):
+        state = GitState("0" * 40, patch, "")
+        for module in (make_module, provenance):
+            monkeypatch.setattr(module, "own_state", lambda state=state: state)
+        make(task, Place(tmp_path, ("run.py",)))
+        assert isinstance(task.step.artifact, Identity)
+        recorded = read_manifest(Store(tmp_path / "artifacts").folder(task.step.artifact))["provenance"]
+        patches = [path.read_bytes() for path in Path(recorded["output"]).glob("changes*.patch")]
+        assert recorded["git"]["patch"] in [hashlib.sha256(one).hexdigest() for one in patches]
+    assert len(patches) == 2

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
+from irexp.study.results import RECORD as SEARCH
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
@@ -31,10 +32,11 @@ class SweepReport(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Set the records of an earlier sweep in the same folder aside: they are not of this sweep."""
+        """Set the records of an earlier sweep in the same folder aside: they are not of this one."""
         if node_rank(config.machine.num_nodes) == 0:
             for path in _records(Path(config.hydra.sweep.dir)):
                 os.replace(path, path.with_name(EARLIER))
+            (Path(config.hydra.sweep.dir) / SEARCH).unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed, or the table did.
@@ -73,6 +75,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         log.warning("measures outside of paths.artifacts=%s are not in the table of all jobs", root)
     if not placed:
         return
+    from irexp.stage.page_study import find_study
     from irexp.stage.report import log_table, tabulate
 
     settings = OmegaConf.to_container(config.evaluation, resolve=True)
@@ -81,7 +84,14 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     store = Store(root)
     html = bool(OmegaConf.select(config, "stage.report.html"))
     table, _ = tabulate(
-        placed, store, folder, evaluation=evaluation, against=config.against or {}, mean=config.mean, html=html
+        placed,
+        store,
+        folder,
+        evaluation=evaluation,
+        against=config.against or {},
+        mean=config.mean,
+        html=html,
+        study=find_study(folder) if html else None,
     )
     log_table(table, folder, str(root))
 

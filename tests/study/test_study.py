@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from irexp.stage.page_study import find_study
 from irexp.study.settings import Settings
 from irexp.study.study import load_study
 from irexp.study.sweep import sweep
@@ -130,6 +131,23 @@ def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
     assert [float(row["index.k1"]) for row in rows] == sweeping.asked
     for plot in ("history", "slice"):
         assert (sweeping.folder / "sweep" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_record_of_a_search_is_what_its_page_shows(sweeping: Sweep) -> None:
+    """All trials, the best command, and a greater importance of the setting that decides the objective."""
+    sweeping(lambda value: value, "index.b=interval(0,1)", trials=12)
+    found = find_study(sweeping.folder / "sweep")
+    assert found is not None
+    assert [trial.values for trial in found.trials] == [(value,) for value in sweeping.asked]
+    assert (found.objectives, found.directions) == (("nDCG@10",), ("maximize",))
+    share_of = found.importance["nDCG@10"]
+    assert share_of["index.k1"] > 2 * share_of["index.b"] and sum(share_of.values()) == pytest.approx(1)
+    ((words, command),) = found.best
+    _, written = (sweeping.folder / "sweep" / "best.txt").read_text().splitlines()
+    assert command == written and words.endswith(f"nDCG@10 {max(sweeping.asked):.4f}")
+    sweeping(lambda value: None, "search.depth=5", trials=1)
+    failed = find_study(sweeping.folder / "sweep")
+    assert failed is not None and failed.best == () and failed.importance == {} and len(failed.trials) == 1
 
 
 def test_a_failing_trial_stops_no_other_and_the_same_command_replaces_it(sweeping: Sweep) -> None:

@@ -79,6 +79,11 @@ def test_the_objective_of_several_columns_is_their_mean(
     rows = "rows={ours: [], other: [\"index.k1=0.1\", \"index.b=0\"]}"
     assert _run(tmp_path, monkeypatch, *data, rows) == found
     assert len(measured()) == 4
+    several = "rows={one: [\"index.k1=1\"], two: [\"index.k1=2\"]}"
+    assert _run(tmp_path, monkeypatch, *data, several) is None
+    assert len(measured()) == 4
+    assert _run(tmp_path, monkeypatch, *data, several, "hydra/sweeper=optuna") is None
+    assert measured() == [] and "is this experiment itself" in (tmp_path / "summary.json").read_text()
 
 
 def test_the_objective_of_several_rows_is_refused_where_it_is_needed(

@@ -120,7 +120,7 @@ def _candidates(entry: Any) -> str | None:
 
 
 def _data(configuration: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The collection, and what the checkpoint was trained on if this experiment trained it; of others it is not known."""
+    """The collection, and what the checkpoint was trained on if this experiment did it; of others it is not known."""
     dataset = configuration["dataset"]
     is_fused = (configuration.get("fuse") or {}).get("runs")
     has_own = configuration["artifact"].get("checkpoint") is not None and "checkpoint" not in given and not is_fused

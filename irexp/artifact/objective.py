@@ -53,11 +53,8 @@ def objective_names(plan: Plan, *, is_needed: bool = False) -> list[str]:
         if name not in measured:
             stages = ",".join(plan.experiment.stages)
             columns = " in every column" if plan.experiment.values["columns"] else ""
-            raise UserError(
-                f"objective: stage={stages} does not measure {name}{columns}{near(name, measured)}"
-                if measured
-                else f"objective: stage={stages} does not measure {name}; add evaluate, or fit with validations"
-            )
+            hint = near(name, measured) if measured or columns else "; add evaluate, or fit with validations"
+            raise UserError(f"objective: stage={stages} does not measure {name}{columns}{hint}")
     return names
 
 
@@ -72,9 +69,7 @@ def objective(
         measured: the measures of each step.
     """
     row = own_row(plan)
-    found = [
-        statistics.fmean(measured[step][name] for step in row if name in measured.get(step, {})) for name in names
-    ]
+    found = [statistics.fmean(measured[step][name] for step in row if name in measured.get(step, {})) for name in names]
     return found[0] if len(found) == 1 else found or None
 
 
@@ -98,7 +93,7 @@ def _name_of_own(plan: Plan) -> str | None:
 
 
 def _measured(row: Sequence[Step]) -> dict[str, list[str]]:
-    """What the requested stages measure, by stage, in every column; of measures of different columns the common ones."""
+    """What the requested stages measure in every column, by stage."""
     found: dict[str, list[str]] = {}
     for stage in ("evaluate", "fit", "speed"):
         lists = [_measured_by(step, stage) for step in row if step.stage is not None and step.stage.name == stage]

@@ -154,10 +154,13 @@ def _unjudged(measures: Sequence[str]) -> list[str]:
     """How documents without a judgement count."""
     parsed = parse_measures(measures)
     without = [str(measure) for measure in parsed if leaves_out_unjudged(measure)]
-    if len(without) == len(parsed):
-        return ["Unjudged documents are left out."]
     but = f", except in {' and '.join(without)}, where they are left out" if without else ""
-    return [f"Unjudged documents count as not relevant{but}."]
+    counted = f"Unjudged documents count as not relevant{but}." if len(without) < len(parsed) else ""
+    estimated = any(measure.NAME == "infAP" for measure in parsed)
+    return [
+        counted or "Unjudged documents are left out.",
+        *(["infAP estimates how many documents with a grade below 0 are relevant."] if estimated else []),
+    ]
 
 
 def _one_line(text: str) -> str:

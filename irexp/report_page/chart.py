@@ -122,7 +122,9 @@ def history_chart(points: Sequence[tuple[int, float]], *, is_highest: bool, y_na
     path = f"M{x(points[0][0]):.1f} {y(best[0]):.1f}"
     path += "".join(f"H{x(number):.1f}V{y(value):.1f}" for (number, _), value in zip(points, best, strict=True))
     shapes = [element("path", d=path, class_=f"line {colour_class(0)}")]
-    shapes += [marker(0, x(number), y(value), size=3.0, title=f"trial {number}: {value:.4f}") for number, value in points]
+    hints = [f"trial {number}: {value:.4f}" for number, value in points]
+    for (number, value), hint in zip(points, hints, strict=True):
+        shapes.append(marker(0, x(number), y(value), size=3.0, title=hint))
     return _chart(width, height, x, y, shapes, x_name="trial", y_name=y_name)
 
 

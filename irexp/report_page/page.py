@@ -16,8 +16,8 @@ from irexp.report_page.graph import Node, lineage_graph
 from irexp.report_page.mark import swatch
 from irexp.report_page.markup import Html, element, joined
 from irexp.report_page.origin import Command, Made, commands, provenance
-from irexp.report_page.style import SCRIPT, STYLE
 from irexp.report_page.study import Study, study
+from irexp.report_page.style import SCRIPT, STYLE
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ def _lengths(provenance: Mapping[str, Any], lineage: Lineage) -> str | None:
     if query is None and document is None:
         return "those of the checkpoint"
     if query is None or document is None:
-        known = [f"{length:.0f} tokens" if length is not None else "that of the checkpoint" for length in (query, document)]
+        known = [
+            f"{length:.0f} tokens" if length is not None else "that of the checkpoint" for length in (query, document)
+        ]
         return " and ".join(known)
     return f"{query:.0f} and {document:.0f} tokens"
 

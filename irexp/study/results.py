@@ -1,5 +1,4 @@
-"""The results of a search, in the sweep's folder: a table of all trials, the commands of the best, plots, and what
-the page of the sweep shows of them."""
+"""The results of a search, in the sweep's folder: trials, commands of the best, plots, and a record for the page."""
 
 from __future__ import annotations
 

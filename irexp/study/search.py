@@ -129,8 +129,8 @@ def _check_launcher(config: DictConfig) -> None:
     if str(config.hydra.launcher._target_).startswith(LAUNCHERS):
         launcher = config.hydra.runtime.choices["hydra/launcher"]
         raise UserError(
-            f"hydra.sweeper.prune=true cannot end a fit under hydra/launcher={launcher}, which makes checkpoints before "
-            f"the jobs run; use hydra/launcher=basic, or set hydra.sweeper.prune=false"
+            f"hydra.sweeper.prune=true cannot end a fit under hydra/launcher={launcher}, which makes checkpoints "
+            f"before the jobs run; use hydra/launcher=basic, or set hydra.sweeper.prune=false"
         )
 
 

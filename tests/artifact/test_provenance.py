@@ -149,6 +149,9 @@ def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, colle
     assert list(read_run(annotated)) == list(read_run(path)) != []
 
 
+FUSED = 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'
+
+
 @pytest.mark.parametrize(
     ("typed", "retrieval", "training"),
     [
@@ -156,9 +159,17 @@ def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, colle
         (["model=sbert"], {"checkpoint": "checkpoint/sbert.", "index": "Faiss"}, "toys"),
         (["model=sbert", "training=none"], {"checkpoint": "checkpoint/sbert."}, None),
         (["model=sbert", "artifact.checkpoint={theirs}"], {"checkpoint": "theirs"}, None),
-        (["model=mono", "re_rank=scoreddocs", "re_rank.candidates.dataset_id=irexp-toy"], {"reranks": "scoreddocs of irexp-toy"}, "toys"),
+        (
+            ["model=mono", "re_rank=scoreddocs", "re_rank.candidates.dataset_id=irexp-toy"],
+            {"reranks": "scoreddocs of irexp-toy"},
+            "toys",
+        ),
         (["model=mono", "re_rank=bm25", "artifact.checkpoint={theirs}"], {"reranks": "model=bm25"}, None),
-        (["model=fusion"], {"method": "rrf fusion", "interpolates": ["model=bm25", "model=sbert"]}, None),
+        (
+            ["model=fusion", FUSED],
+            {"method": "rrf fusion", "interpolates": ["model=bm25", "model=sbert training=none"]},
+            None,
+        ),
     ],
 )
 def test_ir_metadata_names_the_checkpoint_and_only_training_of_this_experiment(

@@ -370,9 +370,7 @@ def test_each_collection_can_have_its_own_measures(several: list[Result]) -> Non
 def with_measures(result: Result, *names: str) -> Result:
     """The same result under other names of measures."""
     per_query = result.measured.per_query["AP"]
-    measured = replace(
-        result.measured, per_query=dict.fromkeys(names, per_query), aggregated=dict.fromkeys(names, 0.5)
-    )
+    measured = replace(result.measured, per_query=dict.fromkeys(names, per_query), aggregated=dict.fromkeys(names, 0.5))
     return replace(result, measured=measured)
 
 
@@ -381,8 +379,9 @@ def with_measures(result: Result, *names: str) -> Result:
     [
         (["AP"], "Unjudged documents count as not relevant. Ties"),
         (["AP", "Bpref"], "count as not relevant, except in Bpref, where they are left out. Ties"),
-        (["infAP", "Bpref", "RR(judged_only=True)@10"], "except in Bpref and RR(judged_only=True)@10, where they are"),
+        (["infAP", "Bpref", "RR(judged_only=True)"], "except in Bpref and RR(judged_only=True), where they are left"),
         (["AP(judged_only=True)", "Bpref"], "Unjudged documents are left out. Ties"),
+        (["infAP"], "not relevant. infAP estimates how many documents with a grade below 0 are relevant. Ties"),
     ],
 )
 def test_the_footer_says_which_measures_leave_out_unjudged_documents(

@@ -25,7 +25,13 @@ def record(config: DictConfig, number: int, outcome: str, **more: Any) -> Path:
     """Write the record of a job as the job does; returns its path."""
     folder = Path(config.hydra.sweep.dir) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    job = {"overrides": [f"seed={number}"], "outcome": outcome, "seconds": 1.0, "error": more.pop("error", None), **more}
+    job = {
+        "overrides": [f"seed={number}"],
+        "outcome": outcome,
+        "seconds": 1.0,
+        "error": more.pop("error", None),
+        **more,
+    }
     (folder / RECORD).write_text(json.dumps(job))
     return folder / RECORD
 

@@ -60,7 +60,7 @@ def test_an_objective_that_the_job_does_not_measure_is_refused(compose: Compose)
 def _columns(collection: Path) -> str:
     """Two columns: the collection, and the same with other judgements."""
     (collection / "qrels" / "b.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
-    return f"columns={{a: [], b: [\"dataset.test.qrels_path={collection}/qrels/b.tsv\"]}}"
+    return f'columns={{a: [], b: ["dataset.test.qrels_path={collection}/qrels/b.tsv"]}}'
 
 
 def test_the_objective_of_several_columns_is_their_mean(
@@ -76,10 +76,10 @@ def test_the_objective_of_several_columns_is_their_mean(
     found = _run(tmp_path, monkeypatch, *data)
     first, last = measured()
     assert found == (first + last) / 2 != last
-    rows = "rows={ours: [], other: [\"index.k1=0.1\", \"index.b=0\"]}"
+    rows = 'rows={ours: [], other: ["index.k1=0.1", "index.b=0"]}'
     assert _run(tmp_path, monkeypatch, *data, rows) == found
     assert len(measured()) == 4
-    several = "rows={one: [\"index.k1=1\"], two: [\"index.k1=2\"]}"
+    several = 'rows={one: ["index.k1=1"], two: ["index.k1=2"]}'
     assert _run(tmp_path, monkeypatch, *data, several) is None
     assert len(measured()) == 4
     assert _run(tmp_path, monkeypatch, *data, several, "hydra/sweeper=optuna") is None
@@ -95,15 +95,15 @@ def test_the_objective_of_several_rows_is_refused_where_it_is_needed(
         plan = planned(compose, settings(tmp_path, collection, "model=bm25", *more), ["index", "search", "evaluate"])
         return objective_names(plan, is_needed=is_needed)
 
-    several = "rows={one: [\"index.k1=1\"], two: [\"index.k1=2\"]}"
+    several = 'rows={one: ["index.k1=1"], two: ["index.k1=2"]}'
     with pytest.raises(UserError, match="none of the rows one, two is this experiment itself"):
         names(several)
     with pytest.raises(UserError, match="none of the rows one, two is this experiment itself"):
         names(several, "objective=[nDCG@10]", is_needed=False)
     assert names(several, is_needed=False) == []
-    assert names("rows={one: [\"index.k1=1\"]}") == ["nDCG@10"]
+    assert names('rows={one: ["index.k1=1"]}') == ["nDCG@10"]
     with pytest.raises(UserError, match=r"does not measure R@5 in every column"):
-        names("columns={a: [], b: [\"evaluation.measures=[R@5]\"]}", "objective=[R@5]")
+        names('columns={a: [], b: ["evaluation.measures=[R@5]"]}', "objective=[R@5]")
 
 
 def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> float | list[float] | None:

@@ -221,7 +221,7 @@ def test_several_objectives_have_a_direction_each(sweeping: Sweep) -> None:
         ((), {"prune": True, "directions": ("minimize",)}, "compares validations, of which the highest is best"),
         (("hydra/launcher=graph",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=graph"),
         (("hydra/launcher=slurm",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=slurm"),
-        (("rows={a: [seed=1], b: [seed=2]}",), {}, "none of the rows a, b is this experiment itself"),
+        (('rows={a: ["seed=1"], b: ["seed=2"]}',), {}, "none of the rows a, b is this experiment itself"),
         (("machine.num_nodes=2",), {}, "machine.num_nodes=2: each node would draw trials of its own"),
         (("stage=index",), {}, "measures nothing to search for"),
         (("objective=[nDCG@11]",), {}, "does not measure nDCG@11; did you mean nDCG@10?"),
@@ -241,7 +241,7 @@ def test_a_trial_with_several_fits_is_not_pruned(sweeping: Sweep) -> None:
     """Columns that train a model each report validations that cannot be compared."""
     sweeping.typed = ("model=sbert", "stage=fit", "training.steps=int(interval(1,9))")
     with pytest.raises(UserError, match="one fit per trial, and the columns train 2 models"):
-        sweeping(lambda value: value, "columns={a: [], b: [seed=2]}", prune=True, trials=1)
+        sweeping(lambda value: value, 'columns={a: [], b: ["seed=2"]}', prune=True, trials=1)
     assert sweeping.asked == []
 
 

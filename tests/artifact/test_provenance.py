@@ -167,7 +167,7 @@ FUSED = 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'
         (["model=mono", "re_rank=bm25", "artifact.checkpoint={theirs}"], {"reranks": "model=bm25"}, None),
         (
             ["model=fusion", FUSED],
-            {"method": "rrf fusion", "interpolates": ["model=bm25", "model=sbert training=none"]},
+            {"interpolates": ["model=bm25", "model=sbert training=none"]},
             None,
         ),
     ],

@@ -264,10 +264,10 @@ def test_the_page_prints_all_but_what_only_a_screen_can_use(browser: list[str], 
         pytest.skip(f"{sheets} sheets; there is no pdftotext on this machine to read them")
     command = ["pdftotext", "-layout", str(printed), "-"]
     text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    for words in ("BM25", "ours", "other", "0.", "Lineage", "Provenance", "Ties: score descending"):
+    for words in ("bm25", "sbert", "nDCG@10", "Lineage", "Provenance", "Ties: score descending"):
         assert words in text
     assert text.count("stage=[") == 3 and text.count(" minus ") == 1
-    assert "Copy" not in text and "compared with ours" not in text
+    assert "Copy" not in text and "This page does not hold" not in text
 
 
 def test_curves_and_costs_are_those_of_the_rows(compose: Compose, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_the_foot_says_the_lengths_that_were_used(compose: Compose, tmp_path: Pa
     encoder = load(next((tmp_path / "artifacts" / "checkpoint").glob("sbert*")))
     used = f"{encoder.query_length} and {encoder.document_length} tokens"
     assert sentence(table_of(tmp_path, "nDCG@10"), title) == f"{title}: {used}."
-    run(compose, settings(tmp_path, collection, "dataset.query_length=7", "dataset.document_length=9", "seed=7"))
+    run(compose, settings(tmp_path, collection, "model.query_length=7", "model.document_length=9"))
     run(compose, settings(tmp_path, collection, "model=bm25"))
     table = table_of(tmp_path, "nDCG@10")
     assert len(table.rows) == 3

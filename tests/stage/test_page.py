@@ -266,7 +266,7 @@ def test_the_page_prints_all_but_what_only_a_screen_can_use(browser: list[str], 
     text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     for words in ("bm25", "sbert", "nDCG@10", "Lineage", "Provenance", "Ties: score descending"):
         assert words in text
-    assert text.count("stage=[") == 3 and text.count(" minus ") == 1
+    assert text.count("stage=") == 3 and text.count(" minus ") == 1  # each command whole, and only the open comparison
     assert "Copy" not in text and "This page does not hold" not in text
 
 

@@ -21,16 +21,13 @@ from irexp.artifact.store import Store
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import Evaluation, register_schema
 from irexp.evaluation.table import Table
-from irexp.report_page.scale import tick_text
 from irexp.stage.execute import execute
 from irexp.stage.page import PAGE
 from irexp.stage.report import report
 from irexp.stage.show import show
 from irexp.stage.sweep import tabulate_sweep
-from irexp.training.callbacks import read_history
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings, write_collection
-from tests.reliability.jobs import write_queries
 
 #: Text that would run if it became markup.
 HOSTILE = "make cups <script>document.title='hacked'</script>\"><img src=x onerror=alert(1)>"
@@ -268,25 +265,3 @@ def test_the_page_prints_all_but_what_only_a_screen_can_use(browser: list[str], 
         assert words in text
     assert text.count("stage=") == 3 and text.count(" minus ") == 1  # each command whole, and only the open comparison
     assert "Copy" not in text and "This page does not hold" not in text
-
-
-def test_curves_and_costs_are_those_of_the_rows(compose: Compose, tmp_path: Path) -> None:
-    """Every recorded loss and validation of the trained row is a point, and the measured cost of every row."""
-    toys = write_queries(tmp_path / "toys")
-    overrides = [override for override in settings(tmp_path, toys) if override != "training=none"]
-    overrides += ["training.steps=4", "training.batch_size=4", "training.validate_every=2", "machine=cpu"]
-    overrides += ["training.validation_documents=null", "training.validation_queries=null"]
-    stages = [*STAGES, "speed"]
-    found = {model: run(compose, [*overrides, f"model={model}"], stages) for model in ("bm25", "sbert")}
-    _, text = page_of(tmp_path, tmp_path)
-    titles = Parsed(text).texts["title"]
-    lines = read_history(Path(str(found["sbert"]["fit"].path)) / "history.csv")
-    assert {line["name"] for line in lines} >= {"train/loss", "validation/nDCG@10"}
-    for line in lines:
-        assert f"sbert: {float(line['value']):.4g} at {tick_text(float(line['step']))}" in titles
-    for model, outcomes in found.items():
-        value = outcomes["evaluate"].measures["nDCG@10"]
-        for cost in ("ms_one_by_one", "bytes_per_document"):
-            assert f"{model}: {value:.4f} at {tick_text(outcomes['speed'].measures[cost])}" in titles
-    sections = re.findall("<h2>([^<]*)</h2>", text)
-    assert sections[2:4] == ["Learning curves", "Effectiveness and cost"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 #: What decides results: the code and the configuration, not texts and results beside them.
-_PATHS = ("--", ":/irexp", ":/conf", ":/run.py")
+_PATHS = ("--", ":/irexp", ":/conf", ":/run.py", ":/hydra_plugins")
 
 #: The patch in the output folder of a job.
 PATCH = "changes.patch"
@@ -39,12 +40,17 @@ class GitState:
         return {"commit": self.commit, "dirty": bool(self.patch), **patch}
 
     def save(self, folder: Path) -> None:
-        """Write the patch, if there is one, into a job's output folder."""
+        """Write the patch, if there is one, into a job's output folder; beside another one under a name of its own."""
         if not self.patch:
             return
         too_large = f"The patch has {len(self.patch):,} bytes, too many to keep; its files:\n{self.summary}\n"
         content = self.patch if len(self.patch) <= LARGEST_PATCH else too_large.encode()
-        (folder / PATCH).write_bytes(content)
+        path = folder / PATCH
+        if path.is_file() and path.read_bytes() != content:  # of another process of the sweep, which began earlier
+            path = path.with_stem(f"{path.stem}-{hashlib.sha256(self.patch).hexdigest()[:8]}")
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(content)
+        os.replace(partial, path)
 
 
 @functools.cache

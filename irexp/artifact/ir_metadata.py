@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def ir_metadata(provenance: Mapping[str, Any], *, tag: str, name: str) -> dict[s
                 }
             },
             "method": _method(configuration, name),
-            "data": _data(configuration),
+            "data": _data(configuration, provenance["given"]),
         }
     )
     return known
@@ -93,13 +93,15 @@ def _method(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
     model, index = configuration["model"], configuration.get("index") or {}
     candidates = (configuration.get("re_rank") or {}).get("candidates")
     fused = (configuration.get("fuse") or {}).get("runs")
+    checkpoint = None if fused else configuration["artifact"].get("checkpoint")
     retrieval = {
         "name": name,
         "method": f"{configuration['fuse']['method']} fusion" if fused else str(model["name"]),
         "index": str(index["_target_"]).rpartition(".")[2]
         if "_target_" in index and not (candidates or fused)
         else None,
-        "reranks": " ".join(candidates) if isinstance(candidates, list) else candidates,
+        "checkpoint": os.path.basename(checkpoint) if checkpoint and os.path.isabs(checkpoint) else checkpoint,
+        "reranks": _candidates(candidates),
         "interpolates": [" ".join(run) if isinstance(run, list) else run for run in fused] if fused else None,
     }
     return {
@@ -110,9 +112,19 @@ def _method(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _data(configuration: Mapping[str, Any]) -> dict[str, Any]:
+def _candidates(entry: Any) -> str | None:
+    """What is re-ranked: another run by its overrides or its file, or what a collection of ir_datasets ships."""
+    if isinstance(entry, Mapping):
+        return f"scoreddocs of {entry['dataset_id']}" if entry.get("dataset_id") else str(entry["_target_"])
+    return " ".join(entry) if isinstance(entry, list) else entry
+
+
+def _data(configuration: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The collection, and what the checkpoint was trained on if this experiment did it; of others it is not known."""
     dataset = configuration["dataset"]
-    is_trained = configuration["training"]["steps"] != 0 and dataset.get("train") is not None
+    is_fused = (configuration.get("fuse") or {}).get("runs")
+    has_own = configuration["artifact"].get("checkpoint") is not None and "checkpoint" not in given and not is_fused
+    is_trained = has_own and configuration["training"]["steps"] != 0 and dataset.get("train") is not None
     return {
         "test collection": {
             "name": dataset["name"],

@@ -99,6 +99,14 @@ class Plan:
     cells: tuple[tuple[str | None, str | None, Step], ...] = ()
     places: tuple[tuple[str | None, str | None, Step], ...] = ()
 
+    @property
+    def rows(self) -> dict[str | None, list[Step]]:
+        """The requested steps of each named row, column by column, under None if there are none; no baselines."""
+        found: dict[str | None, list[Step]] = {}
+        for row, _, step in self.places:
+            found.setdefault(row, []).append(step)
+        return found
+
 
 def make_plan(experiment: Experiment, stages: Sequence[str]) -> Plan:
     """Plan the stages of an experiment and of its baselines, with all their inputs at any depth.

@@ -26,7 +26,7 @@ _MODULES = ("logging", "logging.handlers", "colorlog")
 _CALLED = ("()", "class", "queue", "listener")
 
 #: Where the launchers of irexp are.
-_LAUNCHERS = "hydra_plugins.irexp_launcher."
+LAUNCHERS = "hydra_plugins.irexp_launcher."
 
 #: Objects that a value may refer to.
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
@@ -49,7 +49,7 @@ def hydra_faults(config: DictConfig) -> list[str]:
 
 def _launcher_faults(node: Any) -> list[str]:
     """What is wrong with the values of irexp's launchers; a node that fits its class."""
-    if not str(OmegaConf.select(node, "_target_")).startswith(_LAUNCHERS):
+    if not str(OmegaConf.select(node, "_target_")).startswith(LAUNCHERS):
         return []
     faults = [
         f"hydra.launcher.{key}: {node[key]} is out of range; it must be at least {RANGES[f'hydra.launcher.{key}'][0]}"

@@ -99,6 +99,15 @@ def leaves_grade_open(measure: ir_measures.Measure) -> bool:
     return info is not None and info.default == 1 and measure.params.get("rel", 1) == 1
 
 
+def leaves_out_unjudged(measure: ir_measures.Measure) -> bool:
+    """Whether a measure is computed as if unjudged documents were not in the run.
+
+    >>> [leaves_out_unjudged(parse_measure(name)) for name in ("Bpref", "nDCG(judged_only=True)@10", "nDCG@10")]
+    [True, True, False]
+    """
+    return measure.NAME == "Bpref" or bool(measure.params.get("judged_only"))
+
+
 def counting_from(measure: ir_measures.Measure, relevance: int) -> ir_measures.Measure:
     """The measure; if it is binary and names no grade, documents of at least grade `relevance` are relevant for it.
 

@@ -181,13 +181,22 @@ def make_table(
     names_of = {collection: wanted or _common(results, collection) for collection in _collections(results)}
     columns = [Column(collection, name) for collection, names in names_of.items() for name in names]
     cells = [_column(rows, column, test, references) for column in columns]
+    own = len(columns)
     if mean and len(names_of) > 1:
         for name in _in_all(list(names_of.values())):
             of_name = [cell for cell, column in zip(cells, columns, strict=False) if column.measure == name]
             columns.append(Column(MEAN, name))
             cells.append(_best([_mean(row, name, of_name, position) for position, row in enumerate(rows)]))
     measured = list(dict.fromkeys(column.measure for column in columns))
-    footer = foot(rows, measured, test, [rows[reference].label for reference in references], notes)
+    footer = foot(
+        rows,
+        measured,
+        test=test,
+        references=[rows[reference].label for reference in references],
+        notes=notes,
+        left_out={} if wanted else {name: _of_some(results, name, shown) for name, shown in names_of.items()},
+        has_means=len(columns) > own,
+    )
     return Table(tuple(rows), tuple(columns), tuple(zip(*cells, strict=True)), footer)
 
 
@@ -201,6 +210,12 @@ def _common(results: Sequence[Result], collection: str) -> list[str]:
     if not found:
         raise UserError(f"the results on {collection} have no measure in common; set the same evaluation=… for all")
     return found
+
+
+def _of_some(results: Sequence[Result], collection: str, shown: Sequence[str]) -> list[str]:
+    """The measures that only some results of a collection have."""
+    found = [name for result in results if result.column == collection for name in result.measured.aggregated]
+    return [name for name in dict.fromkeys(found) if name not in shown]
 
 
 def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:

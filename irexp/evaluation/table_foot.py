@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from irexp.config.measure import leaves_grade_open
+from irexp.config.measure import leaves_grade_open, leaves_out_unjudged
 from irexp.evaluation.comparison import BETTER, WORSE, Significance
 from irexp.evaluation.measures import parse_measures
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
 
 
 def foot(
-    rows: Sequence[Row], measures: Sequence[str], test: Significance, references: Sequence[str], notes: Sequence[str]
+    rows: Sequence[Row],
+    measures: Sequence[str],
+    *,
+    test: Significance,
+    references: Sequence[str],
+    notes: Sequence[str],
+    left_out: Mapping[str, Sequence[str]],
+    has_means: bool,
 ) -> str:
     """The footer.
 
@@ -24,6 +32,8 @@ def foot(
         test: how rows were compared.
         references: per row, the label of the row that it was compared with; its own for none.
         notes: sentences that only the caller knows.
+        left_out: by collection, the measures that only some of its rows have, which are not in the table.
+        has_means: whether the last columns are means over the collections.
     """
     results = [result for row in rows for result in row.results]
     collections = list(dict.fromkeys(result.column for result in results))
@@ -36,8 +46,10 @@ def foot(
     parts += _seeds(rows)
     if any(not row.of(collection) for row in rows for collection in collections):
         parts.append("–: not measured.")
+    parts += ["Means over the collections are not tested."] if has_means and len(rows) > 1 else []
+    parts += _left_out(left_out)
     parts += [_one_line(note) for note in notes]
-    parts.append("Unjudged documents count as not relevant. Ties: score descending, then document id.")
+    parts += [*_unjudged(measures), "Ties: score descending, then document id."]
     return " ".join(parts)
 
 
@@ -107,16 +119,48 @@ def _missing(results: Sequence[Result], *, is_one: bool) -> list[str]:
 
 
 def _seeds(rows: Sequence[Row]) -> list[str]:
-    """How many seeds were averaged."""
-    counts = {row.label: max(len(row.of(result.column)) for result in row.results) for row in rows}
-    several = {label: count for label, count in counts.items() if count > 1}
+    """How many seeds were averaged, of each row and collection if that differs."""
+    counts_of = {row.label: Counter(result.column for result in row.results) for row in rows}
+    several = {label: counts for label, counts in counts_of.items() if max(counts.values()) > 1}
     if not several:
         return []
-    if len(set(several.values())) == 1:
-        shown = f"{next(iter(several.values()))} seeds"
+    numbers = {number for counts in several.values() for number in counts.values()}
+    if len(numbers) == 1:
+        shown = f"{numbers.pop()} seeds"
     else:
-        shown = "several seeds (" + ", ".join(f"{_one_line(label)} {count}" for label, count in several.items()) + ")"
+        named = ", ".join(f"{_one_line(label)} {_numbers(found)}" for label, found in several.items())
+        shown = f"several seeds ({named})"
     return [f"±: mean and standard deviation of {shown}; tests take each query's mean over the seeds."]
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    """The number of seeds, or the number on each collection."""
+    if len(set(counts.values())) == 1:
+        return str(next(iter(counts.values())))
+    return " and ".join(f"{number} on {_one_line(column)}" for column, number in counts.items())
+
+
+def _left_out(measures_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """The measures that are not in the table."""
+    parts = []
+    for names in dict.fromkeys(map(tuple, measures_of.values())):
+        collections = [_one_line(name) for name, found in measures_of.items() if tuple(found) == names]
+        where = "" if len(collections) == len(measures_of) else f" on {', '.join(collections)}"
+        parts += [f"Not shown, since only some rows have it{where}: {', '.join(names)}."] if names else []
+    return parts
+
+
+def _unjudged(measures: Sequence[str]) -> list[str]:
+    """How documents without a judgement count."""
+    parsed = parse_measures(measures)
+    without = [str(measure) for measure in parsed if leaves_out_unjudged(measure)]
+    but = f", except in {' and '.join(without)}, where they are left out" if without else ""
+    counted = f"Unjudged documents count as not relevant{but}." if len(without) < len(parsed) else ""
+    estimated = any(measure.NAME == "infAP" for measure in parsed)
+    return [
+        counted or "Unjudged documents are left out.",
+        *(["infAP estimates how many documents with a grade below 0 are relevant."] if estimated else []),
+    ]
 
 
 def _one_line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from irexp.report_page.mark import colour_class, dashes, marker
 from irexp.report_page.markup import Html, element, shortened
@@ -104,6 +105,44 @@ def bar_chart(bars: Sequence[tuple[str, float]], *, x_name: str, y_name: str) ->
         )
     shapes.append(element("line", x1=_LEFT, x2=width - _RIGHT, y1=y(0.0), y2=y(0.0), class_="axis"))
     return _chart(width, height, None, y, shapes, x_name=x_name, y_name=y_name)
+
+
+def history_chart(points: Sequence[tuple[int, float]], *, is_highest: bool, y_name: str) -> Html:
+    """The value of each trial as a point, and the best so far as a line of steps.
+
+    Args:
+        points: the number and value of each trial, in their order; at least one.
+        is_highest: whether the highest value is the best.
+        y_name: what the value is.
+    """
+    width, height = 520, 280
+    x = linear([0.0, *(float(number) for number, _ in points)], _LEFT, width - _RIGHT)
+    y = linear([value for _, value in points], height - _BOTTOM, _TOP)
+    best = list(accumulate((value for _, value in points), max if is_highest else min))
+    path = f"M{x(points[0][0]):.1f} {y(best[0]):.1f}"
+    path += "".join(f"H{x(number):.1f}V{y(value):.1f}" for (number, _), value in zip(points, best, strict=True))
+    shapes = [element("path", d=path, class_=f"line {colour_class(0)}")]
+    hints = [f"trial {number}: {value:.4f}" for number, value in points]
+    for (number, value), hint in zip(points, hints, strict=True):
+        shapes.append(marker(0, x(number), y(value), size=3.0, title=hint))
+    return _chart(width, height, x, y, shapes, x_name="trial", y_name=y_name)
+
+
+def share_chart(shares: Sequence[tuple[str, float]], *, name: str) -> Html:
+    """Horizontal bars of shares of 1, in the given order, each with its name and value."""
+    width, left, step = 520, 190, 26
+    height = _TOP + step * len(shares) + 8
+    parts = [element("text", name, x=4, y=16, class_="name")]
+    for number, (label, share) in enumerate(shares):
+        top = _TOP + number * step
+        length = (width - left - 60) * share
+        parts += [
+            element("text", shortened(label, 28), x=left - 8, y=top + 16, text_anchor="end"),
+            element("rect", x=left, y=top + 3, width=max(length, 0.8), height=step - 8, class_="gain"),
+            element("text", f"{share:.2f}", x=left + length + 6, y=top + 16),
+        ]
+    box = f"0 0 {width} {height}"
+    return element("svg", *parts, viewBox=box, class_="chart", role="img", aria_label=name)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

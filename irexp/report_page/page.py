@@ -16,6 +16,7 @@ from irexp.report_page.graph import Node, lineage_graph
 from irexp.report_page.mark import swatch
 from irexp.report_page.markup import Html, element, joined
 from irexp.report_page.origin import Command, Made, commands, provenance
+from irexp.report_page.study import Study, study
 from irexp.report_page.style import SCRIPT, STYLE
 
 
@@ -49,6 +50,7 @@ class Content:
         left_out_measures: the number of measures that the lineage, the commands and the provenance leave out.
         commands: those that make the rows again.
         provenance: of all artifacts in the lineage.
+        study: the search that a sweep made; None without one.
     """
 
     table: Table
@@ -61,12 +63,14 @@ class Content:
     left_out_measures: int
     commands: Sequence[Command]
     provenance: Sequence[Made]
+    study: Study | None = None
 
 
 def page(content: Content) -> str:
     """The page as one file: a content security policy lets it load nothing and run only its own script."""
     sections = {
         "Results": tables.results(content.table),
+        "Search for settings": study(content.study) if content.study else None,
         "Comparisons": tables.comparisons(content.table),
         "Learning curves": _curves(content),
         "Effectiveness and cost": _costs(content),

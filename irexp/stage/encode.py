@@ -30,10 +30,10 @@ def encode(
     The engine that will search the vectors is checked before the hours of encoding, not after.
 
     Returns:
-        The number of documents.
+        The number of documents, and the length in tokens to which they were cut.
     """
     encoder: BiEncoder = open_encoder(checkpoint, model)
     check_engine(index, encoder.representation)
     index.check(documents.count(), encoder.embedding_dim)
     encoded = write_encoding(encoder, documents, folder, settings=encoding, machine=machine)
-    return {"documents": float(encoded)} if encoded else {}
+    return {"documents": float(encoded), "document_length": float(encoder.document_length)} if encoded else {}

@@ -22,6 +22,7 @@ from irexp.artifact.energy import measured_resources
 from irexp.artifact.identity import Identity
 from irexp.artifact.ir_metadata import write_ir_metadata
 from irexp.artifact.manifest import DamagedArtifactError
+from irexp.artifact.objective import own_row
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
 from irexp.artifact.spec import Own, Rows, This
@@ -151,7 +152,7 @@ def execute(
         for step in plan.steps:
             if step in wanted:
                 inputs = [_argument(plan, step, name, found) for name in _taken(step)]
-                logged = {"logger": logger_of(step), "trial": trial if step in plan.own else None}
+                logged = {"logger": logger_of(step), "trial": trial if step in own_row(plan) else None}
                 outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
                 found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
                 gc.collect()  # models of earlier steps must not crowd the next one's memory
@@ -247,10 +248,10 @@ def _record(
         output=output,
         resources=resources,
     )
+    recorded = {"measures": measures, "given": recorded_given(step), **found}
     if step.stage is not None and step.stage.makes == "run":
-        write_ir_metadata(folder / RUN, found, tag="irexp", name=step.name)
-    given = [kind for kind in configuration["artifact"] if is_given(step.experiment.values, kind)]
-    return {"measures": measures, "given": given, **found}
+        write_ir_metadata(folder / RUN, recorded, tag="irexp", name=step.name)
+    return recorded
 
 
 def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:
@@ -308,6 +309,11 @@ def announce(outcome: Outcome) -> None:
     seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
     again = "; to measure again: force=[speed]" if (outcome.stage, outcome.status) == ("speed", "already done") else ""
     log.info("%s: %s%s%s  %s  %s", outcome.stage, outcome.status, again, seconds, outcome.path or "", measures)
+
+
+def recorded_given(step: Step) -> list[str]:
+    """The kinds of the artifacts that were given, rather than made by the experiment."""
+    return [kind for kind in step.experiment.recorded["artifact"] if is_given(step.experiment.values, kind)]
 
 
 def recorded_configuration(step: Step) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -18,13 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.git import own_state
 from irexp.artifact.objective import objective, objective_names
-from irexp.artifact.plan import Placed, Plan, make_plan
+from irexp.artifact.plan import Placed, Plan, Step, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
 from irexp.stage.execute import Outcome, execute
 from irexp.stage.explain import tree
 from irexp.stage.resources import require_resources, unknown_commits
-from irexp.stage.sweep import report_sweep
+from irexp.stage.sweep import RECORD, report_sweep
 from irexp.stage.track import StepError, error_text, planning_tracked, tracked
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
@@ -55,7 +56,9 @@ class Job:
 
     def save(self, folder: Path) -> None:
         """Write the record of the job so far."""
-        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
+        partial = folder / f".{RECORD}"
+        partial.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
+        os.replace(partial, folder / RECORD)  # a killed job leaves no half of it, which the sweep could not read
 
 
 def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[float] | None:
@@ -83,7 +86,10 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     try:
         with planning_tracked(config, job.overrides, output):
             experiment = experiment_of(config, hydra)
-        found = run_stages(experiment, job, output, trial=trial_of(hydra.sweeper), failure=failure)
+        is_searched = _is_searched(hydra)
+        found = run_stages(
+            experiment, job, output, trial=trial_of(hydra.sweeper), is_searched=is_searched, failure=failure
+        )
         job.outcome = "done"
         return found
     except (KeyboardInterrupt, SystemExit) as error:
@@ -121,6 +127,11 @@ def experiment_of(config: DictConfig, hydra: Any) -> Experiment:
     return Experiment((*search_path(hydra.overrides.hydra), *_typed(hydra)), config, options)
 
 
+def _is_searched(hydra: Any) -> bool:
+    """Whether the job is one of a sweeper that uses what it returns, unlike Hydra's own."""
+    return hydra.mode == RunMode.MULTIRUN and not str(hydra.sweeper.get("_target_")).endswith(".BasicSweeper")
+
+
 def _typed(hydra: Any) -> list[str]:
     """The overrides that were typed, for this job of a sweep."""
     typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an item of the list would be resolved
@@ -134,6 +145,7 @@ def run_stages(
     output: Path,
     *,
     trial: RunningTrial | None = None,
+    is_searched: bool = False,
     failure: str | None = None,
 ) -> float | list[float] | None:
     """Plan the stages of an experiment and make what is missing; a dry run only prints the plan.
@@ -143,6 +155,7 @@ def run_stages(
         job: the job's record, which is added to.
         output: the job's folder.
         trial: see `irexp.stage.execute.execute`.
+        is_searched: whether a sweeper searches for its objective.
         failure: see `run_job`.
 
     Returns:
@@ -153,7 +166,7 @@ def run_stages(
     """
     with planning_tracked(experiment.config, experiment.overrides, output):
         plan = make_plan(experiment, experiment.stages)
-        names = objective_names(plan)
+        names = objective_names(plan, is_needed=is_searched)
     store = Store(experiment.root)
     if experiment.values["dry_run"]:
         _preview(plan, store, output)
@@ -162,11 +175,13 @@ def run_stages(
         log.info("nothing to do: %s", "; ".join(f"{name}, {reason}" for name, reason in plan.skipped.items()))
     if (code := own_state()) is not None:
         code.save(output)
+    measured: dict[Step, dict[str, float]] = {}
     with tracked(plan, store, output) as tracker:
         if failure is not None:
             raise StepError(failure)
         logger_of = tracker.loggers_of if tracker else lambda step: None
         for step, outcome, result in execute(plan, store, output, logger_of=logger_of, trial=trial):
+            measured[step] = outcome.measures
             if step in plan.own and step.artifact is not None:
                 job.stages.append(outcome)
                 job.save(output)
@@ -177,7 +192,7 @@ def run_stages(
             ]
             if tracker:
                 tracker.record(step, outcome, result)
-    return objective(names, {name: value for outcome in job.stages for name, value in outcome.measures.items()})
+    return objective(names, plan, measured)
 
 
 def _preview(plan: Plan, store: Store, output: Path) -> None:

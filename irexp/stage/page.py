@@ -17,6 +17,7 @@ from irexp.report_page.chart import Series
 from irexp.report_page.graph import Node
 from irexp.report_page.origin import Command, Made
 from irexp.report_page.page import Content, Costs, page
+from irexp.report_page.study import Study
 from irexp.stage.costs import search_costs
 from irexp.stage.page_difference import find_differences
 from irexp.stage.pivot import Pivoted
@@ -34,7 +35,9 @@ _HARDWARE = {"processor": "processor", "cores": "cores", "memory_gib": "memory (
 PAGE = "report.html"
 
 
-def write_page(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, output: Path) -> Path:
+def write_page(
+    table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, output: Path, study: Study | None = None
+) -> Path:
     """Write report.html, one file that loads nothing.
 
     Args:
@@ -42,6 +45,7 @@ def write_page(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, outpu
         pivoted: the same results with the folders of their measures.
         lineage: of the store that holds them.
         output: the folder of the page.
+        study: the search that a sweep made, if it made one.
 
     Returns:
         The page's path.
@@ -67,6 +71,7 @@ def write_page(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, outpu
             for name in [f"measures/{one.folder.name}"]
         ],
         provenance=[_provenance(name, found) for name, found in lineage.manifests.items() if name in nodes],
+        study=study,
     )
     path = output / PAGE
     path.write_text(page(content), encoding="utf8")

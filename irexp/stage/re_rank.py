@@ -42,7 +42,8 @@ def re_rank(
         machine: where it runs.
 
     Returns:
-        The numbers of queries, of scored pairs, and of queries without a candidate.
+        The numbers of queries, of scored pairs, and of queries without a candidate; and the lengths in tokens to which
+        texts were cut.
     """
     check_depth(re_rank.depth)
     assert re_rank.depth is not None
@@ -57,4 +58,6 @@ def re_rank(
         "queries": float(queries),
         "pairs": float(len(found)),
         "queries_without_candidate": float(queries - answered),
+        "query_length": float(scorer.query_length),
+        "document_length": float(scorer.document_length),
     }

@@ -20,6 +20,7 @@ from irexp.config.schema import Evaluation
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import load_measured, parse_measures
 from irexp.evaluation.table import Table, make_table
+from irexp.report_page.study import Study
 from irexp.stage.conventions import conventions
 from irexp.stage.costs import report_costs, search_costs
 from irexp.stage.page import write_page
@@ -82,6 +83,7 @@ def tabulate(
     against: Mapping[str, str],
     mean: bool,
     html: bool,
+    study: Study | None = None,
 ) -> tuple[Table, list[Pivoted]]:
     """Write the table of some measures, and its page; returns the table and its results. Arguments as of `report`.
 
@@ -94,13 +96,15 @@ def tabulate(
         against: see `report`.
         mean: see `report`.
         html: see `report`.
+        study: the search that a sweep made, if it made one, for its page.
     """
     lineage = Lineage(store)
     pivoted = pivot(placed, lineage)
-    table = _table(pivoted, measures, evaluation, against, mean=mean)
+    notes = conventions({one.folder: one.result for one in pivoted}, lineage)
+    table = _table(pivoted, measures, evaluation, against, mean=mean, notes=notes)
     _write_table(table, output)
     if html:
-        write_page(table, pivoted, lineage, output)
+        write_page(table, pivoted, lineage, output, study)
     return table, pivoted
 
 
@@ -111,6 +115,7 @@ def _table(
     against: Mapping[str, str],
     *,
     mean: bool,
+    notes: Sequence[str],
 ) -> Table:
     return make_table(
         [one.result for one in pivoted],
@@ -118,7 +123,7 @@ def _table(
         test=Significance(evaluation.significance, evaluation.alpha, evaluation.correction, evaluation.permutations),
         against=against,
         mean=mean,
-        notes=conventions({one.folder: one.result for one in pivoted}),
+        notes=notes,
     )
 
 

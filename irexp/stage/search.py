@@ -32,7 +32,7 @@ def search(
     """Search with the queries of `topics` and write the run into `folder`.
 
     Returns:
-        The numbers of queries and of queries without a hit.
+        The numbers of queries and of queries without a hit; and the length in tokens to which queries were cut.
     """
     check_depth(search.depth)
     answered: set[str] = set()
@@ -42,10 +42,11 @@ def search(
             answered.add(scored.query_id)
             yield scored
 
+    encoder = None if checkpoint is None else open_encoder(checkpoint, model)
     found = stream_search(
         open_index(index, index_folder),
         topics,
-        model=None if checkpoint is None else open_encoder(checkpoint, model),
+        model=encoder,
         depth=search.depth,
         remove_query=search.remove_query,
         excluded=_excluded(search),
@@ -53,7 +54,8 @@ def search(
     )
     write_run(folder / RUN, noted(found), tag="irexp")
     queries = sum(1 for _ in topics.queries())
-    return {"queries": float(queries), "queries_without_hit": float(queries - len(answered))}
+    measured = {"queries": float(queries), "queries_without_hit": float(queries - len(answered))}
+    return measured if encoder is None else {**measured, "query_length": float(encoder.query_length)}
 
 
 def _excluded(search: Search) -> frozenset[str]:

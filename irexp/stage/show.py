@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,23 @@ def content_overrides(manifest: Mapping[str, Any]) -> list[str]:
     return search_path(recorded) + [o for o in recorded if not o.startswith((*_NOT_CONTENT, *_TABLE))]
 
 
+def config_flags(manifest: Mapping[str, Any]) -> list[str]:
+    """The flags of the recorded command that add folders of options, or replace conf/; `show` composes with its own."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for short, long in (("-cp", "--config-path"), ("-cd", "--config-dir"), ("-cn", "--config-name")):
+        parser.add_argument(long, short)
+    program_name, *arguments = manifest["provenance"].get("command") or [""]
+    if Path(program_name).stem not in ("run", "irexp", "__main__"):  # a notebook, whose arguments mean something else
+        return []
+    found, _ = parser.parse_known_args(arguments)
+    return [f"--{name.replace('_', '-')}={value}" for name, value in vars(found).items() if value is not None]
+
+
 def recorded_command(lineage: Lineage, name: str) -> str:
     """The command that made an artifact from scratch, from what was recorded; `show` also says where it leads today."""
     stages = f"stage=[{','.join(_recorded_stages(lineage, name))}]"
-    return shlex.join([*program().split(), *content_overrides(lineage.manifests[name]), stages])
+    manifest = lineage.manifests[name]
+    return shlex.join([*program().split(), *config_flags(manifest), *content_overrides(manifest), stages])
 
 
 def _recorded_stages(lineage: Lineage, name: str, given: Sequence[str] | None = None) -> list[str]:
@@ -95,13 +109,18 @@ def _command(lineage: Lineage, name: str) -> tuple[str, str]:
     """The command that makes an artifact, and whether it leads to the same one today."""
     manifest = lineage.manifests[name]
     typed = content_overrides(manifest)
-    experiment = composed(typed)
+    flags = config_flags(manifest)
+    try:
+        experiment = composed(typed)
+    except UserError as error:
+        hint = f" (it was made with {' '.join(flags)}: give them to this command, too)" if flags else ""
+        raise UserError(f"{error}{hint}") from error
     stage = _maker(experiment, manifest["kind"])
     plan, faults = draft_plan(experiment, [stage])
     if faults:
         raise UserError(f"{name} cannot be made again: {'; '.join(faults)}")
     (step,) = plan.own
-    command = shlex.join([*program().split(), *typed, f"stage=[{','.join(_stages(step))}]"])
+    command = shlex.join([*program().split(), *flags, *typed, f"stage=[{','.join(_stages(step))}]"])
     if step.name[-8:] == name[-8:]:
         return command, " (it leads to the same artifact)"
     assert step.artifact is not None

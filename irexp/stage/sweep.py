@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
+from irexp.study.results import RECORD as SEARCH
+from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
+
+#: The record of a job in its folder, and of all jobs in the sweep's; and that of a job of an earlier sweep.
+RECORD, EARLIER = "summary.json", "summary.earlier.json"
 
 
 class SweepReport(Callback):
@@ -25,17 +31,35 @@ class SweepReport(Callback):
     The same command again runs only what is missing, since artifacts are found by their identity.
     """
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Set the records of an earlier sweep in the same folder aside: they are not of this one."""
+        if node_rank(config.machine.num_nodes) == 0:
+            for path in _records(Path(config.hydra.sweep.dir)):
+                os.replace(path, path.with_name(EARLIER))
+            (Path(config.hydra.sweep.dir) / SEARCH).unlink(missing_ok=True)
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed."""
+        """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed, or the table did.
+
+        An exception would skip the rest, and Hydra would only warn of it.
+        """
         from irexp.stage.check import check_sweep
 
         folder = Path(config.hydra.sweep.dir)
+        is_broken = False
         try:
             tabulate_sweep(folder, config)
-        except UserError as error:  # the jobs are done; Hydra would only warn of the error
+        except UserError as error:  # the jobs are done
             log.error("no table of all jobs: %s", error)
-        check_sweep(folder)
-        if report_sweep(folder):
+        except Exception:
+            is_broken = True
+            log.exception("no table of all jobs, by an error in irexp")
+        try:
+            check_sweep(folder)
+        except Exception:
+            is_broken = True
+            log.exception("no check of all jobs, by an error in irexp")
+        if report_sweep(folder) or is_broken:
             sys.exit(1)
 
 
@@ -58,6 +82,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         log.warning("measures outside of paths.artifacts=%s are not in the table of all jobs", root)
     if not placed:
         return
+    from irexp.stage.page_study import find_study
     from irexp.stage.report import log_table, tabulate
     from irexp.stage.track import track_table
 
@@ -67,7 +92,14 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     store = Store(root)
     html = bool(OmegaConf.select(config, "stage.report.html"))
     table, _ = tabulate(
-        placed, store, folder, evaluation=evaluation, against=config.against or {}, mean=config.mean, html=html
+        placed,
+        store,
+        folder,
+        evaluation=evaluation,
+        against=config.against or {},
+        mean=config.mean,
+        html=html,
+        study=find_study(folder) if html else None,
     )
     log_table(table, folder, str(root))
     track_table(config, table, folder)
@@ -82,7 +114,7 @@ def report_sweep(folder: Path) -> int:
         for job in jobs
     ]
     log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
-    (folder / "summary.json").write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
+    (folder / RECORD).write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
     failed = len([job for job in jobs if job["outcome"] == "failed"])
     if failed:
         log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
@@ -91,5 +123,9 @@ def report_sweep(folder: Path) -> int:
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:
     """The records of the jobs of a sweep, in their order."""
-    paths = sorted(folder.glob("*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [json.loads(path.read_text(encoding="utf8")) for path in paths]
+    return [json.loads(path.read_text(encoding="utf8")) for path in _records(folder)]
+
+
+def _records(folder: Path) -> list[Path]:
+    paths = folder.glob(f"*/{RECORD}")
+    return sorted(paths, key=lambda path: (len(path.parent.name), path.parent.name))

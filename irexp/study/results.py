@@ -1,12 +1,15 @@
-"""The results of a search, in the sweep's folder: a table of all trials, the commands of the best, and plots."""
+"""The results of a search, in the sweep's folder: trials, commands of the best, plots, and a record for the page."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
+import json
 import logging
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
+
+#: What the page of the sweep shows, in the sweep's folder.
+RECORD = "search.json"
 
 
 def write_results(study: Study, search: Search, folder: Path) -> list[list[float]]:
@@ -34,11 +40,14 @@ def write_results(study: Study, search: Search, folder: Path) -> list[list[float
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         if (number := sum(trial.state == state for trial in trials))
     )
-    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = [] if not complete else [study.best_trial] if len(search.objectives) == 1 else study.best_trials
+    importance = _importance(study, complete, search)
+    _write_record(study, trials, best, importance, search, folder / RECORD)
+    if not complete:
         log.error("no trial is complete (%s); the table of trials is %s", states, folder / "trials.csv")
         return []
-    best = [study.best_trial] if len(search.objectives) == 1 else study.best_trials
-    lines = [line for trial in best for line in (_described(trial, search), _command(trial, search))]
+    lines = [line for trial in best for line in (f"# {_described(trial, search)}", _command(trial, search))]
     (folder / "best.txt").write_text("\n".join(lines) + "\n", encoding="utf8")
     plots = _plot(study, search, folder)
     log.info("trials: %s; %s", states, ", ".join(map(str, [folder / "trials.csv", folder / "best.txt", *plots])))
@@ -47,9 +56,9 @@ def write_results(study: Study, search: Search, folder: Path) -> list[list[float
 
 
 def _described(trial: FrozenTrial, search: Search) -> str:
-    """A comment of the shell with a trial's number and objectives."""
+    """A trial's number and objectives."""
     measured = zip(search.objectives, trial.values, strict=True)
-    return f"# trial {trial.number}: " + "  ".join(f"{name} {value:.4f}" for name, value in measured)
+    return f"trial {trial.number}: " + "  ".join(f"{name} {value:.4f}" for name, value in measured)
 
 
 def _command(trial: FrozenTrial, search: Search) -> str:
@@ -69,6 +78,61 @@ def _write_table(trials: list[FrozenTrial], search: Search, path: Path) -> None:
             drawn = search.space.texts(trial.params)
             texts = [drawn.get(key, "") for key in search.space.swept]
             writer.writerow([trial.number, trial.state.name.lower(), *values, last, seconds, *texts])
+
+
+def _write_record(
+    study: Study,
+    trials: list[FrozenTrial],
+    best: list[FrozenTrial],
+    importance: Mapping[str, Mapping[str, float]],
+    search: Search,
+    path: Path,
+) -> None:
+    """Write what the page of the sweep shows."""
+    found = {
+        "objectives": list(search.objectives),
+        "directions": [direction.name.lower() for direction in study.directions],
+        "trials": [
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "values": trial.values if trial.state.name == "COMPLETE" else None,
+                "seconds": trial.duration.total_seconds() if trial.duration else None,
+                "settings": search.space.texts(trial.params),
+            }
+            for trial in trials
+        ],
+        "importance": importance,
+        "best": [{"values": _described(trial, search), "command": _command(trial, search)} for trial in best],
+    }
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+
+
+def _importance(study: Study, complete: list[FrozenTrial], search: Search) -> dict[str, dict[str, float]]:
+    """The share of each objective's variance that each setting explains, by functional ANOVA (Hutter et al. 2014).
+
+    Without an objective that does not vary; none for a single setting, and without scikit-learn, which fits the forest.
+    """
+    if len(search.space.swept) < 2 or importlib.util.find_spec("sklearn") is None:
+        return {}
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    found = {}
+    for position, name in enumerate(search.objectives):
+        if len({trial.values[position] for trial in complete}) < 2:
+            continue
+        try:
+            found[name] = get_param_importances(
+                study, evaluator=FanovaImportanceEvaluator(seed=0), target=partial(_value, position)
+            )
+        except RuntimeError as error:  # no tree of the forest splits
+            log.info("the importance of settings for %s is not known: %s", name, error)
+    return found
+
+
+def _value(position: int, trial: FrozenTrial) -> float:
+    value: float = trial.values[position]
+    return value
 
 
 def _plot(study: Study, search: Search, folder: Path) -> list[Path]:

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import digest_of
 from irexp.artifact.experiment import Experiment, search_path
-from irexp.artifact.objective import objective_names
+from irexp.artifact.objective import objective_names, own_row
 from irexp.artifact.plan import make_plan
 from irexp.config.built import built
+from irexp.config.hydra_node import LAUNCHERS
 from irexp.config.installation import CONF, program
 from irexp.study.settings import Settings
 from irexp.study.space import Space, parse_space
@@ -60,6 +61,8 @@ def make_search(typed: Sequence[str], settings: Settings, config: DictConfig, lo
     from optuna.distributions import distribution_to_json
 
     settings.check()
+    if settings.prune:
+        _check_launcher(config)
     if config.machine.num_nodes > 1:
         raise UserError(
             f"machine.num_nodes={config.machine.num_nodes}: each node would draw trials of its own; search on one node"
@@ -97,7 +100,8 @@ def _objectives(space: Space, settings: Settings, config: DictConfig, loader: Co
     with open_dict(job):
         del job["hydra"]
     experiment = Experiment(tuple(overrides), job)
-    names = objective_names(make_plan(experiment, experiment.stages))
+    plan = make_plan(experiment, experiment.stages)
+    names = objective_names(plan, is_needed=True)
     if not names:
         raise UserError(
             f"stage={','.join(experiment.stages)} measures nothing to search for; add evaluate, or fit with validations"
@@ -107,7 +111,27 @@ def _objectives(space: Space, settings: Settings, config: DictConfig, loader: Co
             f"hydra.sweeper.direction={','.join(settings.directions)}, but objective names {len(names)}: "
             f"{', '.join(names)}; give one direction for each, as [maximize,minimize]"
         )
+    trained = {step for step in own_row(plan) if step.trains}
+    if settings.prune and len(trained) > 1:
+        raise UserError(
+            f"hydra.sweeper.prune=true compares the validations of one fit per trial, and the columns train "
+            f"{len(trained)} models; set hydra.sweeper.prune=false"
+        )
     return names
+
+
+def _check_launcher(config: DictConfig) -> None:
+    """Refuse to prune under a launcher that fits before the jobs run, in processes that know of no trial.
+
+    Raises:
+        UserError: naming the launcher.
+    """
+    if str(config.hydra.launcher._target_).startswith(LAUNCHERS):
+        launcher = config.hydra.runtime.choices["hydra/launcher"]
+        raise UserError(
+            f"hydra.sweeper.prune=true cannot end a fit under hydra/launcher={launcher}, which makes checkpoints "
+            f"before the jobs run; use hydra/launcher=basic, or set hydra.sweeper.prune=false"
+        )
 
 
 def _flags(config: DictConfig) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hydra.core.utils import env_override
 
+from irexp.artifact.git import own_state
 from irexp.artifact.store import Store
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
@@ -53,6 +54,8 @@ def make(task: Task, place: Place) -> float:
     config = plan.experiment.config  # this process has its own copy; the values, which are recorded, are separate
     if config.machine.threads is None:
         config.machine.threads = place.threads
+    if (code := own_state()) is not None:
+        code.save(place.output)  # the folder that the manifest names
     store = Store(plan.experiment.root)
     described = describe_step(task.step, task.swept, place.group)
     trackers = tracked(plan, store, place.output / task.step.name, described)

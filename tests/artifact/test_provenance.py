@@ -15,11 +15,13 @@ import yaml
 
 from irexp.artifact.energy import measured_resources
 from irexp.artifact.git import LARGEST_PATCH, PATCH, git_state
-from irexp.artifact.ir_metadata import END, START, SUFFIX
+from irexp.artifact.ir_metadata import END, START, SUFFIX, ir_metadata
 from irexp.artifact.manifest import damage, read_manifest
-from irexp.artifact.provenance import determinism
+from irexp.artifact.provenance import determinism, provenance
 from irexp.evaluation.run_file import read_run
-from tests.chains import Compose, run, settings
+from irexp.stage.execute import recorded_configuration, recorded_given
+from tests.chains import Compose, planned, run, settings, write_collection
+from tests.irds import registered
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -44,6 +46,8 @@ def test_the_patch_of_a_job_restores_its_code(checkout: Path, tmp_path: Path) ->
     """Applied to the commit, it gives the changed and the new files; texts beside the code are not in it."""
     (checkout / "irexp" / "a.py").write_text("a = 2\n")
     (checkout / "irexp" / "new.py").write_text("b = 1\n")
+    (checkout / "hydra_plugins").mkdir()
+    (checkout / "hydra_plugins" / "launcher.py").write_text("c = 1\n")
     (checkout / "notes.txt").write_text("a note")
     state = git_state(checkout / "irexp")
     assert state is not None
@@ -55,6 +59,7 @@ def test_the_patch_of_a_job_restores_its_code(checkout: Path, tmp_path: Path) ->
     git(tmp_path / "other", "apply", str(tmp_path / PATCH))
     assert (tmp_path / "other" / "irexp" / "a.py").read_text() == "a = 2\n"
     assert (tmp_path / "other" / "irexp" / "new.py").read_text() == "b = 1\n"
+    assert (tmp_path / "other" / "hydra_plugins" / "launcher.py").is_file()
     assert b"note" not in (tmp_path / PATCH).read_bytes()
 
 
@@ -65,6 +70,20 @@ def test_unchanged_code_has_no_patch(checkout: Path, tmp_path: Path) -> None:
     state.save(tmp_path)
     assert not (tmp_path / PATCH).exists()
     assert state.recorded() == {"commit": state.commit, "dirty": False} and len(state.commit) == 40
+
+
+def test_two_patches_in_one_folder_are_both_kept(checkout: Path, tmp_path: Path) -> None:
+    """As of a sweep whose code changed while it ran; the same patch again is not kept twice."""
+    digests = set()
+    for text in ("a = 2\n", "a = 3\n", "a = 3\n"):
+        (checkout / "irexp" / "a.py").write_text(text)
+        state = git_state(checkout)
+        assert state is not None
+        state.save(tmp_path)
+        digests.add(state.recorded()["patch"])
+    found = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in found} == digests and len(found) == 2
+    assert PATCH in [path.name for path in found]
 
 
 def test_of_a_large_patch_only_the_summary_is_kept(checkout: Path, tmp_path: Path) -> None:
@@ -128,3 +147,51 @@ def test_a_run_has_ir_metadata_beside_it(compose: Compose, tmp_path: Path, colle
     annotated = tmp_path / "annotated.run"
     annotated.write_text("\n".join(lines) + "\n" + path.read_text())
     assert list(read_run(annotated)) == list(read_run(path)) != []
+
+
+FUSED = 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'
+
+
+@pytest.mark.parametrize(
+    ("typed", "retrieval", "training"),
+    [
+        (["model=bm25"], {"method": "bm25", "index": "BM25Index"}, None),
+        (["model=sbert"], {"checkpoint": "checkpoint/sbert.", "index": "Faiss"}, "toys"),
+        (["model=sbert", "training=none"], {"checkpoint": "checkpoint/sbert."}, None),
+        (["model=sbert", "artifact.checkpoint={theirs}"], {"checkpoint": "theirs"}, None),
+        (
+            ["model=mono", "re_rank=scoreddocs", "re_rank.candidates.dataset_id=irexp-toy"],
+            {"reranks": "scoreddocs of irexp-toy"},
+            "toys",
+        ),
+        (["model=mono", "re_rank=bm25", "artifact.checkpoint={theirs}"], {"reranks": "model=bm25"}, None),
+        (
+            ["model=fusion", FUSED],
+            {"interpolates": ["model=bm25", "model=sbert training=none"]},
+            None,
+        ),
+    ],
+)
+def test_ir_metadata_names_the_checkpoint_and_only_training_of_this_experiment(
+    compose: Compose, tmp_path: Path, typed: list[str], retrieval: dict[str, Any], training: str | None
+) -> None:
+    """BM25 and a fusion have no checkpoint, and what a given one was trained on is not known."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.json").write_text("{}")
+    lines = "q1\td1\t1\n"
+    data = write_collection(tmp_path / "toys", {"q1": "list trees"}, {"test": lines, "train": lines})
+    overrides = ["dataset=local", f"dataset.path={data}", "dataset.dev=null", "training.validate_every=null"]
+    overrides += [f"paths.artifacts={tmp_path}"]
+    overrides += [one.format(theirs=tmp_path / "theirs") for one in typed]
+    with registered(tmp_path, "d1\ttext\n", scoreddocs="q1 Q0 d1 1 1 x\n"):
+        plan = planned(compose, overrides, ["search", "re_rank", "fuse"])
+    (step,) = plan.own
+    recorded = provenance(
+        overrides=[], options={}, configuration=recorded_configuration(step), seconds=1, output=tmp_path, resources={}
+    )
+    found = ir_metadata({"given": recorded_given(step), **recorded}, tag="irexp", name=step.name)
+    (method,) = found["method"]["retrieval"]
+    for key, value in retrieval.items():
+        assert method[key][: len(value)] == value
+    assert ("checkpoint" in method) == (typed[0] in ("model=sbert", "model=mono"))
+    assert found["data"].get("training data") == (None if training is None else [{"name": training}])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irexp.config.measure import leaves_out_unjudged, parse_measure
 from irexp.evaluation.measures import Measured, evaluate, load_measured, parse_measures, save_measured
 from irexp.types import Qrel, ScoredDoc, UserError
 
@@ -302,3 +303,22 @@ def test_an_id_that_breaks_the_file_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     save_measured(tmp_path, replace(measured, per_query={"AP": {"a b": 0.5}}))
     assert json.loads((tmp_path / "measures.json").read_text())["queries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_left_out"),
+    [("AP", False), ("infAP", False), ("Rprec", False), ("Bpref", True), ("nDCG(judged_only=True)@10", True)],
+)
+def test_unjudged_documents_are_left_out_of_the_measures_of_which_the_foot_says_so(
+    name: str, is_left_out: bool
+) -> None:
+    """Without them such a measure has the same value, and any other does not."""
+    qrels = [Qrel("q", "a", 1), Qrel("q", "b", 0), Qrel("q", "c", 1)]
+
+    def value(*doc_ids: str) -> float:
+        run = [ScoredDoc("q", doc_id, float(-rank)) for rank, doc_id in enumerate(doc_ids)]
+        return evaluate(run, qrels, parse_measures([name])).aggregated[name]
+
+    assert leaves_out_unjudged(parse_measure(name)) == is_left_out
+    with_unjudged, judged = value("x", "y", "a", "b", "c"), value("a", "b", "c")
+    assert (with_unjudged == judged) == is_left_out

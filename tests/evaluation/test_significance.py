@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from irexp.evaluation import significance
-from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test
+from irexp.evaluation.significance import bonferroni, holm, paired_t_test, randomisation_test, wilcoxon_test
 
 
 def random_pair(seed: int, queries: int) -> tuple[list[float], list[float]]:
@@ -100,6 +100,54 @@ def test_unpaired_or_infinite_values_are_refused() -> None:
             test([1.0, float("nan")], [1.0, 2.0])
     with pytest.raises(ValueError, match="permutations"):
         randomisation_test([1.0], [1.0], permutations=0)
+
+
+def approximated_p(a: list[float], b: list[float]) -> float:
+    """Wilcoxon's normal approximation by its formula: without equal pairs, its variance corrected for ties."""
+    found = [round(x - y, 9) for x, y in zip(a, b, strict=True) if round(x - y, 9) != 0]
+    n, sizes = len(found), sorted(abs(difference) for difference in found)
+    rank_of = {size: statistics.mean(i + 1 for i, other in enumerate(sizes) if other == size) for size in sizes}
+    positive = sum(rank_of[abs(difference)] for difference in found if difference > 0)
+    ties = [sizes.count(size) for size in set(sizes)]
+    variance = n * (n + 1) * (2 * n + 1) / 24 - sum(t**3 - t for t in ties) / 48
+    z = (positive - n * (n + 1) / 4) / variance**0.5
+    return 2 * (1 - statistics.NormalDist().cdf(abs(z)))
+
+
+def tenths(seed: int, queries: int) -> tuple[list[float], list[float]]:
+    """Values in tenths, as of RR: many differences are equal but for rounding, and many pairs are."""
+    generator = random.Random(seed)
+    a = [generator.randint(0, 10) / 10 for _ in range(queries)]
+    return a, [generator.randint(0, 8) / 10 for _ in range(queries)]
+
+
+@pytest.mark.parametrize("queries", [70, 400])
+def test_wilcoxons_test_of_many_queries_is_the_normal_approximation(queries: int) -> None:
+    """With equal differences, with equal pairs and without either; scipy's own says the same."""
+    for a, b in (tenths(queries, queries), random_pair(queries, queries)):
+        assert wilcoxon_test(a, b) == wilcoxon_test(b, a) == pytest.approx(approximated_p(a, b), rel=1e-6)
+        difference = [round(x - y, 9) for x, y in zip(a, b, strict=True)]
+        expected = stats.wilcoxon(difference, correction=False, axis=None).pvalue
+        assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_wilcoxons_test_of_few_queries_is_exact() -> None:
+    """As all signs enumerated for a dozen queries with equal differences, and as scipy for 50 without."""
+    for seed in range(5):
+        a, b = tenths(seed, 12)
+        found = [round(x - y, 9) for x, y in zip(a, b, strict=True) if round(x - y, 9) != 0]
+        sizes = sorted(map(abs, found))
+        assert len(set(sizes)) < len(sizes)
+        ranks = [statistics.mean(i + 1 for i, size in enumerate(sizes) if size == abs(one)) for one in found]
+        signs = itertools.product([0, 1], repeat=len(ranks))
+        sums = [sum(r for r, sign in zip(ranks, chosen, strict=True) if sign) for chosen in signs]
+        observed = sum(r for r, one in zip(ranks, found, strict=True) if one > 0)
+        tails = sum(one <= observed for one in sums), sum(one >= observed for one in sums)
+        assert wilcoxon_test(a, b) == pytest.approx(min(1.0, 2 * min(tails) / len(sums)))
+    a, b = random_pair(50, 50)
+    expected = stats.wilcoxon([x - y for x, y in zip(a, b, strict=True)], method="exact").pvalue
+    assert wilcoxon_test(a, b) == pytest.approx(float(expected), rel=1e-9)
+    assert wilcoxon_test(a, b) != pytest.approx(approximated_p(a, b), rel=1e-6)
 
 
 def test_holm_is_its_formula() -> None:

@@ -365,3 +365,55 @@ def test_each_collection_can_have_its_own_measures(several: list[Result]) -> Non
     other = replace(several[2], measured=replace(several[2].measured, aggregated={"nDCG": 0.5}))
     with pytest.raises(UserError, match="results on A have no measure in common"):
         make_table([several[0], other])
+
+
+def with_measures(result: Result, *names: str) -> Result:
+    """The same result under other names of measures."""
+    per_query = result.measured.per_query["AP"]
+    measured = replace(result.measured, per_query=dict.fromkeys(names, per_query), aggregated=dict.fromkeys(names, 0.5))
+    return replace(result, measured=measured)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["AP"], "Unjudged documents count as not relevant. Ties"),
+        (["AP", "Bpref"], "count as not relevant, except in Bpref, where they are left out. Ties"),
+        (["infAP", "Bpref", "RR(judged_only=True)"], "except in Bpref and RR(judged_only=True), where they are left"),
+        (["AP(judged_only=True)", "Bpref"], "Unjudged documents are left out. Ties"),
+        (["infAP"], "not relevant. infAP estimates how many documents with a grade below 0 are relevant. Ties"),
+    ],
+)
+def test_the_footer_says_which_measures_leave_out_unjudged_documents(
+    rows: list[Result], names: list[str], words: str
+) -> None:
+    """Measures that are computed of judged documents alone are named."""
+    assert words in make_table([with_measures(row, *names) for row in rows], names).footer
+
+
+def test_the_footer_names_measures_that_only_some_rows_have(several: list[Result]) -> None:
+    """They are not in the table, per collection; of measures that were asked for nothing is left out."""
+    bm25, b_1, *others = several
+    table = make_table([with_measures(bm25, "AP", "R@9"), b_1, *others])
+    assert [column.title for column in table.columns] == ["A AP", "B_1 RR@10", "B_1 AP"]
+    assert "Not shown, since only some rows have it on A: R@9, RR@10." in table.footer
+    assert "Not shown" not in make_table(several, ["AP"]).footer and "Not shown" not in make_table(several).footer
+    one = make_table([with_measures(bm25, "AP", "R@9"), with_measures(others[0], "AP")])
+    assert "Not shown, since only some rows have it: R@9." in one.footer
+
+
+def test_the_footer_says_that_means_are_not_tested(several: list[Result]) -> None:
+    """Their queries are of different collections, so the last columns have no markers."""
+    table = make_table(several, ["AP"], mean=True)
+    assert {row[-1].marker for row in table.cells} == {""}
+    assert "Means over the collections are not tested." in table.footer
+    assert "Means" not in make_table(several, ["AP"]).footer
+    assert "Means" not in make_table([one for one in several if one.column == "A"], ["AP"], mean=True).footer
+
+
+def test_the_footer_counts_the_seeds_of_each_column(several: list[Result]) -> None:
+    """Where they differ, no column has the most of another one."""
+    fewer = [one for one in several if (one.column, one.seed) != ("B_1", 2)]
+    assert "deviation of several seeds (ours 3 on A and 2 on B_1); tests" in make_table(fewer, ["AP"]).footer
+    more = [*several, replace(several[-1], seed=1)]
+    assert "deviation of several seeds (ours 3, other 2); tests" in make_table(more, ["AP"]).footer

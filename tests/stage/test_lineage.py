@@ -17,7 +17,7 @@ from irexp.config.installation import CONF
 from irexp.stage.clean import clean
 from irexp.stage.execute import execute
 from irexp.stage.explain import tree
-from irexp.stage.show import show
+from irexp.stage.show import config_flags, recorded_command, show
 from irexp.stage.status import status
 from irexp.stage.why import why
 from irexp.types import UserError
@@ -220,3 +220,26 @@ def test_an_experiment_that_is_its_own_baseline_is_one_row(
     plan = planned(compose, overrides, ["index", "search", "evaluate", "report"])
     results = {step.name: result for step, _, result in execute(plan, Store(Path(root)), tmp_path)}
     assert [row.label for row in results["report"].rows] == ["bm25"]
+
+
+def test_the_command_of_an_artifact_has_its_folder_of_options(
+    compose: Compose, tmp_path: Path, collection: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed in either form; the values of its files are recorded, too, and other programs' arguments are not flags."""
+    (tmp_path / "mine" / "search").mkdir(parents=True)
+    (tmp_path / "mine" / "search" / "few.yaml").write_text("defaults: [default]\ndepth: 3\n")
+    here = f"hydra.searchpath=[file://{tmp_path}/mine]"
+    for flags, expected in (
+        (["--config-dir", "mine"], ["--config-dir=mine"]),
+        (["-cd", "mine", "-m", "--config-name=config"], ["--config-dir=mine", "--config-name=config"]),
+        ([], []),
+    ):
+        monkeypatch.setattr("sys.argv", ["run.py", *flags, "model=bm25", "search=few"])
+        overrides = settings(tmp_path, collection, here, "model=bm25", "search=few", f"search.depth={3 + len(flags)}")
+        made = run(compose, overrides, ["index", "search"])["search"]
+        manifest = read_manifest(Path(str(made.path)))
+        name = f"run/{Path(str(made.path)).name}"
+        command = shlex.split(recorded_command(Lineage(Store(Path(root))), name))
+        assert command[2 : 2 + len(expected)] == expected and command[2 + len(expected)] == here
+        assert manifest["provenance"]["configuration"]["search"]["depth"] == 3 + len(flags)
+    assert config_flags({"provenance": {"command": ["ipykernel_launcher.py", "-cd", "kernel.json"]}}) == []

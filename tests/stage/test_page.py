@@ -203,26 +203,65 @@ def test_a_sweep_ends_with_the_page_of_all_jobs(compose: Compose, store: Path, t
     assert Parsed((tmp_path / PAGE).read_text(encoding="utf8")).texts["title"][0] == "toys: 3 rows"
 
 
+@pytest.fixture
+def browser(tmp_path: Path) -> list[str]:
+    """The command of headless Chromium, with a profile of its own."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return [path, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    pytest.skip("there is no Chromium on this machine to render the page")
+
+
 @pytest.mark.slow
-def test_a_browser_shows_the_page(store: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page(browser: list[str], store: Path, tmp_path: Path) -> None:
     """Headless Chromium runs the page's script and none of the texts', and the picture is not blank."""
-    browser = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    if not browser:
-        pytest.skip("there is no Chromium on this machine to render the page")
     page_of(store, tmp_path, "nDCG@10", "RR@10")
-    start = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     where = (tmp_path / PAGE).as_uri()
-    dumped = subprocess.run([*start, "--dump-dom", where], capture_output=True, text=True, timeout=120, check=True)
+    dumped = subprocess.run([*browser, "--dump-dom", where], capture_output=True, text=True, timeout=120, check=True)
     found = Parsed(dumped.stdout)
     assert found.texts["title"][0] == "toys: 3 rows"
     hidden = [attributes for tag, attributes in found.elements if tag == "details" and "hidden" in attributes]
     assert len(hidden) == found.count("details") - 1 == 5  # the script shows one comparison of six
     picture = tmp_path / "page.png"
-    subprocess.run([*start, "--window-size=1000,2000", f"--screenshot={picture}", where], timeout=120, check=True)
+    subprocess.run([*browser, "--window-size=1000,2000", f"--screenshot={picture}", where], timeout=120, check=True)
     from matplotlib.image import imread
 
     pixels = imread(picture)
     assert pixels.shape[:2] == (2000, 1000)
     assert len({tuple(pixel) for pixel in pixels[::7, ::7, :3].reshape(-1, 3).round(2)}) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "background"), [("1", (255, 255, 255)), ("0", (0x12, 0x16, 0x1B))])
+def test_the_page_follows_the_colour_scheme(
+    browser: list[str], store: Path, tmp_path: Path, scheme: str, background: tuple[int, ...]
+) -> None:
+    """Light or dark, most of the picture is the background, and its texts and lines are of other colours."""
+    page_of(store, tmp_path)
+    picture = tmp_path / "page.png"
+    more = [f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}"]
+    subprocess.run([*browser, *more, (tmp_path / PAGE).as_uri()], timeout=120, check=True, capture_output=True)
+    from matplotlib.image import imread
+
+    colours = [tuple(pixel) for pixel in (imread(picture)[::3, ::3, :3].reshape(-1, 3) * 255).round().astype(int)]
+    assert colours[0] == background
+    assert colours.count(background) > len(colours) / 2 and len(set(colours)) > 20
+
+
+@pytest.mark.slow
+def test_the_page_prints_all_but_what_only_a_screen_can_use(browser: list[str], store: Path, tmp_path: Path) -> None:
+    """A few sheets with the table, the open comparison and every command; no buttons and choices."""
+    page_of(store, tmp_path)
+    printed = tmp_path / "page.pdf"
+    more = ["--no-pdf-header-footer", f"--print-to-pdf={printed}"]
+    subprocess.run([*browser, *more, (tmp_path / PAGE).as_uri()], timeout=120, check=True, capture_output=True)
+    sheets = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+    assert 2 <= sheets <= 8
+    if not shutil.which("pdftotext"):
+        pytest.skip(f"{sheets} sheets; there is no pdftotext on this machine to read them")
+    command = ["pdftotext", "-layout", str(printed), "-"]
+    text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    for words in ("bm25", "sbert", "nDCG@10", "Lineage", "Provenance", "Ties: score descending"):
+        assert words in text
+    assert text.count("stage=") == 3 and text.count(" minus ") == 1  # each command whole, and only the open comparison
+    assert "Copy" not in text and "This page does not hold" not in text

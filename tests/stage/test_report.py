@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irexp import load
 from irexp.artifact.experiment import composed
 from irexp.artifact.plan import Placed, make_plan
 from irexp.artifact.store import Store
@@ -144,3 +145,44 @@ def test_wrong_rows_are_refused(tmp_path: Path, collection: Path, typed: str, me
         make_plan(composed(settings(tmp_path, collection, typed)), [*STAGES, "report"])
     with pytest.raises(UserError, match="there is no row 'b'"):
         composed(settings(tmp_path, collection, "rows={a: [], c: []}", "against={a: b}"))
+
+
+def sentence(table: Table, title: str) -> str:
+    """The sentence of a table's foot that begins with a title."""
+    (found,) = re.findall(rf"(?<= ){title}: .*?\.(?= |$)", table.footer)
+    return str(found)
+
+
+def test_the_foot_says_the_lengths_that_were_used(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Where the configuration leaves them to the checkpoint, those of the checkpoint; of rows that differ, whose."""
+    run(compose, settings(tmp_path, collection))
+    title = "Longest query and document"
+    encoder = load(next((tmp_path / "artifacts" / "checkpoint").glob("sbert*")))
+    used = f"{encoder.query_length} and {encoder.document_length} tokens"
+    assert sentence(table_of(tmp_path, "nDCG@10"), title) == f"{title}: {used}."
+    run(compose, settings(tmp_path, collection, "model.query_length=7", "model.document_length=9"))
+    run(compose, settings(tmp_path, collection, "model=bm25"))
+    table = table_of(tmp_path, "nDCG@10")
+    assert len(table.rows) == 3
+    assert used in sentence(table, title) and "7 and 9 tokens (sbert" in sentence(table, title)
+    assert "bm25" not in sentence(table, title)
+
+
+def test_the_foot_says_how_first_stages_were_searched(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Approximate and exact searches, and what a re-ranked or a fused run was made from."""
+    (tmp_path / "their.run").write_text("d0 Q0 d3 1 9 theirs\nq2 Q0 d1 1 9 theirs\n")
+    approximate = '["model=sbert","index=faiss_hnsw","training=none"]'
+    names = [*STAGES, "re_rank", "fuse"]
+    for typed in (
+        ["index=faiss_hnsw"],
+        ["model=bm25"],
+        ["model=mono", "re_rank=bm25", "re_rank.depth=5"],
+        ["model=mono", f"re_rank.candidates={tmp_path}/their.run", "re_rank.depth=5"],
+        ["model=fusion", f'fuse.runs=[["model=bm25"],{approximate}]'],
+    ):
+        run(compose, settings(tmp_path, collection, *typed), names)
+    said = sentence(table_of(tmp_path, "nDCG@10"), "Search")
+    assert "approximate (sbert before fine-tuning)" in said and "exact (bm25)" in said
+    assert "the best 5 of an exact search, re-ranked (mono over bm25 before fine-tuning)" in said
+    assert "the best 5 of another run, re-ranked (mono over their.run before fine-tuning)" in said
+    assert "a fusion of an exact search and an approximate search (rrf of bm25 + sbert before fine-tuning)" in said

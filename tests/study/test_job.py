@@ -24,7 +24,7 @@ from irexp.config.schema import register_schema
 from irexp.stage import job
 from irexp.stage.sweep import report_sweep
 from irexp.types import UserError
-from tests.chains import Compose, planned
+from tests.chains import Compose, planned, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +55,55 @@ def test_an_objective_that_the_job_does_not_measure_is_refused(compose: Compose)
     """The message names the nearest one."""
     with pytest.raises(UserError, match=r"does not measure nDCG@11; did you mean nDCG@10\?"):
         objective_names(planned(compose, ["objective=[nDCG@11]"], ["evaluate"]))
+
+
+def _columns(collection: Path) -> str:
+    """Two columns: the collection, and the same with other judgements."""
+    (collection / "qrels" / "b.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
+    return f'columns={{a: [], b: ["dataset.test.qrels_path={collection}/qrels/b.tsv"]}}'
+
+
+def test_the_objective_of_several_columns_is_their_mean(
+    tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the experiment's own row: neither the last cell nor another row counts."""
+    data = ["dataset=local", f"dataset.path={collection}", _columns(collection)]
+
+    def measured() -> list[float]:
+        stages = json.loads((tmp_path / "summary.json").read_text())["stages"]
+        return [stage["measures"]["nDCG@10"] for stage in stages if stage["stage"] == "evaluate"]
+
+    found = _run(tmp_path, monkeypatch, *data)
+    first, last = measured()
+    assert found == (first + last) / 2 != last
+    rows = 'rows={ours: [], other: ["index.k1=0.1", "index.b=0"]}'
+    assert _run(tmp_path, monkeypatch, *data, rows) == found
+    assert len(measured()) == 4
+    several = 'rows={one: ["index.k1=1"], two: ["index.k1=2"]}'
+    assert _run(tmp_path, monkeypatch, *data, several) is None
+    assert len(measured()) == 4
+    assert _run(tmp_path, monkeypatch, *data, several, "hydra/sweeper=optuna") is None
+    assert measured() == [] and "is this experiment itself" in (tmp_path / "summary.json").read_text()
+
+
+def test_the_objective_of_several_rows_is_refused_where_it_is_needed(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Only the row without changes, or the only row, is clear; a job that is not searched for returns nothing."""
+
+    def names(*more: str, is_needed: bool = True) -> list[str]:
+        plan = planned(compose, settings(tmp_path, collection, "model=bm25", *more), ["index", "search", "evaluate"])
+        return objective_names(plan, is_needed=is_needed)
+
+    several = 'rows={one: ["index.k1=1"], two: ["index.k1=2"]}'
+    with pytest.raises(UserError, match="none of the rows one, two is this experiment itself"):
+        names(several)
+    with pytest.raises(UserError, match="none of the rows one, two is this experiment itself"):
+        names(several, "objective=[nDCG@10]", is_needed=False)
+    assert names(several, is_needed=False) == []
+    assert names('rows={one: ["index.k1=1"]}') == ["nDCG@10"]
+    with pytest.raises(UserError, match=r"does not measure R@5 in every column"):
+        names('columns={a: [], b: ["evaluation.measures=[R@5]"]}', "objective=[R@5]")
 
 
 def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> float | list[float] | None:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from irexp.stage.page_study import find_study
 from irexp.study.settings import Settings
 from irexp.study.study import load_study
 from irexp.study.sweep import sweep
@@ -38,7 +39,7 @@ class Sweep:
 
     def __init__(self, folder: Path, loader: ConfigLoader) -> None:
         """Keep studies and results in a folder."""
-        self.folder, self.loader = folder, loader
+        self.folder, self.loader, self.typed = folder, loader, TYPED
         self.asked: list[float] = []
         self.numbers: list[int] = []
 
@@ -48,7 +49,7 @@ class Sweep:
             "config",
             [
                 *("hydra/sweeper=optuna", f"hydra.sweep.dir={self.folder / 'sweep'}", "hydra.mode=MULTIRUN"),
-                *(f"paths.artifacts={self.folder / 'artifacts'}", *TYPED, *typed),
+                *(f"paths.artifacts={self.folder / 'artifacts'}", *self.typed, *typed),
             ],
             RunMode.MULTIRUN,
         )
@@ -132,6 +133,23 @@ def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
         assert (sweeping.folder / "sweep" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_record_of_a_search_is_what_its_page_shows(sweeping: Sweep) -> None:
+    """All trials, the best command, and a greater importance of the setting that decides the objective."""
+    sweeping(lambda value: value, "index.b=interval(0,1)", trials=12)
+    found = find_study(sweeping.folder / "sweep")
+    assert found is not None
+    assert [trial.values for trial in found.trials] == [(value,) for value in sweeping.asked]
+    assert (found.objectives, found.directions) == (("nDCG@10",), ("maximize",))
+    share_of = found.importance["nDCG@10"]
+    assert share_of["index.k1"] > 2 * share_of["index.b"] and sum(share_of.values()) == pytest.approx(1)
+    ((words, command),) = found.best
+    _, written = (sweeping.folder / "sweep" / "best.txt").read_text().splitlines()
+    assert command == written and words.endswith(f"nDCG@10 {max(sweeping.asked):.4f}")
+    sweeping(lambda value: None, "search.depth=5", trials=1)
+    failed = find_study(sweeping.folder / "sweep")
+    assert failed is not None and failed.best == () and failed.importance == {} and len(failed.trials) == 1
+
+
 def test_a_failing_trial_stops_no_other_and_the_same_command_replaces_it(sweeping: Sweep) -> None:
     """An exception, no value and one that is not a number are failures; the sweep ends, and its best is the rest's."""
     outcomes: Iterator[Any] = iter([0.5, ValueError("broken"), None, float("nan"), 0.25, 0.75, 0.125])
@@ -201,6 +219,9 @@ def test_several_objectives_have_a_direction_each(sweeping: Sweep) -> None:
     [
         ((), {"trials": 0}, "hydra.sweeper.trials=0 is out of range; it must be at least 1"),
         ((), {"prune": True, "directions": ("minimize",)}, "compares validations, of which the highest is best"),
+        (("hydra/launcher=graph",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=graph"),
+        (("hydra/launcher=slurm",), {"prune": True}, "prune=true cannot end a fit under hydra/launcher=slurm"),
+        (('rows={a: ["seed=1"], b: ["seed=2"]}',), {}, "none of the rows a, b is this experiment itself"),
         (("machine.num_nodes=2",), {}, "machine.num_nodes=2: each node would draw trials of its own"),
         (("stage=index",), {}, "measures nothing to search for"),
         (("objective=[nDCG@11]",), {}, "does not measure nDCG@11; did you mean nDCG@10?"),
@@ -213,6 +234,14 @@ def test_a_search_that_cannot_work_is_refused_before_the_first_trial(
     with pytest.raises(UserError) as error:
         sweeping(lambda value: value, *typed, **changes)
     assert words in str(error.value)
+    assert sweeping.asked == []
+
+
+def test_a_trial_with_several_fits_is_not_pruned(sweeping: Sweep) -> None:
+    """Columns that train a model each report validations that cannot be compared."""
+    sweeping.typed = ("model=sbert", "stage=fit", "training.steps=int(interval(1,9))")
+    with pytest.raises(UserError, match="one fit per trial, and the columns train 2 models"):
+        sweeping(lambda value: value, 'columns={a: [], b: ["seed=2"]}', prune=True, trials=1)
     assert sweeping.asked == []
 
 

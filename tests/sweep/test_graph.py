@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from irexp.artifact import provenance
+from irexp.artifact.git import GitState
+from irexp.artifact.identity import Identity
+from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import Plan
 from irexp.artifact.stages import STAGES
+from irexp.artifact.store import Store
+from irexp.sweep import make as make_module
 from irexp.sweep.graph import Graph, Planned, merge
+from irexp.sweep.make import Place, make
 from tests.chains import STAGES as NAMES
 from tests.chains import Compose, planned, run, settings
 
@@ -108,3 +117,21 @@ def test_a_task_has_the_swept_overrides_that_its_jobs_share(plan_of: PlanOf) -> 
     found = {f"{task.stage} {number}": task.swept for number, task in enumerate(merge(jobs).tasks.values())}
     assert found["fit 0"] == found["encode 1"] == ("seed=1",)
     assert (found["index 2"], found["index 5"]) == (("seed=1", "index=faiss_flat"), ("seed=1", "index=faiss_hnsw"))
+
+
+def test_the_patch_of_changed_code_is_where_the_manifest_says(
+    plan_of: PlanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the sweep's folder, also of a worker that began after the code had changed again."""
+    monkeypatch.setattr(sys, "argv", sys.argv)  # which a worker replaces
+    graph = merged(plan_of("model=bm25", names=["index", "search"]))
+    for task, patch in zip(graph.tasks.values(), (b"first", b"second"), strict=True):
+        state = GitState("0" * 40, patch, "")
+        for module in (make_module, provenance):
+            monkeypatch.setattr(module, "own_state", lambda state=state: state)
+        make(task, Place(tmp_path, ("run.py",)))
+        assert isinstance(task.step.artifact, Identity)
+        recorded = read_manifest(Store(tmp_path / "artifacts").folder(task.step.artifact))["provenance"]
+        patches = [path.read_bytes() for path in Path(recorded["output"]).glob("changes*.patch")]
+        assert recorded["git"]["patch"] in [hashlib.sha256(one).hexdigest() for one in patches]
+    assert len(patches) == 2

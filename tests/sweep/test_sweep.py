@@ -191,3 +191,33 @@ def worker_of(job: subprocess.Popen[str], log: Path) -> psutil.Process:
         if os.path.realpath(f"/proc/{process.pid}/fd/1") == str(log.resolve()):
             return process
     raise AssertionError(f"no process writes to {log}")
+
+
+def test_a_sweep_over_collections_has_a_column_each_and_a_smaller_one_after_it_fewer(
+    tmp_path: Path, toys: Path
+) -> None:
+    """One row in one table; in the same folder the second sweep, of one collection, is a table of that alone."""
+    other = write_queries(tmp_path / "other")
+    (other / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td2\t1\n")
+    overrides = ("-m", "model=bm25", "stage=[index,search,evaluate]")
+    finish(tmp_path, Path(f"{toys},{other}"), *overrides)
+    table = (tmp_path / "output" / "table.md").read_text().splitlines()
+    assert [cell.strip().split()[0] for cell in table[0].split("|")[2:-1]] == ["toys"] * 3 + ["other"] * 3
+    assert table[2].startswith("| bm25 ") and "–" not in table[2] and not table[3].startswith("|")
+    finish(tmp_path, toys, *overrides)
+    assert "other" not in (tmp_path / "output" / "table.md").read_text()
+    assert len(json.loads((tmp_path / "output" / "summary.json").read_text())) == 1
+
+
+def test_a_search_runs_its_rounds_as_graphs_and_its_page_shows_it(tmp_path: Path, toys: Path) -> None:
+    """Optuna gets the measures of jobs whose artifacts the graph made; the page has the trials and the best command."""
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.trials=2", "hydra.sweeper.workers=2", "hydra/launcher=graph")
+    stages = ("stage=[index,search,evaluate,report]", "stage.report.html=true", "index.k1=interval(0.5,2)")
+    text = finish(tmp_path, toys, "-m", "model=bm25", *search, *stages)
+    assert "graph: 6 artifacts to make for 2 jobs" in text
+    found = json.loads((tmp_path / "output" / "search.json").read_text())
+    jobs = json.loads((tmp_path / "output" / "summary.json").read_text())
+    measured = [job["stages"][2]["measures"]["nDCG@10"] for job in jobs]
+    assert [trial["values"] for trial in found["trials"]] == [[value] for value in measured]
+    page = (tmp_path / "output" / "report.html").read_text()
+    assert "Search for settings" in page and "All 2 trials" in page and "Best: " in page

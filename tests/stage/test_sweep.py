@@ -1,0 +1,91 @@
+"""The end of a sweep: its exit status, whatever happens to its table, and which jobs are its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from irexp.stage.sweep import EARLIER, RECORD, SweepReport
+from tests.chains import Compose, run, settings
+
+
+@pytest.fixture
+def config(compose: Compose, tmp_path: Path, collection: Path) -> DictConfig:
+    """The configuration of a sweep, with the folder that Hydra gives it."""
+    found = compose(*settings(tmp_path, collection, "model=bm25"))
+    found.hydra = {"sweep": {"dir": str(tmp_path / "sweep")}}
+    return found
+
+
+def record(config: DictConfig, number: int, outcome: str, **more: Any) -> Path:
+    """Write the record of a job as the job does; returns its path."""
+    folder = Path(config.hydra.sweep.dir) / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = {
+        "overrides": [f"seed={number}"],
+        "outcome": outcome,
+        "seconds": 1.0,
+        "error": more.pop("error", None),
+        **more,
+    }
+    (folder / RECORD).write_text(json.dumps(job))
+    return folder / RECORD
+
+
+def jobs_of(config: DictConfig) -> list[str]:
+    """The overrides of each job in the sweep's own record."""
+    jobs = json.loads((Path(config.hydra.sweep.dir) / RECORD).read_text())
+    return [" ".join(job["overrides"]) for job in jobs]
+
+
+@pytest.mark.parametrize(("outcome", "is_failed"), [("done", False), ("pruned", False), ("failed", True)])
+def test_a_sweep_fails_if_one_of_its_jobs_did(config: DictConfig, outcome: str, is_failed: bool) -> None:
+    """A pruned job has not failed; all are listed in their order."""
+    for number in (10, 9):
+        record(config, number, "done")
+    record(config, 11, outcome, error="ValueError: broken" if is_failed else None)
+    if is_failed:
+        with pytest.raises(SystemExit, match="1"):
+            SweepReport().on_multirun_end(config)
+    else:
+        SweepReport().on_multirun_end(config)
+    assert jobs_of(config) == ["seed=9", "seed=10", "seed=11"]
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_an_error_in_the_table_hides_no_job_and_fails_the_sweep(
+    config: DictConfig, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hydra would only warn of it: the jobs would not be listed, and the status would be 0."""
+    record(config, 0, outcome, cells=[{"row": None}])
+    with pytest.raises(SystemExit, match="1"):
+        SweepReport().on_multirun_end(config)
+    assert "no table of all jobs" in caplog.text and "KeyError" in caplog.text
+    assert jobs_of(config) == ["seed=0"]
+
+
+def test_jobs_of_an_earlier_sweep_in_the_same_folder_are_not_of_this_one(
+    compose: Compose, config: DictConfig, tmp_path: Path, collection: Path
+) -> None:
+    """Neither its table nor its status counts them; their records are kept under another name."""
+
+    def cells(*typed: str) -> list[dict[str, str | None]]:
+        found = run(compose, settings(tmp_path, collection, "model=bm25", *typed), ["index", "search", "evaluate"])
+        return [{"folder": str(found["evaluate"].path), "row": None, "column": None}]
+
+    report, table = SweepReport(), Path(config.hydra.sweep.dir) / "table.md"
+    report.on_multirun_start(config)
+    record(config, 0, "done", cells=cells("index.b=0.1"))
+    record(config, 1, "failed", cells=cells("index.b=0.2"), error="ValueError: broken")
+    with pytest.raises(SystemExit, match="1"):
+        report.on_multirun_end(config)
+    assert "index.b=0.2" in table.read_text() and jobs_of(config) == ["seed=0", "seed=1"]
+    report.on_multirun_start(config)
+    before = record(config, 0, "done", cells=cells("index.b=0.3"))
+    report.on_multirun_end(config)
+    assert "index.b" not in table.read_text() and jobs_of(config) == ["seed=0"]
+    assert "broken" in (before.parents[1] / "1" / EARLIER).read_text()

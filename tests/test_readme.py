@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from irexp.__main__ import main
+from irexp.stage.recorded import read_cells
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -104,10 +105,11 @@ def test_the_readme_shows_the_table_that_was_measured() -> None:
     """The README's values are those of the latest stage=check, which `.ci/run` repeats for the first command."""
     assert "python run.py experiment=embedded stage=check" in (ROOT / ".ci" / "run").read_text(encoding="utf8")
     shown = README.partition("<!-- table:begin -->")[2].partition("<!-- table:end -->")[0]
-    measured = json.loads((ROOT / "experiments" / "embedded" / "measured.json").read_text(encoding="utf8"))["rows"]
-    for row, measures in measured.items():
-        (line,) = re.findall(rf"^\| {row} +\|(.*)$", shown, re.MULTILINE)
-        assert re.findall(r"0\.\d{4}", line) == [f"{value:.4f}" for value in measures.values()]
+    cells = read_cells("embedded")
+    assert len(cells) == 3
+    for cell in cells:
+        (line,) = re.findall(rf"^\| {cell.row} +\|(.*)$", shown, re.MULTILINE)
+        assert re.findall(r"0\.\d{4}", line) == [f"{value:.4f}" for value in cell.measures.values()]
 
 
 @pytest.mark.slow

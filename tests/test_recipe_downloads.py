@@ -131,7 +131,7 @@ NEEDED: dict[str, tuple[list[str], dict[str, tuple[str, ...]]]] = {
     "train_splade_v3": (["naver/splade-cocondenser-selfdistil", "naver/splade-v3"], _SEARCHED | _TRAINED_ON),
 }
 
-#: Recipes on the embedded collection, which need nothing, and two whose plans take long: tests/test_recipes.py runs them.
+#: Recipes on the embedded collection, which need nothing, and two whose plans take long; tests/test_recipes.py has all.
 OTHERS = ["beir", "cascade", "embedded", "families", "hard_negatives", "hybrid", "nano_beir", "sbert_splade_colbert"]
 
 #: The recipes that every change is tested with; a plan takes a third of a second per cell and more.

@@ -62,7 +62,7 @@ class InOrder:
 def test_the_file_is_written_at_each_change(graph: Graph, tmp_path: Path) -> None:
     """What runs, since when, what waits, what failed and why, and when all is done; at the end that it has ended."""
     file = tmp_path / "progress.txt"
-    runner = InOrder(file, [None, None, "DataError: no text\nin line 3"])
+    runner = InOrder(file, [None, "DataError: no text\nin line 3", None])  # both indexes come before a search
     first, one_run, second, other_run = (task.label for task in graph.tasks.values())
     run_graph(graph.tasks, runner, is_shown=False, file=file)
     begun = runner.read[0].splitlines()

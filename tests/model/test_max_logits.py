@@ -14,7 +14,8 @@ def test_chunked_pooling_has_the_values_and_gradients_of_unchunked_pooling(
     monkeypatch: pytest.MonkeyPatch, pooling: str, has_bias: bool
 ) -> None:
     """Also with masked tokens at the start, in the middle and at the end."""
-    monkeypatch.setattr("irexp.model.max_logits._CHUNK_VALUES", 40)
+    for name in ("_CHUNK_VALUES", "_PROCESSOR_VALUES"):
+        monkeypatch.setattr(f"irexp.model.max_logits.{name}", 40)
     torch.manual_seed(0)
     hidden_BLH, weight_VH, bias_V = torch.randn(3, 5, 4), torch.randn(11, 4), torch.randn(11)
     mask_BL = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 1, 1, 1, 0]])

@@ -6,8 +6,8 @@ import os
 import platform
 import resource
 import sys
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def provenance(
     """
     state = own_state()
     return {
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        # tables are sorted by it, and stages may take milliseconds
+        "finished": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z",
         "seconds": round(seconds, 2),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         **({"resources": resources} if resources else {}),

@@ -74,7 +74,7 @@ def provenance(found: Sequence[Made]) -> Html:
     rows = [
         [
             element("code", one.name),
-            one.finished.replace("T", " ").removesuffix("Z"),
+            one.finished.replace("T", " ")[:19],
             f"{one.seconds:,.1f}",
             "" if one.memory is None else f"{one.memory:,.0f}",
             str(environments.index(one.environment) + 1),

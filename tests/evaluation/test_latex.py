@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from irexp.evaluation.table import Result, make_table
-from tests.evaluation.test_table import measured
+from tests.evaluation.results import measured
 
 PAGE = r"""\documentclass{article}
 \usepackage{booktabs}

@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,9 +73,7 @@ def _replaced(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_replaced")
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name != "sbert_splade_colbert"]
-)  # tests/sweep runs that one
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sbert_splade_colbert"])  # see tests/sweep
 def test_a_recipe_runs_to_its_table(compose: Compose, tmp_path: Path, name: str) -> None:
     """Two steps of every training, every other stage as it is; the table has every row and column, with numbers."""
     files = [override.format(folder=tmp_path / "files") for override in recipes.TYPED.get(name, [])]
@@ -131,7 +130,9 @@ def _run_to_its_table(compose: Compose, tmp_path: Path, typed: list[str]) -> Non
     experiment = Experiment(tuple(typed), compose(*typed))
     job = Job(typed)
     run_stages(experiment, job, tmp_path)
-    rows = experiment.values["rows"] or [*experiment.values["baselines"], "itself"]
-    assert len(job.cells) == len(rows) * len(experiment.values["columns"] or [""])
+    columns = list(experiment.values["columns"] or [None])
+    rows = list(experiment.values["rows"] or [None] * (len(experiment.values["baselines"]) + 1))
+    wanted = [(row, column) for row in rows for column in columns]
+    assert Counter((place.row, place.column) for place in job.cells) == Counter(wanted)
     values = [json.loads((place.folder / "measures.json").read_text(encoding="utf8")) for place in job.cells]
     assert all(math.isfinite(found) for value in values for found in value["aggregated"].values())

@@ -70,7 +70,7 @@ class Schedule:
 
 
 def _longest_chains(needs: Mapping[str, Collection[str]]) -> dict[str, int]:
-    """How many tasks the longest chain has that begins with each task and goes on with those that need it."""
+    """The number of tasks in the longest chain from each task through those that need it."""
     found = dict.fromkeys(needs, 1)
     for key in reversed(list(needs)):  # a task stands after those that it needs
         for need in needs[key]:

@@ -198,21 +198,25 @@ def _renamed(params: Any) -> Any:
     return {allowed_by_mlflow(str(key)): _renamed(value) for key, value in params.items()}
 
 
-class TitledLogger(Logger):
+class _PassingOn(Logger):
+    """A logger that passes metrics on to the job's own, which have names."""
+
+    @property
+    def name(self) -> None:
+        """Required by Lightning."""
+
+    @property
+    def version(self) -> None:
+        """Required by Lightning."""
+
+
+class TitledLogger(_PassingOn):
     """Writes the curves of one of a job's several trainings under a name of their own: `train/<title>/loss`."""
 
     def __init__(self, loggers: Sequence[Logger], title: str) -> None:
         """The loggers are those of the job."""
         super().__init__()
         self._loggers, self._title = loggers, title
-
-    @property
-    def name(self) -> None:
-        """Required by Lightning; the job's loggers have their own."""
-
-    @property
-    def version(self) -> None:
-        """Required by Lightning; the job's loggers have their own."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -242,20 +246,12 @@ def titled(name: str, title: str | None) -> str:
     return f"{head}/{title}/{rest}" if rest else f"{title}/{name}"
 
 
-class _Relay(Logger):
+class _Relay(_PassingOn):
     """The logger of a child process, which sends its metrics to the parent."""
 
     def __init__(self, sender: Connection) -> None:
         super().__init__()
         self._sender = sender
-
-    @property
-    def name(self) -> None:
-        """Required by Lightning; the parent's tracker has its own."""
-
-    @property
-    def version(self) -> None:
-        """Required by Lightning; the parent's tracker has its own."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -258,7 +258,7 @@ def test_the_page_prints_all_but_what_only_a_screen_can_use(browser: list[str], 
     sheets = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
     assert 2 <= sheets <= 8
     if not shutil.which("pdftotext"):
-        pytest.skip(f"{sheets} sheets; there is no pdftotext on this machine to read them")
+        pytest.skip(f"{sheets} sheets; pdftotext, which reads them, is not installed")
     command = ["pdftotext", "-layout", str(printed), "-"]
     text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     for words in ("bm25", "sbert", "nDCG@10", "Lineage", "Provenance", "Ties: score descending"):

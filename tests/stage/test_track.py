@@ -170,7 +170,7 @@ def test_the_trainings_of_a_table_have_the_names_of_their_rows(
 def test_a_fault_of_the_plan_is_shown_as_a_failed_job(
     tmp_path: Path, hydra: ComposeHydra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though there is no plan; without a tracker, and in a dry run, only the error is raised."""
+    """Even without a plan; without a tracker, and in a dry run, only the error is raised."""
     for name, more, is_shown in (
         ("csv", (), True),
         ("none", ("logger=none",), False),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -16,6 +16,9 @@ from irexp.index.parts import Parts
 from irexp.index.vectors import Vectors
 from irexp.model.device import budget_of
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    from irexp.model.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +39,19 @@ class TokenBudget:
         self.tokens, self.workers = tokens, workers
 
     @classmethod
-    def on(cls, device: torch.device, tokens: int | None = None, *, workers: int | None = None) -> TokenBudget:
-        """The budget for a device.
+    def of(
+        cls, model: Model, device: torch.device, tokens: int | None = None, *, workers: int | None = None
+    ) -> TokenBudget:
+        """The budget for a model on a device.
 
         Args:
+            model: what computes the batches.
             device: where batches are computed; only a processor computes several at the same time.
-            tokens: tokens per batch, padding included; None for what suits the device.
+            tokens: tokens per batch, padding included; None for what suits the device and the model's width.
             workers: threads of a processor; None for torch's number of threads.
         """
         threads = (workers or torch.get_num_threads()) if device.type == "cpu" else 1
-        return cls(tokens or budget_of(device), workers=threads)
+        return cls(tokens or budget_of(device, model.width), workers=threads)
 
     def map_batches(
         self, lengths: Sequence[int], work: Callable[[list[int]], Result]

@@ -120,7 +120,8 @@ class BiEncoder(Model):
         self.eval()
         batches, rows = [], []
         lengths = [len(tokens) for tokens in token_ids]
-        for batch, vectors in (budget or TokenBudget.on(self.device)).resume_batches(lengths, embed, parts or Parts()):
+        budget = budget or TokenBudget.of(self, self.device)
+        for batch, vectors in budget.resume_batches(lengths, embed, parts or Parts()):
             batches.append(vectors)
             rows += batch
         self.train(was_training)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from irexp.index.parts import Parts
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget, token_budget_batches
-from irexp.model.device import OTHER_BUDGET, PROCESSOR_BUDGET
+from irexp.model.device import OTHER_BUDGET
 from irexp.model.model import Model
 from irexp.model.text import as_texts, cut, pad
 from irexp.types import Tokens, UserError
@@ -104,7 +104,7 @@ class CrossEncoder(Model):
         Raises:
             UserError: if a single text or list does not fit into the GPU's memory.
         """
-        budget, parts = budget or TokenBudget.on(self.device), parts or Parts()
+        budget, parts = budget or TokenBudget.of(self, self.device), parts or Parts()
         was_training = self.training
         self.eval()
         lists = [(query, as_texts(documents, "documents")) for query, documents in lists]
@@ -167,7 +167,7 @@ class CrossEncoder(Model):
         A processor's own budget says nothing about memory.
         """
         largest = max(sizes, default=0) * max((len(pair.ids) for pair in pairs), default=0)
-        allowed = OTHER_BUDGET if budget == PROCESSOR_BUDGET else budget
+        allowed = max(budget, OTHER_BUDGET) if self.device.type == "cpu" else budget
         if largest > allowed and not self._is_warned:
             self._is_warned = True
             log.warning(

@@ -94,6 +94,11 @@ class Model(nn.Module, ABC):
         """The device of the weights."""
         return next(self.parameters()).device
 
+    @property
+    def width(self) -> int:
+        """The dimensions of a token in its widest transformer."""
+        return max(int(encoder.config.get_text_config().hidden_size) for encoder, _ in self.encoders().values())
+
 
 def families_in(module: ModuleType) -> list[type[Model]]:
     """The families that a module defines."""

@@ -129,7 +129,7 @@ class _Share:
     def encode(self, device: torch.device, rank: int, processes: int) -> None:
         """Encode the windows of one process; a window's shard does not depend on the process."""
         self.encoder.to(device)
-        budget = token_budget(self.machine, device, processes)
+        budget = token_budget(self.machine, self.encoder, device, processes)
         total = self.documents.count()
         with progress(
             total=total if total is None or processes == 1 else total // processes,

@@ -84,7 +84,7 @@ def score_candidates(
         work: a folder of which a killed process leaves what it has scored, for the same call to resume; None to keep
             nothing.
     """
-    budget = token_budget(machine, scorer.device)
+    budget = token_budget(machine, scorer, scorer.device)
     found: dict[str, dict[str, float]] = {query.query_id: {} for query, _ in rankings}
     for line in _scored_before(work):
         found[line.query_id][line.doc_id] = line.score

@@ -15,7 +15,6 @@ from irexp.dataset.sources import TopicSource, open_topics
 from irexp.index.index import Index
 from irexp.index.ranking import rank
 from irexp.index.vectors import Queries
-from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.encode import check_bi_encoder
@@ -80,7 +79,7 @@ def stream_search(
     queries = list(topics.queries())
     if not queries:
         raise UserError("there are no queries to search with; check dataset.test")
-    embed = query_encoder(model, index.engine, device, token_budget(machine, device))
+    embed = query_encoder(model, index.engine, device, machine)
     index.engine.to(device)
     _log_unknown(topics, index.doc_ids)
     hits = 0
@@ -101,7 +100,7 @@ def stream_search(
 
 
 def query_encoder(
-    model: Model | None, engine: Index, device: torch.device, budget: TokenBudget
+    model: Model | None, engine: Index, device: torch.device, machine: Machine
 ) -> Callable[[list[str]], Queries]:
     """The function that turns query texts into an engine's input: vectors, or without a model the texts."""
     if model is None:
@@ -109,7 +108,7 @@ def query_encoder(
         return list
     encoder = check_bi_encoder(model)
     check_engine(engine, encoder.representation)
-    return partial(encoder.to(device).embed_queries, budget=budget)
+    return partial(encoder.to(device).embed_queries, budget=token_budget(machine, encoder, device))
 
 
 def check_depth(depth: int) -> None:

@@ -23,7 +23,7 @@ from irexp.index.index import Index
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, count, take
 from irexp.model.model import Model
-from irexp.pipeline.machine import prepare, token_budget
+from irexp.pipeline.machine import prepare
 from irexp.pipeline.search import check_depth, query_encoder
 from irexp.stage.checkpoint import open_encoder
 
@@ -56,7 +56,7 @@ def speed(
     texts = [query.text for query in topics.queries()][:QUERIES]
     with torch.inference_mode():
         encoder = None if checkpoint is None else open_encoder(checkpoint, model)
-        queries = query_encoder(encoder, index, device, token_budget(machine, device))(texts)
+        queries = query_encoder(encoder, index, device, machine)(texts)
     _open(copy.deepcopy(index), index_folder, device).search(take(queries, slice(1)), search.depth)  # compiles, imports
     before = _memory(device)
     _open(index, index_folder, device)

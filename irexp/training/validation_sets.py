@@ -89,7 +89,7 @@ def make_validations(model: Model, setup: TrainingSetup) -> Validations | None:
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or "
             "training.validate_every=null, which keeps the last weights"
         )
-    budget = setup.machine.token_budget or budget_of(device_of(setup.machine.accelerator))
+    budget = setup.machine.token_budget or budget_of(device_of(setup.machine.accelerator), model.width)
     return Validations(
         {
             name: make_validation(

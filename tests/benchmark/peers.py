@@ -83,7 +83,7 @@ def encoders(folder: str, texts: list[str]) -> dict[str, Work]:
             with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
                 return ours.encode_documents(tokens).vectors_BH.float().numpy()
 
-        for batch, vectors in TokenBudget.on(ours.device).map_batches([len(ids) for ids in token_ids], encode):
+        for batch, vectors in TokenBudget.of(ours, ours.device).map_batches([len(ids) for ids in token_ids], encode):
             found[batch] = vectors
         return found
 
@@ -93,7 +93,7 @@ def encoders(folder: str, texts: list[str]) -> dict[str, Work]:
     }
     for budget in (1024, 8192):
         works[f"irexp, token_budget={budget}"] = lambda budget=budget: ours.embed_documents(  # type: ignore[misc]
-            texts, budget=TokenBudget.on(ours.device, budget)
+            texts, budget=TokenBudget.of(ours, ours.device, budget)
         )
     return works | {"irexp, encoding.precision=bfloat16": lower}
 
@@ -109,7 +109,7 @@ def scorers(folder: str, query: str, texts: list[str]) -> dict[str, Work]:
     }
     for budget in (1024, 8192):
         works[f"irexp, token_budget={budget}"] = lambda budget=budget: ours.score_lists(  # type: ignore[misc]
-            [(query, texts)], budget=TokenBudget.on(ours.device, budget)
+            [(query, texts)], budget=TokenBudget.of(ours, ours.device, budget)
         )[0].numpy()
     return works
 

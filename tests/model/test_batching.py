@@ -15,7 +15,7 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.bi_encoder import to_csr
 from irexp.model.dense import DenseBiEncoder
-from irexp.model.device import PROCESSOR_BUDGET, budget_of
+from irexp.model.device import budget_of
 from irexp.model.mono import Mono
 from irexp.model.set_encoder import SetEncoder
 from irexp.types import Tokens, UserError
@@ -80,18 +80,27 @@ def test_an_error_in_a_thread_ends_the_work() -> None:
     assert len(begun) < 10
 
 
-def test_the_budget_of_a_gpu_follows_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to the largest that paid; a processor's is small, with as many workers as torch has threads."""
+def test_the_budget_of_a_gpu_follows_its_memory(
+    backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the largest that paid, however wide the model; a given number stands, and batches follow one another."""
     for gib, tokens in ((8, 16_384), (24, 49_152), (80, 131_072), (140, 131_072)):
         properties = SimpleNamespace(total_memory=gib * 2**30)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
-        assert budget_of(torch.device("cuda")) == tokens
-    torch.set_num_threads(2)
-    given = TokenBudget.on(torch.device("cuda"), 100, workers=8)
+        assert budget_of(torch.device("cuda"), 384) == budget_of(torch.device("cuda"), 4096) == tokens
+    model = DenseBiEncoder(backbones["encoder"], query_length=8, document_length=16)
+    given = TokenBudget.of(model, torch.device("cuda"), 100, workers=8)
     assert (given.tokens, given.workers) == (100, 1)
-    own = TokenBudget.on(torch.device("cpu"))
-    assert (own.tokens, own.workers) == (PROCESSOR_BUDGET, 2)
-    assert PROCESSOR_BUDGET <= 4096
+
+
+def test_the_budget_of_a_processor_follows_the_width_of_the_model(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """A layer's values stay in the cache of a core, within bounds; there are as many workers as torch has threads."""
+    for width, tokens in ((128, 2048), (384, 853), (768, 640), (4096, 640)):
+        assert budget_of(torch.device("cpu"), width) == tokens
+    torch.set_num_threads(2)
+    model = DenseBiEncoder(backbones["encoder"], query_length=8, document_length=16)
+    own = TokenBudget.of(model, torch.device("cpu"))
+    assert (own.tokens, own.workers) == (2048, 2)
 
 
 def test_out_of_memory_halves_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:

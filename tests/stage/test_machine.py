@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import torch
 from irexp.config.limits import CHOICES
 from irexp.config.schema import Machine
 from irexp.model.batching import TokenBudget
-from irexp.model.device import PROCESSOR_BUDGET
+from irexp.model.device import MOST_TOKENS
 from irexp.pipeline.machine import check_precision, prepare
 from irexp.pipeline.re_rank import _batches
 from irexp.types import Query, UserError
@@ -76,7 +79,7 @@ def test_re_ranking_batches_hold_a_limited_number_of_candidates(most: int) -> No
         assert list(map(len, batches)) == [4] * 5
 
 
-@pytest.mark.parametrize(("given", "expected"), [("24", 24), ("null", PROCESSOR_BUDGET)])
+@pytest.mark.parametrize(("given", "expected"), [("24", 24), ("null", MOST_TOKENS)])
 @pytest.mark.parametrize("stages", [["fit", "encode", "index", "search"], ["fit", "re_rank"]])
 def test_every_stage_uses_the_machine_token_budget(
     compose: Compose,
@@ -99,3 +102,30 @@ def test_every_stage_uses_the_machine_token_budget(
     more = [f"re_rank.candidates={tmp_path / 'theirs.run'}", "re_rank.depth=5"] if "re_rank" in stages else []
     run(compose, settings(tmp_path, collection, f"machine.token_budget={given}", "machine=cpu", *more), stages)
     assert used == [expected, expected]
+
+
+#: Five times four pieces of 20 MB, and how many pages of memory the system had to give for them.
+PIECES = """
+import resource
+import sys
+import numpy as np
+from irexp.pipeline.machine import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pieces = [np.ones(2_500_000) for _ in range(4)]
+    del pieces
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the call")
+def test_the_memory_of_a_step_is_kept_for_the_next_one() -> None:
+    """The last of some steps needs no new pages, of which it needs hundreds without the call."""
+    found = {}
+    for mode in ("kept", "fetched"):
+        command = [sys.executable, "-c", PIECES, mode]
+        found[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["kept"] * 5 < found["fetched"]

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from irexp.stage.page import PAGE
 from irexp.stage.report import report
 from irexp.stage.show import show
 from irexp.stage.sweep import tabulate_sweep
+from irexp.training.callbacks import read_history
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings, write_collection
+from tests.trainings import SMALL, write_toys
 
 #: Text that would run if it became markup.
 HOSTILE = "make cups <script>document.title='hacked'</script>\"><img src=x onerror=alert(1)>"
@@ -188,6 +191,25 @@ def test_a_page_says_how_many_measures_it_leaves_out(
     table, text = page_of(store, tmp_path)
     assert len(table.rows) == 3 and Parsed(text).count("div", **{"class": "command"}) == 1
     assert "2 measures are left out, here and below" in text
+
+
+def test_a_page_shows_the_curves_of_trainings_and_the_costs_of_searches(compose: Compose, tmp_path: Path) -> None:
+    """The curves are those of the history under the label of their row; each search that was timed is a dot."""
+    base = [typed for typed in settings(tmp_path, write_toys(tmp_path / "toys")) if typed != "training=none"]
+    base += [*SMALL, "training.batch_size=4", f"dataset.test.qrels_path={tmp_path}/toys/qrels/dev.tsv"]
+    for more, stages in ((["training.steps=4"], [*STAGES, "speed"]), (["model=bm25"], [*STAGES[2:], "speed"])):
+        run(compose, [*base, *more], stages)
+    run(compose, [*base, "model=bm25", "index.stemmer=null"], STAGES[2:])
+    table, text = page_of(tmp_path, tmp_path)
+    labels = [row.label for row in table.rows]
+    assert len(labels) == 3 and {"bm25 index.stemmer=english", "sbert"} < set(labels)
+    (history,) = (tmp_path / "artifacts" / "checkpoint").glob("*/history.csv")
+    expected = {f"sbert: {float(line['value']):.4g} at {line['step']}" for line in read_history(history)}
+    titles = [unescape(title) for title in Parsed(text).texts["title"]]
+    assert len(expected) == 3 and expected <= set(titles)
+    dots = [title for title in titles if re.fullmatch(r"[^:]+: 0\.\d{4} at \S+", title)]
+    timed = sorted(title.partition(":")[0] for title in dots if title not in expected)
+    assert timed == 2 * ["bm25 index.stemmer=english"] + 2 * ["sbert"]
 
 
 def test_a_sweep_ends_with_the_page_of_all_jobs(compose: Compose, store: Path, tmp_path: Path) -> None:

@@ -106,15 +106,23 @@ def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
     return loss
 
 
-def one_process(port: int, folder: str, kind: str, rank: int) -> None:
-    """Run one training step as one of two processes, under Lightning's own strategy."""
+def one_process(port: int, folder: str, rank: int) -> None:
+    """Run one training step of each case as one of two processes."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
+    torch.set_num_threads(1)
+    for kind in CASES:
+        found = one_step(kind, folder, rank)
+        if rank == 0:
+            torch.save(found, Path(folder) / f"{kind}.pt")
+
+
+def one_step(kind: str, folder: str, rank: int) -> dict[str, Any]:
+    """The weights and the loss of one training step, under Lightning's own strategy."""
     from lightning import Trainer
 
     from irexp.training.module import RetrievalModule
 
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
-    torch.set_num_threads(1)
     model, case = made(kind), CASES[kind]
     module = RetrievalModule(
         model,
@@ -148,14 +156,23 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
         default_root_dir=folder,
     )
     trainer.fit(module, loader)
-    if rank == 0:
-        found = {"weights": model.state_dict(), "loss": trainer.callback_metrics["train/loss"]}
-        torch.save(found, Path(folder) / "two.pt")
+    return {"weights": model.state_dict(), "loss": trainer.callback_metrics["train/loss"]}
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what one step on two processes found, per case; the processes start once for all cases."""
+    folder = tmp_path_factory.mktemp("two")
+    with reserved_port() as port:
+        command = [sys.executable, "-m", "tests.training.test_two_processes", str(port), str(folder)]
+        two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
+        assert wait_for_all(two) == [0, 0]
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CASES)
-def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, tmp_path: Path) -> None:
+def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, two_processes: Path) -> None:
     """The step and the logged loss are equal, up to the order in which fp32 numbers are summed.
 
     This needs in-batch negatives gathered with their gradients, a penalty on the whole batch's embeddings, and means
@@ -168,11 +185,7 @@ def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, tmp_path: Pat
     loss = compute_loss(alone, batch, case)
     names, parameters = zip(*alone.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    with reserved_port() as port:
-        command = [sys.executable, "-m", "tests.training.test_two_processes", str(port), str(tmp_path), kind]
-        two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
-        assert wait_for_all(two) == [0, 0]
-    found, logged = torch.load(tmp_path / "two.pt", weights_only=True).values()
+    found, logged = torch.load(two_processes / f"{kind}.pt", weights_only=True).values()
     torch.testing.assert_close(logged, loss.detach(), rtol=1e-5, atol=0.0)
     steps = {name: 0.5 * gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     largest = max(float(step.abs().max()) for step in steps.values())
@@ -259,4 +272,4 @@ def test_an_error_in_one_of_two_processes_is_a_single_line(compose: Compose, tmp
 
 
 if __name__ == "__main__":
-    one_process(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    one_process(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

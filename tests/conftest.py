@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.config.composition import composed_config
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
@@ -45,8 +44,7 @@ def compose() -> Compose:
     """Composes the real configuration with overrides, as `run.py` does, but open to changes."""
 
     def _compose(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra_compose("config", overrides=list(overrides))
+        config, _ = composed_config(overrides, str(CONF))
         OmegaConf.set_struct(config, False)
         return config
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import fetch_revision
@@ -23,6 +24,7 @@ from irexp.artifact.spec import StageSpec
 from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
+from irexp.config.composition import composed_config
 from irexp.config.installation import CONF
 from irexp.config.override import single_option_faults
 from irexp.config.resolvers import unresolved_environment
@@ -176,29 +178,18 @@ def composed(overrides: Iterable[str]) -> Experiment:
 
 @functools.cache
 def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    """The composed configuration and the chosen option of each group; takes a third of a second.
+    """The composed configuration and the chosen option of each group.
 
     Raises:
         UserError: if the overrides do not compose.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
     try:
-        if GlobalHydra.instance().is_initialized():
-            config = compose("config", overrides=list(overrides), return_hydra_config=True)
-        else:
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        config, options = composed_config(overrides, str(CONF))
     except HydraException as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the overrides {' '.join(overrides)} do not compose: {reason}") from error
-    if faults := single_option_faults(config.hydra.runtime.choices, config, overrides):
+    if faults := single_option_faults(options, config, overrides):
         raise ConfigError(faults)
-    options = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-    with open_dict(config):
-        del config["hydra"]
     return config, {group: option for group, option in options.items() if not group.startswith("hydra")}
 
 

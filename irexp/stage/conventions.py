@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_class
 
@@ -15,7 +15,9 @@ from irexp.artifact.identity import digest_in
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.manifest import read_manifest
 from irexp.evaluation.table import Result
-from irexp.index.index import Index
+
+if TYPE_CHECKING:
+    from irexp.index.index import Index
 
 
 def conventions(results: Mapping[Path, Result], lineage: Lineage) -> list[str]:
@@ -32,7 +34,7 @@ def conventions(results: Mapping[Path, Result], lineage: Lineage) -> list[str]:
         for title, said in (
             ("Documents", {folder: _texts(found["configuration"]) for folder, found in own.items()}),
             ("Longest query and document", {folder: _lengths(found, lineage) for folder, found in own.items()}),
-            ("Search", {folder: _search(found["configuration"], lineage) for folder, found in own.items()}),
+            ("Search", {folder: _search(found, lineage) for folder, found in own.items()}),
         )
         for sentence in _by_row(title, said, results)
     ]
@@ -96,21 +98,22 @@ def _lengths(provenance: Mapping[str, Any], lineage: Lineage) -> str | None:
     return f"{query:.0f} and {document:.0f} tokens"
 
 
-def _search(configuration: Mapping[str, Any], lineage: Lineage) -> str:
+def _search(provenance: Mapping[str, Any], lineage: Lineage) -> str:
     """Whether the index was searched exactly; of a re-ranked or fused run, what it was made from."""
-    if _is_searched(configuration):
-        return "exact" if _is_exact(configuration) else "approximate"
-    return _made(configuration, lineage)
+    if _is_searched(provenance["configuration"]):
+        return "exact" if _is_exact(provenance) else "approximate"
+    return _made(provenance, lineage)
 
 
-def _made(configuration: Mapping[str, Any], lineage: Lineage) -> str:
+def _made(provenance: Mapping[str, Any], lineage: Lineage) -> str:
     """How a run was made, down to its first stages."""
+    configuration = provenance["configuration"]
     artifact = configuration["artifact"]
     if configuration["fuse"]["runs"]:
         names = artifact.get("fused") or []
         return f"a fusion of {' and '.join(dict.fromkeys(_named(name, lineage) for name in names))}"
     if _is_searched(configuration):
-        return "an exact search" if _is_exact(configuration) else "an approximate search"
+        return "an exact search" if _is_exact(provenance) else "an approximate search"
     is_shipped = isinstance(configuration["re_rank"]["candidates"], Mapping)
     first = "the candidates that the collection ships" if is_shipped else _named(artifact.get("candidates"), lineage)
     return f"the best {configuration['re_rank']['depth']} of {first}, re-ranked"
@@ -120,13 +123,20 @@ def _named(name: str | None, lineage: Lineage) -> str:
     """How another run was made; of one that is not in the store that is not known."""
     if name not in lineage.manifests:
         return "another run"
-    return _made(lineage.manifests[name]["provenance"]["configuration"], lineage)
+    return _made(lineage.manifests[name]["provenance"], lineage)
 
 
 def _is_searched(configuration: Mapping[str, Any]) -> bool:
     return configuration["re_rank"]["candidates"] is None and not configuration["fuse"]["runs"]
 
 
-def _is_exact(configuration: Mapping[str, Any]) -> bool:
-    engine: type[Index] = get_class(configuration["index"]["_target_"])
-    return engine.is_exact(configuration["index"])
+def _is_exact(provenance: Mapping[str, Any]) -> bool:
+    """What was recorded of a search; where nothing was, the engine is asked, which imports torch."""
+    recorded = provenance.get("is_exact")
+    return recorded if isinstance(recorded, bool) else is_exact(provenance["configuration"]["index"])
+
+
+def is_exact(settings: Mapping[str, Any]) -> bool:
+    """Whether an engine with these settings, as in conf/index, finds the documents of the highest scores."""
+    engine: type[Index] = get_class(settings["_target_"])
+    return engine.is_exact(settings)

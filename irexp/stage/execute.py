@@ -32,6 +32,7 @@ from irexp.config.built import built
 from irexp.evaluation.run_file import RUN
 from irexp.pipeline.machine import is_helper
 from irexp.stage.card import write_card
+from irexp.stage.conventions import is_exact
 from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
@@ -248,6 +249,8 @@ def _record(
         resources=resources,
     )
     recorded = {"measures": measures, "given": recorded_given(step), **found}
+    if step.stage is not None and step.stage.name == "search":
+        recorded["is_exact"] = is_exact(configuration["index"])
     if step.stage is not None and step.stage.makes == "run":
         write_ir_metadata(folder / RUN, recorded, tag="irexp", name=step.name)
     return recorded

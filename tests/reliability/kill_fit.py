@@ -268,6 +268,8 @@ def main() -> int:
         backbone, examples = tiny.bert(root / "bert", "BertForMaskedLM"), write_examples(root)
         save(new_model("sbert", backbone=str(backbone), seed=7), root / "guide")
         wanted = cases(root / "guide")
+        if lost := [each for each in chosen.only or () if not any(each in title for title in wanted)]:
+            parser.error(f"no training is called {lost[0]!r}; there are {', '.join(wanted)}")
         wanted = {title: case for title, case in wanted.items() if any(each in title for each in chosen.only or [""])}
         for number, (title, case) in enumerate(wanted.items(), 1):
             train = training_of(case, backbone, examples)

@@ -50,9 +50,9 @@ class ColBERT(SharedBiEncoder, Nested):
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         query_length: int | None = None,
+        document_length: int | None = None,
         truncate_dim: int | None = None,
         matryoshka_dims: Sequence[int] | None = None,
-        document_length: int | None = None,
     ) -> None:
         """Load the encoder; the projection is drawn by torch's global generator.
 
@@ -68,9 +68,9 @@ class ColBERT(SharedBiEncoder, Nested):
             query_prompt: text put in front of every query, after its marker.
             document_prompt: text put in front of every document, after its marker.
             query_length: tokens kept per query, marker included; None for 32.
+            document_length: tokens kept per document, marker included; None for 256.
             truncate_dim: the number of leading dimensions of a token vector that are kept; None for all.
             matryoshka_dims: numbers of leading dimensions to train as well, see `irexp.model.matryoshka`; None: none.
-            document_length: tokens kept per document, marker included; None for 256.
 
         Raises:
             UserError: if query expansion is on and the tokenizer has no mask token.

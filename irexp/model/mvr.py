@@ -38,9 +38,9 @@ class MVR(SharedBiEncoder, Nested):
         name: str = "mvr",
         viewers: int = 8,
         query_length: int | None = None,
+        document_length: int | None = None,
         truncate_dim: int | None = None,
         matryoshka_dims: Sequence[int] | None = None,
-        document_length: int | None = None,
     ) -> None:
         """Load the encoder and add the viewers to its vocabulary, drawn by torch's global generator.
 
@@ -49,9 +49,9 @@ class MVR(SharedBiEncoder, Nested):
             name: the model's name in tables and folders.
             viewers: the number of vectors per document.
             query_length: tokens kept per query, viewer included; None for 32.
+            document_length: tokens kept per document, viewers included; None for 256.
             truncate_dim: the number of leading dimensions of a viewer's vector that are kept; None for all.
             matryoshka_dims: numbers of leading dimensions to train as well, see `irexp.model.matryoshka`; None: none.
-            document_length: tokens kept per document, viewers included; None for 256.
         """
         if viewers < 1:
             raise UserError(f"model.viewers={viewers}: a document needs at least one")

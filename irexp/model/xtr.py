@@ -42,9 +42,9 @@ class XTR(ColBERT):
         query_marker: str | None = None,
         document_marker: str | None = None,
         query_length: int | None = None,
+        document_length: int | None = None,
         truncate_dim: int | None = None,
         matryoshka_dims: Sequence[int] | None = None,
-        document_length: int | None = None,
     ) -> None:
         """Load the encoder; the projection is drawn by torch's global generator.
 
@@ -56,9 +56,9 @@ class XTR(ColBERT):
             query_marker: a token after the first one of each query; None, as in the paper, for no marker.
             document_marker: a token after the first one of each document; None, as in the paper, for no marker.
             query_length: tokens kept per query; None for 32.
+            document_length: tokens kept per document; None for 256.
             truncate_dim: the number of leading dimensions of a token vector that are kept; None for all.
             matryoshka_dims: numbers of leading dimensions to train as well, each on the tokens that it retrieves.
-            document_length: tokens kept per document; None for 256.
         """
         super().__init__(
             backbone,
@@ -69,9 +69,9 @@ class XTR(ColBERT):
             query_expansion=False,
             mask_punctuation=False,
             query_length=query_length,
+            document_length=document_length,
             truncate_dim=truncate_dim,
             matryoshka_dims=matryoshka_dims,
-            document_length=document_length,
         )
         if k_train < 1:
             raise UserError(f"model.k_train={k_train}: it must be at least 1")

@@ -3,7 +3,8 @@
     python -m tests.reliability.kill_fit --times 2
 
 Every loss, sampler, schedule and way to train a tiny model for a few epochs is hit by SIGKILL after its first resume
-file was written, also while it resumes. All files of the checkpoint, the history included, are compared byte by byte.
+file was written, also while it resumes. All files of the checkpoint are compared byte by byte, with the loss of every
+step in its history. Without validation the weights are those of the last step, with it those of the best one.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Case:
         loss: builds what it minimises.
         model: an option of conf/model.
         settings: of the model.
-        training: settings of conf/training.
+        training: settings of conf/training; there is no validation unless they say how often.
         machine: settings of conf/machine.
         examples: makes its examples of the default ones.
         more: further arguments of `fit`.
@@ -130,12 +131,13 @@ def cases(guide: Path) -> dict[str, Case]:
     return found | {
         "EMA": Case(in_batch, training={"ema_decay": 0.9}),
         "EMA and accumulation": Case(in_batch, training={"ema_decay": 0.9, "accumulate_batches": 2}),
+        "EMA and validation": Case(in_batch, training={"ema_decay": 0.9, "validate_every": 2}),
         "accumulation": Case(lists, training={"accumulate_batches": 2}),
         "length buckets": Case(in_batch, training={"length_buckets": 2}),
         "layer decay": Case(in_batch, training={"layer_decay": 0.7, "head_learning_rate": 2e-3}),
         "frozen layers": Case(in_batch, training={"frozen_layers": 1}),
         "early stopping": Case(in_batch, training={"patience": 1, "validate_every": 1}),
-        "no validation": Case(in_batch, training={"validate_every": None}),
+        "validation": Case(in_batch, training={"validate_every": 2}),
         "bf16-mixed": Case(in_batch, training={"precision": "bf16-mixed"}),
         "Matryoshka": Case(in_batch, "colbert", {"matryoshka_dims": [4, 8]}),
         "XTR": Case(in_batch, "xtr"),
@@ -177,8 +179,8 @@ def training_of(case: Case, backbone: Path, examples: Examples) -> Train:
         steps=_STEPS,
         learning_rate=1e-3,
         batch_size=_BATCH,
-        dev=topics() if case.training.get("validate_every", 2) else None,
-        training={"validate_every": 2, **case.training},
+        dev=topics() if "validate_every" in case.training else None,
+        training=case.training,
         machine=component("machine", "cpu", **{"threads": 1, "progress": False, "resume_every": 1, **case.machine}),
         **case.more,
     )

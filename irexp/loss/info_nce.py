@@ -47,7 +47,7 @@ class InfoNCE(Loss):
                 f"negatives have none; set loss.in_batch=false, or loss=score_based_in_batch"
             )
         self.temperature, self.in_batch = check_temperature(temperature), in_batch
-        self.min_target_diff, self.spares_relevant = min_target_diff, min_target_diff is None
+        self.min_target_diff, self.leaves_out_relevant = min_target_diff, min_target_diff is None
 
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
         """Mean over the queries; the positives are the documents with the largest target.

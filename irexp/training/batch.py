@@ -57,7 +57,7 @@ class Lists:
         is_relevant_BN = None if self.is_relevant_BN is None else self.is_relevant_BN.to(device)
         return Lists(self.target_BN.to(device), self.column_BN.to(device), is_relevant_BN)
 
-    def spared_target(self) -> Tensor:
+    def without_relevant(self) -> Tensor:
         """target_BN, with NaN for documents known to be relevant whose target is not the largest of the query's."""
         if self.is_relevant_BN is None:
             return self.target_BN

@@ -163,12 +163,10 @@ def test_engines_of_token_vectors_search_the_leading_dimensions(
 @pytest.mark.parametrize(
     ("option", "family", "reason"),
     [
-        *((name, "splade.SPLADE", "words, which have no order") for name in ("splade", "splade_doc", "splade_lexical")),
+        ("splade_doc", "splade.SPLADE", "words, which have no order"),
         ("unicoil", "unicoil.UniCOIL", "words, which have no order"),
         ("coil", "coil.COIL", "stored in pieces of token_dim dimensions"),
-        ("mono", "mono.Mono", "a cross-encoder has no vectors"),
         ("mono_t5", "token_logit.TokenLogit", "a cross-encoder has no vectors"),
-        ("set_encoder", "set_encoder.SetEncoder", "a cross-encoder has no vectors"),
     ],
 )
 def test_other_models_are_refused_by_name_with_the_reason(

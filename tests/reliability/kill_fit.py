@@ -65,7 +65,7 @@ class Case:
         training: settings of conf/training; there is no validation unless they say how often.
         machine: settings of conf/machine.
         examples: makes its examples of the default ones.
-        more: further arguments of `fit`.
+        more: makes further arguments of `fit`.
     """
 
     loss: Callable[[], Loss]
@@ -74,7 +74,7 @@ class Case:
     training: Settings = field(default_factory=dict)
     machine: Settings = field(default_factory=dict)
     examples: Callable[[Examples], Examples] = lambda examples: examples
-    more: Settings = field(default_factory=dict)
+    more: Callable[[], Settings] = dict
 
 
 def options(group: str) -> list[str]:
@@ -98,8 +98,21 @@ def mixed(examples: Examples, mixing: Mixing) -> Examples:
     return MixedExamples(sets, mixing=mixing)
 
 
-def cases(guide: Path) -> dict[str, Case]:
-    """Every training by its name; the guide is the checkpoint that finds false negatives."""
+def option_of(group: str, name: str) -> Settings:
+    """An option of a group, as an argument of `fit`."""
+    return {group: component(group, name)}
+
+
+def left_out(name: str, backbone: Path) -> Settings:
+    """An option of conf/false_negatives; its guide, if it needs one, is an untrained model."""
+    if name != "guide":
+        return {"false_negatives": vars(component("false_negatives", name))}
+    save(new_model("sbert", backbone=str(backbone), seed=7), backbone.with_name("guide"))
+    return {"false_negatives": vars(component("false_negatives", name, guide=str(backbone.with_name("guide"))))}
+
+
+def cases(backbone: Path) -> dict[str, Case]:
+    """Every training by its name."""
     in_batch, lists = loss_of("info_nce"), loss_of("kl_divergence", scale=5.0)
     found = {
         f"loss {name}": Case(loss_of(name), "mvr" if name == "contrastive_local" else "sbert")
@@ -112,23 +125,29 @@ def cases(guide: Path) -> dict[str, Case]:
     learning = [name for name in options("loss") if "\nlearn_scale:" in (CONF / "loss" / f"{name}.yaml").read_text()]
     found |= {f"learned scale {name}": Case(loss_of(name, learn_scale=True, scale=2.0)) for name in learning}
     for sampler in get_args(Sampler):
-        found[f"sampler {sampler}"] = Case(lists, more={"sampler": sampler, "negatives_per_query": 2})
+        found[f"sampler {sampler}"] = Case(lists, more=partial(dict, sampler=sampler, negatives_per_query=2))
     for name in options("schedule"):
-        found[f"schedule {name}"] = Case(in_batch, more={"schedule": component("schedule", name)})
+        found[f"schedule {name}"] = Case(in_batch, more=partial(option_of, "schedule", name))
     for name in options("regularizer"):
         if name != "none":
-            more = {"regularizer": component("regularizer", name)}
-            found[f"regularizer {name}"] = Case(loss_of("info_nce_dot"), "splade", more=more)
+            found[f"regularizer {name}"] = Case(
+                loss_of("info_nce_dot"), "splade", more=partial(option_of, "regularizer", name)
+            )
     for name in get_args(Mixing):
         found[f"mixture {name}"] = Case(lists, examples=partial(mixed, mixing=name))
     for name in ("sbert", "colbert", "splade", "mono"):
         loss = loss_of("lce") if name == "mono" else loss_of("info_nce_dot")
         found[f"GradCache {name}"] = Case(loss, name, training={"chunk_size": 3})
-        found[f"LoRA {name}"] = Case(loss, name, more={"adapter": component("adapter", "lora")})
-    for name, settings in (("same_text", {}), ("margin", {}), ("guide", {"guide": str(guide)})):
-        chosen = component("false_negatives", name, **settings)
-        found[f"false negatives {name}"] = Case(in_batch, more={"false_negatives": vars(chosen)})
-    return found | {
+        found[f"LoRA {name}"] = Case(loss, name, more=partial(option_of, "adapter", "lora"))
+    for name in options("false_negatives"):
+        found[f"false negatives {name}"] = Case(in_batch, more=partial(left_out, name, backbone))
+    return found | ways()
+
+
+def ways() -> dict[str, Case]:
+    """Ways to train besides those that are options of a group."""
+    in_batch, lists = loss_of("info_nce"), loss_of("kl_divergence", scale=5.0)
+    return {
         "EMA": Case(in_batch, training={"ema_decay": 0.9}),
         "EMA and accumulation": Case(in_batch, training={"ema_decay": 0.9, "accumulate_batches": 2}),
         "EMA and validation": Case(in_batch, training={"ema_decay": 0.9, "validate_every": 2}),
@@ -182,7 +201,7 @@ def training_of(case: Case, backbone: Path, examples: Examples) -> Train:
         dev=topics() if "validate_every" in case.training else None,
         training=case.training,
         machine=component("machine", "cpu", **{"threads": 1, "progress": False, "resume_every": 1, **case.machine}),
-        **case.more,
+        **case.more(),
     )
 
 
@@ -268,8 +287,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         backbone, examples = tiny.bert(root / "bert", "BertForMaskedLM"), write_examples(root)
-        save(new_model("sbert", backbone=str(backbone), seed=7), root / "guide")
-        wanted = cases(root / "guide")
+        wanted = cases(backbone)
         if lost := [each for each in chosen.only or () if not any(each in title for title in wanted)]:
             parser.error(f"no training is called {lost[0]!r}; there are {', '.join(wanted)}")
         wanted = {title: case for title, case in wanted.items() if any(each in title for each in chosen.only or [""])}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
     "arguments",
     [
         ["kill", "--times", "3"],
-        ["kill_fit", "--times", "1", "--only", "kl_divergence+margin_mse", "EMA and accumulation", "GradCache colbert"],
+        ["kill_fit", "--times", "1", "--only", "EMA and accumulation", "GradCache colbert"],
         ["damage", "--every", "29"],
     ],
     ids=["kill", "kill_fit", "damage"],

@@ -2,9 +2,9 @@
 
 An experiment names other experiments by their overrides: the baselines of its table, and those whose runs it re-ranks
 (`re_rank.candidates`), fuses (`fuse.runs`) or draws negatives from (`negatives.candidates`), whose scores it learns
-(`teacher.scores`) and whose checkpoint it starts from (`artifact.initial`). A baseline keeps the typed overrides that
-still apply to it. The others inherit what their own overrides do not set, so that `[model=bm25]` is BM25
-on the same collection.
+(`teacher.scores`) and whose checkpoint it starts from (`artifact.initial`). A row keeps what was typed, and all rows
+are trained alike; only a baseline with another model leaves out what may not suit that model, such as the index. Other
+experiments inherit what their own overrides do not set, so that `[model=bm25]` is BM25 on the same collection.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ _SHARED = ("seed", "dataset", "search", "encoding", "evaluation", "machine", "pa
 #: The same for one of conf/experiment, which itself sets everything that determines its run.
 _SHARED_WITH_AN_EXPERIMENT = ("machine", "paths")
 
-#: Groups that a baseline resets when it changes the model.
+#: Groups that a baseline resets when it changes the model: those whose option suits a kind of model, and what belongs
+#: to these. How models are trained, and their backbone, is for all rows.
 _RESET_WITH_MODEL = {
-    *("backbone", "index", "loss", "regularizer", "negatives", "false_negatives", "teacher", "score"),
-    *("re_rank", "fuse", "training", "optimizer", "schedule", "encoding", "artifact"),
+    *("index", "loss", "regularizer", "negatives", "false_negatives", "teacher", "score"),
+    *("re_rank", "fuse", "artifact"),
 }
 
 

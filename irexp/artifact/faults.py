@@ -118,7 +118,7 @@ def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
         return []
     if not any((given.path / file).is_file() for file in _SELF_DESCRIBING):
         return []  # a bare transformer: the configuration decides the model
-    used = ("model.query_length", "model.document_length", "model.name", "model.matryoshka_dims")
+    used = ("model.query_length", "model.document_length", "model.name", "model.matryoshka_dims", "model.truncate_dim")
     return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
 
 

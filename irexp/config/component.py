@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
-from irexp.config.target import NoTargetError, Target, describe, fills, functions_of, roles_of, target_of
+from irexp.config.target import NoTargetError, Target, constant, describe, fills, functions_of, roles_of, target_of
 
 #: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -147,7 +147,7 @@ def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
     given = [str(key) for key in node if key not in _HYDRA_KEYS]
     known = [key for key in given if key in named]
     faults = [
-        f"{path}.{key}: {target.path} has no '{key}'{_near(key, named if target.is_class else known)}"
+        f"{path}.{key}: {target.path} has no '{key}'{_hint(target, key, named if target.is_class else known)}"
         for key in given
         if key not in named and not swallows
     ]
@@ -159,6 +159,12 @@ def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
             continue  # what a stage receives is checked at its own path
         faults += _value_faults(node, key, path, named[key].annotation)
     return faults
+
+
+def _hint(target: Target, key: str, names: Iterable[str]) -> str:
+    """The end of a message: the nearest name, or why a class lacks what similar ones have: its `without_<key>`."""
+    reason = constant(target.path, f"without_{key}") if target.is_class else None
+    return f": {reason}" if reason else _near(key, names)
 
 
 def _value_faults(node: DictConfig, key: str, path: str, annotation: Any) -> list[str]:

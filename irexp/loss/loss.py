@@ -24,6 +24,7 @@ class Loss(nn.Module, ABC):
             target is minus infinity; else the targets are 1 for the positive and 0 for the others.
         compares_queries: whether a document is also compared with the queries of the batch (on all devices).
         compares_viewers: whether the scores are those of a query with each vector of its positive document.
+        leaves_out_relevant: whether documents known to be relevant are left out where their target is not the largest.
     """
 
     in_batch: bool
@@ -32,6 +33,7 @@ class Loss(nn.Module, ABC):
     takes_scores_in_batch: ClassVar[bool] = False
     compares_queries: ClassVar[bool] = False
     compares_viewers: ClassVar[bool] = False
+    leaves_out_relevant: bool = False
 
     @abstractmethod
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:

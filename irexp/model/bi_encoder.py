@@ -60,10 +60,14 @@ class BiEncoder(Model):
     def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
         """score_BN of all queries with all documents, in fp32; several such tensors if several scores are trained."""
         with torch.autocast(self.device.type, enabled=False):
-            if isinstance(query, Embeddings) and isinstance(document, Embeddings):
-                return [query.vectors_BH.float() @ document.vectors_BH.float().T]
-            assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
-            return [maxsim(query, document)]
+            return [self._compare(query, document)]
+
+    def _compare(self, query: Encoded, document: Encoded) -> Tensor:
+        """score_BN of all queries with all documents, in fp32."""
+        if isinstance(query, Embeddings) and isinstance(document, Embeddings):
+            return query.vectors_BH.float() @ document.vectors_BH.float().T
+        assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
+        return maxsim(query, document)
 
     def embed_queries(self, texts: Sequence[str], *, budget: TokenBudget | None = None) -> Vectors:
         """Embeddings of queries, outside of training: an array (B, H), a sparse array, or ragged token vectors."""

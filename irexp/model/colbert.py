@@ -15,21 +15,22 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.checkpoint import lightning_ir, pylate, stanford
 from irexp.model.checkpoint.layout import Home, Layout, Reader
+from irexp.model.matryoshka import Nested
 from irexp.model.projection import Projection
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import as_texts, is_any_of, replace_empty_masks, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
-class ColBERT(SharedBiEncoder):
+class ColBERT(SharedBiEncoder, Nested):
     """One vector per token, compared by MaxSim."""
 
     representation = "tokens"
+    is_normalized = True
 
     home: ClassVar[Home | None] = Home("PyLate", "pylate", "models.ColBERT")
     layout: ClassVar[Layout] = pylate
@@ -50,6 +51,8 @@ class ColBERT(SharedBiEncoder):
         document_prompt: str | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
+        truncate_dim: int | None = None,
+        matryoshka_dims: Sequence[int] | None = None,
     ) -> None:
         """Load the encoder; the projection is drawn by torch's global generator.
 
@@ -66,6 +69,8 @@ class ColBERT(SharedBiEncoder):
             document_prompt: text put in front of every document, after its marker.
             query_length: tokens kept per query, marker included; None for 32.
             document_length: tokens kept per document, marker included; None for 256.
+            truncate_dim: the number of leading dimensions of a token vector that are kept; None for all.
+            matryoshka_dims: numbers of leading dimensions to train as well, see `irexp.model.matryoshka`; None: none.
 
         Raises:
             UserError: if query expansion is on and the tokenizer has no mask token.
@@ -87,17 +92,19 @@ class ColBERT(SharedBiEncoder):
         self.query_expansion, self.attend_to_expansion = query_expansion, attend_to_expansion
         self.skip(string.punctuation if mask_punctuation else ())
         self.projections = nn.ModuleList([Projection(self.encoder.config.hidden_size, dim, bias=False)])
+        self.choose_dims(truncate_dim, matryoshka_dims)
 
     @property
-    def embedding_dim(self) -> int:  # type: ignore[override]
-        """H."""
+    def whole_dim(self) -> int:
+        """The dimensions of a token vector that is not cut."""
         last = self.projections[-1]
         assert isinstance(last, Projection)
         return last.linear.out_features
 
     def known_settings(self) -> dict[str, Any]:
-        """With the dimensions of the projection."""
-        return super().known_settings() | {"dim": self.embedding_dim}
+        """With the dimensions of the projection; those of a checkpoint that was saved after a cut say nothing."""
+        known = super().known_settings()
+        return known if self.truncate_dim == self.whole_dim else known | {"dim": self.whole_dim}
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of queries with their marker; `pad` adds the query expansion."""
@@ -139,7 +146,7 @@ class ColBERT(SharedBiEncoder):
         vectors_BLH: Tensor = self.token_vectors(tokens)
         for projection in self.projections:
             vectors_BLH = projection(vectors_BLH)
-        return TokenEmbeddings(normalize(vectors_BLH.float(), dim=-1), tokens.pooling_mask_BL)
+        return TokenEmbeddings(self.cut(vectors_BLH, self.embedding_dim), tokens.pooling_mask_BL)
 
     def _tokenize(self, texts: Sequence[str], marker: str | None, length: int) -> list[list[int]]:
         if marker is None:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class CrossEncoder(Model):
         is_listwise: whether a document's score depends on the other documents of its list.
         activation: applied to reported scores, not in training.
     """
+
+    without_matryoshka_dims: ClassVar[str] = "a cross-encoder has no vectors"
 
     is_listwise = False
     activation: ScoreActivation = "Identity"

@@ -17,19 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from irexp.backbone.backbone import Backbone, without_cache
 from irexp.backbone.tokenizer import check_vocabulary, max_positions
 from irexp.index.parts import Parts
 from irexp.model.batching import TokenBudget
-from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.checkpoint import lightning_ir, sentence_transformers
 from irexp.model.checkpoint.layout import Home, Layout, Reader
+from irexp.model.matryoshka import Nested
 from irexp.model.pooling import Pooling, check_poolings, pool
 from irexp.model.projection import Activation, Projection
 from irexp.model.text import as_texts, end_with_eos, pad, read_length, replace_empty_masks, tokenize
-from irexp.types import Embeddings, Tokens, UserError
+from irexp.types import Embeddings, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,7 +91,7 @@ class Tower(nn.Module):
         return vector_BH
 
 
-class DenseBiEncoder(BiEncoder):
+class DenseBiEncoder(Nested):
     """A bi-encoder with one dense vector per text."""
 
     representation = "dense"
@@ -148,6 +147,7 @@ class DenseBiEncoder(BiEncoder):
         """
         super().__init__()
         self.name, self.is_cosine = name, similarity == "cosine"
+        self.is_normalized = self.is_cosine
         self.largest_score = 1.0 if self.is_cosine else None
         self.document_tower = self.query_tower = Tower(backbone, pooling=pooling, append_eos=append_eos)
         if query_backbone:
@@ -156,23 +156,14 @@ class DenseBiEncoder(BiEncoder):
             for tower in self.towers():
                 tower.project(projection_dim, bias=projection_bias, activation=projection_activation)
         self.query_prompt, self.document_prompt, self.pool_prompt = query_prompt, document_prompt, pool_prompt
-        self.truncate_dim, self.matryoshka_dims = truncate_dim, list(matryoshka_dims)
-        self._check_dims()
+        self.choose_dims(truncate_dim, matryoshka_dims)
         self.query_length = self.query_tower.read_length("query", query_length, query_prompt)
         self.document_length = self.document_tower.read_length("document", document_length, document_prompt)
 
-    def _check_dims(self) -> None:
-        whole = self.document_tower.dim
-        if self.truncate_dim is not None and not 0 < self.truncate_dim <= whole:
-            raise UserError(f"model.truncate_dim={self.truncate_dim}: the vectors have {whole} dimensions")
-        if any(not 0 < dim <= self.embedding_dim for dim in self.matryoshka_dims):
-            kept = f", of which model.truncate_dim keeps {self.truncate_dim}" if self.truncate_dim else ""
-            raise UserError(f"model.matryoshka_dims={self.matryoshka_dims}: the vectors have {whole} dimensions{kept}")
-
     @property
-    def embedding_dim(self) -> int:  # type: ignore[override]
-        """H."""
-        return self.truncate_dim or self.document_tower.dim
+    def whole_dim(self) -> int:
+        """The dimensions of a vector that is not cut."""
+        return self.document_tower.dim
 
     def known_settings(self) -> dict[str, Any]:
         """With the layers of the document tower and the similarity."""
@@ -241,20 +232,5 @@ class DenseBiEncoder(BiEncoder):
         """Embeddings of documents."""
         return self._finish(self.document_tower(tokens))
 
-    def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
-        """score_BN of all queries with all documents: of whole vectors, and in training per Matryoshka dimension."""
-        assert isinstance(query, Embeddings) and isinstance(document, Embeddings)
-        scores = super().similarity(query, document)
-        for dim in self.matryoshka_dims if self.training else ():
-            scores += super().similarity(self._cut(query, dim), self._cut(document, dim))
-        return scores
-
     def _finish(self, vector_BH: Tensor) -> Embeddings:
-        if self.truncate_dim:
-            vector_BH = vector_BH[:, : self.truncate_dim]
-        return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)
-
-    def _cut(self, embeddings: Embeddings, dim: int) -> Embeddings:
-        """The leading dimensions alone, normalised again for the cosine."""
-        vector_BH = embeddings.vectors_BH[:, :dim]
-        return Embeddings(normalize(vector_BH.float(), dim=-1) if self.is_cosine else vector_BH)
+        return Embeddings(self.cut(vector_BH, self.embedding_dim))

@@ -23,6 +23,7 @@ from irexp.model.dense import DenseBiEncoder
 from irexp.model.family import find_family
 from irexp.model.linear_mono import LinearMono
 from irexp.model.lora import base_of, is_adapter, load_adapter, merge
+from irexp.model.matryoshka import Nested
 from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.set_encoder import SetEncoder
@@ -49,6 +50,7 @@ def load(
     name: str | None = None,
     query_length: int | None = None,
     document_length: int | None = None,
+    truncate_dim: int | None = None,
     revision: str | None = None,
     like: partial[Model] | None = None,
     trust_remote_code: bool = False,
@@ -60,17 +62,21 @@ def load(
         name: the model's name in tables; None for the checkpoint's own.
         query_length: tokens kept per query; None for the checkpoint's value.
         document_length: tokens kept per document; None for the checkpoint's value.
+        truncate_dim: the leading dimensions that are kept of each vector, for a model that was trained with
+            `matryoshka_dims`; None for those of `like`, else the checkpoint's value.
         revision: the commit on the hub; None for the cached one, else the newest.
         like: a configured model, which decides where the files do not: a masked language model may be a SPLADE or the
             encoder of a dense model, a T5 a monoT5 or a RankT5. Without it a masked language model becomes a dense
-            model, and a T5 a monoT5. A warning names its settings that contradict the checkpoint's, which are used.
+            model, and a T5 a monoT5. Its `truncate_dim` and `matryoshka_dims` are used. A warning names settings that
+            contradict the checkpoint's, which are used.
         trust_remote_code: whether Python code shipped with the checkpoint may be run. A backbone of `like` may allow
             it, too; no file of the checkpoint can.
 
     Raises:
-        UserError: if there is no such checkpoint, or its format is not supported.
+        UserError: if there is no such checkpoint, its format is not supported, or its vectors cannot be cut.
     """
     model = _load(checkpoint, name, query_length, document_length, revision, like, trust_remote_code)
+    _choose_dims(model, like, truncate_dim)
     if like is not None and (differing := list(contradictions(model, like))):
         log.warning(
             "%s: its own settings are used, not those of the configuration: %s", checkpoint, "; ".join(differing)
@@ -104,6 +110,24 @@ def _load(
     for encoder, tokenizer in model.encoders().values():
         check_padding_side(encoder, tokenizer)
     return model
+
+
+def _choose_dims(model: Model, like: partial[Model] | None, truncate_dim: int | None) -> None:
+    """Cut a model's vectors, and set the numbers of dimensions to train, as a call or the configuration says.
+
+    Raises:
+        UserError: if a model without such vectors is to be cut.
+    """
+    said = like.keywords if like is not None else {}
+    if isinstance(model, Nested):
+        dims = said.get("matryoshka_dims") or model.matryoshka_dims
+        wanted = said.get("truncate_dim") if truncate_dim is None else truncate_dim
+        model.choose_dims(model.truncate_dim if wanted is None else wanted, dims)
+    elif truncate_dim is not None:
+        raise UserError(
+            f"truncate_dim={truncate_dim}: {model.name} is a {type(model).__name__}, without vectors whose leading "
+            f"dimensions suffice; leave it out"
+        )
 
 
 def _kind(like: partial[Model] | None) -> type[Model] | None:

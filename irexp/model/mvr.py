@@ -19,15 +19,17 @@ from torch import Tensor
 
 from irexp.backbone.backbone import Backbone
 from irexp.model.bi_encoder import Encoded
+from irexp.model.matryoshka import Nested
 from irexp.model.shared import SharedBiEncoder
 from irexp.model.text import as_texts, tokenize
 from irexp.types import TokenEmbeddings, Tokens, UserError
 
 
-class MVR(SharedBiEncoder):
+class MVR(SharedBiEncoder, Nested):
     """A bi-encoder with viewer tokens in front of each text and one vector per viewer."""
 
     representation = "tokens"
+    is_normalized = False
 
     def __init__(
         self,
@@ -37,6 +39,8 @@ class MVR(SharedBiEncoder):
         viewers: int = 8,
         query_length: int | None = None,
         document_length: int | None = None,
+        truncate_dim: int | None = None,
+        matryoshka_dims: Sequence[int] | None = None,
     ) -> None:
         """Load the encoder and add the viewers to its vocabulary, drawn by torch's global generator.
 
@@ -46,6 +50,8 @@ class MVR(SharedBiEncoder):
             viewers: the number of vectors per document.
             query_length: tokens kept per query, viewer included; None for 32.
             document_length: tokens kept per document, viewers included; None for 256.
+            truncate_dim: the number of leading dimensions of a viewer's vector that are kept; None for all.
+            matryoshka_dims: numbers of leading dimensions to train as well, see `irexp.model.matryoshka`; None: none.
         """
         if viewers < 1:
             raise UserError(f"model.viewers={viewers}: a document needs at least one")
@@ -63,10 +69,11 @@ class MVR(SharedBiEncoder):
         self.add_tokens(names)
         vocabulary = self.tokenizer.get_vocab()
         self._viewer_ids = [int(vocabulary[name]) for name in names]
+        self.choose_dims(truncate_dim, matryoshka_dims)
 
     @property
-    def embedding_dim(self) -> int:  # type: ignore[override]
-        """H."""
+    def whole_dim(self) -> int:
+        """The dimensions of a viewer's vector that is not cut."""
         return int(self.encoder.config.hidden_size)
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
@@ -106,4 +113,5 @@ class MVR(SharedBiEncoder):
 
     def _encode(self, tokens: Tokens, viewers: int) -> TokenEmbeddings:
         viewer_slice = slice(1, 1 + viewers)
-        return TokenEmbeddings(self.token_vectors(tokens)[:, viewer_slice], tokens.attention_mask_BL[:, viewer_slice])
+        vectors_BVH = self.cut(self.token_vectors(tokens)[:, viewer_slice], self.embedding_dim)
+        return TokenEmbeddings(vectors_BVH, tokens.attention_mask_BL[:, viewer_slice])

@@ -41,6 +41,7 @@ class SPLADE(SharedBiEncoder):
     """A sparse bi-encoder over the vocabulary of a masked language model."""
 
     representation = "sparse"
+    without_matryoshka_dims: ClassVar[str] = "the dimensions of a lexical vector are words, which have no order"
 
     home: ClassVar[Home | None] = Home("sentence-transformers", "sentence_transformers", "SparseEncoder")
     layout: ClassVar[Layout] = sparse_encoder

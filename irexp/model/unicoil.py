@@ -28,6 +28,7 @@ class UniCOIL(SharedBiEncoder):
     """A sparse bi-encoder that weights the words of a text."""
 
     representation = "sparse"
+    without_matryoshka_dims: ClassVar[str] = "the dimensions of a lexical vector are words, which have no order"
 
     layout: ClassVar[Layout] = unicoil
     reads: ClassVar[tuple[Reader, ...]] = (unicoil,)

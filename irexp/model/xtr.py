@@ -11,6 +11,7 @@ Shapes: B queries, Q tokens of a query, N documents, L tokens of a document.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -42,6 +43,8 @@ class XTR(ColBERT):
         document_marker: str | None = None,
         query_length: int | None = None,
         document_length: int | None = None,
+        truncate_dim: int | None = None,
+        matryoshka_dims: Sequence[int] | None = None,
     ) -> None:
         """Load the encoder; the projection is drawn by torch's global generator.
 
@@ -54,6 +57,8 @@ class XTR(ColBERT):
             document_marker: a token after the first one of each document; None, as in the paper, for no marker.
             query_length: tokens kept per query; None for 32.
             document_length: tokens kept per document; None for 256.
+            truncate_dim: the number of leading dimensions of a token vector that are kept; None for all.
+            matryoshka_dims: numbers of leading dimensions to train as well, each on the tokens that it retrieves.
         """
         super().__init__(
             backbone,
@@ -65,18 +70,19 @@ class XTR(ColBERT):
             mask_punctuation=False,
             query_length=query_length,
             document_length=document_length,
+            truncate_dim=truncate_dim,
+            matryoshka_dims=matryoshka_dims,
         )
         if k_train < 1:
             raise UserError(f"model.k_train={k_train}: it must be at least 1")
         self.k_train = k_train
 
-    def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
+    def _compare(self, query: Encoded, document: Encoded) -> Tensor:
         """score_BN of all queries with all documents; in training over the retrieved tokens only."""
         if not self.training:
-            return super().similarity(query, document)
+            return super()._compare(query, document)
         assert isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings)
-        with torch.autocast(self.device.type, enabled=False):
-            return [in_blocks(self._retrieved, query, document)]
+        return in_blocks(self._retrieved, query, document)
 
     def _retrieved(self, query: TokenEmbeddings, document: TokenEmbeddings) -> Tensor:
         """score_BN over the tokens that each query token retrieves among all documents."""

@@ -10,8 +10,9 @@ Shapes: B queries of this process, N documents per query, L tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -39,19 +40,29 @@ Prompted = tuple[list[str], list[str | None]]
 
 @dataclass
 class Lists:
-    """Each query's own documents in a batch with in-batch negatives, for losses over lists beside an in-batch one.
+    """Each query's own documents.
 
     Attributes:
         target_BN: relevance or a teacher's score; documents with NaN are ignored.
         column_BN: the documents' positions among those of all processes; column 0 is the positive.
+        is_relevant_BN: which are known to be relevant; None if that is known of none.
     """
 
     target_BN: Tensor
     column_BN: Tensor
+    is_relevant_BN: Tensor | None = None
 
     def to(self, device: torch.device) -> Lists:
         """The lists on a device."""
-        return Lists(self.target_BN.to(device), self.column_BN.to(device))
+        is_relevant_BN = None if self.is_relevant_BN is None else self.is_relevant_BN.to(device)
+        return Lists(self.target_BN.to(device), self.column_BN.to(device), is_relevant_BN)
+
+    def without_relevant(self) -> Tensor:
+        """target_BN, with NaN for documents known to be relevant whose target is not the largest of the query's."""
+        if self.is_relevant_BN is None:
+            return self.target_BN
+        best_B1 = self.target_BN.nan_to_num(-torch.inf).amax(dim=1, keepdim=True)
+        return self.target_BN.masked_fill(self.is_relevant_BN & (self.target_BN < best_B1), torch.nan)
 
 
 @dataclass
@@ -66,7 +77,7 @@ class Batch:
             document, else 0. Without them N is the number of documents of the longest example.
         column_BN: the positions of each query's own documents in `documents`; None with in-batch negatives.
         is_new_N: whether no process of lower rank has the document, so that each counts once; None if all count.
-        lists: each query's own documents, with in-batch negatives; without them None, and the other fields say them.
+        lists: each query's own documents; None if target_BN and column_BN say all that is known of them.
         guide: the queries and documents as the guide reads them; None without a guide.
     """
 
@@ -105,19 +116,25 @@ class PairBatch:
     Attributes:
         pairs: its queries, each paired with its documents.
         sizes: the number of pairs per query.
-        target_BN: relevance or a teacher's score; documents with NaN are ignored.
-        column_BN: the positions of each query's pairs in `pairs`.
+        lists: the targets of each query's documents, and the positions of its pairs in `pairs`.
     """
 
     pairs: Tokens
     sizes: list[int]
-    target_BN: Tensor
-    column_BN: Tensor
+    lists: Lists
 
     def to(self, device: torch.device) -> PairBatch:
         """The batch on a device."""
-        return PairBatch(self.pairs.to(device), self.sizes, self.target_BN.to(device), self.column_BN.to(device))
+        return PairBatch(self.pairs.to(device), self.sizes, self.lists.to(device))
 
+    @property
+    def target_BN(self) -> Tensor:
+        """Relevance or a teacher's score; documents with NaN are ignored."""
+        return self.lists.target_BN
+
+
+#: A document of an example: its id, its target, and whether it is known to be relevant.
+Member = tuple[str, float, bool]
 
 #: The documents known to be relevant to each query.
 Relevant = Mapping[str, frozenset[str]]
@@ -211,7 +228,7 @@ class Batches(Dataset[Batch | PairBatch]):
             target_BN,
             None if self._in_batch else lists.column_BN,
             torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
-            lists if self._in_batch else None,
+            lists,
             _tokenized(self._guide, (queries[0], []), (documents[0], [])) if self._guide is not None else None,
         )
 
@@ -244,20 +261,15 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def _pairs(self, model: CrossEncoder, own: list[Example], relevant: Relevant) -> PairBatch:
         """The queries of this process with each of their own documents."""
-        lists = [self._targets(e, relevant[e.query.query_id]) for e in own]
-        texts = self._documents.get_many({doc_id for members in lists for doc_id, _ in members})
-        longest = max(map(len, lists))
-        target_BN = torch.full((len(own), longest), torch.nan)
-        column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
-        queries: list[str] = []
-        documents: list[str] = []
-        for row, (example, members) in enumerate(zip(own, lists, strict=True)):
-            for place, (doc_id, target) in enumerate(members):
-                target_BN[row, place], column_BN[row, place] = target, len(documents)
-                queries.append(example.query.text)
-                documents.append(texts[doc_id].text)
-        prompts = [example.query_prompt for example, members in zip(own, lists, strict=True) for _ in members]
-        return PairBatch(padded_pairs(model, queries, documents, prompts), list(map(len, lists)), target_BN, column_BN)
+        kept = [self._targets(e, relevant[e.query.query_id]) for e in own]
+        texts = self._documents.get_many({doc_id for members in kept for doc_id, _, _ in members})
+        queries = [example.query.text for example, members in zip(own, kept, strict=True) for _ in members]
+        documents = [texts[doc_id].text for members in kept for doc_id, _, _ in members]
+        prompts = [example.query_prompt for example, members in zip(own, kept, strict=True) for _ in members]
+        sizes = list(map(len, kept))
+        number = count()
+        columns = [[next(number) for _ in members] for members in kept]
+        return PairBatch(padded_pairs(model, queries, documents, prompts), sizes, _padded(kept, columns, max(sizes)))
 
     def positions(self, number: int) -> list[int]:
         """The positions of a batch's examples; a batch may span two epochs."""
@@ -312,19 +324,25 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def _lists(self, own: list[Example], column: Mapping[str, int], relevant: Relevant) -> Lists:
         """Each query's own documents, padded to the longest list; `column` is a document's position."""
-        longest = max(len(example.doc_ids) for example in own)
-        target_BN = torch.full((len(own), longest), torch.nan)
-        column_BN = torch.zeros((len(own), longest), dtype=torch.int64)
-        for row, example in enumerate(own):
-            targets = self._targets(example, relevant[example.query.query_id])
-            for place, (doc_id, target) in enumerate(targets):
-                target_BN[row, place], column_BN[row, place] = target, column[doc_id]
-        return Lists(target_BN, column_BN)
+        kept = [self._targets(example, relevant[example.query.query_id]) for example in own]
+        columns = [[column[doc_id] for doc_id, _, _ in members] for members in kept]
+        return _padded(kept, columns, max(len(example.doc_ids) for example in own))
 
-    def _targets(self, example: Example, relevant: Collection[str]) -> list[tuple[str, float]]:
-        """An example's documents with their targets, less unknown ones and negatives known to be relevant."""
+    def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
+        """An example's documents, less unknown ones and negatives known to be relevant."""
         return [
-            (doc_id, target)
+            (doc_id, target, doc_id in relevant)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
             if doc_id not in self._unknown and (place == 0 or target != 0.0 or doc_id not in relevant)
         ]
+
+
+def _padded(rows: Sequence[Sequence[Member]], columns: Sequence[Sequence[int]], longest: int) -> Lists:
+    """The documents of each query with their positions, padded to a number of documents."""
+    target_BN = torch.full((len(rows), longest), torch.nan)
+    column_BN = torch.zeros((len(rows), longest), dtype=torch.int64)
+    is_relevant_BN = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for row, (members, places) in enumerate(zip(rows, columns, strict=True)):
+        for n, ((_, target, is_relevant), column) in enumerate(zip(members, places, strict=True)):
+            target_BN[row, n], column_BN[row, n], is_relevant_BN[row, n] = target, column, is_relevant
+    return Lists(target_BN, column_BN, is_relevant_BN)

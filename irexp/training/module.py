@@ -26,7 +26,7 @@ from irexp.model.model import Model
 from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.averaging import WeightAverage
-from irexp.training.batch import Batch, Lists, PairBatch
+from irexp.training.batch import Batch, PairBatch
 from irexp.training.false_negatives import check_false_negatives, compares_scores, without_false_negatives
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
@@ -136,7 +136,7 @@ class RetrievalModule(LightningModule):
             scores, target_BN = scored.of(part.loss)
             if part.loss.compares_queries and self._processes > 1:
                 scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
-            is_filtered = part.loss.in_batch and compares_scores(self._false_negatives)
+            is_filtered = compares_scores(self._false_negatives) if part.loss.in_batch else scored.leaves_out(part.loss)
             if is_filtered and int((~target_BN.isnan()).sum()) <= len(target_BN):
                 value = torch.stack(scores).sum() * 0.0  # all negatives may be relevant: a gradient, of zero
             else:
@@ -157,7 +157,7 @@ class RetrievalModule(LightningModule):
         score_P = score_in_chunks(
             self.model.score_pairs, batch.pairs, batch.sizes, self._chunk_size, budget=self._forward_tokens
         )
-        return Scored([score_P[batch.column_BN]], Lists(batch.target_BN, batch.column_BN), [], None), None
+        return Scored([score_P[batch.lists.column_BN]], batch.lists, [], None), None
 
     def _score_embeddings(self, batch: Batch) -> tuple[Scored, Tensor | None]:
         """The scores of a bi-encoder, and the penalty on its embeddings."""
@@ -170,7 +170,7 @@ class RetrievalModule(LightningModule):
             documents = self._gather(documents)
         scores, lists = self.model.similarity(queries, documents), batch.own()
         scored = Scored([score_BN.gather(1, lists.column_BN) for score_BN in scores], lists, [], None)
-        if batch.lists is not None:
+        if batch.column_BN is None:
             scored.all_scores = scores
             scored.all_target_BN = self._without_false_negatives(scores[0], batch)
         if any(part.loss.compares_viewers for part in self.loss.parts()):

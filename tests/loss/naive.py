@@ -184,8 +184,13 @@ def rank_net(scores: Rows, targets: Rows) -> float:
 
 
 def lce(scores: Rows, targets: Rows) -> float:
-    """-log softmax of the first document."""
-    return mean([-row[0][0] + math.log(sum(math.exp(s) for s, _ in row)) for row in rows_of(scores, targets)])
+    """-log softmax of a document with the largest target among itself and those with lower ones, the mean over them."""
+    losses = []
+    for row in rows_of(scores, targets):
+        best = max(t for _, t in row)
+        low = sum(math.exp(s) for s, t in row if t < best)
+        losses.append(mean([math.log(math.exp(s) + low) - s for s, t in row if t == best]))
+    return mean(losses)
 
 
 def margin_mse(scores: Rows, targets: Rows) -> float:

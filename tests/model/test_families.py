@@ -133,7 +133,7 @@ ELSEWHERE = {
     "backbone": "every test",
     "query_backbone": "test_dense.py",
     "k_train": "test_formulas.py: test_xtr_in_training_is_its_formula",
-    "matryoshka_dims": "test_formulas.py: test_matryoshka_scores_are_those_of_truncated_vectors",
+    "matryoshka_dims": "test_matryoshka.py",
     "pool_prompt": "test_dense.py",
     "projection_bias": "test_dense.py",
     "projection_activation": "test_dense.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from irexp import load
-from irexp.artifact.experiment import baseline_overrides
+from irexp.artifact.experiment import baseline_overrides, changed_overrides, composed
 from irexp.artifact.manifest import read_manifest
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
@@ -143,6 +144,7 @@ from irexp.artifact.plan import make_plan
 from irexp.artifact.store import Store
 from irexp.stage.execute import execute
 import os
+import re
 
 write = encode.write_shard
 def dies(folder, number, *arguments, **options):
@@ -196,15 +198,40 @@ def test_an_error_names_the_wrong_setting(
     ("typed", "changes", "expected"),
     [
         (["seed=1", "training.steps=4"], ["training=none"], ["seed=1", "training=none"]),
-        (["model=sbert", "index.x=1", "dataset=local"], ["model=bm25"], ["dataset=local", "model=bm25"]),
+        (
+            ["model=sbert", "index.x=1", "dataset=local", "training.steps=4", "backbone=minilm"],
+            ["model=bm25"],
+            ["dataset=local", "training.steps=4", "backbone=minilm", "model=bm25"],
+        ),
         (["seed=1"], ["index.k1=0.9"], ["seed=1", "index.k1=0.9"]),
     ],
 )
 def test_a_baseline_keeps_the_overrides_that_fit_its_model(
     typed: list[str], changes: list[str], expected: list[Any]
 ) -> None:
-    """A baseline with another model drops the settings of the experiment's model."""
+    """A baseline with another model drops the settings of the experiment's model, but not how models are trained."""
     assert baseline_overrides(typed, changes) == expected
+
+
+@pytest.mark.parametrize("changes", [["model=sbert"], ["model=splade"], ["model=sbert", "training=short"]])
+def test_a_baseline_with_another_model_is_trained_like_a_row_by_name(changes: list[str]) -> None:
+    """Otherwise a table would compare 7 steps of one model with 500 of another, or two backbones, without a word."""
+    typed = ["model=colbert", "index=plaid", "backbone=minilm", "training.steps=7", "schedule=cosine", "adapter=lora"]
+    baseline = composed(baseline_overrides(typed, changes))
+    row = composed(changed_overrides(typed, ["index=faiss_flat", *changes]))
+    trained = ("backbone", "training", "optimizer", "schedule", "adapter", "seed", "encoding", "machine")
+    assert {key: baseline.values[key] for key in trained} == {key: row.values[key] for key in trained}
+    assert baseline.values["training"]["steps"] == (150 if "training=short" in changes else 7)
+    assert baseline.options["backbone"] == "minilm" and baseline.options["index"] != "plaid"
+
+
+def test_a_baseline_with_another_model_has_the_natural_options_of_that_model() -> None:
+    """What an option of conf/model chooses, a baseline does not take over; except for the backbone, which all share."""
+    texts = [path.read_text(encoding="utf8") for path in (ROOT / "conf" / "model").glob("*.yaml")]
+    chosen = {group for text in texts for group in re.findall(r"override /(\w+)@", text)} - {"backbone"}
+    assert {"index", "loss", "regularizer", "negatives", "re_rank", "fuse"} <= chosen
+    for group in chosen:
+        assert baseline_overrides([f"{group}=x"], ["model=sbert"]) == ["model=sbert"]
 
 
 def test_a_row_by_name_keeps_what_was_typed_for_all(compose: Compose) -> None:

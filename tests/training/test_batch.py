@@ -122,4 +122,4 @@ def test_a_cross_encoders_batch_pairs_each_query_with_its_own_documents(model: D
     assert batch.sizes[q3] == 3
     assert batch.target_BN[q0].isnan().tolist() == [False, False, True]
     assert len(batch.pairs.input_ids_BL) == 5
-    assert sorted({*batch.column_BN[q0, :2].tolist(), *batch.column_BN[q3].tolist()}) == [0, 1, 2, 3, 4]
+    assert sorted({*batch.lists.column_BN[q0, :2].tolist(), *batch.lists.column_BN[q3].tolist()}) == [0, 1, 2, 3, 4]

@@ -43,26 +43,25 @@ class WithCopies(Documents):
         return found
 
 
-def two_queries(in_batch: bool, same_text: bool, model: Any = None) -> Batch | PairBatch:
-    """Query q3 with its positive d4, and q4 with d5 and the negative d6."""
+def targets_of(in_batch: bool, same_text: bool, model: Any = None) -> torch.Tensor:
+    """The targets of query q3 with its positive d4, and of q4 with d5 and the negative d6."""
     examples = Listed(("q3", ("d4", "d6", "d7"), (1.0, 0.0, 0.0)), ("q4", ("d5", "d6"), (1.0, 0.0)))
     model = model or DenseBiEncoder(BACKBONE, query_length=16, document_length=16).eval()
     made = Batches(examples, WithCopies(), model, size=2, in_batch=in_batch, seed=1, same_text=same_text)
-    batch = made[0]
+    batch: Batch | PairBatch = made[0]
     order = [examples[position].query.query_id for position in made.positions(0)]
-    batch.target_BN = batch.target_BN[[order.index("q3"), order.index("q4")]]
-    return batch
+    return batch.target_BN[[order.index("q3"), order.index("q4")]]
 
 
 @pytest.mark.parametrize("kind", ["in_batch", "lists", "pairs"])
 def test_a_document_with_the_text_of_a_relevant_one_is_no_negative(kind: str) -> None:
     """For q3, d6 is left out, since it is d4 under another id; for q4 it stays, and without the setting for both."""
     model = Mono(BACKBONE, query_length=8, document_length=16) if kind == "pairs" else None
-    without, filtered = (two_queries(kind == "in_batch", same_text, model) for same_text in (False, True))
-    assert (without.target_BN[0] == 0).sum() == (3 if kind == "in_batch" else 2)
-    assert (filtered.target_BN[0] == 0).sum() == (2 if kind == "in_batch" else 1)
-    assert (filtered.target_BN[0] == 1).sum() == 1
-    assert (filtered.target_BN[1] == 0).sum() == (without.target_BN[1] == 0).sum()
+    without, filtered = (targets_of(kind == "in_batch", same_text, model) for same_text in (False, True))
+    assert (without[0] == 0).sum() == (3 if kind == "in_batch" else 2)
+    assert (filtered[0] == 0).sum() == (2 if kind == "in_batch" else 1)
+    assert (filtered[0] == 1).sum() == 1
+    assert (filtered[1] == 0).sum() == (without[1] == 0).sum()
 
 
 @pytest.mark.parametrize(

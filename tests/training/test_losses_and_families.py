@@ -13,6 +13,7 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.loss.lambda_loss import LambdaLoss
 from irexp.loss.loss import Loss
 from irexp.loss.weighted_sum import WeightedSum
+from irexp.model.colbert import ColBERT
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
@@ -41,6 +42,7 @@ FAMILIES = (
     "rank_t5",
     "set_encoder",
     "matryoshka",
+    "matryoshka_tokens",
 )
 
 #: The losses of the package, and two sums: over lists alone, and over lists and the batch.
@@ -57,6 +59,7 @@ def models(backbones: dict[str, HuggingFaceBackbone]) -> dict[str, Model]:
     torch.manual_seed(0)
     made = {name: MAKE[name](backbones) for name in FAMILIES if name in MAKE}
     made["matryoshka"] = DenseBiEncoder(backbones["encoder"], similarity="dot", matryoshka_dims=[4, 8])
+    made["matryoshka_tokens"] = ColBERT(backbones["encoder"], dim=8, query_length=12, matryoshka_dims=[4])
     return {name: model.train() for name, model in made.items()}
 
 

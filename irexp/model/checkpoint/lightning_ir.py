@@ -190,7 +190,6 @@ def _dpr(family: type[DenseBiEncoder], folder: _Folder, wanted: Wanted) -> Dense
         projection_dim=len(state["weight"]) if state else None,
         projection_bias="bias" in state,
         similarity="cosine" if is_cosine else "dot",
-        matryoshka_dims=wanted.like.get("matryoshka_dims") or (),  # only training uses them, and no file holds them
         **folder.markers("prompt", none=""),
         **folder.read(wanted),
     )

@@ -45,7 +45,10 @@ _MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize")
 
 
 #: Settings that PyLate's own files hold; irexp.json holds a family's other settings.
-_SAID = ("dim", "query_expansion", "attend_to_expansion", "mask_punctuation", "query_prompt", "document_prompt")
+_SAID = (
+    *("dim", "query_expansion", "attend_to_expansion", "mask_punctuation", "query_prompt", "document_prompt"),
+    *("truncate_dim", "matryoshka_dims"),  # the saved projection is cut; only training uses the others
+)
 
 #: Settings that both hold, since PyLate's files cannot say that there is no marker.
 _MARKERS = ("query_marker", "document_marker")
@@ -78,7 +81,8 @@ def save(model: ColBERT, folder: Path) -> None:
     for number, projection in enumerate(model.projections, 1):
         assert isinstance(projection, Projection)
         (folder / f"{number}_Dense").mkdir(exist_ok=True)
-        save_projection(projection, folder / f"{number}_Dense")
+        is_last = number == len(model.projections)
+        save_projection(projection, folder / f"{number}_Dense", dims=model.embedding_dim if is_last else None)
         modules.append(("pylate.models.Dense.Dense", f"{number}_Dense"))
     write_modules(
         folder,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from safetensors.torch import save_file
 
@@ -134,18 +134,18 @@ def _pooling_config(model: DenseBiEncoder, tower: Tower) -> dict[str, Any]:
     return {"word_embedding_dimension": dim, **flags, "include_prompt": model.pool_prompt}
 
 
-def save_projection(projection: Projection, folder: Path) -> None:
-    """Write a Dense module."""
+def save_projection(projection: Projection, folder: Path, *, dims: int | None = None) -> None:
+    """Write a Dense module; of its output the leading dimensions, None for all, since activations keep them apart."""
     linear = projection.linear
     module = type(projection.activate)
     config = {
         "in_features": linear.in_features,
-        "out_features": linear.out_features,
+        "out_features": linear.out_features if dims is None else dims,
         "bias": linear.bias is not None,
         "activation_function": f"{module.__module__}.{module.__name__}",
     }
     write_json(folder / "config.json", config)
-    state = {f"linear.{key}": value.detach().cpu().contiguous() for key, value in linear.state_dict().items()}
+    state = {f"linear.{key}": value[:dims].detach().cpu().clone() for key, value in linear.state_dict().items()}
     save_file(state, folder / "model.safetensors")
 
 
@@ -171,19 +171,20 @@ def load(family: type[DenseBiEncoder], folder: Path, wanted: Wanted) -> DenseBiE
     backbones = [ModuleBackbone(side["transformer"], trust_remote_code=trust) for side in (document, query)]
     lengths = {"query_length": backbones[1].lengths()["query_length"]}
     lengths["document_length"] = backbones[0].lengths()["document_length"]
+    similarity, truncate_dim = _similarity(place, document["is_normalised"])
     model = family(
         backbones[0],
         pooling=document["pooling"],
         pool_prompt=document["pool_prompt"],
         query_backbone=backbones[1] if routes[0] != routes[1] else None,
         append_eos=settings.get("append_eos", False),
-        **_similarity(place, document["is_normalised"]),
-        matryoshka_dims=wanted.like.get("matryoshka_dims") or (),  # only training uses them, and no file holds them
+        similarity=similarity,
         **read_prompts(read_config(place)),
         **wanted.name_and_lengths(folder, lengths | settings),
     )
     for tower, modules in zip(model.towers(), (document, query), strict=False):
         tower.projections.extend(load_projection(path, output="sentence_embedding") for path in modules["dense"])
+    model.choose_dims(truncate_dim, ())
     return model
 
 
@@ -242,7 +243,8 @@ def _pooling(path: Path) -> dict[str, Any]:
     return {"pooling": tuple(chosen), "pool_prompt": config.get("include_prompt", True)}
 
 
-def _similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
+def _similarity(folder: Path, is_normalised: bool) -> tuple[Literal["cosine", "dot"], int | None]:
+    """The similarity, and the number of leading dimensions that are kept."""
     path = folder / "config_sentence_transformers.json"
     config = read_optional(path)
     similarity = config.get("similarity_fn_name") or "cosine"
@@ -253,7 +255,7 @@ def _similarity(folder: Path, is_normalised: bool) -> dict[str, Any]:
         raise UserError(
             f"{path}: truncate_dim={truncate_dim} is not supported for vectors that are normalised before it"
         )
-    return {"similarity": "cosine" if is_normalised else similarity, "truncate_dim": truncate_dim}
+    return "cosine" if is_normalised or similarity == "cosine" else "dot", truncate_dim
 
 
 def load_projection(folder: Path, *, output: str = "token_embeddings") -> Projection:

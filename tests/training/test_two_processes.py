@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.strategies import Strategy
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -82,7 +83,7 @@ CASES = {
     "dense, FLOPS, in chunks": Case(InfoNCE(), FLOPS_OF_BOTH, LISTS, chunk_size=1),
     "colbert, in chunks": Case(InfoNCE(), chunk_size=1),
     "dense, MarginMSE": Case(MarginMSE(), None, LISTS),
-    "dense, RankNet": Case(RankNet(), None, LISTS),
+    "dense, RankNet, in chunks": Case(RankNet(), None, LISTS, chunk_size=2),
     "dense, symmetric InfoNCE": Case(SymmetricInfoNCE(), None, LISTS),
     "dense, ListMLE and InfoNCE": Case(
         WeightedSum({"list": ListMLE(), "nce": InfoNCE()}, weights={"nce": 0.3}), None, LISTS
@@ -106,8 +107,8 @@ def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
     return loss
 
 
-def one_process(port: int, folder: str, kind: str, rank: int) -> None:
-    """Run one training step as one of two processes, under Lightning's own strategy."""
+def one_process(port: int, folder: str, kind: str, rank: int, strategy: str | Strategy = "ddp") -> None:
+    """Run one training step as one of two processes, under Lightning's own strategy or another."""
     from lightning import Trainer
 
     from irexp.training.module import RetrievalModule
@@ -138,7 +139,7 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
-        strategy="ddp",
+        strategy=strategy,
         max_steps=1,
         logger=False,
         enable_checkpointing=False,
@@ -148,9 +149,10 @@ def one_process(port: int, folder: str, kind: str, rank: int) -> None:
         default_root_dir=folder,
     )
     trainer.fit(module, loader)
+    state = trainer.strategy.lightning_module_state_dict()  # gathered by both, if it is sharded
     if rank == 0:
-        found = {"weights": model.state_dict(), "loss": trainer.callback_metrics["train/loss"]}
-        torch.save(found, Path(folder) / "two.pt")
+        weights = {name.removeprefix("model."): value for name, value in state.items()}
+        torch.save({"weights": weights, "loss": trainer.callback_metrics["train/loss"]}, Path(folder) / "two.pt")
 
 
 @pytest.mark.slow
@@ -161,6 +163,15 @@ def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, tmp_path: Pat
     This needs in-batch negatives gathered with their gradients, a penalty on the whole batch's embeddings, and means
     over the pairs of both processes.
     """
+    with reserved_port() as port:
+        command = [sys.executable, "-m", "tests.training.test_two_processes", str(port), str(tmp_path), kind]
+        two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
+        assert wait_for_all(two) == [0, 0]
+    assert_step_of_one_process(kind, tmp_path)
+
+
+def assert_step_of_one_process(kind: str, folder: Path) -> None:
+    """Assert that a single process takes the step that two have saved in a folder."""
     alone, case = made(kind), CASES[kind]
     batch = first(batches(alone, case.examples, in_batch=case.loss.in_batch))
     if isinstance(alone, ColBERT):
@@ -168,11 +179,7 @@ def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, tmp_path: Pat
     loss = compute_loss(alone, batch, case)
     names, parameters = zip(*alone.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    with reserved_port() as port:
-        command = [sys.executable, "-m", "tests.training.test_two_processes", str(port), str(tmp_path), kind]
-        two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
-        assert wait_for_all(two) == [0, 0]
-    found, logged = torch.load(tmp_path / "two.pt", weights_only=True).values()
+    found, logged = torch.load(folder / "two.pt", weights_only=True).values()
     torch.testing.assert_close(logged, loss.detach(), rtol=1e-5, atol=0.0)
     steps = {name: 0.5 * gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     largest = max(float(step.abs().max()) for step in steps.values())
@@ -211,7 +218,7 @@ def lead_of_the_best(model: ColBERT, batch: Batch) -> float:
 def test_training_on_two_processes_equals_training_on_one(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task.
+    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task; sharded, too.
 
     Dropout is off, since each process draws its own. The bias of the keys is not compared: attention does not depend
     on it, so that its gradient is rounding error, which Adam scales up to full steps.
@@ -225,10 +232,11 @@ def test_training_on_two_processes_equals_training_on_one(
     more += ["dataset.query_length=8", "dataset.document_length=16", "training.learning_rate=1e-3"]
     more += ["training.steps=20", "training.validate_every=10"]
     found, measures = {}, {}
-    for name, devices in (("one", 1), ("two", 2)):
+    devices = {"one": [], "two": ["machine.devices=2"], "sharded": ["machine.devices=2", "machine.strategy=fsdp"]}
+    for name, chosen in devices.items():
         tracker = csv_logger(tmp_path / f"{name}-log", TrackedJob(name, name, "fit"))
         (tmp_path / name).mkdir()
-        config = compose(*SMALL, *more, f"machine.devices={devices}")
+        config = compose(*SMALL, *more, *chosen)
         call = instantiate(config.stage.fit, _convert_="object")
         measures[name] = call(tmp_path / name, logger=tracker)
         tracker.finalize("success")
@@ -238,14 +246,16 @@ def test_training_on_two_processes_equals_training_on_one(
         found[name] = [(row["step"], row["name"], float(row["value"])) for row in history] + curves
     assert len([1 for _, name, _ in found["one"] if name == "train/loss"]) == 4  # in the history and the tracker
     assert len([1 for _, name, _ in found["one"] if name == "validation/nDCG@10"]) == 6
-    assert [line[:2] for line in found["two"]] == [line[:2] for line in found["one"]]
-    assert [value for *_, value in found["two"]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
-    assert measures["two"] == pytest.approx(measures["one"], rel=1e-4)
-    one, two, start = weights(tmp_path / "one"), weights(tmp_path / "two"), load_file(folder / "model.safetensors")
+    one, start = weights(tmp_path / "one"), load_file(folder / "model.safetensors")
     moved = max(float((one[key] - start[key]).abs().max()) for key in one if key in start)
-    apart = max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias"))
     assert moved > 5e-3
-    assert apart < 5e-4
+    for name in ("two", "sharded"):
+        assert [line[:2] for line in found[name]] == [line[:2] for line in found["one"]]
+        assert [value for *_, value in found[name]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
+        assert measures[name] == pytest.approx(measures["one"], rel=1e-4)
+        two = weights(tmp_path / name)
+        assert two.keys() == one.keys()
+        assert max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias")) < 5e-4
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def check_strategy(setup: TrainingSetup) -> None:
     lacking = {
         "training.ema_decay": training.ema_decay is not None,
         "training.precision=16-mixed": training.precision == "16-mixed",
+        "machine.compile=true": setup.machine.compile,
         "optimizer=adamw_8bit": getattr(setup.optimizer, "func", setup.optimizer) is adamw_8bit,
     }
     if found := [setting for setting, is_set in lacking.items() if is_set]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.device import device_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
@@ -26,6 +27,7 @@ from irexp.training.module import RetrievalModule
 from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
+from irexp.training.quantization import check_quantization, quantised
 from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.strategy import check_strategy, strategy_of
@@ -65,10 +67,11 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
 
 @contextmanager
 def as_trained(model: Model, setup: TrainingSetup) -> Iterator[None]:
-    """In the block, some layers of a model are frozen or checkpointed, as its training asks for it."""
+    """In the block, some layers of a model are frozen, quantised or checkpointed, as its training asks for it."""
     training, machine = setup.training, setup.machine
     with (
         frozen(model, training.frozen_layers),
+        quantised(model, training, device_of(machine.accelerator)),
         checkpointed(model, machine.gradient_checkpointing),
     ):
         yield
@@ -83,6 +86,7 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
     check_strategy(setup)
+    check_quantization(model, setup.training, devices=setup.machine.devices * setup.machine.num_nodes)
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
     check_false_negatives(setup.false_negatives, setup.guide, setup.loss)

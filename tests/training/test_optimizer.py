@@ -172,18 +172,8 @@ SHARDED = {"strategy": "fsdp", "devices": 2}
         ({"strategy": "deepspeed_stage_3", "devices": 2}, {}, "adamw", r"not supported; set machine\.strategy=fsdp"),
         ({"strategy": "fsdp"}, {}, "adamw", r"there is one; set machine\.devices"),
         (SHARDED, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work with"),
-        (
-            {"strategy": "fsdp", "devices": 2},
-            {"precision": "16-mixed"},
-            "adamw",
-            r"^training\.precision=16-mixed does not work",
-        ),
-        (
-            {"strategy": "fsdp", "devices": 2},
-            {"quantization": "4bit"},
-            "adamw",
-            r"^training\.quantization does not work",
-        ),
+        (SHARDED, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work"),
+        (SHARDED | {"compile": True}, {}, "adamw", r"^machine\.compile=true does not work"),
         (SHARDED, {}, "adamw_8bit", r"^optimizer=adamw_8bit does not work"),
     ],
 )

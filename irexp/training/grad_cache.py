@@ -119,7 +119,7 @@ def score_in_chunks(
     passes = agree(len(queries))
     if passes == 1:
         return score(pairs, sizes)
-    rows_of = torch.arange(sum(sizes), device=length_P.device).split([sum(group) for group in queries])
+    rows_of = torch.split(torch.arange(sum(sizes), device=length_P.device), [sum(group) for group in queries])
     scores = []
     for group, rows in _repeated(list(zip(queries, rows_of, strict=True)), passes):
         chunk = _take(pairs, rows, int(length_P[rows].max()))

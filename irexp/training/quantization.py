@@ -3,7 +3,7 @@
 The linear layers that adapters leave unchanged are quantised to NormalFloat values with quantised scales, by the
 package bitsandbytes: an eighth of the memory of fp32 on the training device. Their own weights wait in the host's
 memory. After the training they return, and the adapters are merged into them; so nothing that is saved has been rounded
-to 4 bits.
+to 4 bits, while the validations of the training computed with 4 bits.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def _frozen(model: Model) -> list[tuple[nn.Module, str, nn.Linear]]:
     """
     found = []
     for encoder in transformers_of(model).values():
-        last, whole = encoder.get_output_embeddings(), set(encoder._keep_in_fp32_modules or ())
+        last = encoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        whole = set(encoder._keep_in_fp32_modules or ())
         for path, parent in encoder.named_modules():
             for name, layer in parent.named_children():
                 is_frozen = not any(parameter.requires_grad for parameter in layer.parameters())

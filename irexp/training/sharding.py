@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -46,12 +46,17 @@ class ShardedStrategy(ModelParallelStrategy):
     def _configure_launcher(self) -> None:
         self._launcher = _Launcher(self, start_method="spawn")
 
+    @property
+    def _sharded(self) -> Module:
+        assert self.model is not None
+        return self.model
+
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The whole trained weights, each held once if it has two names; empty in all processes but the first."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-        found = get_model_state_dict(self.model, options=options)
+        found = get_model_state_dict(self._sharded, options=options)
         first: dict[Parameter, str] = {}
-        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+        for name, parameter in self._sharded.named_parameters(remove_duplicate=False):
             if name in found:
                 found[name] = found[first.setdefault(parameter, name)]
         return found
@@ -59,7 +64,9 @@ class ShardedStrategy(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The whole state, as `optimizer.state_dict()` has it on one device; empty in all processes but the first."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        found = get_optimizer_state_dict(self.model, getattr(optimizer, "_optimizer", optimizer), options=options)
+        found: dict[str, Any] = get_optimizer_state_dict(
+            self._sharded, getattr(optimizer, "_optimizer", optimizer), options=options
+        )
         names = [name for group in found.get("param_groups", ()) for name in group["params"]]
         return _renamed(found, {name: number for number, name in enumerate(names)}) if found else {}
 
@@ -72,17 +79,17 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Take this process's share of the weights; a module with two names is saved twice and loaded once."""
-        names = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+        names = {name for name, _ in (*self._sharded.named_parameters(), *self._sharded.named_buffers())}
         state = {name: value for name, value in checkpoint["state_dict"].items() if name in names}
-        set_model_state_dict(self.model, state, options=StateDictOptions(full_state_dict=True, strict=False))
+        set_model_state_dict(self._sharded, state, options=StateDictOptions(full_state_dict=True, strict=False))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Take this process's share of the optimizer's state."""
-        name_of = {parameter: name for name, parameter in self.model.named_parameters()}
+        name_of = {parameter: name for name, parameter in self._sharded.named_parameters()}
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             names = [name_of[parameter] for group in optimizer.param_groups for parameter in group["params"]]
             set_optimizer_state_dict(
-                self.model,
+                self._sharded,
                 optimizer,
                 _renamed(state, dict(enumerate(names))),
                 options=StateDictOptions(full_state_dict=True),
@@ -95,7 +102,8 @@ class _Launcher(_MultiProcessingLauncher):
     def _collect_rank_zero_results(self, trainer: Trainer, results: Any) -> Any:
         if trainer.state.fn == TrainerFn.FITTING:
             weights = trainer.strategy.lightning_module_state_dict()  # gathered by all processes
-            trainer.lightning_module.state_dict = lambda: weights  # what Lightning's launcher writes
+            # what Lightning's launcher writes
+            trainer.lightning_module.state_dict = lambda: weights  # type: ignore[method-assign,assignment]
             tempfile.tempdir = trainer.default_root_dir
         return super()._collect_rank_zero_results(trainer, results)
 

@@ -15,7 +15,6 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.load import load
 from irexp.model.lora import add_lora
-from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.training.quantization import check_quantization, quantised
 from irexp.types import UserError
@@ -30,7 +29,7 @@ needs_bitsandbytes = pytest.mark.skipif(
 )
 
 
-def with_adapters(folder: Path, *, fan_in_fan_out: bool = False) -> Model:
+def with_adapters(folder: Path, *, fan_in_fan_out: bool = False) -> DenseBiEncoder:
     """An encoder with adapters of the layers that peft chooses; GPT-2 keeps its weights transposed."""
     model = DenseBiEncoder(HuggingFaceBackbone(str(folder))).eval()
     add_lora(model, component("adapter", "lora", fan_in_fan_out=fan_in_fan_out))

@@ -51,6 +51,7 @@ class Training:
     frozen_layers: int | None = None
     ema_decay: float | None = None
     validation_measures: list[str] | None = None
+    quantization: str | None = None
 
 
 @dataclass

@@ -30,7 +30,8 @@ class Scale(nn.Module):
         if scale is not None and scale <= 0:
             raise UserError(f"loss.scale={scale}: it multiplies the student's scores and must be above 0")
         self.start, self.is_learned = 1.0 if scale is None else scale, bool(learn_scale)
-        self.logarithm = nn.Parameter(torch.tensor(math.log(self.start))) if self.is_learned else None
+        # of one element, not a scalar, so that it can be sharded
+        self.logarithm = nn.Parameter(torch.tensor([math.log(self.start)])) if self.is_learned else None
 
     @property
     def value(self) -> float:

@@ -19,13 +19,11 @@ from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from irexp.model.model import Model
-from irexp.training.activations import checkpointed
 from irexp.training.datamodule import RetrievalData
 from irexp.training.module import DivergedError, RetrievalModule
-from irexp.training.optimizer import frozen
 from irexp.training.schedule import constant
 from irexp.training.setup import TrainingSetup
-from irexp.training.trainer import check_setup, running_trainer
+from irexp.training.trainer import as_trained, check_setup, running_trainer
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -140,8 +138,7 @@ def _losses(
     losses = _Losses()
     loader = DataLoader(data.batches, batch_size=None, sampler=list(numbers))
     with (
-        frozen(model, training.frozen_layers),
-        checkpointed(model, machine.gradient_checkpointing),
+        as_trained(model, setup),
         running_trainer(steps, [losses], training=training, machine=machine, logger=None) as trainer,
     ):
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from irexp.config.installation import install_command
 from irexp.types import UserError
 
 
@@ -27,8 +28,8 @@ def adamw_8bit(
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
         raise UserError(
-            "optimizer=adamw_8bit needs the package bitsandbytes: pip install 'irexp[bitsandbytes]', or set "
-            "optimizer=adamw"
+            f"optimizer=adamw_8bit needs the package bitsandbytes: {install_command('bitsandbytes')}, or set "
+            f"optimizer=adamw"
         ) from None
     if not torch.cuda.is_available():
         raise UserError("optimizer=adamw_8bit needs an NVIDIA GPU, and torch sees none here; set optimizer=adamw")

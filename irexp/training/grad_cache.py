@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import Encoded
@@ -28,9 +28,17 @@ from irexp.types import Embeddings, TokenEmbeddings, Tokens
 
 Result = TypeVar("Result", Tensor, Encoded)
 
+#: Rows of texts, or queries with their rows.
+Group = TypeVar("Group")
+
 
 def encode_in_chunks(
-    encode: Callable[[Tokens], Encoded], tokens: Tokens, size: int | None, *, budget: int | None = None
+    encode: Callable[[Tokens], Encoded],
+    tokens: Tokens,
+    size: int | None,
+    *,
+    budget: int | None = None,
+    agree: Callable[[int], int] = int,
 ) -> Encoded:
     """The embeddings of a batch of texts.
 
@@ -40,19 +48,23 @@ def encode_in_chunks(
         size: texts per forward pass, of similar length, that are encoded twice; None encodes each text once.
         budget: without a size, tokens per forward pass, of texts of similar length, so that they are padded less; None
             encodes the whole batch at once.
+        agree: how many forward passes to run instead of that number, because other processes need more; the last one is
+            repeated, and the results of its repetitions are not used.
     """
-    texts = len(tokens.input_ids_BL)
-    if (size is None and budget is None) or (size is not None and size >= texts):
+    if size is None and budget is None:
         return encode(tokens)
     length_B = _lengths(tokens)
+    compute: Callable[[Tokens], Encoded] = encode
     if size is not None:
         groups = torch.split(length_B.argsort(stable=True), size)
-        compute: Callable[[Tokens], Encoded] = partial(_recomputed, encode)
+        compute = partial(_recomputed, encode)
     else:
         assert budget is not None
         groups = _groups(length_B, budget)
-        compute = encode
-    parts = [compute(_take(tokens, rows, int(length_B[rows].max()))) for rows in groups]
+    passes = agree(len(groups))
+    if size is not None and passes == 1:
+        return encode(tokens)
+    parts = [compute(_take(tokens, rows, int(length_B[rows].max()))) for rows in _repeated(groups, passes)]
     return _in_order(parts, torch.cat(groups).argsort())
 
 
@@ -62,6 +74,11 @@ def _groups(length_B: Tensor, budget: int) -> tuple[Tensor, ...]:
     return tuple(torch.tensor(batch, device=length_B.device) for batch in batches)
 
 
+def _repeated(groups: Sequence[Group], passes: int) -> list[Group]:
+    """The groups, with the last one again until there are as many as wanted."""
+    return [*groups, *[groups[-1]] * (passes - len(groups))]
+
+
 def score_in_chunks(
     score: Callable[[Tokens, Sequence[int]], Tensor],
     pairs: Tokens,
@@ -69,6 +86,7 @@ def score_in_chunks(
     size: int | None,
     *,
     budget: int | None = None,
+    agree: Callable[[int], int] = int,
 ) -> Tensor:
     """score_P of a batch of pairs; the pairs of a query stay together.
 
@@ -80,27 +98,33 @@ def score_in_chunks(
             pair once.
         budget: without a size, tokens per forward pass, of pairs of similar length; None for the whole batch at once.
             A listwise model must have none.
+        agree: as in `encode_in_chunks`.
     """
-    if size is None and budget is not None:
-        length_P = _lengths(pairs)
-        groups = _groups(length_P, budget)
-        parts = [score(_take(pairs, rows, int(length_P[rows].max())), [1] * len(rows)) for rows in groups]
-        return torch.cat(parts)[torch.cat(groups).argsort()]
-    if size is None or size >= sum(sizes):
+    if size is None and budget is None:
         return score(pairs, sizes)
+    length_P = _lengths(pairs)
+    if size is None:
+        assert budget is not None
+        groups = _groups(length_P, budget)
+        parts = [
+            score(_take(pairs, rows, int(length_P[rows].max())), [1] * len(rows))
+            for rows in _repeated(groups, agree(len(groups)))
+        ]
+        return torch.cat(parts)[torch.cat(groups).argsort()]
     queries: list[list[int]] = [[]]
     for count in sizes:
         if queries[-1] and sum(queries[-1]) + count > size:
             queries.append([])
         queries[-1].append(count)
-    length_P = _lengths(pairs)
-    scores, first = [], 0
-    for group in queries:
-        rows = torch.arange(first, first + sum(group), device=length_P.device)
+    passes = agree(len(queries))
+    if passes == 1:
+        return score(pairs, sizes)
+    rows_of = torch.split(torch.arange(sum(sizes), device=length_P.device), [sum(group) for group in queries])
+    scores = []
+    for group, rows in _repeated(list(zip(queries, rows_of, strict=True)), passes):
         chunk = _take(pairs, rows, int(length_P[rows].max()))
         scores.append(_recomputed(partial(_score_group, score, group), chunk))
-        first += sum(group)
-    return torch.cat(scores)
+    return torch.cat(scores)[: sum(sizes)]
 
 
 def _score_group(score: Callable[[Tokens, Sequence[int]], Tensor], sizes: Sequence[int], pairs: Tokens) -> Tensor:
@@ -114,7 +138,8 @@ def _recomputed(compute: Callable[[Tokens], Result], tokens: Tokens) -> Result:
         return compute(Tokens(ids_BL, attention_BL, pooling_BL, types_BL))
 
     parts = (tokens.input_ids_BL, tokens.attention_mask_BL, tokens.pooling_mask_BL, tokens.type_ids_BL)
-    result: Result = checkpoint(run, *parts, use_reentrant=False)
+    with set_checkpoint_early_stop(False):  # or the hooks of sharded layers would see no end of the second pass
+        result: Result = checkpoint(run, *parts, use_reentrant=False)
     return result
 
 

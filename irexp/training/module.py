@@ -32,6 +32,7 @@ from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
 from irexp.training.optimizer import make_optimizer
 from irexp.training.setup import TrainingSetup
+from irexp.training.sharding import shard
 from irexp.training.validation import Validated, ValidationBatch
 from irexp.training.validation_sets import Validations
 from irexp.types import Embeddings, TokenEmbeddings, UserError
@@ -91,6 +92,7 @@ class RetrievalModule(LightningModule):
         # in a list, so that Lightning neither trains nor saves it
         self._guide = [] if guide is None else [guide.eval().requires_grad_(False)]
         self.validated: Validated | None = None  # the result of the last validation
+        self.strict_loading = all(parameter.requires_grad for parameter in self.parameters())
 
     @classmethod
     def of(cls, model: Model, setup: TrainingSetup, *, steps: int, validation: Validations | None) -> RetrievalModule:
@@ -155,14 +157,19 @@ class RetrievalModule(LightningModule):
         """The scores of a cross-encoder."""
         assert isinstance(self.model, CrossEncoder)
         score_P = score_in_chunks(
-            self.model.score_pairs, batch.pairs, batch.sizes, self._chunk_size, budget=self._forward_tokens
+            self.model.score_pairs,
+            batch.pairs,
+            batch.sizes,
+            self._chunk_size,
+            budget=self._forward_tokens,
+            agree=self._agreed,
         )
         return Scored([score_P[batch.lists.column_BN]], batch.lists, [], None), None
 
     def _score_embeddings(self, batch: Batch) -> tuple[Scored, Tensor | None]:
         """The scores of a bi-encoder, and the penalty on its embeddings."""
         assert isinstance(self.model, BiEncoder)
-        encode = partial(encode_in_chunks, size=self._chunk_size, budget=self._forward_tokens)
+        encode = partial(encode_in_chunks, size=self._chunk_size, budget=self._forward_tokens, agree=self._agreed)
         queries = encode(self.model.encode_queries, batch.queries)
         documents = encode(self.model.encode_documents, batch.documents)
         penalty = self._penalty(queries, documents, batch.is_new_N) if self.regularizer is not None else None
@@ -219,6 +226,12 @@ class RetrievalModule(LightningModule):
         terms = loss.terms(target_BN)
         return terms / self._all_values(terms).float().mean().clamp(min=1e-9)
 
+    def _agreed(self, passes: int) -> int:
+        """The most forward passes of all processes, which each must run, since sharded weights are gathered by all."""
+        if self.device_mesh is None:
+            return passes
+        return int(self._all_values(torch.tensor(passes, device=self.device)).max())
+
     def _all_values(self, value: Tensor) -> Tensor:
         """The values of all processes, stacked in order of their ranks, with gradients."""
         gathered = self.all_gather(value, sync_grads=value.requires_grad)
@@ -236,6 +249,11 @@ class RetrievalModule(LightningModule):
         self.validated = self.validation.measure()
         for number, (name, value) in enumerate(self.validated.values.items()):
             self.log(f"validation/{name}", value, prog_bar=number == 0, sync_dist=True)
+
+    def configure_model(self) -> None:
+        """Shard the weights, if that is the strategy."""
+        if self.device_mesh is not None:
+            shard(self)
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its parameter groups, and the schedule."""
@@ -288,7 +306,7 @@ class RetrievalModule(LightningModule):
             self._average.swap(self, is_used=is_used)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the average, and reset the count of fetched batches to the completed ones.
+        """Add the average, leave out frozen weights, and reset the count of fetched batches to the completed ones.
 
         A checkpoint is saved between two steps; without the reset Lightning would run every validation one batch early
         in a resumed training.
@@ -296,6 +314,10 @@ class RetrievalModule(LightningModule):
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
+        frozen = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        for name in list(checkpoint["state_dict"]):
+            if name in frozen or name.partition(".weight.")[0] + ".weight" in frozen:  # the scales of 4-bit weights
+                del checkpoint["state_dict"][name]
         if self._average is not None and "optimizer_states" in checkpoint:  # of a training that may be resumed
             checkpoint["weight_average"] = self._average.state()
 

@@ -1,28 +1,61 @@
-"""How several devices share a training: each holds all weights, and they average the gradients once per step."""
+"""How several devices share a training.
+
+auto, ddp_spawn   each device holds all weights, and they average the gradients once per step
+fsdp              each device holds a share of the weights, see `irexp.training.sharding`
+
+Each starts child processes that are given this process's objects. Lightning's `ddp` would start run.py again for each
+device, and each would run all stages.
+"""
 
 from __future__ import annotations
 
+from lightning.pytorch.strategies import Strategy
+
 from irexp.config.schema import Machine
+from irexp.training.eight_bit import adamw_8bit
+from irexp.training.setup import TrainingSetup
+from irexp.training.sharding import ShardedStrategy
 from irexp.types import UserError
 
-#: The beginnings of the names of strategies that shard the weights.
-_SHARDED = ("fsdp", "deepspeed", "model_parallel")
+
+def strategy_of(machine: Machine) -> str | Strategy:
+    """Lightning's strategy, or its name."""
+    devices = machine.devices * machine.num_nodes
+    if machine.strategy == "fsdp":
+        return ShardedStrategy(devices)
+    return "ddp_spawn" if machine.strategy == "auto" and devices > 1 else machine.strategy
 
 
-def strategy_of(machine: Machine) -> str:
-    """The name of Lightning's strategy: with several devices, child processes that are given this process's objects.
-
-    Lightning's `ddp` would start run.py again for each device, and each would run all stages.
+def check_strategy(setup: TrainingSetup) -> None:
+    """Check that the strategy can be had, and fits the training.
 
     Raises:
-        UserError: if a strategy starts run.py again, or shards the weights, which irexp does not gather again.
+        UserError: if it starts run.py again, shards weights in a way that irexp does not gather again, or lacks what a
+            setting asks for.
     """
-    if machine.strategy == "ddp":
+    name, training = setup.machine.strategy, setup.training
+    if name == "ddp":
         raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn or auto")
-    if machine.strategy.startswith(_SHARDED):
+    if name.startswith(("fsdp_", "deepspeed", "model_parallel")):
         raise UserError(
-            f"machine.strategy={machine.strategy}: sharded weights are not supported; for less memory set "
-            f"adapter=lora, training.chunk_size or machine.gradient_checkpointing=true, with strategy=auto"
+            f"machine.strategy={name} is not supported; set machine.strategy=fsdp, which shards weights, gradients and "
+            f"the optimizer's state among the devices"
         )
-    is_alone = machine.devices * machine.num_nodes == 1
-    return "ddp_spawn" if machine.strategy == "auto" and not is_alone else machine.strategy
+    if name != "fsdp":
+        return
+    if setup.machine.devices * setup.machine.num_nodes == 1:
+        raise UserError(
+            "machine.strategy=fsdp shards the weights among several devices, and there is one; set machine.devices, or "
+            "machine.strategy=auto"
+        )
+    lacking = {
+        "training.ema_decay": training.ema_decay is not None,
+        "training.precision=16-mixed": training.precision == "16-mixed",
+        "machine.compile=true": setup.machine.compile,
+        "optimizer=adamw_8bit": getattr(setup.optimizer, "func", setup.optimizer) is adamw_8bit,
+    }
+    if found := [setting for setting, is_set in lacking.items() if is_set]:
+        raise UserError(
+            f"{found[0]} does not work with weights that are sharded by machine.strategy=fsdp; change it, or set "
+            f"machine.strategy=auto"
+        )

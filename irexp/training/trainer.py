@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 
 from irexp.config.schema import Machine, Training
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.device import device_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
@@ -26,9 +27,10 @@ from irexp.training.module import RetrievalModule
 from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
+from irexp.training.quantization import check_quantization, quantised
 from irexp.training.setup import TrainingSetup
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
-from irexp.training.strategy import strategy_of
+from irexp.training.strategy import check_strategy, strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.traps import warn_of_traps
@@ -54,13 +56,25 @@ def train_model(model: Model, setup: TrainingSetup, folder: Path) -> dict[str, f
             are missing, or the training diverges.
     """
     check_setup(model, setup)
-    with frozen(model, setup.training.frozen_layers), checkpointed(model, setup.machine.gradient_checkpointing):
+    with as_trained(model, setup):
         validation = make_validations(model, setup)
         data = RetrievalData.of(model, setup, validation)
         warn_of_traps(setup, data, validation)
         module = RetrievalModule.of(model, setup, steps=data.steps, validation=validation)
         module.configure_optimizers()  # a wrong setting is an error before the first validation
         return _train(module, data, folder, setup)
+
+
+@contextmanager
+def as_trained(model: Model, setup: TrainingSetup) -> Iterator[None]:
+    """In the block, some layers of a model are frozen, quantised or checkpointed, as its training asks for it."""
+    training, machine = setup.training, setup.machine
+    with (
+        frozen(model, training.frozen_layers),
+        quantised(model, training, device_of(machine.accelerator)),
+        checkpointed(model, machine.gradient_checkpointing),
+    ):
+        yield
 
 
 def check_setup(model: Model, setup: TrainingSetup) -> None:
@@ -71,7 +85,8 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
     """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
-    strategy_of(setup.machine)
+    check_strategy(setup)
+    check_quantization(model, setup.training, devices=setup.machine.devices * setup.machine.num_nodes)
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:
         raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
     check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
@@ -123,7 +138,9 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
             callbacks.append(Pruning(setup.trial, measure))
     if machine.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=_LOG_EVERY) if is_terminal() else ProgressLines())
-    with running_trainer(data.steps, callbacks, training=training, machine=machine, logger=logger) as trainer:
+    with running_trainer(
+        data.steps, callbacks, training=training, machine=machine, logger=logger, folder=working
+    ) as trainer:
         if module.validation and not last.is_file():  # the untrained model is step 0 of the history
             trainer.validate(module, data, verbose=False, weights_only=True)
         if last.is_file():
@@ -137,9 +154,18 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
 
 @contextmanager
 def running_trainer(
-    steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any
+    steps: int,
+    callbacks: list[Callback],
+    *,
+    training: Training,
+    machine: Machine,
+    logger: Any,
+    folder: Path | None = None,
 ) -> Iterator[Trainer]:
-    """Lightning's trainer, in whose block its errors are the user's and its expected warnings are silent."""
+    """Lightning's trainer, in whose block its errors are the user's and its expected warnings are silent.
+
+    Child processes return their weights in a file in `folder`; None for the folder of temporary files.
+    """
     is_alone = machine.devices * machine.num_nodes == 1
     with (
         warnings.catch_warnings(),
@@ -150,7 +176,7 @@ def running_trainer(
         nullcontext(logger) if is_alone or logger is None else relayed(logger) as tracker,
     ):
         _silence_expected_warnings()
-        yield _trainer(steps, callbacks, training=training, machine=machine, logger=tracker)
+        yield _trainer(steps, callbacks, training=training, machine=machine, logger=tracker, folder=folder)
 
 
 @contextmanager
@@ -185,11 +211,13 @@ def _keep_best(
             if value > max(validated.values(), default=-math.inf):
                 return {best.monitor: value, "steps": float(data.steps)}
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(state["state_dict"], strict=module.strict_loading)
     return {best.monitor: validated[state["global_step"]], "steps": float(state["global_step"])}
 
 
-def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any) -> Trainer:
+def _trainer(
+    steps: int, callbacks: list[Callback], *, training: Training, machine: Machine, logger: Any, folder: Path | None
+) -> Trainer:
     for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)  # hides its banners
     every = training.validate_every
@@ -215,6 +243,8 @@ def _trainer(steps: int, callbacks: list[Callback], *, training: Training, machi
         enable_model_summary=False,
         enable_progress_bar=machine.progress and is_terminal(),
         use_distributed_sampler=False,  # each batch already is this process's share
+        inference_mode=machine.strategy != "fsdp",  # whose weights, once gathered in a validation, are trained on
+        default_root_dir=folder,
     )
 
 

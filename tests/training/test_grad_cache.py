@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -49,12 +50,13 @@ def set_dropout(model: Model, probability: float) -> None:
                 setattr(module, name, probability)
 
 
-def loss_of(model: BiEncoder, loss: Loss, size: int | None, budget: int | None = None) -> Tensor:
-    """The loss and a penalty of a step, encoded in chunks of `size`, or of `budget` tokens."""
+def loss_of(model: BiEncoder, loss: Loss, size: int | None, budget: int | None = None, *, more: int = 0) -> Tensor:
+    """The loss and a penalty of a step, encoded in chunks of `size`, or of `budget` tokens, and in `more` passes."""
+    options: dict[str, Any] = {"budget": budget, "agree": partial(operator.add, more)}
     query_tokens = model.pad(model.tokenize_queries(QUERIES), is_query=True)
     document_tokens = model.pad(model.tokenize_documents(DOCUMENTS), is_query=False)
-    queries = encode_in_chunks(model.encode_queries, query_tokens, size, budget=budget)
-    documents = encode_in_chunks(model.encode_documents, document_tokens, size, budget=budget)
+    queries = encode_in_chunks(model.encode_queries, query_tokens, size, **options)
+    documents = encode_in_chunks(model.encode_documents, document_tokens, size, **options)
     target_BN = torch.linspace(0, 1, len(QUERIES) * len(DOCUMENTS)).view(len(QUERIES), -1)
     total = torch.stack([loss(score_BN, target_BN) for score_BN in model.similarity(queries, documents)]).mean()
     if isinstance(queries, Embeddings) and isinstance(documents, Embeddings):
@@ -63,10 +65,12 @@ def loss_of(model: BiEncoder, loss: Loss, size: int | None, budget: int | None =
     return total
 
 
-def pairs_loss(model: CrossEncoder, size: int | None, budget: int | None = None) -> Tensor:
+def pairs_loss(model: CrossEncoder, size: int | None, budget: int | None = None, *, more: int = 0) -> Tensor:
     """A weighted sum of the scores of four queries' pairs, scored in chunks of at most `size` if that is possible."""
     tokens = model.pad(model.tokenize_pairs([QUERIES[i % len(QUERIES)] for i in range(8)], DOCUMENTS[:8]))
-    score_P = score_in_chunks(model.score_pairs, tokens, [2, 1, 3, 2], size, budget=budget)
+    score_P = score_in_chunks(
+        model.score_pairs, tokens, [2, 1, 3, 2], size, budget=budget, agree=partial(operator.add, more)
+    )
     return (score_P * torch.linspace(-1, 1, 8)).sum()
 
 
@@ -103,6 +107,7 @@ def test_the_gradients_of_every_bi_encoder_are_those_of_the_whole_batch(
         whole, chunked = (gradients(model, partial(loss_of, model, loss, size)) for size in (None, 2))
         assert_same(chunked, whole)
         assert_same(gradients(model, partial(loss_of, model, loss, None, 24)), whole)
+        assert_same(gradients(model, partial(loss_of, model, loss, 2, more=2)), whole)  # that other processes need
 
 
 def test_the_gradients_of_every_cross_encoder_are_those_of_the_whole_batch(
@@ -116,12 +121,13 @@ def test_the_gradients_of_every_cross_encoder_are_those_of_the_whole_batch(
         set_dropout(model.train(), 0.0)
         whole = gradients(model, partial(pairs_loss, model, None))
         assert_same(gradients(model, partial(pairs_loss, model, 3)), whole)
+        assert_same(gradients(model, partial(pairs_loss, model, 3, more=2)), whole)  # passes that other processes need
         if not model.is_listwise:
             assert_same(gradients(model, partial(pairs_loss, model, None, 40)), whole)
 
 
 def test_texts_of_similar_length_are_padded_less(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """Each text once, in groups within the budget, with fewer tokens in all than the batch."""
+    """Each text once, in groups within the budget, with fewer tokens in all than the batch; more passes on request."""
     model = families_of(BiEncoder, backbones)["dense_decoder"]
     assert isinstance(model, BiEncoder)
     tokens = model.pad(model.tokenize_documents(DOCUMENTS), is_query=False)
@@ -135,6 +141,9 @@ def test_texts_of_similar_length_are_padded_less(backbones: dict[str, HuggingFac
     assert len(shapes) >= 2 and sum(texts for texts, _ in shapes) == len(DOCUMENTS)
     assert all(shape.numel() <= 24 or shape[0] == 1 for shape in shapes)
     assert sum(shape.numel() for shape in shapes) < tokens.input_ids_BL.numel()
+    passes = len(shapes)
+    encode_in_chunks(encode, tokens, None, budget=24, agree=partial(operator.add, 2))
+    assert len(shapes) == 2 * passes + 2
 
 
 def test_dropout_is_that_of_the_first_forward_pass_when_a_chunk_is_encoded_again(

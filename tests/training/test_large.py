@@ -13,6 +13,7 @@ from irexp.model.load import load
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.callbacks import read_history
 from irexp.types import UserError
+from tests.training.test_quantization import needs_bitsandbytes
 from tests.trainings import SMALL, Compose, assert_equal, fit, weights
 
 #: Texts short enough for a quick step.
@@ -30,8 +31,9 @@ class Stopped(Exception):
         ("training.ema_decay=0.7", "training.accumulate_batches=2"),
         ("training.length_buckets=2", "schedule=cosine", "training.frozen_layers=1"),
         ("training.ema_decay=0.9", "training.chunk_size=4", "training.length_buckets=3", "schedule=cosine_restarts"),
+        pytest.param(("adapter=lora", "training.quantization=4bit"), marks=needs_bitsandbytes),
     ],
-    ids=["GradCache and parameter groups", "average", "buckets", "all"],
+    ids=["GradCache and parameter groups", "average", "buckets", "all", "QLoRA"],
 )
 def test_a_training_that_stops_and_is_resumed_equals_an_uninterrupted_one(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]

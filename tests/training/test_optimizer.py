@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.loss.info_nce import InfoNCE
 from irexp.model.colbert import ColBERT
 from irexp.model.splade import SPLADE
 from irexp.pipeline.component import component
@@ -19,9 +20,11 @@ from irexp.training.averaging import WeightAverage
 from irexp.training.eight_bit import adamw_8bit
 from irexp.training.optimizer import depth_of, frozen, make_optimizer, warn_of_learning_rate
 from irexp.training.schedule import constant
-from irexp.training.strategy import strategy_of
+from irexp.training.setup import TrainingSetup
+from irexp.training.strategy import check_strategy
 from irexp.types import UserError
 from tests import tiny
+from tests.training.eight import PAIRS, Eight
 
 
 @pytest.fixture
@@ -159,11 +162,36 @@ def test_adamw_8bit_says_what_it_needs(model: ColBERT) -> None:
         adamw_8bit(model.parameters())
 
 
+SHARDED = {"strategy": "fsdp", "devices": 2}
+
+
 @pytest.mark.parametrize(
-    ("strategy", "message"),
-    [("ddp", "use ddp_spawn or auto"), ("fsdp", "not supported"), ("deepspeed", "auto")],
+    ("machine", "training", "optimizer_name", "message"),
+    [
+        ({"strategy": "ddp", "devices": 2}, {}, "adamw", "use ddp_spawn or auto"),
+        ({"strategy": "deepspeed_stage_3", "devices": 2}, {}, "adamw", r"not supported; set machine\.strategy=fsdp"),
+        ({"strategy": "fsdp"}, {}, "adamw", r"there is one; set machine\.devices"),
+        (SHARDED, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work with"),
+        (SHARDED, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work"),
+        (SHARDED | {"compile": True}, {}, "adamw", r"^machine\.compile=true does not work"),
+        (SHARDED, {}, "adamw_8bit", r"^optimizer=adamw_8bit does not work"),
+    ],
 )
-def test_a_strategy_that_cannot_be_used_is_refused(strategy: str, message: str) -> None:
-    """Before anything is started, with what to set instead."""
-    with pytest.raises(UserError, match=message):
-        strategy_of(component("machine", strategy=strategy, devices=2))
+def test_a_strategy_that_cannot_be_used_is_refused(
+    machine: dict[str, Any], training: dict[str, Any], optimizer_name: str, message: str
+) -> None:
+    """In one line, before anything is started, with what to set instead."""
+    setup = TrainingSetup(
+        InfoNCE(),
+        PAIRS,
+        Eight(),
+        None,
+        component("training", **training),
+        component("machine", **machine),
+        component("optimizer", optimizer_name),
+        component("schedule"),
+        seed=1,
+    )
+    with pytest.raises(UserError, match=message) as error:
+        check_strategy(setup)
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.strategies import Strategy
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -82,7 +84,7 @@ CASES = {
     "dense, FLOPS, in chunks": Case(InfoNCE(), FLOPS_OF_BOTH, LISTS, chunk_size=1),
     "colbert, in chunks": Case(InfoNCE(), chunk_size=1),
     "dense, MarginMSE": Case(MarginMSE(), None, LISTS),
-    "dense, RankNet": Case(RankNet(), None, LISTS),
+    "dense, RankNet, in chunks": Case(RankNet(), None, LISTS, chunk_size=2),
     "dense, symmetric InfoNCE": Case(SymmetricInfoNCE(), None, LISTS),
     "dense, ListMLE and InfoNCE": Case(
         WeightedSum({"list": ListMLE(), "nce": InfoNCE()}, weights={"nce": 0.3}), None, LISTS
@@ -106,19 +108,21 @@ def compute_loss(model: BiEncoder, batch: Batch, case: Case) -> Tensor:
     return loss
 
 
-def one_process(port: int, folder: str, rank: int) -> None:
-    """Run one training step of each case as one of two processes."""
+def one_process(
+    port: int, folder: str, rank: int, kinds: Iterable[str], strategy: Callable[[], str | Strategy] = lambda: "ddp"
+) -> None:
+    """Run one training step of each kind as one of two processes, and save what it found."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
     torch.set_num_threads(1)
-    for kind in CASES:
-        found = one_step(kind, folder, rank)
+    for kind in kinds:
+        found = one_step(kind, folder, rank, strategy())
         if rank == 0:
             torch.save(found, Path(folder) / f"{kind}.pt")
 
 
-def one_step(kind: str, folder: str, rank: int) -> dict[str, Any]:
-    """The weights and the loss of one training step, under Lightning's own strategy."""
+def one_step(kind: str, folder: str, rank: int, strategy: str | Strategy) -> dict[str, Any]:
+    """The weights and the loss of one training step, under Lightning's own strategy or another."""
     from lightning import Trainer
 
     from irexp.training.module import RetrievalModule
@@ -146,7 +150,7 @@ def one_step(kind: str, folder: str, rank: int) -> dict[str, Any]:
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
-        strategy="ddp",
+        strategy=strategy,
         max_steps=1,
         logger=False,
         enable_checkpointing=False,
@@ -156,15 +160,21 @@ def one_step(kind: str, folder: str, rank: int) -> dict[str, Any]:
         default_root_dir=folder,
     )
     trainer.fit(module, loader)
-    return {"weights": model.state_dict(), "loss": trainer.callback_metrics["train/loss"]}
+    state = trainer.strategy.lightning_module_state_dict()  # gathered by both, if it is sharded
+    own = {name.removeprefix("model."): value for name, value in state.items()}
+    return {"weights": own, "loss": trainer.callback_metrics["train/loss"]}
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what one step on two processes found, per case; the processes start once for all cases."""
-    folder = tmp_path_factory.mktemp("two")
+    """A folder with what one step on two processes found, per case."""
+    return on_two_processes("tests.training.test_two_processes", tmp_path_factory.mktemp("two"))
+
+
+def on_two_processes(module: str, folder: Path) -> Path:
+    """Run a module as two processes, which start once for all its kinds; returns the folder that they write to."""
     with reserved_port() as port:
-        command = [sys.executable, "-m", "tests.training.test_two_processes", str(port), str(folder)]
+        command = [sys.executable, "-m", module, str(port), str(folder)]
         two = [subprocess.Popen([*command, str(rank)], cwd=ROOT, text=True) for rank in range(2)]
         assert wait_for_all(two) == [0, 0]
     return folder
@@ -178,6 +188,11 @@ def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, two_processes
     This needs in-batch negatives gathered with their gradients, a penalty on the whole batch's embeddings, and means
     over the pairs of both processes.
     """
+    assert_step_of_one_process(kind, two_processes / f"{kind}.pt")
+
+
+def assert_step_of_one_process(kind: str, saved: Path) -> None:
+    """Assert that a single process takes the step that two have saved in a file."""
     alone, case = made(kind), CASES[kind]
     batch = first(batches(alone, case.examples, in_batch=case.loss.in_batch))
     if isinstance(alone, ColBERT):
@@ -185,7 +200,7 @@ def test_a_step_on_two_processes_equals_the_step_on_one(kind: str, two_processes
     loss = compute_loss(alone, batch, case)
     names, parameters = zip(*alone.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    found, logged = torch.load(two_processes / f"{kind}.pt", weights_only=True).values()
+    found, logged = torch.load(saved, weights_only=True).values()
     torch.testing.assert_close(logged, loss.detach(), rtol=1e-5, atol=0.0)
     steps = {name: 0.5 * gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     largest = max(float(step.abs().max()) for step in steps.values())
@@ -224,7 +239,7 @@ def lead_of_the_best(model: ColBERT, batch: Batch) -> float:
 def test_training_on_two_processes_equals_training_on_one(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task.
+    """Weights, history and tracker are equal up to fp32 summation order, inside a Slurm job of one task; sharded, too.
 
     Dropout is off, since each process draws its own. The bias of the keys is not compared: attention does not depend
     on it, so that its gradient is rounding error, which Adam scales up to full steps.
@@ -238,10 +253,11 @@ def test_training_on_two_processes_equals_training_on_one(
     more += ["dataset.query_length=8", "dataset.document_length=16", "training.learning_rate=1e-3"]
     more += ["training.steps=20", "training.validate_every=10"]
     found, measures = {}, {}
-    for name, devices in (("one", 1), ("two", 2)):
+    devices = {"one": [], "two": ["machine.devices=2"], "sharded": ["machine.devices=2", "machine.strategy=fsdp"]}
+    for name, chosen in devices.items():
         tracker = csv_logger(tmp_path / f"{name}-log", TrackedJob(name, name, "fit"))
         (tmp_path / name).mkdir()
-        config = compose(*SMALL, *more, f"machine.devices={devices}")
+        config = compose(*SMALL, *more, *chosen)
         call = instantiate(config.stage.fit, _convert_="object")
         measures[name] = call(tmp_path / name, logger=tracker)
         tracker.finalize("success")
@@ -251,14 +267,16 @@ def test_training_on_two_processes_equals_training_on_one(
         found[name] = [(row["step"], row["name"], float(row["value"])) for row in history] + curves
     assert len([1 for _, name, _ in found["one"] if name == "train/loss"]) == 4  # in the history and the tracker
     assert len([1 for _, name, _ in found["one"] if name == "validation/nDCG@10"]) == 6
-    assert [line[:2] for line in found["two"]] == [line[:2] for line in found["one"]]
-    assert [value for *_, value in found["two"]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
-    assert measures["two"] == pytest.approx(measures["one"], rel=1e-4)
-    one, two, start = weights(tmp_path / "one"), weights(tmp_path / "two"), load_file(folder / "model.safetensors")
+    one, start = weights(tmp_path / "one"), load_file(folder / "model.safetensors")
     moved = max(float((one[key] - start[key]).abs().max()) for key in one if key in start)
-    apart = max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias"))
     assert moved > 5e-3
-    assert apart < 5e-4
+    for name in ("two", "sharded"):
+        assert [line[:2] for line in found[name]] == [line[:2] for line in found["one"]]
+        assert [value for *_, value in found[name]] == pytest.approx([value for *_, value in found["one"]], rel=1e-4)
+        assert measures[name] == pytest.approx(measures["one"], rel=1e-4)
+        two = weights(tmp_path / name)
+        assert two.keys() == one.keys()
+        assert max(float((one[key] - two[key]).abs().max()) for key in one if not key.endswith("key.bias")) < 5e-4
 
 
 @pytest.mark.slow
@@ -272,4 +290,4 @@ def test_an_error_in_one_of_two_processes_is_a_single_line(compose: Compose, tmp
 
 
 if __name__ == "__main__":
-    one_process(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    one_process(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), CASES)

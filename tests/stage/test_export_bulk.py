@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import TokenVectors, Vectors, take
 from irexp.stage import export as export_module
-from irexp.stage.bulk import BulkFormat, document_lines, plain_vectors
+from irexp.stage.bulk import BulkFormat, as_query, document_lines, plain_vectors, schema
+from irexp.stage.files import check_target
 from irexp.types import UserError
 from tests.chains import run
 
@@ -38,7 +39,7 @@ def settings(tmp_path: Path) -> list[str]:
     ]
     (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n", encoding="utf8")
     (folder / "queries.jsonl").write_text('{"_id": "q0", "text": "make cups"}\n{"_id": "q1", "text": "sing"}\n')
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td 0\t1\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td 0\t1\nq1\td 0\t1\n")
     paths = [f"dataset.path={folder}", f"paths.artifacts={tmp_path / 'artifacts'}"]
     return ["training=none", "dataset=local", *paths, "machine.progress=false"]
 
@@ -156,46 +157,48 @@ def test_token_vectors_are_read_back(compose: Compose, settings: list[str], tmp_
     assert tensor == f"token{{}},x[{dim}]"
 
 
-def test_rows_are_divided_into_files(
-    compose: Compose, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond the size of a file the next one begins; the import takes each, and none is overwritten later."""
-    monkeypatch.setattr(export_module, "_MOST", 1000)
-    folders, vectors = exported(compose, ["model=sbert", *settings], tmp_path)
-    assert len(list(folders["milvus"].glob("documents-*.json"))) == 3
-    rows, _ = milvus(folders["milvus"])
-    assert isinstance(vectors, np.ndarray) and all(same(rows[name][0], vectors[n]) for n, name in enumerate(IDS))
-    for name in ("collection.json", "documents-000.json", "queries.jsonl"):
-        (folders["milvus"] / name).unlink()
-    with pytest.raises(UserError, match=r"has documents-001\.json and documents-002\.json already"):
-        exported(compose, ["model=sbert", *settings], tmp_path)
+def test_rows_are_divided_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the size of a file the next one begins; each is one value of JSON, and none is overwritten later."""
+    monkeypatch.setattr(export_module, "_MOST", 30)
+    for name, count in (("many", 5), ("none", 0)):
+        (tmp_path / name).mkdir()
+        lines = (json.dumps({"row": row}) for row in range(count))
+        export_module._write_rows(tmp_path / name / "documents-000.json", lines)
+    written = [json.loads(path.read_text())["rows"] for path in sorted((tmp_path / "many").iterdir())]
+    assert [len(rows) for rows in written] == [2, 2, 1]
+    assert [row["row"] for rows in written for row in rows] == [0, 1, 2, 3, 4]
+    assert [json.loads(path.read_text()) for path in (tmp_path / "none").iterdir()] == [{"rows": []}]
+    (tmp_path / "many" / "documents-000.json").unlink()
+    with pytest.raises(
+        UserError, match=r"has documents-001\.json and documents-002\.json already; name another folder"
+    ):
+        check_target(tmp_path / "many", "milvus")
 
 
-def test_milvus_finds_the_exported_rows(compose: Compose, settings: list[str], tmp_path: Path) -> None:
+def test_milvus_finds_the_exported_rows(tmp_path: Path) -> None:
     """A collection with the written fields takes the rows, and the written queries find the best documents."""
     from pymilvus import DataType, MilvusClient
 
-    folders, vectors = exported(compose, ["model=sbert", *settings], tmp_path)
-    rows = json.loads((folders["milvus"] / "documents-000.json").read_text())["rows"]
-    written = json.loads((folders["milvus"] / "collection.json").read_text())
+    document_NH, query_BH = (np.random.default_rng(seed).random((9, 8), np.float32) for seed in (0, 1))
+    texts = zip((f"d {row}" for row in range(9)), plain_vectors(document_NH), strict=True)
+    rows = [json.loads(line) for line in document_lines("milvus", texts)]
+    written = json.loads(schema("milvus", "dense", 8))
     client = MilvusClient(str(tmp_path / "lite.db"))
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    fields = client.create_schema(auto_id=False, enable_dynamic_field=False)
     types = {"Int64": DataType.INT64, "VarChar": DataType.VARCHAR, "FloatVector": DataType.FLOAT_VECTOR}
     for field in written["schema"]["fields"]:
         options = {key: int(value) for key, value in field.get("elementTypeParams", {}).items()}
-        schema.add_field(
-            field["fieldName"], types[field["dataType"]], is_primary=field.get("isPrimary", False), **options
-        )
+        is_primary = field.get("isPrimary", False)
+        fields.add_field(field["fieldName"], types[field["dataType"]], is_primary=is_primary, **options)
     (described,) = written["indexParams"]
     indexes = client.prepare_index_params()
     indexes.add_index(described["fieldName"], index_type=described["indexType"], metric_type=described["metricType"])
-    client.create_collection("irexp", schema=schema, index_params=indexes)
+    client.create_collection("irexp", schema=fields, index_params=indexes)
     client.insert("irexp", rows)
-    queries = [query["vector"] for query in lines(folders["milvus"] / "queries.jsonl")]
+    queries = [json.loads(as_query("milvus", "q", vector))["vector"] for vector in plain_vectors(query_BH)]
     found = client.search("irexp", queries, limit=1, output_fields=["id"])
-    assert isinstance(vectors, np.ndarray)
-    best = (np.array(queries, np.float32) @ vectors.T).argmax(axis=1)
-    assert [hits[0]["entity"]["id"] for hits in found] == [IDS[number] for number in best]
+    best_B = (query_BH @ document_NH.T).argmax(axis=1)
+    assert [hits[0]["entity"]["id"] for hits in found] == [f"d {row}" for row in best_B]
     client.close()
 
 

@@ -118,13 +118,13 @@ def schema(format: BulkFormat, kind: Representation, dim: int) -> str:
 def _mapping(kind: Representation, dim: int) -> dict[str, Any]:
     method = {"name": "hnsw", "engine": "faiss", "space_type": "innerproduct"}
     dense = {"type": "knn_vector", "dimension": dim, "method": method}
-    vector: dict[str, Any] = {
+    fields: dict[str, dict[str, Any]] = {
         "dense": dense,
         "sparse": {"type": "rank_features"},
         "tokens": {"type": "nested", "properties": {"values": dense}},
-    }[kind]
+    }
     settings = {} if kind == "sparse" else {"settings": {"index": {"knn": True}}}
-    return {**settings, "mappings": {"properties": {"vector": vector}}}
+    return {**settings, "mappings": {"properties": {"vector": fields[kind]}}}
 
 
 def _milvus_collection(kind: Representation, dim: int) -> dict[str, Any]:

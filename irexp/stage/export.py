@@ -18,7 +18,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,6 @@ def _write_bulk(
 ) -> None:
     """Write vectors of any kind, and their schema."""
     schema_file, documents_file, queries_file = files
-    with _complete(schema_file) as path:
-        _write_lines(path, iter([schema(format, encoded.representation, encoded.dim)]))
     with progress(total=len(encoded), unit=" documents", desc="export", shown=machine.progress) as bar:
         plain = (vector for batch in encoded.batches() for vector in plain_vectors(batch))
         lines = document_lines(format, _counted(zip(encoded.ids, plain, strict=True), bar.update))
@@ -141,20 +139,23 @@ def _write_bulk(
     with _complete(queries_file) as path:
         pairs = zip(queries, plain_vectors(vectors), strict=True)
         _write_lines(path, (as_query(format, query.query_id, vector) for query, vector in pairs))
+    with _complete(schema_file) as path:
+        _write_lines(path, iter([schema(format, encoded.representation, encoded.dim)]))
 
 
 def _write_rows(first: Path, lines: Iterator[str]) -> None:
     """Write Milvus's rows into files of bounded size: documents-000.json, documents-001.json and so on."""
-    line, number = next(lines, None), 0
-    while line is not None or not number:
-        with _complete(first.with_name(f"documents-{number:03}.json")) as path, path.open("w", encoding="utf8") as file:
-            size = file.write('{"rows":[')
-            separator = "\n"
-            while line is not None and size < _MOST:
-                size += file.write(separator + line)
-                line, separator = next(lines, None), ",\n"
-            file.write("\n]}\n")
-        number += 1
+    line, written = next(lines, None), list[Path]()
+    with ExitStack() as all_complete:  # none has its name before the last one is complete
+        while line is not None or not written:
+            written.append(all_complete.enter_context(_complete(first.with_name(f"documents-{len(written):03}.json"))))
+            with written[-1].open("w", encoding="utf8") as file:
+                size = file.write('{"rows":[')
+                separator = "\n"
+                while line is not None and size < _MOST:
+                    size += file.write(separator + line)
+                    line, separator = next(lines, None), ",\n"
+                file.write("\n]}\n")
 
 
 def _counted(documents: Iterable[tuple[str, Plain]], advance: Callable[[int], object]) -> Iterator[tuple[str, Plain]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,15 @@ def test_rows_are_divided_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [len(rows) for rows in written] == [2, 2, 1]
     assert [row["row"] for rows in written for row in rows] == [0, 1, 2, 3, 4]
     assert [json.loads(path.read_text()) for path in (tmp_path / "none").iterdir()] == [{"rows": []}]
+
+    def killed() -> Iterator[str]:
+        yield from (json.dumps({"row": row}) for row in range(3))
+        raise KeyboardInterrupt
+
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        export_module._write_rows(tmp_path / "killed" / "documents-000.json", killed())
+    assert not list((tmp_path / "killed").glob("documents-*"))
     (tmp_path / "many" / "documents-000.json").unlink()
     with pytest.raises(
         UserError, match=r"has documents-001\.json and documents-002\.json already; name another folder"

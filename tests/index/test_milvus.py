@@ -25,7 +25,9 @@ from irexp.index.index import Index
 from irexp.index.milvus import Milvus, MilvusSearch
 from irexp.index.milvus_collection import MilvusCollection, requests
 from irexp.index.milvus_sparse import MilvusSparse
+from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.ranking import rank
+from irexp.index.sharded import Sharded
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.types import UserError
 from tests.engines import ALL_TOKENS, COUNT, ENGINES, IDS, Case, built, encode, exact, vectors_of
@@ -37,7 +39,7 @@ KINDS: dict[str, Callable[[str | None], Index]] = {
 }
 
 
-class Listener(grpc.ServerInterceptor):
+class Listener(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Notes the header `authorization` of each call."""
 
     def __init__(self) -> None:
@@ -103,6 +105,21 @@ def test_a_server_gives_what_the_embedded_database_gives(tmp_path: Path, name: s
     index = built(KINDS[name](server.uri), encode(tmp_path / "encoding", documents), tmp_path / "index")
     assert found(index, case) == found(exact(case, documents), case)
     assert not list((tmp_path / "index").rglob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("muvera", lambda: Muvera(Milvus(), repetitions=2, signs=2, search=MuveraSearch(COUNT))),
+        ("sharded", lambda: Sharded(Milvus(), parts=3)),
+    ],
+)
+def test_milvus_serves_other_engines(tmp_path: Path, name: str, make: Callable[[], Index]) -> None:
+    """It holds the long vectors of MUVERA, and a part of the documents, each in a folder of its own."""
+    case = ENGINES[name]
+    documents = vectors_of(case, COUNT, 0)
+    index = built(make(), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    assert found(index, case) == found(exact(case, documents), case)
 
 
 @pytest.fixture

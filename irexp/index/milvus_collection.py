@@ -47,7 +47,7 @@ _REQUEST = 2**24
 
 #: The most results per query, and the most queries and results of one request.
 MOST_RESULTS = 16384
-_QUERIES = 1024
+_QUERIES = 256
 _RESULTS = 2**20
 
 _KEY, _VECTOR = "row", "vector"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -20,7 +23,7 @@ from milvus_lite.db import MilvusLite
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from irexp.index import milvus_collection
-from irexp.index.growing import GrowingArrays
+from irexp.index.growing import GrowingArrays, count_documents
 from irexp.index.index import Index
 from irexp.index.milvus import Milvus, MilvusSearch
 from irexp.index.milvus_collection import MilvusCollection, requests
@@ -171,6 +174,44 @@ def test_a_killed_build_resumes_after_the_last_acknowledged_batch(
     assert found(index, case) == found(exact(case, documents), case)
     after = [row for rows in sent for row in rows][len(before) :]
     assert 0 < len(set(before) & set(after)) <= 20 and len(before) > 40
+
+
+#: Kills itself when the sixth batch was acknowledged but not recorded.
+SUICIDE = """
+import os, signal, sys
+from pathlib import Path
+from irexp.index import milvus_collection
+from irexp.index.growing import GrowingArrays, count_documents
+from irexp.index.milvus import Milvus
+from irexp.index.shards import EncodedDocuments
+
+milvus_collection._REQUEST, append, calls = 640, GrowingArrays.append, []
+
+def killed(self, arrays, *, documents):
+    calls.append(documents)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, arrays, documents=documents)
+
+GrowingArrays.append = killed
+Milvus().build(EncodedDocuments(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_the_embedded_database_survives_the_death_of_its_process(tmp_path: Path) -> None:
+    """What was acknowledged is on disk, and the lock is gone: another process resumes the build."""
+    case = ENGINES["milvus"]
+    documents = vectors_of(case, COUNT, 0)
+    encoding = encode(tmp_path / "encoding", documents)
+    (tmp_path / "index").mkdir()
+    command = [sys.executable, "-c", SUICIDE, str(tmp_path / "encoding"), str(tmp_path / "index")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == -signal.SIGKILL
+    assert count_documents(tmp_path / "index" / "milvus") == 100
+    index = Milvus()
+    index.build(encoding, tmp_path / "index")
+    index.load(tmp_path / "index")
+    assert len(index) == COUNT and found(index, case) == found(exact(case, documents), case)
 
 
 def test_a_build_survives_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

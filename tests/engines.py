@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.sparse
 
 from irexp.index.binary import Binary, BinarySearch
@@ -138,6 +139,13 @@ CLUSTERED = {
         "tokens", MaxSim, lambda: Muvera(Faiss("Flat"), repetitions=10, block_dim=8, search=MuveraSearch(100))
     ),
 }
+
+
+def named(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test for each engine; Milvus Lite returns thousands of tokens one by one, which takes seconds."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.slow) if name == "milvus_tokens" else name for name in names]
+    )
 
 
 def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:

@@ -20,9 +20,9 @@ from irexp.index.shards import EncodedDocuments
 from irexp.index.token_retrieval import TokenRetrieval
 from irexp.index.vectors import TokenVectors, Vectors
 from irexp.types import UserError
-from tests.engines import COUNT, ENGINES, IDS, built, encode, exact, vectors_of
+from tests.engines import COUNT, ENGINES, IDS, built, encode, exact, named, vectors_of
 
-engines = pytest.mark.parametrize("name", ENGINES)
+engines = named(ENGINES)
 
 
 @engines
@@ -112,7 +112,7 @@ def test_approximate_results_are_valid(tmp_path: Path, name: str) -> None:
         assert not empty & set(row_BK.ravel().tolist())
 
 
-@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "sparse"])
+@named(name for name, case in ENGINES.items() if case.kind != "sparse")
 def test_scores_may_all_be_negative(tmp_path: Path, name: str) -> None:
     """Documents with negative scores are results and rank before no result."""
     case = ENGINES[name]
@@ -135,7 +135,7 @@ def test_a_query_without_a_term_has_no_result(tmp_path: Path, name: str) -> None
     assert rank(index, scipy.sparse.csr_array(queries.astype(np.float32)), 5, doc_ids=IDS) == [[], []]
 
 
-@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind != "dense"])
+@named(name for name, case in ENGINES.items() if case.kind != "dense")
 def test_a_collection_of_empty_documents_has_no_result(tmp_path: Path, name: str) -> None:
     """An index of documents without terms or tokens can be built, loaded and searched."""
     case = ENGINES[name]
@@ -148,7 +148,7 @@ def test_a_collection_of_empty_documents_has_no_result(tmp_path: Path, name: str
     assert not any(rank(index, queries, 5, doc_ids=IDS))
 
 
-@pytest.mark.parametrize("name", [name for name, case in ENGINES.items() if case.kind == "tokens"])
+@named(name for name, case in ENGINES.items() if case.kind == "tokens")
 def test_empty_documents_do_not_displace_others(tmp_path: Path, name: str) -> None:
     """Documents with negative scores are found even if most documents are empty."""
     case = ENGINES[name]

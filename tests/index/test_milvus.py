@@ -96,8 +96,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def found(index: Index, case: Case) -> list[list[tuple[str, float]]]:
-    """The best documents of twenty queries."""
-    return rank(index, vectors_of(case, 20, 1), 20, doc_ids=IDS)
+    """The best documents of a few queries."""
+    return rank(index, vectors_of(case, 4, 1), 20, doc_ids=IDS)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.sparse
 
 from irexp.index.binary import Binary, BinarySearch
@@ -15,6 +16,8 @@ from irexp.index.exact import Exact
 from irexp.index.faiss_index import Faiss, FaissSearch
 from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
+from irexp.index.milvus import Milvus, MilvusSearch
+from irexp.index.milvus_sparse import MilvusSparse, MilvusSparseSearch
 from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
 from irexp.index.seismic import Seismic, SeismicSearch
@@ -90,6 +93,13 @@ ENGINES = {
             Faiss("IVF{lists},Flat", lists=8, search=FaissSearch(probes=2)), pool_factor=2, search=TokenSearch(20)
         ),
     ),
+    "milvus": Case("dense", Milvus, lambda: Milvus("HNSW", links=4, search=MilvusSearch(ef=4))),
+    "milvus_sparse": Case("sparse", MilvusSparse, lambda: MilvusSparse(terms=3, search=MilvusSparseSearch(terms=2))),
+    "milvus_tokens": Case(
+        "tokens",
+        lambda: TokenRetrieval(Milvus(), search=TokenSearch(ALL_TOKENS)),
+        lambda: TokenRetrieval(Milvus("IVF_FLAT"), pool_factor=2, search=TokenSearch(20, rescored=50)),
+    ),
     "sharded": Case("dense", lambda: Sharded(Faiss("Flat"), parts=3), lambda: Sharded(Binary(), parts=COUNT // 6)),
     "sharded_tokens": Case(
         "tokens",
@@ -112,6 +122,7 @@ CLUSTERED = {
     "faiss_sq": Case("dense", TorchDense, lambda: Faiss("SQ4,RFlat", search=FaissSearch(candidates=30))),
     "torch_dense": Case("dense", TorchDense, lambda: TorchDense("bfloat16", search=TorchDenseSearch(20))),
     "binary": Case("dense", TorchDense, lambda: Binary(search=BinarySearch(100))),
+    "milvus": Case("dense", TorchDense, lambda: Milvus("HNSW", search=MilvusSearch(ef=64))),
     "sparse": Case("sparse", SparseIndex, lambda: SparseIndex("uint8")),
     "seismic": Case("sparse", SparseIndex, lambda: Seismic(postings=100)),
     "maxsim": Case("tokens", MaxSim, lambda: MaxSim("bfloat16", search=MaxSimSearch(20))),
@@ -121,10 +132,20 @@ CLUSTERED = {
         MaxSim,
         lambda: TokenRetrieval(Faiss("IVF50,Flat", search=FaissSearch(probes=5)), search=TokenSearch(100, rescored=50)),
     ),
+    "milvus_tokens": Case(
+        "tokens", MaxSim, lambda: TokenRetrieval(Milvus("HNSW"), search=TokenSearch(100, rescored=50))
+    ),
     "muvera": Case(
         "tokens", MaxSim, lambda: Muvera(Faiss("Flat"), repetitions=10, block_dim=8, search=MuveraSearch(100))
     ),
 }
+
+
+def named(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test for each engine; Milvus Lite returns thousands of tokens one by one, which takes seconds."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.slow) if name == "milvus_tokens" else name for name in names]
+    )
 
 
 def clustered(kind: Representation, rows: int, *, seed: int) -> Vectors:

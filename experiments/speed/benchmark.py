@@ -35,6 +35,8 @@ from irexp.index.faiss_index import Faiss, FaissSearch
 from irexp.index.faiss_structure import import_faiss
 from irexp.index.index import Index
 from irexp.index.maxsim import MaxSim, MaxSimSearch
+from irexp.index.milvus import Milvus
+from irexp.index.milvus_sparse import MilvusSparse
 from irexp.index.muvera import Muvera, MuveraSearch
 from irexp.index.plaid import Plaid, PlaidSearch
 from irexp.index.rescore import rescore
@@ -58,12 +60,16 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "faiss_ivf: 8 probes": lambda: Faiss("IVF{lists},Flat", search=FaissSearch(probes=8)),
         "faiss_ivf_pq": lambda: Faiss("IVF{lists},PQ{codes},RFlat", search=FaissSearch(probes=32, candidates=1000)),
         "faiss_hnsw": lambda: Faiss("HNSW32,Flat", search=FaissSearch(ef=128)),
+        "milvus FLAT": Milvus,
+        "milvus HNSW": lambda: Milvus("HNSW"),
+        "milvus IVF_FLAT": lambda: Milvus("IVF_FLAT"),
     },
     "sparse": {
         "sparse": SparseIndex,
         "sparse: 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
         "seismic": Seismic,
         "sparse uint8": lambda: SparseIndex("uint8"),
+        "milvus_sparse": MilvusSparse,
     },
     "tokens": {
         "maxsim": MaxSim,
@@ -75,6 +81,7 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
             Faiss("IVF{lists},Flat", search=FaissSearch(probes=32)), search=TokenSearch(1000)
         ),
         "muvera": lambda: Muvera(Faiss("Flat"), search=MuveraSearch(1000)),
+        "milvus_tokens": lambda: TokenRetrieval(Milvus(), search=TokenSearch(200, rescored=1000)),
     },
 }
 

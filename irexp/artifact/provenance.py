@@ -17,7 +17,7 @@ from irexp.artifact.git import own_state
 PACKAGES = (
     *("irexp", "torch", "lightning", "transformers", "tokenizers", "safetensors", "numpy", "scipy"),
     *("faiss-cpu", "faiss-gpu-cu12", "bm25s", "PyStemmer", "ir_datasets", "ir_measures", "hydra-core", "omegaconf"),
-    *("numba", "peft", "pyseismic-lsr"),
+    *("numba", "peft", "pyseismic-lsr", "pymilvus", "milvus-lite"),
 )
 
 

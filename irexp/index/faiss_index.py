@@ -35,7 +35,7 @@ from irexp.index.faiss_structure import (
     make_index,
     parts,
 )
-from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.index import DenseIndex, Rows, Scores, check_dim
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -71,7 +71,7 @@ class FaissSearch:
     candidates: int | None = None
 
 
-class Faiss(StreamedIndex):
+class Faiss(DenseIndex):
     """A faiss index, defined by its factory string."""
 
     takes = "dense"
@@ -132,17 +132,7 @@ class Faiss(StreamedIndex):
         return self.prepare(len(encoding), encoding.dim, sample, folder)
 
     def prepare(self, count: int, dim: int, sample: Callable[[int], Vectors], folder: Path) -> int:
-        """Do the same as `begin`, for vectors that another engine makes.
-
-        Args:
-            count: the number of vectors.
-            dim: the dimensions of a vector.
-            sample: returns as many random vectors.
-            folder: an existing folder for the index.
-
-        Returns:
-            The number of vectors in a finished index, to which others can be added; else 0.
-        """
+        """See `DenseIndex`; vectors of an unfinished index are added again."""
         self._waiting_NH, self._folder, self._gpu = self._waiting_NH[:0], folder, None
         import_faiss().omp_set_num_threads(torch.get_num_threads())
         if (folder / _FILE).is_file():

@@ -87,6 +87,12 @@ def remove_arrays(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def count_documents(folder: Path) -> int:
+    """The number of documents in the complete batches of a folder of arrays; none without a batch."""
+    path = folder / _SUMMARY
+    return int(json.loads(path.read_text(encoding="utf8"))["documents"]) if path.is_file() else 0
+
+
 def read_arrays(folder: Path, made_by: str = "this engine") -> dict[str, NDArray[Any]]:
     """The arrays of a folder, memory-mapped.
 

@@ -137,6 +137,30 @@ class StreamedIndex(Index):
         self.finish()
 
 
+class DenseIndex(StreamedIndex):
+    """An engine of dense vectors that other engines fill with vectors which they make: MUVERA, XTR."""
+
+    takes = "dense"
+
+    @abstractmethod
+    def prepare(self, count: int, dim: int, sample: Callable[[int], Vectors], folder: Path) -> int:
+        """Do the same as `begin`, for vectors that another engine makes.
+
+        Args:
+            count: the number of vectors.
+            dim: the dimensions of a vector.
+            sample: returns as many random vectors.
+            folder: an existing folder for the index.
+
+        Returns:
+            The number of vectors that the folder holds already; the others are to be added.
+        """
+
+    @abstractmethod
+    def find(self, query_BH: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:
+        """The best vectors with the scores of the engine, which may be rounded; see `search`."""
+
+
 def check_dim(queries: int, documents: int) -> None:
     """Check that queries and documents have the same number of dimensions.
 

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_index import Faiss
-from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.index import DenseIndex, Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import as_rows, count_candidates, merge, no_results, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
@@ -52,7 +51,7 @@ class Muvera(StreamedIndex):
 
     def __init__(
         self,
-        engine: Faiss,
+        engine: DenseIndex,
         *,
         repetitions: int = 20,
         signs: int = 4,
@@ -135,7 +134,7 @@ class Muvera(StreamedIndex):
         self._row_n = np.flatnonzero(np.diff(self._tokens.starts_N1))
 
     def to(self, device: torch.device) -> None:
-        """Move the dense index to a device, if faiss can."""
+        """Move the dense index to a device, if it can."""
         self._engine.to(device)
 
     def __len__(self) -> int:

@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp.index.faiss_index import Faiss
-from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.index import DenseIndex, Rows, Scores, StreamedIndex, check_dim
 from irexp.index.rescore import count_candidates, no_results, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
@@ -54,7 +53,7 @@ class TokenRetrieval(StreamedIndex):
     takes = "tokens"
 
     def __init__(
-        self, engine: Faiss, *, pool_factor: int = 1, seed: int = 0, search: TokenSearch | None = None
+        self, engine: DenseIndex, *, pool_factor: int = 1, seed: int = 0, search: TokenSearch | None = None
     ) -> None:
         """An empty index.
 
@@ -109,7 +108,7 @@ class TokenRetrieval(StreamedIndex):
         self._owner_T = np.repeat(np.arange(count(self._tokens), dtype=np.int32), np.diff(self._tokens.starts_N1))
 
     def to(self, device: torch.device) -> None:
-        """Move the token index to a device, if faiss can."""
+        """Move the token index to a device, if it can."""
         self._engine.to(device)
 
     def __len__(self) -> int:

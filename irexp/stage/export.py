@@ -1,10 +1,14 @@
-"""The stage that writes a sparse encoding for other engines: Anserini and Pyserini, CIFF, Seismic.
+"""The stage that writes an encoding, and the queries, for other engines.
+
+Sparse vectors, with the names of their terms:
 
 anserini   docs.jsonl of {"id", "contents", "vector": {term: impact}} and queries.tsv, each term repeated impact times
 ciff       index.ciff, with impacts as term frequencies, and queries.tsv
 seismic    docs.jsonl of {"id", "content", "vector": {term: weight}} and queries.jsonl
 
 An impact is the weight times `scale`, rounded. Terms are the tokens of the checkpoint's tokenizer.
+
+Vectors of any kind, with a schema: opensearch, vespa and milvus, see `irexp.stage.bulk`.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,14 +32,19 @@ from irexp.dataset.collection import Topics
 from irexp.index.ciff import write_ciff
 from irexp.index.shards import EncodedDocuments
 from irexp.index.sparse import SparseIndex
+from irexp.index.vectors import Vectors
 from irexp.model.model import Model
 from irexp.pipeline.machine import prepare
 from irexp.progress import progress
+from irexp.stage.bulk import BulkFormat, Plain, as_query, document_lines, plain_vectors, schema
 from irexp.stage.checkpoint import open_encoder
-from irexp.stage.files import Format, check_target
+from irexp.stage.files import Format, check_kind, check_target
 from irexp.types import Query, UserError
 
 log = logging.getLogger(__name__)
+
+#: The characters of one file of rows; the bulk import of Milvus takes 16 GB.
+_MOST = 2**32
 
 
 def export(
@@ -56,23 +65,47 @@ def export(
         The folder with the files.
 
     Raises:
-        UserError: if one of the files exists, or the vectors are not sparse.
+        UserError: if one of the files exists, or the format does not take the encoding's vectors.
     """
     target = Path(folder)
-    documents_file, queries_file = check_target(target, format)
+    files = check_target(target, format)
     encoded = EncodedDocuments(encoding)
-    if encoded.representation != "sparse":
-        raise UserError(f"stage=export writes sparse vectors, but {encoding} holds {encoded.representation} ones")
+    check_kind(format, encoded.representation, f"{encoding} holds")
+    if encoded.has_token_ids:
+        raise UserError(
+            "this model compares only vectors of the same token, which no other engine does: use index=coil"
+        )
     prepare(machine)
     encoder = open_encoder(checkpoint, model)
-    tokenizer: Any = encoder.tokenizer
-    terms: list[str] = tokenizer.convert_ids_to_tokens(list(range(encoded.dim)))
-    terms = [term if term is not None else f"[{number}]" for number, term in enumerate(terms)]
-    target.mkdir(parents=True, exist_ok=True)
     queries = list(topics.queries())
     with torch.inference_mode():
-        weights = encoder.embed_queries([query.text for query in queries])
-    assert isinstance(weights, scipy.sparse.csr_array)
+        vectors = encoder.embed_queries([query.text for query in queries])
+    target.mkdir(parents=True, exist_ok=True)
+    match format:
+        case "opensearch" | "vespa" | "milvus":
+            _write_bulk(format, files, encoded, queries, vectors, machine)
+        case _:
+            tokenizer: Any = encoder.tokenizer
+            _write_terms(format, files, encoded, queries, vectors, tokenizer, scale, machine)
+    log.info("export: %s", target.resolve())
+    return target
+
+
+def _write_terms(
+    format: Format,
+    files: Sequence[Path],
+    encoded: EncodedDocuments,
+    queries: Sequence[Query],
+    vectors: Vectors,
+    tokenizer: Any,
+    scale: float,
+    machine: Machine,
+) -> None:
+    """Write sparse vectors with the names of their terms."""
+    assert isinstance(vectors, scipy.sparse.csr_array)
+    terms: list[str] = tokenizer.convert_ids_to_tokens(list(range(encoded.dim)))
+    terms = [term if term is not None else f"[{number}]" for number, term in enumerate(terms)]
+    documents_file, queries_file = files
     with _complete(documents_file) as path:
         if format == "ciff":
             _write_ciff(path, encoded, terms, scale)
@@ -81,10 +114,54 @@ def export(
     with _complete(queries_file) as path:
         is_seismic = format == "seismic"
         _write_lines(
-            path, _as_seismic(queries, weights, terms) if is_seismic else _as_bags(queries, weights, terms, scale)
+            path, _as_seismic(queries, vectors, terms) if is_seismic else _as_bags(queries, vectors, terms, scale)
         )
-    log.info("export: %s", target.resolve())
-    return target
+
+
+def _write_bulk(
+    format: BulkFormat,
+    files: Sequence[Path],
+    encoded: EncodedDocuments,
+    queries: Sequence[Query],
+    vectors: Vectors,
+    machine: Machine,
+) -> None:
+    """Write vectors of any kind, and their schema."""
+    schema_file, documents_file, queries_file = files
+    with progress(total=len(encoded), unit=" documents", desc="export", shown=machine.progress) as bar:
+        plain = (vector for batch in encoded.batches() for vector in plain_vectors(batch))
+        lines = document_lines(format, _counted(zip(encoded.ids, plain, strict=True), bar.update))
+        if format == "milvus":
+            _write_rows(documents_file, lines)
+        else:
+            with _complete(documents_file) as path:
+                _write_lines(path, lines)
+    with _complete(queries_file) as path:
+        pairs = zip(queries, plain_vectors(vectors), strict=True)
+        _write_lines(path, (as_query(format, query.query_id, vector) for query, vector in pairs))
+    with _complete(schema_file) as path:
+        _write_lines(path, iter([schema(format, encoded.representation, encoded.dim)]))
+
+
+def _write_rows(first: Path, lines: Iterator[str]) -> None:
+    """Write Milvus's rows into files of bounded size: documents-000.json, documents-001.json and so on."""
+    line, written = next(lines, None), list[Path]()
+    with ExitStack() as all_complete:  # none has its name before the last one is complete
+        while line is not None or not written:
+            written.append(all_complete.enter_context(_complete(first.with_name(f"documents-{len(written):03}.json"))))
+            with written[-1].open("w", encoding="utf8") as file:
+                size = file.write('{"rows":[')
+                separator = "\n"
+                while line is not None and size < _MOST:
+                    size += file.write(separator + line)
+                    line, separator = next(lines, None), ",\n"
+                file.write("\n]}\n")
+
+
+def _counted(documents: Iterable[tuple[str, Plain]], advance: Callable[[int], object]) -> Iterator[tuple[str, Plain]]:
+    for document in documents:
+        yield document
+        advance(1)
 
 
 @contextmanager

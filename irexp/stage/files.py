@@ -9,36 +9,44 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from irexp.artifact.plan import Step
-from irexp.artifact.values import is_trained, is_tuned, select
+from irexp.artifact.values import is_given, is_trained, is_tuned, select
 from irexp.config.check import ConfigError
+from irexp.config.target import constant
 from irexp.dataset.collection import DataError
 from irexp.dataset.text_file import resolve
-from irexp.types import UserError
+from irexp.types import Representation, UserError
 
 #: The package of the collections whose settings `path` and `…_path` name files that are read.
 _COLLECTIONS = "irexp.dataset."
 
-Format = Literal["anserini", "ciff", "seismic"]
+Format = Literal["anserini", "ciff", "seismic", "opensearch", "vespa", "milvus"]
 
-#: The files of documents and queries.
-_FILES: dict[Format, tuple[str, str]] = {
+#: The files of documents and queries, and before them that of a schema.
+_FILES: dict[Format, tuple[str, ...]] = {
     "anserini": ("docs.jsonl", "queries.tsv"),
     "ciff": ("index.ciff", "queries.tsv"),
     "seismic": ("docs.jsonl", "queries.jsonl"),
+    "opensearch": ("mapping.json", "documents.ndjson", "queries.jsonl"),
+    "vespa": ("irexp.sd", "documents.jsonl", "queries.jsonl"),
+    "milvus": ("collection.json", "documents-000.json", "queries.jsonl"),
 }
 
 
 def require_files(steps: Iterable[Step]) -> None:
-    """Find the files that the steps will read, and see that none is there that they would write.
+    """Find the files that the steps will read, and see that those which they write can be written.
 
     Raises:
         ConfigError: naming each setting whose file does not exist.
-        UserError: if a file that stage=export writes exists.
+        UserError: if a file that stage=export writes exists, or its format does not take the model's vectors.
     """
     for step in steps:
         if step.stage is not None and step.stage.name == "export":
             settings = step.experiment.values["stage"]["export"]
             check_target(Path(settings["folder"]), settings["format"])
+            model = str(step.experiment.values["model"].get("_target_", ""))
+            made: Representation | None = constant(model, "representation") if model else None
+            if made is not None and not is_given(step.experiment.values, "checkpoint"):
+                check_kind(settings["format"], made, "the model makes")
     if faults := [fault for step in steps for key in _read(step) for fault in _absent(step, key)]:
         raise ConfigError(faults)
 
@@ -89,14 +97,33 @@ def _hint(name: str) -> str:
     return ""
 
 
-def check_target(folder: Path, format: Format) -> tuple[Path, Path]:
-    """The files of documents and queries that an export writes.
+def check_kind(format: Format, made: Representation, what: str) -> None:
+    """Refuse vectors that an export does not hold.
+
+    Args:
+        format: the export's.
+        made: the kind of vectors.
+        what: what has them, with its verb.
+
+    Raises:
+        UserError: saying which formats take them.
+    """
+    if format not in ("opensearch", "vespa", "milvus") and made != "sparse":
+        raise UserError(
+            f"stage.export.format={format} writes sparse vectors, but {what} {made} ones; opensearch, vespa and milvus "
+            f"take these"
+        )
+
+
+def check_target(folder: Path, format: Format) -> tuple[Path, ...]:
+    """The files that an export writes: that of a schema if there is one, of documents, and of queries.
 
     Raises:
         UserError: if one of them exists.
     """
-    found = folder / _FILES[format][0], folder / _FILES[format][1]
-    if existing := [path.name for path in found if path.exists()]:
+    found = tuple(folder / name for name in _FILES[format])
+    further = folder.glob("documents-*.json") if format == "milvus" else ()
+    if existing := sorted({path.name for path in (*found, *further) if path.exists()}):
         raise UserError(
             f"stage.export.folder={folder} has {' and '.join(existing)} already; name another folder, or remove "
             f"{'them' if len(existing) > 1 else 'it'}"

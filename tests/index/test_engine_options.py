@@ -23,10 +23,10 @@ from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.index.token_store import pool
 from irexp.index.vectors import TokenVectors
-from tests.engines import CLUSTERED, COUNT, ENGINES, IDS, built, clustered, encode, exact
+from tests.engines import CLUSTERED, COUNT, ENGINES, IDS, built, clustered, encode, exact, named
 
 
-@pytest.mark.parametrize("name", CLUSTERED)
+@named(CLUSTERED)
 def test_few_candidates_are_enough_for_clustered_vectors(tmp_path: Path, name: str) -> None:
     """Recall@10 is above 0.9 with 1/20 of the documents scored: an engine selects the right candidates."""
     case = CLUSTERED[name]

@@ -45,6 +45,9 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
         (["index=faiss_ivf", "index.lists=100"], "learns 100 clusters from 12 vectors, which are too few"),
         (["index=faiss", "index.factory=nonsense"], "faiss makes no such index for inner products of 128 dimensions"),
         (["index=faiss_ivf_pq"], "learns codes of 256 values from 12 vectors"),
+        (["index=milvus", "index.structure=DISKANN"], "Milvus Lite has only FLAT, HNSW, IVF_FLAT; choose one of them"),
+        (["index=milvus", "index.uri=localhost:19530"], "is not the address of a Milvus server, such as http://"),
+        (["index=milvus", "index.uri=http://me:secret@host:1"], "credentials belong into the environment variables"),
         (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
         (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
         (["model=colbert", "index=bm25"], "makes vectors for each token and BM25Index takes texts; index=maxsim is"),
@@ -93,10 +96,10 @@ def test_a_search_setting_that_the_faiss_index_lacks_is_refused(
 @pytest.mark.parametrize(
     ("model", "indexes"),
     [
-        ("colbert", ["maxsim", "plaid", "xtr", "muvera"]),
-        ("splade_doc", ["sparse", "seismic"]),
+        ("colbert", ["maxsim", "plaid", "xtr", "muvera", "milvus_tokens"]),
+        ("splade_doc", ["sparse", "seismic", "milvus_sparse"]),
         ("coil", ["coil"]),
-        ("sbert", ["torch_dense", "binary", "faiss_hnsw", "faiss_sq"]),
+        ("sbert", ["torch_dense", "binary", "faiss_hnsw", "faiss_sq", "milvus"]),
     ],
 )
 @pytest.mark.slow

@@ -56,6 +56,15 @@ def test_the_engine_is_looked_for_before_the_training(
     assert install_command("seismic") in text and "Python 3.11 on Linux x86_64" in text
 
 
+def test_milvus_is_looked_for_before_the_training(
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the engine of another engine."""
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    text = refused(compose, settings(tmp_path, collection, "model=colbert", "index=milvus_tokens"), STAGES)
+    assert install_command("milvus") in text
+
+
 @pytest.mark.parametrize("model", ["sbert", "mono"])
 def test_the_backbone_is_looked_for_before_the_candidates(
     compose: Compose, tmp_path: Path, collection: Path, model: str

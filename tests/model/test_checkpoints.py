@@ -64,6 +64,21 @@ def test_a_saved_model_loads_as_the_same_model(
     assert_equal_but_for_rounding(scores_of(load(tmp_path / "again")), scores_of(model))
 
 
+@pytest.mark.parametrize("name", ["splade", "colbert", "mono", "dense_decoder"])
+def test_the_saved_files_do_not_depend_on_the_texts_that_were_read_last(
+    name: str, backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """Queries and documents are cut to different lengths; a training that is resumed may read others last."""
+    torch.manual_seed(0)
+    model = MAKE[name](backbones)
+    save(model, tmp_path / "before")
+    model.score(tiny.QUERIES, tiny.DOCUMENTS)
+    save(model, tmp_path / "after")
+    before, after = ({path.name: path.read_bytes() for path in (tmp_path / f).glob("*.*")} for f in ("before", "after"))
+    assert "tokenizer.json" in before
+    assert [file for file in before if before[file] != after[file]] == []
+
+
 def test_a_saved_xtr_keeps_k_train(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
     """k_train affects training only, so that no score would show its loss."""
     save(MAKE["xtr"](backbones), tmp_path)

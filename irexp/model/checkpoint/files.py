@@ -231,7 +231,13 @@ def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: An
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer so that the older versions of transformers that other libraries need can load it, too."""
+    """Write a tokenizer so that the older versions of transformers that other libraries need can load it, too.
+
+    The length to which it last cut texts is not saved: a resumed training may have read queries or documents last.
+    """
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = read_json(path)

@@ -70,7 +70,8 @@ def check_uri(uri: str | None) -> None:
     if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc:
         raise UserError(
             "index.uri holds more than http://host:port/database; credentials belong into the environment variables "
-            "MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, since an artifact records its settings"
+            "MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, since settings are recorded; remove this job's folder "
+            "under outputs, which has recorded them"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(

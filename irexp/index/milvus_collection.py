@@ -70,7 +70,8 @@ def check_uri(uri: str | None) -> None:
     if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc:
         raise UserError(
             "index.uri holds more than http://host:port/database; credentials belong into the environment variables "
-            "MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, since an artifact records its settings"
+            "MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, since settings are recorded; remove this job's folder "
+            "under outputs, which has recorded them"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(
@@ -104,19 +105,19 @@ class MilvusCollection:
         return self._call(lambda: self._create(kind, dim))
 
     def _create(self, kind: Literal["dense", "sparse"], dim: int) -> bool:
-        if self._client.has_collection(self._name, timeout=_PATIENCE):
-            return False
-        types = package().DataType
-        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field(_KEY, types.INT64, is_primary=True)
-        if kind == "dense":
-            schema.add_field(_VECTOR, types.FLOAT_VECTOR, dim=dim)
-        else:
-            schema.add_field(_VECTOR, types.SPARSE_FLOAT_VECTOR)
-        self._client.create_collection(self._name, schema=schema, timeout=_PATIENCE)
-        if self._partition is not None:
+        is_new = not self._client.has_collection(self._name, timeout=_PATIENCE)
+        if is_new:
+            types = package().DataType
+            schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field(_KEY, types.INT64, is_primary=True)
+            if kind == "dense":
+                schema.add_field(_VECTOR, types.FLOAT_VECTOR, dim=dim)
+            else:
+                schema.add_field(_VECTOR, types.SPARSE_FLOAT_VECTOR)
+            self._client.create_collection(self._name, schema=schema, timeout=_PATIENCE)
+        if self._partition is not None and not self._client.has_partition(self._name, self._partition):
             self._client.create_partition(self._name, self._partition, timeout=_PATIENCE)
-        return True
+        return is_new
 
     def upsert(self, rows: Sequence[int], vectors: Sequence[Any]) -> None:
         """Write vectors under their numbers; returns once the server has acknowledged them."""

@@ -1,0 +1,91 @@
+"""The benchmark of trainings gives every library what irexp trains on, and compares what they find."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from irexp import component
+from irexp.dataset.examples import QrelExamples
+from irexp.dataset.in_memory import TextTopics
+from irexp.training.schedule import linear_warmup
+from tests.benchmark.fit_job import Job, factor, make_optimizer
+from tests.benchmark.fit_peers import (
+    Contender,
+    Line,
+    compare_with_irexp,
+    make_job,
+    table,
+    without_known_positives,
+    write_data,
+)
+
+
+def job_of(model: str, **settings: dict[str, object]) -> Job:
+    """A training of two steps."""
+    contender = Contender(model, "irexp", "irexp", "python", settings)
+    return make_job(contender, Path("initial"), Path("data"), steps=20, batch_size=4, seed=1)
+
+
+def test_the_other_libraries_have_the_learning_rate_of_each_step_of_irexp() -> None:
+    """Another warm-up would train another model."""
+    for steps, warm_up in ((20, 2), (7, 1), (150, 15)):
+        expected = [linear_warmup(step, steps=steps, warmup=warm_up) for step in range(steps)]
+        assert [factor(step, steps=steps, warm_up=warm_up) for step in range(steps)] == pytest.approx(expected)
+
+
+def test_the_other_libraries_have_the_weight_decay_of_irexp() -> None:
+    """Matrices are decayed, biases and norms are not."""
+    layer = torch.nn.Linear(2, 3)
+    optimizer, _ = make_optimizer(layer.parameters(), job_of("sbert"), fused=None)
+    decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    theirs = component("optimizer")([layer.weight], lr=1.0).param_groups[0]
+    assert (decay[id(layer.weight)], decay[id(layer.bias)]) == (theirs["weight_decay"], 0.0)
+    assert all(optimizer.defaults[key] == theirs[key] for key in ("betas", "eps"))
+
+
+def test_a_job_has_the_penalty_of_splade_alone_and_the_settings_of_a_variant() -> None:
+    """A FLOPS penalty on dense vectors would be another training."""
+    assert job_of("sbert").query_weight == 0.0
+    assert job_of("splade").query_weight > 0.0
+    assert job_of("sbert", machine={"forward_tokens": 1024}).machine == {"forward_tokens": 1024}
+
+
+def test_the_data_are_whole_batches_and_a_probe_of_the_first(tmp_path: Path) -> None:
+    """Another order would be another training; another seed draws other batches."""
+    write_data(tmp_path / "a", steps=2, batch_size=4, seed=1)
+    write_data(tmp_path / "b", steps=2, batch_size=4, seed=2)
+    pairs = [json.loads(line) for line in (tmp_path / "a" / "pairs.jsonl").read_text().splitlines()]
+    probe = [json.loads(line) for line in (tmp_path / "a" / "probe.jsonl").read_text().splitlines()]
+    assert len(pairs) == 8
+    assert [row for row in pairs[:4] if row in probe] == probe
+    assert (tmp_path / "a" / "pairs.jsonl").read_text() != (tmp_path / "b" / "pairs.jsonl").read_text()
+
+
+def test_a_probe_has_no_document_that_is_relevant_to_another_query() -> None:
+    """The libraries would differ: only irexp leaves it out."""
+    qrels = {"1": ["a", "b"], "2": ["b"], "3": ["c"]}
+    examples = QrelExamples(TextTopics({"1": "one", "2": "two", "3": "three"}, qrels))
+    batch = [examples[position] for position in range(len(examples))]
+    kept = [(example.query.query_id, example.doc_ids[0]) for example in without_known_positives(examples, batch)]
+    assert kept == [("1", "a"), ("3", "c")]
+
+
+def test_the_table_compares_each_line_with_irexp_on_the_same_model() -> None:
+    """A ratio below 1 means fewer processor seconds than irexp; the test is over queries, not rounds."""
+    values = {str(query): query / 10 for query in range(8)}
+    better = {query: value + 0.1 + 0.01 * float(query) for query, value in values.items()}
+    lines = [
+        Line("sbert", "irexp", 5, [2.0, 4.0, 3.0], [700] * 3, [1.0] * 3, [values] * 3),
+        Line("sbert", "PyLate", 5, [1.5] * 3, [900] * 3, [1.0] * 3, [better] * 3),
+        Line("colbert", "irexp", 5, [1.0] * 3, [700] * 3, [1.0] * 3, [better] * 3),
+    ]
+    compare_with_irexp(lines)
+    assert lines[1].p_value is not None and lines[1].p_value < 0.001
+    assert [line.p_value for line in (lines[0], lines[2])] == [None, None]
+    row = next(line for line in table(lines, {}).splitlines() if "PyLate" in line)
+    assert "| 1.500 | 0.50 | 900 |" in row
+    assert "+0.1350 | < 0.001 |" in row

@@ -48,6 +48,7 @@ def train(job: Job, folder: Path) -> float:
     with torch.no_grad():
         batch = TrainBatch(queries, documents, None, None, None, torch.ones(len(probe)))
         (found,) = module._compute_losses(batch, module.forward(batch))
+    module.train()
     register_new_dataset("pairs", **_files(job.pairs(), folder.parent), DocpairsType=ScoredDocTuples)
     pairs = TupleDataset("pairs", targets="order", num_docs=1)
     trainer = LightningIRTrainer(
@@ -69,13 +70,14 @@ def _new_model(job: Job) -> Any:
     """The untrained model; what is on top of the transformer is random."""
     lengths = {"query_length": job.query_length, "doc_length": job.document_length}
     if job.model == "sbert":
-        config = models.DprConfig(**lengths, normalization_strategy="l2", pooling_strategy="mean", projection=None)
+        config = models.DprConfig(**lengths, normalize=True, pooling_strategy="mean", projection=None)
         return models.DprModel.from_pretrained(job.initial, config=config)
     config = models.ColConfig(
         **lengths,
         normalization_strategy="l2",
         add_marker_tokens=True,
         query_expansion=True,
+        attend_to_query_expanded_tokens=True,
         doc_mask_scoring_tokens="punctuation",
         projection="linear_no_bias",
     )

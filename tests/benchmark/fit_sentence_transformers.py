@@ -34,7 +34,7 @@ def train(job: Job, folder: Path) -> float:
         model = library.MultiVectorEncoder(job.initial, device="cpu")
         loss = MultiVectorMultipleNegativesRankingLoss(model, scale=scale)
         classes = library.MultiVectorEncoderTrainer, library.MultiVectorEncoderTrainingArguments
-        return _train(job, folder, model, loss, classes)
+        return _train(job, folder, model, loss, classes, prompts=model.prompts)  # the markers
     model = library.SparseEncoder(job.initial, device="cpu")
     loss = SpladeLoss(
         model,
@@ -67,6 +67,7 @@ def _train(
     collator: Any = None,
     callbacks: list[Any] | None = None,
     router_mapping: dict[str, str] | None = None,
+    prompts: dict[str, str] | None = None,
 ) -> float:
     """Train with a trainer of sentence-transformers, whose default is the fused optimizer.
 
@@ -78,7 +79,8 @@ def _train(
         classes: of the trainer and of its arguments.
         collator: tokenizes a batch; None for the trainer's own.
         callbacks: of the trainer.
-        router_mapping: the side of each column; None for one length for both.
+        router_mapping: the side of each column; None for the trainer's own.
+        prompts: of each column; None for none.
 
     Returns:
         The loss of the probe before the training.
@@ -93,6 +95,7 @@ def _train(
         use_cpu=True,
         batch_sampler=_in_order,
         router_mapping=router_mapping,
+        prompts=prompts,
         logging_strategy="no",
         save_strategy="no",
         report_to="none",

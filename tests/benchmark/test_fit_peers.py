@@ -13,15 +13,8 @@ from irexp.dataset.examples import QrelExamples
 from irexp.dataset.in_memory import TextTopics
 from irexp.training.schedule import linear_warmup
 from tests.benchmark.fit_job import Job, factor, make_optimizer
-from tests.benchmark.fit_peers import (
-    Contender,
-    Line,
-    compare_with_irexp,
-    make_job,
-    table,
-    without_known_positives,
-    write_data,
-)
+from tests.benchmark.fit_lines import BEGIN, END, Line, p_values, read, table, write
+from tests.benchmark.fit_peers import Contender, make_job, merged, without_known_positives, write_data
 
 
 def job_of(model: str, **settings: dict[str, object]) -> Job:
@@ -74,18 +67,42 @@ def test_a_probe_has_no_document_that_is_relevant_to_another_query() -> None:
     assert kept == [("1", "a"), ("3", "c")]
 
 
-def test_the_table_compares_each_line_with_irexp_on_the_same_model() -> None:
-    """A ratio below 1 means fewer processor seconds than irexp; the test is over queries, not rounds."""
+def lines_of_two_models() -> list[Line]:
+    """Irexp in rounds 1 to 3, PyLate in rounds 2 and 3, which is better for every query."""
     values = {str(query): query / 10 for query in range(8)}
     better = {query: value + 0.1 + 0.01 * float(query) for query, value in values.items()}
-    lines = [
-        Line("sbert", "irexp", 5, [2.0, 4.0, 3.0], [700] * 3, [1.0] * 3, [values] * 3),
-        Line("sbert", "PyLate", 5, [1.5] * 3, [900] * 3, [1.0] * 3, [better] * 3),
-        Line("colbert", "irexp", 5, [1.0] * 3, [700] * 3, [1.0] * 3, [better] * 3),
+    return [
+        Line(
+            "sbert", "irexp", 5, 4, [1, 2, 3], [9.0, 4.0, 2.0], [700] * 3, [1.0] * 3, [0] * 3, [better, values, values]
+        ),
+        Line("sbert", "PyLate", 5, 4, [3, 2], [1.5] * 2, [900] * 2, [1.0] * 2, [0] * 2, [better] * 2),
+        Line("colbert", "irexp", 5, 4, [1], [1.0], [700], [1.0], [0], [better]),
     ]
-    compare_with_irexp(lines)
-    assert lines[1].p_value is not None and lines[1].p_value < 0.001
-    assert [line.p_value for line in (lines[0], lines[2])] == [None, None]
-    row = next(line for line in table(lines, {}).splitlines() if "PyLate" in line)
+
+
+def test_the_table_compares_each_line_with_irexp_on_the_same_model_and_seeds() -> None:
+    """A ratio below 1 means fewer processor seconds than irexp; the test is over queries, not rounds."""
+    lines = lines_of_two_models()
+    assert p_values(lines[:2])["PyLate"] < 0.001
+    row = next(line for line in table(lines).splitlines() if "PyLate" in line)
     assert "| 1.500 | 0.50 | 900 |" in row
-    assert "+0.1350 | < 0.001 |" in row
+    assert row.endswith("| +0.1350 | < 0.001 |")
+
+
+def test_a_stopped_measurement_continues_with_what_was_written(tmp_path: Path) -> None:
+    """Its lines are kept, and those of another size are refused instead of mixed."""
+    (tmp_path / "README.md").write_text(f"before {BEGIN} old {END} after\n")
+    lines = lines_of_two_models()
+    write(lines, tmp_path, "beside other work")
+    assert (tmp_path / "README.md").read_text().startswith(f"before {BEGIN}\n\n")
+    assert (tmp_path / "README.md").read_text().endswith(f"beside other work.\n\n{table(lines)}\n\n{END} after\n")
+    rows = [Contender("sbert", name, "irexp", "python") for name in ("irexp", "Lightning IR")]
+    found = merged(rows, read(tmp_path), steps=5, batch_size=4)
+    assert [(line.model, line.name, line.seeds) for line in found] == [
+        ("sbert", "irexp", [1, 2, 3]),
+        ("sbert", "PyLate", [3, 2]),
+        ("sbert", "Lightning IR", []),
+        ("colbert", "irexp", [1]),
+    ]
+    with pytest.raises(ValueError, match="other steps or batch size"):
+        merged(rows, read(tmp_path), steps=6, batch_size=4)

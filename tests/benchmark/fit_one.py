@@ -34,9 +34,9 @@ def train(job: Job, folder: Path) -> float:
 
             return fit_sentence_transformers.train(job, folder)
         case "pylate":
-            from tests.benchmark import fit_sentence_transformers
+            from tests.benchmark import fit_pylate
 
-            return fit_sentence_transformers.train_pylate(job, folder)
+            return fit_pylate.train(job, folder)
         case "lightning-ir":
             from tests.benchmark import fit_lightning_ir
 

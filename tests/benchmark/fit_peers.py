@@ -7,8 +7,9 @@ step are those of one thread: tokenizing, forward, backward, optimizer.
 
     python -m venv st && st/bin/pip install torch==2.13.0 "sentence-transformers[train]==6.2.0"
     python -m venv lir && lir/bin/pip install torch==2.13.0 lightning-ir==0.0.6 transformers==4.51.3
-    python -m venv pylate && pylate/bin/pip install torch==2.13.0 "sentence-transformers[train]==6.2.0"
-    pylate/bin/pip install --no-deps pylate==1.6.0      # it asks for another torch
+    python -m venv pylate && pylate/bin/pip install torch==2.13.0 "sentence-transformers[train]==5.3.0"
+    pylate/bin/pip install transformers==5.3.0
+    pylate/bin/pip install --no-deps pylate==1.6.0      # of what it asks for, its engines need another torch
     python -m tests.benchmark.fit_peers --sentence-transformers st/bin/python --lightning-ir lir/bin/python \
         --pylate pylate/bin/python --variants --output experiments/speed
 

@@ -77,7 +77,6 @@ def _new_model(job: Job) -> Any:
         normalization_strategy="l2",
         add_marker_tokens=True,
         query_expansion=True,
-        attend_to_query_expanded_tokens=True,
         doc_mask_scoring_tokens="punctuation",
         projection="linear_no_bias",
     )

@@ -50,9 +50,6 @@ _MODELS = ("sbert", "colbert", "splade")
 _ROOT = Path(__file__).parents[2]
 _LENGTHS = {"query_length": 24, "document_length": 80}
 
-#: What all libraries can train with the same loss: PyLate's leaves out the query expansion unless it is attended to.
-_SETTINGS: dict[str, dict[str, Any]] = {"colbert": {"attend_to_expansion": True}}
-
 #: How the other libraries are named in the table.
 _NAMES = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate", "lightning-ir": "Lightning IR"}
 
@@ -206,8 +203,7 @@ def measure(contender: Contender, line: Line, ours: Line, seed: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         known = write_data(folder / "data", **size)
-        settings = _SETTINGS.get(contender.model, {})
-        save(new_model(contender.model, seed=seed, **_LENGTHS, **settings), folder / "initial")
+        save(new_model(contender.model, seed=seed, **_LENGTHS), folder / "initial")
         job = make_job(contender, folder / "initial", folder / "data", **size)
         found = train(contender, job, folder / "training")
         expected = found["probe_loss"] if line is ours else ours.probe_loss[ours.seeds.index(seed)]

@@ -22,22 +22,23 @@ def train(job: Job, folder: Path) -> float:
     """Train, save, and return the loss of the probe before."""
     scale = 1 / job.temperature
     if job.model == "sbert":
-        model = library.SentenceTransformer(job.initial, device="cpu")
-        loss = MultipleNegativesRankingLoss(model, scale=scale)
+        dense = library.SentenceTransformer(job.initial, device="cpu")
         classes = library.SentenceTransformerTrainer, library.SentenceTransformerTrainingArguments
-        return train_with(job, folder, model, loss, classes, router_mapping=_SIDES)
+        loss = MultipleNegativesRankingLoss(dense, scale=scale)
+        return train_with(job, folder, dense, loss, classes, router_mapping=_SIDES)
     if job.model == "colbert":
-        model = library.MultiVectorEncoder(job.initial, device="cpu")
-        loss = MultiVectorMultipleNegativesRankingLoss(model, scale=scale)
-        classes = library.MultiVectorEncoderTrainer, library.MultiVectorEncoderTrainingArguments
-        return train_with(job, folder, model, loss, classes, prompts=model.prompts)  # the markers
-    model = library.SparseEncoder(job.initial, device="cpu")
-    loss = SpladeLoss(
-        model,
-        SparseMultipleNegativesRankingLoss(model, scale=scale, similarity_fct=dot_score),
+        tokens = library.MultiVectorEncoder(job.initial, device="cpu")
+        prompts = {side: prompt or "" for side, prompt in tokens.prompts.items()}  # the markers
+        of_tokens = library.MultiVectorEncoderTrainer, library.MultiVectorEncoderTrainingArguments
+        maxsim_loss = MultiVectorMultipleNegativesRankingLoss(tokens, scale=scale)
+        return train_with(job, folder, tokens, maxsim_loss, of_tokens, prompts=prompts)
+    sparse = library.SparseEncoder(job.initial, device="cpu")
+    splade_loss = SpladeLoss(
+        sparse,
+        SparseMultipleNegativesRankingLoss(sparse, scale=scale, similarity_fct=dot_score),
         document_regularizer_weight=job.document_weight,
         query_regularizer_weight=job.query_weight,
     )
-    ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=job.ramp)
-    classes = library.SparseEncoderTrainer, library.SparseEncoderTrainingArguments
-    return train_with(job, folder, model, loss, classes, callbacks=[ramp], router_mapping=_SIDES)
+    ramp = SpladeRegularizerWeightSchedulerCallback(splade_loss, warmup_ratio=job.ramp)
+    of_sparse = library.SparseEncoderTrainer, library.SparseEncoderTrainingArguments
+    return train_with(job, folder, sparse, splade_loss, of_sparse, callbacks=[ramp], router_mapping=_SIDES)

@@ -48,7 +48,8 @@ TOLERANCE = 1e-3
 _MEASURE = "nDCG@10"
 _MODELS = ("sbert", "colbert", "splade")
 _ROOT = Path(__file__).parents[2]
-_LENGTHS = {"query_length": 24, "document_length": 80}
+#: As conf/dataset/aws_howto.yaml.
+_QUERY_LENGTH, _DOCUMENT_LENGTH = 24, 80
 
 #: How the other libraries are named in the table.
 _NAMES = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate", "lightning-ir": "Lightning IR"}
@@ -102,7 +103,6 @@ def make_job(contender: Contender, initial: Path, data: Path, *, steps: int, bat
     """The training of a contender, with the learning rate, loss and penalty of irexp's options."""
     is_sparse = contender.model == "splade"
     penalty = component("regularizer", "flops")
-    defaults: dict[str, dict[str, Any]] = {"training": {}, "machine": {}, "optimizer": {}}
     return Job(
         library=contender.library,
         model=contender.model,
@@ -117,8 +117,11 @@ def make_job(contender: Contender, initial: Path, data: Path, *, steps: int, bat
         document_weight=penalty.document_weight if is_sparse else 0.0,
         ramp=penalty.ramp,
         seed=seed,
-        **_LENGTHS,
-        **(defaults | contender.settings),
+        query_length=_QUERY_LENGTH,
+        document_length=_DOCUMENT_LENGTH,
+        training=contender.settings.get("training", {}),
+        machine=contender.settings.get("machine", {}),
+        optimizer=contender.settings.get("optimizer", {}),
     )
 
 
@@ -180,7 +183,8 @@ def train(contender: Contender, job: Job, folder: Path) -> dict[str, Any]:
 
 def values_of(checkpoint: Path) -> dict[str, float]:
     """nDCG@10 per test query, with exact search."""
-    model, machine = load(checkpoint, **_LENGTHS), component("machine", "cpu", progress=False)
+    model = load(checkpoint, query_length=_QUERY_LENGTH, document_length=_DOCUMENT_LENGTH)
+    machine = component("machine", "cpu", progress=False)
     index = build_index(encode(model, AwsHowtoDocuments(), machine=machine), machine=machine)
     topics = AwsHowtoTopics("test")
     run = search(index, topics, model=model, depth=10, machine=machine)
@@ -203,8 +207,9 @@ def measure(contender: Contender, line: Line, ours: Line, seed: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         known = write_data(folder / "data", **size)
-        save(new_model(contender.model, seed=seed, **_LENGTHS), folder / "initial")
         job = make_job(contender, folder / "initial", folder / "data", **size)
+        lengths = {"query_length": job.query_length, "document_length": job.document_length}
+        save(new_model(contender.model, backbone=None, seed=seed, **lengths), folder / "initial")
         found = train(contender, job, folder / "training")
         expected = found["probe_loss"] if line is ours else ours.probe_loss[ours.seeds.index(seed)]
         if abs(found["probe_loss"] - expected) > TOLERANCE * expected:

@@ -33,8 +33,9 @@ from typing import Any
 
 from irexp import build_index, component, encode, evaluate, load, new_model, save, search
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
-from irexp.dataset.collection import Examples
+from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.examples import QrelExamples
+from irexp.model.model import Model
 from irexp.training.batch import Batches
 from irexp.types import Example
 from tests.benchmark.fit_job import Job
@@ -125,15 +126,16 @@ def make_job(contender: Contender, initial: Path, data: Path, *, steps: int, bat
     )
 
 
-def write_data(folder: Path, *, steps: int, batch_size: int, seed: int) -> int:
-    """Write the examples of each batch that irexp draws, and a probe.
+def write_data(
+    folder: Path, examples: Examples, documents: Documents, model: Model, *, steps: int, batch_size: int, seed: int
+) -> int:
+    """Write the examples of each batch that irexp draws in training the model, and a probe.
 
     Returns:
         The number of batches in which a query's known relevant document belongs to another query: irexp leaves it out,
         the other libraries take it for a negative.
     """
-    examples, documents = QrelExamples(AwsHowtoTopics("train")), AwsHowtoDocuments()
-    batches = Batches(examples, documents, new_model("sbert"), size=batch_size, in_batch=True, seed=seed)
+    batches = Batches(examples, documents, model, size=batch_size, in_batch=True, seed=seed)
     drawn = [[examples[position] for position in batches.positions(number)] for number in range(steps)]
     flat = [example for batch in drawn for example in batch]
     texts = {doc_id: found.text for doc_id, found in documents.get_many({e.doc_ids[0] for e in flat}).items()}
@@ -206,10 +208,12 @@ def measure(contender: Contender, line: Line, ours: Line, seed: int) -> None:
     size = {"steps": line.steps, "batch_size": line.batch_size, "seed": seed}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        known = write_data(folder / "data", **size)
         job = make_job(contender, folder / "initial", folder / "data", **size)
         lengths = {"query_length": job.query_length, "document_length": job.document_length}
-        save(new_model(contender.model, backbone=None, seed=seed, **lengths), folder / "initial")
+        model = new_model(contender.model, backbone=None, seed=seed, **lengths)
+        save(model, folder / "initial")
+        examples = QrelExamples(AwsHowtoTopics("train"))
+        known = write_data(folder / "data", examples, AwsHowtoDocuments(), model, **size)
         found = train(contender, job, folder / "training")
         expected = found["probe_loss"] if line is ours else ours.probe_loss[ours.seeds.index(seed)]
         if abs(found["probe_loss"] - expected) > TOLERANCE * expected:

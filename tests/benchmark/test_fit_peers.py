@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from irexp import component
+from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.dataset.examples import QrelExamples
-from irexp.dataset.in_memory import TextTopics
+from irexp.dataset.in_memory import TextDocuments, TextTopics
+from irexp.model.dense import DenseBiEncoder
+from irexp.training.batch import Batches
 from irexp.training.schedule import linear_warmup
 from tests.benchmark.fit_job import Job, factor, make_optimizer
 from tests.benchmark.fit_lines import BEGIN, END, Line, p_values, read, table, write
@@ -47,15 +50,23 @@ def test_a_job_has_the_penalty_of_splade_alone_and_the_settings_of_a_variant() -
     assert job_of("sbert", machine={"forward_tokens": 1024}).machine == {"forward_tokens": 1024}
 
 
-def test_the_data_are_whole_batches_and_a_probe_of_the_first(tmp_path: Path) -> None:
-    """Another order would be another training; another seed draws other batches."""
-    write_data(tmp_path / "a", steps=2, batch_size=4, seed=1)
-    write_data(tmp_path / "b", steps=2, batch_size=4, seed=2)
-    pairs = [json.loads(line) for line in (tmp_path / "a" / "pairs.jsonl").read_text().splitlines()]
-    probe = [json.loads(line) for line in (tmp_path / "a" / "probe.jsonl").read_text().splitlines()]
-    assert len(pairs) == 8
-    assert [row for row in pairs[:4] if row in probe] == probe
-    assert (tmp_path / "a" / "pairs.jsonl").read_text() != (tmp_path / "b" / "pairs.jsonl").read_text()
+def test_the_data_are_the_batches_of_irexp_in_order_and_a_probe(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """Another order would be another training."""
+    texts = {str(number): f"text {number}" for number in range(9)}
+    examples = QrelExamples(TextTopics(texts, {number: [number] for number in texts}))
+    documents, model = TextDocuments(texts), DenseBiEncoder(backbones["encoder"])
+    known = write_data(tmp_path / "data", examples, documents, model, steps=3, batch_size=4, seed=1)
+    pairs, probe = (
+        [json.loads(line) for line in (tmp_path / "data" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("pairs", "probe")
+    )
+    batches = Batches(examples, documents, model, size=4, in_batch=True, seed=1)
+    expected = [examples[place].query.query_id for number in range(3) for place in batches.positions(number)]
+    assert [row["query_id"] for row in pairs] == expected
+    assert all(row["document"] == texts[row["doc_id"]] == row["query"] for row in pairs)
+    assert (probe, known) == (pairs[:4], 0)
 
 
 def test_a_probe_has_no_document_that_is_relevant_to_another_query() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,9 +82,25 @@ def make_optimizer(
     ]
     if scales := list(loss.parameters()):
         listed.append({"params": scales, "weight_decay": 0.0, "lr": SCALE_LEARNING_RATE})
-    made = optimizer(listed, lr=first)
+    made = optimizer(listed, lr=first, **_kernel_of(optimizer, listed))
     scheduler = LambdaLR(made, lambda step: schedule(step, steps=steps))
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _kernel_of(optimizer: Callable[..., Optimizer], groups: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """`fused` for AdamW on a processor where the configuration leaves the choice: torch chooses a slower kernel there.
+
+    A step of a BERT of 2 layers and 128 dimensions, whose word vectors are most of its weights, spent 50 to 66 of 340 ms
+    in AdamW, and 9 to 14 with the fused kernel.
+    """
+    is_open = (
+        isinstance(optimizer, partial)
+        and isinstance(optimizer.func, type)
+        and issubclass(optimizer.func, torch.optim.AdamW)
+        and optimizer.keywords.get("fused") is None
+    )
+    is_alone = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
+    return {"fused": True} if is_open and is_alone else {}
 
 
 def _rate(training: Training, depth: int | None, highest: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,31 @@ def rates(model: ColBERT, **training: Any) -> dict[str, tuple[float, float]]:
     )["optimizer"]
     names = {parameter: name for name, parameter in model.named_parameters()}
     return {names[p]: (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (partial(torch.optim.AdamW, fused=None), True),
+        (partial(torch.optim.AdamW, fused=False), False),
+        (partial(torch.optim.SGD, momentum=0.9), None),
+        (torch.optim.SGD, None),
+    ],
+    ids=["open", "chosen", "another", "without settings"],
+)
+def test_a_processor_takes_the_fused_kernel_of_adamw_if_the_choice_is_open(
+    model: ColBERT, chosen: Callable[..., torch.optim.Optimizer], expected: bool | None
+) -> None:
+    """What is configured stands, and other optimizers are called as they are configured."""
+    made = make_optimizer(
+        model,
+        torch.nn.Module(),
+        optimizer=chosen,
+        schedule=constant,
+        training=component("training", learning_rate=1.0),
+        steps=10,
+    )["optimizer"]
+    assert {group.get("fused") for group in made.param_groups} == {expected}
 
 
 def test_each_layer_learns_more_slowly_than_the_one_above_and_the_head_at_its_own_rate(model: ColBERT) -> None:

@@ -95,7 +95,7 @@ STAGES: dict[str, StageSpec] = {
                 Setting("negatives", without=("candidates", "keep_by", *MINING), when=is_trained),
                 Setting("false_negatives", without=("guide",), when=is_trained),
             ),
-            version=2,
+            version=3,
             resumes=True,
             shared=True,
             logged=True,

@@ -90,8 +90,8 @@ def make_optimizer(
 def _kernel_of(optimizer: Callable[..., Optimizer], groups: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
     """`fused` for AdamW on a processor where the configuration leaves the choice: torch chooses a slower kernel there.
 
-    A step of a BERT of 2 layers and 128 dimensions, whose word vectors are most of its weights, spent 50 to 66 of 340 ms
-    in AdamW, and 9 to 14 with the fused kernel.
+    A step of a BERT of 2 layers and 128 dimensions, whose word vectors are most of its weights, spent 50 to 66 of
+    340 ms in AdamW, and 9 to 14 with the fused kernel.
     """
     is_open = (
         isinstance(optimizer, partial)

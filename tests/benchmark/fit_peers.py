@@ -59,7 +59,6 @@ _NAMES = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate", 
 _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "irexp, machine.forward_tokens=1024": {"machine": {"forward_tokens": 1024}},
     "irexp, training.length_buckets=50": {"training": {"length_buckets": 50}},
-    "irexp, optimizer.fused=true": {"optimizer": {"fused": True}},
 }
 
 

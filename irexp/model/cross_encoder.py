@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from irexp.index.parts import Parts
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget, token_budget_batches
-from irexp.model.device import OTHER_BUDGET
+from irexp.model.device import OTHER_BUDGET, budget_of
 from irexp.model.model import Model
 from irexp.model.text import as_texts, cut, pad
 from irexp.types import Tokens, UserError
@@ -169,7 +169,8 @@ class CrossEncoder(Model):
         A processor's own budget says nothing about memory.
         """
         largest = max(sizes, default=0) * max((len(pair.ids) for pair in pairs), default=0)
-        allowed = max(budget, OTHER_BUDGET) if self.device.type == "cpu" else budget
+        is_own = self.device.type == "cpu" and budget == budget_of(self.device, self.width)
+        allowed = OTHER_BUDGET if is_own else budget
         if largest > allowed and not self._is_warned:
             self._is_warned = True
             log.warning(

@@ -24,7 +24,7 @@ from irexp.training.callbacks import History, ProgressLines, Resumable, validati
 from irexp.training.datamodule import RetrievalData
 from irexp.training.false_negatives import check_false_negatives
 from irexp.training.module import RetrievalModule
-from irexp.training.optimizer import frozen, warn_of_learning_rate
+from irexp.training.optimizer import check_kernel, frozen, warn_of_learning_rate
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.quantization import check_quantization, quantised
@@ -85,6 +85,7 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
     """
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
+    check_kernel(setup.optimizer, setup.training)
     check_strategy(setup)
     check_quantization(model, setup.training, devices=setup.machine.devices * setup.machine.num_nodes)
     if isinstance(model, CrossEncoder) and setup.regularizer is not None:

@@ -19,7 +19,7 @@ from irexp.training import optimizer
 from irexp.training.activations import checkpointed
 from irexp.training.averaging import WeightAverage
 from irexp.training.eight_bit import adamw_8bit
-from irexp.training.optimizer import depth_of, frozen, make_optimizer, warn_of_learning_rate
+from irexp.training.optimizer import check_kernel, depth_of, frozen, make_optimizer, warn_of_learning_rate
 from irexp.training.schedule import constant
 from irexp.training.setup import TrainingSetup
 from irexp.training.strategy import check_strategy
@@ -72,6 +72,19 @@ def test_a_processor_takes_the_fused_kernel_of_adamw_if_the_choice_is_open(
         steps=10,
     )["optimizer"]
     assert {group.get("fused") for group in made.param_groups} == {expected}
+
+
+def test_the_fused_kernel_is_not_taken_where_it_cannot_clip(model: ColBERT) -> None:
+    """In mixed precision Lightning refuses it at the first step: it is left out, or refused before the training."""
+    mixed = component("training", learning_rate=1.0, precision="bf16-mixed")
+    chosen = partial(torch.optim.AdamW, fused=None)
+    made = make_optimizer(model, torch.nn.Module(), optimizer=chosen, schedule=constant, training=mixed, steps=10)[
+        "optimizer"
+    ]
+    assert {group["fused"] for group in made.param_groups} == {None}
+    with pytest.raises(UserError, match=r"^optimizer\.fused=true cannot clip gradients in training\.precision=bf16"):
+        check_kernel(partial(torch.optim.AdamW, fused=True), mixed)
+    check_kernel(partial(torch.optim.AdamW, fused=True), component("training", clip_norm=None, precision="bf16-mixed"))
 
 
 def test_each_layer_learns_more_slowly_than_the_one_above_and_the_head_at_its_own_rate(model: ColBERT) -> None:

@@ -22,7 +22,7 @@ class Listener(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         self.seen: set[str] = set()
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """Note the header, and go on."""
+        """Note the header, and continue."""
         self.seen.update(
             str(value) for key, value in handler_call_details.invocation_metadata if key == "authorization"
         )

@@ -165,7 +165,7 @@ def test_the_embedded_database_survives_the_death_of_its_process(tmp_path: Path)
 
 
 def test_a_build_survives_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the server is away, calls are repeated after growing pauses; then the build goes on."""
+    """While the server is away, calls are repeated after growing pauses; then the build continues."""
     own = Server(tmp_path / "server")
     case = ENGINES["milvus"]
     documents = vectors_of(case, COUNT, 0)

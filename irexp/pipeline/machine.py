@@ -33,7 +33,7 @@ Work = Callable[["torch.device", int, int], object]
 
 
 def prepare(machine: Machine) -> torch.device:
-    """Set the threads of this process and choose its device.
+    """Set the threads of this process, and how a processor's memory is kept, and choose its device.
 
     The default is one thread fewer than there are cores: on two cores that other programs used, too, two torch threads
     were up to ten times slower than one, because every operation waits for the slower thread.

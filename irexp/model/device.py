@@ -10,6 +10,9 @@ PROCESSOR_VALUES = 327_680
 #: The fewest tokens per batch on a processor, which must share the reading of the weights, and the most.
 FEWEST_TOKENS, MOST_TOKENS = 640, 2048
 
+#: The width from which a training on a processor pays for forward passes of few tokens.
+WIDE = 256
+
 #: Tokens per batch on a GPU for each GiB of its memory, and the most: an H200 encoded no faster with more.
 TOKENS_PER_GIB, LARGEST_BUDGET = 2048, 131_072
 
@@ -40,3 +43,14 @@ def budget_of(device: torch.device, width: int) -> int:
     if device.type == "cpu":
         return min(MOST_TOKENS, max(FEWEST_TOKENS, PROCESSOR_VALUES // width))
     return OTHER_BUDGET
+
+
+def forward_budget_of(device: torch.device, width: int) -> int | None:
+    """The tokens per forward pass of a training; None for the whole batch at once.
+
+    Args:
+        device: where the model is trained.
+        width: the dimensions of a token in the transformer. With 384 a processor trained 1.4 times as fast in forward
+            passes of few tokens, which are padded less; with 128 no faster (experiments/speed).
+    """
+    return budget_of(device, width) if device.type == "cpu" and width >= WIDE else None

@@ -21,6 +21,7 @@ from irexp.loss.loss import Loss
 from irexp.loss.scale import Scale
 from irexp.model.bi_encoder import BiEncoder, Encoded
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.device import device_of, forward_budget_of
 from irexp.model.lora import transformers_of
 from irexp.model.model import Model
 from irexp.model.mvr import MVR
@@ -97,6 +98,7 @@ class RetrievalModule(LightningModule):
     @classmethod
     def of(cls, model: Model, setup: TrainingSetup, *, steps: int, validation: Validations | None) -> RetrievalModule:
         """The module of a training."""
+        machine = setup.machine
         return cls(
             model,
             setup.loss,
@@ -107,9 +109,9 @@ class RetrievalModule(LightningModule):
             steps=steps,
             seed=setup.seed,
             validation=validation,
-            processes=setup.machine.devices * setup.machine.num_nodes,
-            is_compiled=setup.machine.compile,
-            forward_tokens=setup.machine.forward_tokens,
+            processes=machine.devices * machine.num_nodes,
+            is_compiled=machine.compile,
+            forward_tokens=machine.forward_tokens or forward_budget_of(device_of(machine.accelerator), model.width),
             false_negatives=setup.false_negatives,
             guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
         )

@@ -15,7 +15,7 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.model.batching import TokenBudget, token_budget_batches
 from irexp.model.bi_encoder import to_csr
 from irexp.model.dense import DenseBiEncoder
-from irexp.model.device import budget_of
+from irexp.model.device import budget_of, forward_budget_of
 from irexp.model.mono import Mono
 from irexp.model.set_encoder import SetEncoder
 from irexp.types import Tokens, UserError
@@ -101,6 +101,13 @@ def test_the_budget_of_a_processor_follows_the_width_of_the_model(backbones: dic
     model = DenseBiEncoder(backbones["encoder"], query_length=8, document_length=16)
     own = TokenBudget.of(model, torch.device("cpu"))
     assert (own.tokens, own.workers) == (2048, 2)
+
+
+def test_only_wide_models_are_trained_in_forward_passes_of_few_tokens() -> None:
+    """And only on a processor, where less padding is worth more than fewer passes."""
+    cpu = torch.device("cpu")
+    assert [forward_budget_of(cpu, width) for width in (128, 384, 768)] == [None, 853, 640]
+    assert forward_budget_of(torch.device("cuda"), 768) is None
 
 
 def test_out_of_memory_halves_the_budget_for_good(caplog: pytest.LogCaptureFixture) -> None:

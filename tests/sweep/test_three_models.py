@@ -13,7 +13,8 @@ import pytest
 
 from tests.reliability.jobs import ROOT
 
-#: nDCG@10 of each row after 20 steps with 40 tokens per document; experiments/sbert_splade_colbert has those of a whole training.
+#: nDCG@10 of each row after 20 steps with 40 tokens per document; experiments/sbert_splade_colbert has those of a whole
+#: training.
 EXPECTED = {
     "BM25": 0.7524,
     "SBERT before fine-tuning": 0.2343,

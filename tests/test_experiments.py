@@ -89,6 +89,13 @@ def test_the_record_of_hard_negatives_shows_its_claims() -> None:
     assert {row: float(value) for row, value in shown} == values
 
 
+def test_the_page_on_larger_collections_is_what_its_script_computes() -> None:
+    """experiments/speed/scale.md holds nothing that was typed."""
+    folder = ROOT / "experiments" / "speed"
+    done = subprocess.run([sys.executable, folder / "scale.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == (folder / "scale.md").read_text(encoding="utf8")
+
+
 def test_the_readme_shows_the_claims_of_the_families_experiment() -> None:
     """The README's table of all families has the values of experiments/families."""
     section = (ROOT / "README.md").read_text(encoding="utf8").partition("<!-- families:begin -->")[2]

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class _Launcher(Launcher):
     """What the launchers share: they differ in what makes the graph's tasks."""
 
+    def __init__(self, shares: int) -> None:
+        """Choose into how many tasks encoding, scoring and re-ranking are divided."""
+        self._shares = shares
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
         self._given = (hydra_context, task_function, config)
@@ -27,7 +31,7 @@ class _Launcher(Launcher):
         """Run the jobs; returns the outcome of each."""
         from irexp.sweep.launch import Sweep, launch
 
-        return launch(Sweep(*self._given), job_overrides, initial_job_idx, self.start())
+        return launch(Sweep(*self._given), job_overrides, initial_job_idx, self.start(), shares=self._shares)
 
     @abstractmethod
     def start(self) -> Start:
@@ -37,8 +41,9 @@ class _Launcher(Launcher):
 class GraphLauncher(_Launcher):
     """Makes what all jobs of a sweep need as one graph, in worker processes of this machine."""
 
-    def __init__(self, *, workers: int) -> None:
-        """Choose how many processes work."""
+    def __init__(self, *, workers: int, shares: int) -> None:
+        """Choose how many processes work, and into how many tasks what can be divided is."""
+        super().__init__(shares)
         self._workers = workers
 
     def start(self) -> Start:
@@ -51,15 +56,19 @@ class GraphLauncher(_Launcher):
 class RayLauncher(_Launcher):
     """Makes the same graph as tasks of a Ray cluster, one per artifact."""
 
-    def __init__(self, *, address: str | None, retries: int, default: dict[str, Any], stages: dict[str, Any]) -> None:
+    def __init__(
+        self, *, address: str | None, retries: int, shares: int, default: dict[str, Any], stages: dict[str, Any]
+    ) -> None:
         """Choose the cluster, and what each task asks for.
 
         Args:
             address: of the cluster; None to start Ray on this machine.
             retries: how often a task begins again whose process or node is lost.
+            shares: into how many tasks encoding, scoring and re-ranking are divided.
             default: what each task asks for.
             stages: what the tasks of a stage ask for instead.
         """
+        super().__init__(shares)
         self._address, self._retries, self._default, self._stages = address, retries, default, stages
 
     def start(self) -> Start:
@@ -80,6 +89,7 @@ class SlurmLauncher(_Launcher):
         cluster: Literal["slurm", "local"],
         workers: int,
         seconds: int,
+        shares: int,
         default: dict[str, Any],
         stages: dict[str, Any],
     ) -> None:
@@ -89,9 +99,11 @@ class SlurmLauncher(_Launcher):
             cluster: slurm, or local for processes of this machine, to try it.
             workers: with cluster=local, how many run at a time.
             seconds: between two looks at the jobs.
+            shares: into how many jobs encoding, scoring and re-ranking are divided.
             default: what each job asks for.
             stages: what the jobs of a stage ask for instead.
         """
+        super().__init__(shares)
         self._cluster, self._workers, self._seconds = cluster, workers, seconds
         self._default, self._stages = default, stages
 

@@ -40,12 +40,13 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def hold_lock(path: Path, name: str) -> Iterator[None]:
-    """Hold a file lock, which is released even if the process is killed."""
-    with path.open("w") as file:
+def hold_lock(path: Path, name: str, *, is_shared: bool = False) -> Iterator[None]:
+    """Hold a file lock, alone or with others that share it; it is released even if the process is killed."""
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    with path.open("a+") as file:  # NFS wants to read what is shared, and to write what is held alone
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("another process is making %s: waiting for it", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         yield

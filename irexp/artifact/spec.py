@@ -103,6 +103,7 @@ class StageSpec:
         version: raised by hand when a change of the code changes the content, so that no stale artifact is used.
         resumes: whether it continues what a killed process left.
         shared: whether several nodes work on it.
+        divides: whether independent processes can each make a share of it, in any order, before it is completed.
         logged: whether its function takes the job's logger and trial.
         previews: whether a dry run calls its function, too, which then only says what it would do.
         ways: the ways of making a run that use it.
@@ -117,6 +118,7 @@ class StageSpec:
     version: int = 1
     resumes: bool = False
     shared: bool = False
+    divides: bool = False
     logged: bool = False
     previews: bool = False
     ways: tuple[Way, ...] = ("searched", "re-ranked", "fused")

@@ -109,6 +109,7 @@ STAGES: dict[str, StageSpec] = {
             settings=(Setting("model", without=("query_length",)), *_settings("dataset.documents", "encoding")),
             version=3,
             resumes=True,
+            divides=True,
             shared=True,
             ways=("searched",),
             unless_given=("index", "run"),
@@ -142,6 +143,7 @@ STAGES: dict[str, StageSpec] = {
             ),
             version=4,
             resumes=True,
+            divides=True,
             ways=("re-ranked",),
         ),
         StageSpec(
@@ -180,6 +182,7 @@ STAGES: dict[str, StageSpec] = {
             },
             settings=(*_settings("model", "dataset.documents", "dataset.train"), Setting("score", ("candidates",))),
             resumes=True,
+            divides=True,
             ways=("searched", "re-ranked"),
             extra_skip_reason=_no_examples,
         ),

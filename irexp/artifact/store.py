@@ -157,15 +157,8 @@ class Store:
         Raises:
             UserError: if nothing can be written below the root.
         """
-        try:
-            (self.root / identity.kind).mkdir(parents=True, exist_ok=True)
-            self._lock(identity).open("w").close()
-        except OSError as error:
-            raise UserError(
-                f"paths.artifacts={self.root}: nothing can be written there ({error.strerror}); name another folder"
-            ) from error
         partial = self._partial(identity)
-        with hold_lock(self._lock(identity), identity.name):
+        with hold_lock(self._writable_lock(identity), identity.name):
             old = self._find(identity)
             if old is None and not again and _is_complete(partial, identity):  # a process died before moving it
                 self._put(partial, self.folder(identity), None)
@@ -201,6 +194,27 @@ class Store:
         for aside in {*in_the_way.values(), _aside(final)}:
             if aside.exists():
                 shutil.rmtree(aside)
+
+    @contextmanager
+    def sharing(self, identity: Identity) -> Iterator[Making]:
+        """Fill a part of an artifact's folder beside other processes; `making` waits for all, and completes it.
+
+        Args:
+            identity: the artifact, whose stage resumes what a killed process left.
+
+        Yields:
+            The folder, unless the artifact is complete.
+
+        Raises:
+            UserError: if nothing can be written below the root.
+        """
+        partial = self._partial(identity)
+        with hold_lock(self._writable_lock(identity), identity.name, is_shared=True):
+            if self.has(identity):
+                yield Making(partial, self.look(identity))
+                return
+            partial.mkdir(exist_ok=True)
+            yield Making(partial)
 
     @contextmanager
     def helping(self, identity: Identity, *, shares: bool) -> Iterator[Making]:
@@ -253,6 +267,22 @@ class Store:
     def _partial(self, identity: Identity) -> Path:
         final = self.folder(identity)
         return final.with_name(f".partial-{final.name}")
+
+    def _writable_lock(self, identity: Identity) -> Path:
+        """The lock's file, which exists.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        lock = self._lock(identity)
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.open("a").close()
+        except OSError as error:
+            raise UserError(
+                f"paths.artifacts={self.root}: nothing can be written there ({error.strerror}); name another folder"
+            ) from error
+        return lock
 
     def _lock(self, identity: Identity) -> Path:
         final = self.folder(identity)

@@ -53,7 +53,7 @@ def _launcher_faults(node: Any) -> list[str]:
         return []
     faults = [
         f"hydra.launcher.{key}: {node[key]} is out of range; it must be at least {RANGES[f'hydra.launcher.{key}'][0]}"
-        for key in ("workers", "seconds", "retries")
+        for key in ("workers", "shares", "seconds", "retries")
         if key in node and node[key] < RANGES[f"hydra.launcher.{key}"][0]
     ]
     default = node.get("default")

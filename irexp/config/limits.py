@@ -54,6 +54,7 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "fuse.depth": (1, None),
     "fuse.step": (0.001, 1),
     "hydra.launcher.workers": (1, None),
+    "hydra.launcher.shares": (1, None),
     "hydra.launcher.seconds": (1, None),
     "hydra.launcher.retries": (0, None),
     "hydra.launcher.default.minutes": (1, None),

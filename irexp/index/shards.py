@@ -64,24 +64,17 @@ class ShardWriter:
         self._folder, self._dtype = folder, np.dtype(dtype)
         self._counts: list[int] = []
         self._first: Vectors | None = None
-        while (shard := self._complete_shard(len(self._counts))) is not None:
+        while (shard := _complete_shard(folder, len(self._counts))) is not None:
             self._counts.append(count(shard))
             self._first = self._first if self._first is not None else take(shard, slice(0, 1))
         self.finished = sum(self._counts)
         size_file = folder / _SHARD_SIZE
         is_same = shard_size is not None and size_file.is_file() and size_file.read_text() == str(shard_size)
-        self.later = self._complete_later() if is_same else {}
+        later = complete_shards(folder) if is_same else {}
+        self.later = {number: documents for number, documents in later.items() if number > len(self._counts)}
         self._remove_incomplete(keeps_parts=is_same)
         if shard_size is not None and not is_same:  # only after the removal, on which other nodes rely
-            partial = folder / f"partial-{_SHARD_SIZE}-{os.getpid()}"
-            partial.write_text(str(shard_size))
-            os.replace(partial, size_file)
-
-    def _complete_later(self) -> dict[int, int]:
-        """The complete shards beyond the first incomplete one, and the documents in each."""
-        numbers = {int(path.name[len("shard-") :].partition(".")[0]) for path in self._folder.glob("shard-*.ids")}
-        shards = {number: self._complete_shard(number) for number in sorted(numbers) if number > len(self._counts)}
-        return {number: count(shard) for number, shard in shards.items() if shard is not None}
+            _write_shard_size(folder, shard_size)
 
     def _remove_incomplete(self, *, keeps_parts: bool) -> None:
         kept = [_name(number) for number in (*range(len(self._counts)), *self.later)]
@@ -115,17 +108,39 @@ class ShardWriter:
         }
         (self._folder / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf8")
 
-    def _complete_shard(self, number: int) -> Vectors | None:
-        """A shard, if all its files exist and agree."""
-        prefix = self._folder / _name(number)
-        ends = prefix.with_name(prefix.name + ".ends")
-        if not ends.is_file() or not prefix.with_name(prefix.name + ".ids").is_file():
-            return None
-        try:
-            shard = _open_shard(prefix)
-        except UserError:
-            return None
-        return shard if 0 < count(shard) == ends.stat().st_size // 8 else None
+
+def complete_shards(folder: Path) -> dict[int, int]:
+    """The complete shards in a folder, by number, and the documents in each."""
+    numbers = {int(path.name[len("shard-") :].partition(".")[0]) for path in folder.glob("shard-*.ids")}
+    shards = {number: _complete_shard(folder, number) for number in sorted(numbers)}
+    return {number: count(shard) for number, shard in shards.items() if shard is not None}
+
+
+def keep_shard_size(folder: Path, shard_size: int) -> bool:
+    """Whether shards of so many documents are written in a folder, by several processes; if none are, they are now."""
+    size_file = folder / _SHARD_SIZE
+    if not size_file.is_file():
+        _write_shard_size(folder, shard_size)
+    return size_file.read_text() == str(shard_size)
+
+
+def _write_shard_size(folder: Path, shard_size: int) -> None:
+    partial = folder / f"partial-{_SHARD_SIZE}-{os.getpid()}"
+    partial.write_text(str(shard_size))
+    os.replace(partial, folder / _SHARD_SIZE)
+
+
+def _complete_shard(folder: Path, number: int) -> Vectors | None:
+    """A shard, if all its files exist and agree."""
+    prefix = folder / _name(number)
+    ends = prefix.with_name(prefix.name + ".ends")
+    if not ends.is_file() or not prefix.with_name(prefix.name + ".ids").is_file():
+        return None
+    try:
+        shard = _open_shard(prefix)
+    except UserError:
+        return None
+    return shard if 0 < count(shard) == ends.stat().st_size // 8 else None
 
 
 def write_shard(

@@ -20,13 +20,20 @@ from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, open_documents
 from irexp.index.parts import Parts
-from irexp.index.shards import EncodedDocuments, ShardWriter, part_prefix, write_shard
+from irexp.index.shards import (
+    EncodedDocuments,
+    ShardWriter,
+    complete_shards,
+    keep_shard_size,
+    part_prefix,
+    write_shard,
+)
 from irexp.index.vectors import Vectors
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import is_helper, prepare, share_work, token_budget
+from irexp.pipeline.machine import is_helper, prepare, share, share_work, token_budget
 from irexp.pipeline.scratch import new_folder, remove_with
 from irexp.progress import progress
 from irexp.types import UserError
@@ -83,19 +90,24 @@ def write_encoding(
     """Encode documents into a folder, resuming what a killed process did there.
 
     Returns:
-        The number of documents; 0 on every node but the first.
+        The number of documents; 0 on every node but the first, and for a share.
     """
     device = prepare(machine)
     encoder.eval()
-    writer = ShardWriter(folder, dtype=settings.dtype, shard_size=machine.shard_size)
-    done = writer.finished + sum(writer.later.values())
+    if share() is not None:
+        if not keep_shard_size(folder, machine.shard_size):
+            log.info("shards of another size were begun: what is missing is encoded in one piece, after this")
+            return 0
+        found = complete_shards(folder)
+        first, skip, done, complete = 0, 0, sum(found.values()), frozenset(found)
+    else:
+        writer = ShardWriter(folder, dtype=settings.dtype, shard_size=machine.shard_size)
+        first, skip, done = writer.shards, writer.finished, writer.finished + sum(writer.later.values())
+        complete = frozenset(number - writer.shards for number in writer.later)
     if done:
         log.info("resuming after %s documents that are encoded already", f"{done:,}")
-    complete = frozenset(number - writer.shards for number in writer.later)
-    share = _Share(
-        folder, encoder, documents, settings, machine, writer.shards, skip=writer.finished, done=done, complete=complete
-    )
-    share_work(share.encode, machine, device)
+    own = _Share(folder, encoder, documents, settings, machine, first, skip=skip, done=done, complete=complete)
+    share_work(own.encode, machine, device)
     if is_helper(machine):
         return 0
     writer = ShardWriter(folder, dtype=settings.dtype)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _TIMEOUT = timedelta(days=7)
 #: Parameters of glibc's `mallopt`, and their values in bytes: freed memory that a process keeps, and the size from
 #: which a piece of memory is fetched from the system each time, whose highest value this is.
 _KEPT_MEMORY, _OWN_PIECE = (-1, 2**29), (-3, 2**25)
+
+#: The share of a stage that this process makes, and the number of shares; None for all of the stage.
+_SHARE: ContextVar[tuple[int, int] | None] = ContextVar("share", default=None)
 
 #: A process's share of the work: called with its device, its rank and the number of processes.
 Work = Callable[["torch.device", int, int], object]
@@ -97,18 +101,41 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
+@contextmanager
+def making_share(share: tuple[int, int] | None) -> Iterator[None]:
+    """Within the block, make the n-th of so many shares of what a stage makes, which another process completes later.
+
+    Args:
+        share: n, from 0, and how many shares there are; None for all of it.
+    """
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+def share() -> tuple[int, int] | None:
+    """The share of `making_share`."""
+    return _SHARE.get()
+
+
 def is_helper(machine: Machine) -> bool:
-    """Whether this node is not the first one, which alone writes artifacts.
+    """Whether this process completes no artifact: it makes a share, or is not on the first of several nodes.
 
     Every node runs the same command on the same folder of artifacts.
     """
-    return node_rank(machine.num_nodes) != 0
+    return share() is not None or node_rank(machine.num_nodes) != 0
 
 
 def share_work(work: Work, machine: Machine, device: torch.device) -> None:
-    """Run work that devices share: one device in this process, several in one process each, by Lightning."""
+    """Run work that devices share: one device in this process, several in one process each, by Lightning.
+
+    Of a share, the devices make that.
+    """
+    number, shares = share() or (0, 1)
     if machine.devices * machine.num_nodes == 1:
-        work(device, 0, 1)
+        work(device, number, shares)
         return
     from lightning.fabric import Fabric
     from lightning.fabric.strategies.ddp import DDPStrategy
@@ -125,12 +152,13 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
         plugins=[Nodes(machine.num_nodes)],
     )
     with own_errors():
-        fabric.launch(partial(_in_process, work=work, threads=machine.threads))
+        fabric.launch(partial(_in_process, work=work, threads=machine.threads, number=number, shares=shares))
 
 
-def _in_process(fabric: Any, work: Work, threads: int | None) -> None:
+def _in_process(fabric: Any, work: Work, threads: int | None, number: int, shares: int) -> None:
     import torch
 
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // fabric.world_size))
-    work(fabric.device, fabric.global_rank, fabric.world_size)
+    processes = fabric.world_size
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // processes))
+    work(fabric.device, number * processes + fabric.global_rank, shares * processes)
     fabric.barrier()

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import prepare, token_budget
+from irexp.pipeline.machine import prepare, share, token_budget
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
@@ -74,7 +75,7 @@ def re_rank(
 def score_candidates(
     scorer: Model, rankings: Sequence[Candidates], documents: Documents, *, machine: Machine, work: Path | None = None
 ) -> list[ScoredDoc]:
-    """Score the candidates of each query, best first.
+    """Score the candidates of each query, best first; those of a share of the queries if this process makes a share.
 
     Args:
         scorer: a cross-encoder or a bi-encoder.
@@ -93,15 +94,17 @@ def score_candidates(
         log.info("resuming after %s pairs that are scored already", f"{done:,}")
     most = max(1, _MAX_TOKENS // scorer.document_length)
     with progress(total=total, initial=done, unit=" pairs", desc="re_rank", shown=machine.progress) as bar:
-        for batch in _batches(rankings, machine.query_batch, most=most):
+        number, shares = share() or (0, 1)
+        for batch in islice(_batches(rankings, machine.query_batch, most=most), number, None, shares):
             missing = [(query, doc_ids) for query, doc_ids in batch if len(found[query.query_id]) < len(doc_ids)]
             if not missing:
                 continue
-            scores = _scores(scorer, missing, documents, budget, work, bar.update)
+            prefix = _prefix(work, missing)
+            scores = _scores(scorer, missing, documents, budget, prefix, bar.update)
             for (query, doc_ids), score_N in zip(missing, scores, strict=True):
                 found[query.query_id] = dict(zip(doc_ids, score_N, strict=True))
-            if work is not None:
-                _save(work, _ranked({query.query_id: found[query.query_id] for query, _ in missing}))
+            if prefix is not None:
+                _save(prefix, _ranked({query.query_id: found[query.query_id] for query, _ in missing}))
     if empty := sum(not doc_ids for _, doc_ids in rankings):
         log.warning("%d of %d queries have no candidate", empty, len(rankings))
     return list(_ranked(found))
@@ -119,14 +122,21 @@ def _scored_before(work: Path | None) -> Iterator[ScoredDoc]:
         yield from read_run(path)
 
 
-def _save(work: Path, lines: Iterable[ScoredDoc]) -> None:
+def _prefix(work: Path | None, batch: Sequence[Candidates]) -> Path | None:
+    """How the names of a batch's files begin."""
+    if work is None:
+        return None
+    ids = json.dumps([(query.query_id, doc_ids) for query, doc_ids in batch])
+    return work / hashlib.sha256(ids.encode()).hexdigest()[:16]
+
+
+def _save(prefix: Path, lines: Iterable[ScoredDoc]) -> None:
     """Write a batch's scores, and remove the parts that they were computed from."""
-    work.mkdir(exist_ok=True)
-    path = work / f"{len(list(work.glob('*.run'))):06}.run"
-    write_run(path.with_suffix(".partial"), lines, tag="irexp")
-    os.replace(path.with_suffix(".partial"), path)
-    for part in work.glob("*.npz"):
-        part.unlink()
+    prefix.parent.mkdir(exist_ok=True)
+    partial = prefix.with_suffix(".run-partial")
+    write_run(partial, lines, tag="irexp")
+    os.replace(partial, prefix.with_suffix(".run"))
+    Parts(prefix).remove()
 
 
 def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
@@ -192,7 +202,7 @@ def _scores(
     batch: Sequence[Candidates],
     documents: Documents,
     budget: TokenBudget,
-    work: Path | None,
+    prefix: Path | None,
     advance: Callable[[int], object],
 ) -> list[list[float]]:
     """The scores of a batch of queries, in the order of their candidates; `advance` is called with numbers of pairs."""
@@ -203,8 +213,6 @@ def _scores(
             f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; check "
             f"dataset.documents and re_rank.candidates"
         )
-    ids = json.dumps([(query.query_id, doc_ids) for query, doc_ids in batch])
-    prefix = work / hashlib.sha256(ids.encode()).hexdigest()[:16] if work is not None else None
     if isinstance(scorer, CrossEncoder):
         lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
         parts = Parts(prefix, advance=lambda rows: advance(len(rows)))

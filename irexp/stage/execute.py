@@ -30,7 +30,7 @@ from irexp.artifact.store import Found, MissingArtifactError, Store
 from irexp.artifact.values import is_given
 from irexp.config.built import built
 from irexp.evaluation.run_file import RUN
-from irexp.pipeline.machine import is_helper
+from irexp.pipeline.machine import is_helper, share
 from irexp.stage.card import write_card
 from irexp.stage.conventions import is_exact
 from irexp.stage.explain import missing
@@ -207,6 +207,8 @@ def _run(
     if not isinstance(step.artifact, Identity):
         result = built(step.experiment.stage_node(stage.name))(output, *inputs)
         return Outcome(stage.name, "done", None, round(time.perf_counter() - start, 2)), result
+    if share() is not None:
+        return _make_share(step, step.artifact, store, inputs)
     if is_helper(config.machine):
         return _help(step, step.artifact, store, inputs)
     log.info("%s: making %s (%s)", stage.name, step.name, step.reason)
@@ -254,6 +256,19 @@ def _record(
     if step.stage is not None and step.stage.makes == "run":
         write_ir_metadata(folder / RUN, recorded, tag="irexp", name=step.name)
     return recorded
+
+
+def _make_share(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:
+    """Make a share of an artifact, which another process completes."""
+    assert step.stage is not None
+    start = time.perf_counter()
+    with _reporting_full_disk(store.root), store.sharing(identity) as making:
+        if making.found is not None:
+            return _already_done(step, making.found), making.found.measures
+        log.info("%s: making a share of %s", step.stage.name, step.name)
+        built(step.experiment.stage_node(step.stage.name))(making.folder, *inputs)
+    seconds = round(time.perf_counter() - start, 2)
+    return Outcome(step.stage.name, "made a share", str(making.folder), seconds), {}
 
 
 def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tuple[Outcome, Any]:

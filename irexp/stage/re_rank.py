@@ -10,7 +10,7 @@ from irexp.config.schema import Machine, ReRank
 from irexp.dataset.collection import Documents, Topics
 from irexp.evaluation.run_file import RUN, run_file, write_run
 from irexp.model.model import Model
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import is_helper, prepare
 from irexp.pipeline.re_rank import candidates_of, check_depth, score_candidates
 from irexp.stage.checkpoint import open_model
 
@@ -51,6 +51,8 @@ def re_rank(
     rankings = candidates_of(run, list(topics.queries()), re_rank.depth)
     scorer = open_model(checkpoint, model).to(prepare(machine))
     found = score_candidates(scorer, rankings, documents, machine=machine, work=folder / _WORK)
+    if is_helper(machine):
+        return {}
     write_run(folder / RUN, found, tag="irexp")
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     queries, answered = len(rankings), len({scored.query_id for scored in found})

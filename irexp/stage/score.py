@@ -11,7 +11,7 @@ from irexp.config.schema import Machine, Score
 from irexp.dataset.collection import Documents, Examples
 from irexp.evaluation.run_file import RUN, read_heads, run_file, write_run
 from irexp.model.model import Model
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.machine import is_helper, prepare
 from irexp.pipeline.re_rank import score_candidates
 from irexp.pipeline.score import pairs_of
 from irexp.stage.checkpoint import open_model
@@ -53,6 +53,8 @@ def score(
     pairs = pairs_of(train, documents, rankings)
     scorer = open_model(checkpoint, model).to(prepare(machine))
     found = score_candidates(scorer, pairs, train.texts(documents), machine=machine, work=folder / _WORK)
+    if is_helper(machine):
+        return {}
     write_run(folder / RUN, found, tag="irexp")
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     return {"queries": float(len(pairs)), "pairs": float(len(found))}

@@ -28,6 +28,7 @@ class Task:
         is_forced: whether it is made even if it exists.
         environment: the environment variables that the job sets (`hydra.job.env_set`).
         swept: the swept overrides that all jobs that need it have in common.
+        share: which of how many shares of the artifact to make, from 0; None to complete it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Task:
     is_forced: bool
     environment: Mapping[str, str]
     swept: tuple[str, ...] = ()
+    share: tuple[int, int] | None = None
 
     @property
     def stage(self) -> str:
@@ -46,7 +48,8 @@ class Task:
     @property
     def label(self) -> str:
         """Its stage and name, for the log."""
-        return f"{self.stage} {self.step.name.partition('/')[2]}"
+        name = f"{self.stage} {self.step.name.partition('/')[2]}"
+        return f"{name}, share {self.share[0] + 1} of {self.share[1]}" if self.share else name
 
     @property
     def plan(self) -> Plan:
@@ -118,6 +121,24 @@ def merge(jobs: Mapping[int, Planned]) -> Graph:
             task = tasks.setdefault(key, Task(key, step, needs, key in forced, job.environment, job.swept))
             tasks[key] = replace(task, swept=tuple(one for one in task.swept if one in job.swept))
     return Graph(_sorted(tasks), {number: tuple(map(key_of, steps)) for number, steps in wanted.items()})
+
+
+def divided(tasks: Mapping[str, Task], shares: int) -> dict[str, Task]:
+    """The same tasks, with some before each that can be divided: each makes a share, in any order and on any machine.
+
+    Args:
+        tasks: by key.
+        shares: how many shares; 1 for none.
+    """
+    found: dict[str, Task] = {}
+    for key, task in tasks.items():
+        assert task.step.stage is not None
+        if shares > 1 and task.step.stage.divides and not task.is_forced:  # which is made from an empty folder
+            before = {f"{key}#{number}": (number, shares) for number in range(shares)}
+            found |= {own: replace(task, key=own, share=share) for own, share in before.items()}
+            task = replace(task, needs=task.needs | before.keys())
+        found[key] = task
+    return found
 
 
 def key_of(step: Step) -> str:

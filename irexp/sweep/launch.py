@@ -21,7 +21,7 @@ from irexp.config.check import ConfigError
 from irexp.stage.job import experiment_of
 from irexp.stage.job import run_job as run_task
 from irexp.stage.track_name import group_of, swept_overrides
-from irexp.sweep.graph import LEFT_TO_JOBS, Graph, Planned, merge
+from irexp.sweep.graph import LEFT_TO_JOBS, Graph, Planned, divided, merge
 from irexp.sweep.make import Place
 from irexp.sweep.runner import Runner, run_graph
 from irexp.sweep.worker import Workers
@@ -48,7 +48,9 @@ class Sweep:
 Start = Callable[[Place, Sequence[DictConfig]], Runner]
 
 
-def launch(sweep: Sweep, job_overrides: Sequence[Sequence[str]], first: int, start: Start) -> list[JobReturn]:
+def launch(
+    sweep: Sweep, job_overrides: Sequence[Sequence[str]], first: int, start: Start, *, shares: int = 1
+) -> list[JobReturn]:
     """Make all that the jobs need, each artifact once, and then run the jobs, which find it made.
 
     Args:
@@ -56,6 +58,7 @@ def launch(sweep: Sweep, job_overrides: Sequence[Sequence[str]], first: int, sta
         job_overrides: the overrides of each job.
         first: the number of the first job.
         start: starts what makes the tasks.
+        shares: the tasks that make an artifact whose stage can be divided.
 
     Returns:
         What Hydra expects of each job, in the same order.
@@ -69,7 +72,7 @@ def launch(sweep: Sweep, job_overrides: Sequence[Sequence[str]], first: int, sta
     try:
         _check(jobs)
         graph = merge(_plans(jobs))
-        failures = _make_all(graph, output, list(jobs.values()), start)
+        failures = _make_all(graph, output, list(jobs.values()), start, shares)
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     except (KeyboardInterrupt, SystemExit):
@@ -172,14 +175,14 @@ def _plans(jobs: Mapping[int, DictConfig]) -> dict[int, Planned]:
     return found
 
 
-def _make_all(graph: Graph, output: Path, configs: Sequence[DictConfig], start: Start) -> dict[str, str]:
+def _make_all(graph: Graph, output: Path, configs: Sequence[DictConfig], start: Start, shares: int) -> dict[str, str]:
     """Make the tasks of a graph; returns the error of each that failed."""
     if not graph.tasks:
         return {}
     log.info("graph: %d artifacts to make for %d jobs; logs are in %s", len(graph.tasks), len(configs), output)
     runner = start(Place(output.absolute(), tuple(sys.argv), group=group_of(output)), configs)
     is_shown = any(config.machine.progress for config in configs)
-    return run_graph(graph.tasks, runner, is_shown=is_shown, file=output / "progress.txt")
+    return run_graph(divided(graph.tasks, shares), runner, is_shown=is_shown, file=output / "progress.txt")
 
 
 def _run(config: DictConfig, *, task: TaskFunction) -> object:

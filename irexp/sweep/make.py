@@ -15,6 +15,7 @@ from irexp.artifact.git import own_state
 from irexp.artifact.store import Store
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
+from irexp.pipeline.machine import making_share
 from irexp.stage.execute import execute
 from irexp.stage.track import tracked
 from irexp.stage.track_name import describe_step
@@ -59,7 +60,11 @@ def make(task: Task, place: Place) -> float:
     store = Store(plan.experiment.root)
     described = describe_step(task.step, task.swept, place.group)
     trackers = tracked(plan, store, place.output / task.step.name, described)
-    with env_override(dict(task.environment)), trackers if task.step.stage.logged else nullcontext() as tracker:
+    with (
+        env_override(dict(task.environment)),
+        making_share(task.share),
+        trackers if task.step.stage.logged else nullcontext() as tracker,
+    ):
         logger_of = tracker.loggers_of if tracker else lambda step: None
         ((step, outcome, result),) = execute(plan, store, place.output, logger_of=logger_of)
         if tracker:

@@ -147,8 +147,8 @@ class Status:
 
 
 def _kind(task: Task) -> str:
-    """What takes similarly long: the stage, and whether it trains."""
-    return "training" if task.step.trains else task.stage
+    """What takes similarly long: the stage, whether it trains, and whether it is a share."""
+    return "training" if task.step.trains else f"{task.stage} {task.share is not None}"
 
 
 def seconds_left(stages: Mapping[str, str], done: Mapping[str, float], workers: int | None) -> float | None:

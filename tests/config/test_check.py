@@ -69,7 +69,7 @@ def test_choices_ranges_and_measures_are_of_existing_keys() -> None:
     records = RECORDS | {"hydra.launcher.default": Resources}
     keys = {f"{name}.{each.name}": each.type for name, record in records.items() for each in dataclasses.fields(record)}
     keys |= {f"hydra.launcher.default.{each.name}": each.type for each in dataclasses.fields(RayResources)}
-    launchers = ("workers", "seconds", "retries")  # of tests/config/test_hydra_node.py
+    launchers = ("workers", "shares", "seconds", "retries")  # of tests/config/test_hydra_node.py
     keys |= {f"hydra.launcher.{name}": int for name in launchers}
     assert CHOICES.keys() | RANGES.keys() <= keys.keys() | Config.__dataclass_fields__.keys()
     assert set(MEASURES) - keys.keys() == {"stage.tune.measure"}

@@ -90,6 +90,7 @@ def test_a_launcher_has_no_fault(name: str) -> None:
     ("name", "override", "fault"),
     [
         ("graph", "workers=0", "workers: 0 is out of range; it must be at least 1"),
+        ("graph", "shares=0", "shares: 0 is out of range; it must be at least 1"),
         ("graph", "workers=x", "workers: 'x' is not int"),
         ("ray", "retries=-1", "retries: -1 is out of range; it must be at least 0"),
         ("ray", "default.gigabytes=0", "default.gigabytes: 0.0 is out of range; it must be at least 0.1"),

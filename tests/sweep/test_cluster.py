@@ -64,7 +64,7 @@ def keys(*changes: str) -> DictConfig:
         OmegaConf.load(CONF / "hydra" / "launcher" / "slurm.yaml"), OmegaConf.from_dotlist([*changes])
     )
     assert isinstance(found, DictConfig)
-    del found["_target_"]
+    del found["_target_"], found["shares"]  # which the launcher keeps
     return found
 
 

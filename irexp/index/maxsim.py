@@ -30,9 +30,10 @@ from irexp.index.token_store import TokenStore, read_tokens
 from irexp.index.torch_dense import as_tensor
 from irexp.index.vectors import Queries, TokenVectors, Vectors, count, dim, empty, take
 
-#: Token vectors of a block, and query tokens that are compared with it together: 16 MB of scores.
-_BLOCK_TOKENS = 8192
-_QUERY_TOKENS = 512
+#: Token vectors of a block, and query tokens that are compared with it together: 16 MB of scores, for a processor's
+#: cache, or 1 GB on a GPU, which waits for the start of each operation.
+_BLOCK_TOKENS, _BLOCK_TOKENS_ON_GPU = 2**13, 2**17
+_QUERY_TOKENS, _QUERY_TOKENS_ON_GPU = 2**9, 2**11
 
 #: Documents whose scores are collected before the best are selected, and vectors that are sorted together.
 _HELD = 2**16
@@ -135,7 +136,8 @@ class MaxSim(StreamedIndex):
         depth = min(depth, len(self))
         is_exact = self._compared_TH.dtype != torch.bfloat16
         wanted = depth if is_exact else count_candidates(self._search.candidates, depth, self._tokens)
-        parts = [self._search_few(part, wanted) for part in _in_small_batches(queries)]
+        most = _QUERY_TOKENS if self._compared_TH.device.type == "cpu" else _QUERY_TOKENS_ON_GPU
+        parts = [self._search_few(part, wanted) for part in _in_small_batches(queries, most)]
         score_BK = np.concatenate([scores for scores, _ in parts])
         place_BK = np.concatenate([places for _, places in parts])
         if not is_exact:
@@ -167,7 +169,7 @@ class MaxSim(StreamedIndex):
         length_N = np.diff(self._tokens.starts_N1)
         lengths, firsts = np.unique(length_N, return_index=True)
         for length, first, last in zip(lengths.tolist(), firsts, [*firsts[1:], len(length_N)], strict=True):
-            step = max(1, _BLOCK_TOKENS // max(1, length))
+            step = max(1, (_BLOCK_TOKENS if device.type == "cpu" else _BLOCK_TOKENS_ON_GPU) // max(1, length))
             for start in range(int(first), int(last), step):
                 end = min(start + step, int(last))
                 if length == 0:
@@ -180,12 +182,12 @@ class MaxSim(StreamedIndex):
                 yield torch.segment_reduce(best_nQ.T.contiguous(), "sum", lengths=tokens_B, initial=0.0, unsafe=True).T
 
 
-def _in_small_batches(queries: TokenVectors) -> Iterator[TokenVectors]:
-    """Queries in batches of bounded size: with more tokens, scores would not fit into the CPU's cache."""
+def _in_small_batches(queries: TokenVectors, most: int) -> Iterator[TokenVectors]:
+    """Queries in batches of at most so many tokens, or of one query."""
     first = 0
     for last in range(1, count(queries) + 1):
         tokens = int(queries.starts_N1[min(last + 1, count(queries))] - queries.starts_N1[first])
-        if last == count(queries) or tokens > _QUERY_TOKENS:
+        if last == count(queries) or tokens > most:
             part = take(queries, slice(first, last))
             assert isinstance(part, TokenVectors)
             yield part

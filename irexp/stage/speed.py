@@ -78,13 +78,17 @@ def _open(index: Index, folder: Path, device: torch.device) -> Index:
 
 
 def _memory(device: torch.device) -> int:
-    """The bytes in use by this process and on the GPU, after Python and its allocator have freed what they can."""
+    """The bytes in use by this process and on its GPU, after Python and the allocators have freed what they can.
+
+    On a GPU those of other processes are counted, too.
+    """
     gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     held = int(psutil.Process().memory_info().rss)
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # of an index that was opened before, in whose place the next one would be put unseen
         free, total = torch.cuda.mem_get_info(device)
         held += total - free
     return held

@@ -166,9 +166,7 @@ def test_a_sweep_records_every_job_and_continues_after_a_failure(
         "nothing to do: bm25 has no checkpoint",
         "nothing to do: bm25 has no encoding",
     }
-    text, jobs = run(
-        store, *sweep[:3], "stage=all", "training.steps=4", "search.exclude_path=null,nowhere.txt", fails=True
-    )
+    text, jobs = run(store, *sweep, "search.exclude_path=null,nowhere.txt", fails=True)
     assert "failed" in {job["outcome"] for job in jobs}
     assert "done" in {job["outcome"] for job in jobs}
     assert "of 8 jobs failed" in text

@@ -60,11 +60,6 @@ def check_strategy(setup: TrainingSetup) -> None:
             f"machine.strategy={name} shares the optimizer's state among several devices, and there is one; set "
             f"machine.devices, or machine.strategy=auto"
         )
-    if name in _ZERO_STAGES and importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            f"machine.strategy={name} needs the package deepspeed: {install_command('deepspeed')}, or set "
-            f"machine.strategy=fsdp"
-        )
     lacking = {
         "training.ema_decay": training.ema_decay is not None and name != "deepspeed",  # which holds all weights
         "training.precision=16-mixed": training.precision == "16-mixed",
@@ -74,4 +69,9 @@ def check_strategy(setup: TrainingSetup) -> None:
     if found := [setting for setting, is_set in lacking.items() if is_set]:
         raise UserError(
             f"{found[0]} does not work with machine.strategy={name}; change it, or set machine.strategy=auto"
+        )
+    if name in _ZERO_STAGES and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            f"machine.strategy={name} needs the package deepspeed: {install_command('deepspeed')}, or set "
+            f"machine.strategy=fsdp"
         )

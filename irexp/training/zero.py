@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from irexp.training.sharding import Launcher, read_lazily
 
-#: The most gradients that are sent at once.
+#: The most gradients that are sent at once, through a buffer of that size.
 _BUCKET = 200_000_000
 
 
@@ -84,15 +84,14 @@ class ZeroStrategy(DDPStrategy):
         import deepspeed
 
         deepspeed.ops.__compatible_ops__ = {}  # torch's operators suffice, and compiling others would take minutes
-        bucket = min(_BUCKET, sum(shape.numel() for shape in self._shapes.values()))
         config = {
             "train_micro_batch_size_per_gpu": 1,  # demanded, but decides only a report
             "gradient_accumulation_steps": trainer.accumulate_grad_batches,
             "gradient_clipping": trainer.gradient_clip_val or 0.0,
             "zero_optimization": {
                 "stage": 3 if self.gathers_weights else 2,
-                "reduce_bucket_size": bucket,
-            },  # which is allocated in full
+                "reduce_bucket_size": min(_BUCKET, sum(shape.numel() for shape in self._shapes.values())),
+            },
             "zero_allow_untested_optimizer": True,
             "torch_autocast": {
                 "enabled": trainer.precision == "bf16-mixed",
@@ -143,7 +142,7 @@ class ZeroStrategy(DDPStrategy):
         for number, (parameter, share) in enumerate(self._shares().items()):
             held = self._optimizer.state.get(share.flat, {})
             state[number] = {
-                key: value.clone() if key == "step" else self._whole(value, share, self._shapes[parameter])
+                key: value.cpu().clone() if key == "step" else self._whole(value, share, self._shapes[parameter])
                 for key, value in held.items()
             }
         numbers = iter(range(len(self._shapes)))
@@ -162,11 +161,12 @@ class ZeroStrategy(DDPStrategy):
         (saved,) = checkpoint["optimizer_states"]
         for group, values in zip(self._optimizer.param_groups, saved["param_groups"], strict=True):
             group.update({key: value for key, value in values.items() if key != "params"})
+        is_fused = any(group.get("fused") for group in self._optimizer.param_groups)
         for number, share in enumerate(self._shares().values()):
             held = self._optimizer.state[share.flat]
             for key, value in saved["state"].get(number, {}).items():
-                if key == "step":
-                    held[key] = value.clone()
+                if key == "step":  # on the processor, unless a fused kernel reads it
+                    held[key] = value.to(share.flat.device) if is_fused else value.clone()
                     continue
                 part = held.setdefault(key, torch.zeros_like(share.flat))
                 part[share.offset :][: share.count] = value.flatten()[share.start :][: share.count]

@@ -125,7 +125,7 @@ def shard(module: LightningModule) -> None:
 
 def gathers_weights(strategy: Strategy | str) -> bool:
     """Whether a forward pass gathers the weights from all processes, so that each must run as many as the others."""
-    return getattr(strategy, "gathers_weights", False)
+    return bool(getattr(strategy, "gathers_weights", False))
 
 
 def read_lazily(path: Any, *, weights_only: bool) -> dict[str, Any]:

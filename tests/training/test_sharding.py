@@ -17,9 +17,8 @@ from lightning.pytorch.strategies import Strategy
 
 from irexp.training.sharding import ShardedStrategy
 from irexp.training.zero import ZeroStrategy
-from tests.training.eight import Eight
+from tests.training.eight import Eight, Listed
 from tests.training.test_learned_scale import summed
-from tests.training.test_losses_and_families import TAUGHT
 from tests.training.test_two_processes import assert_step_of_one_process, on_two_processes, one_process
 from tests.trainings import SMALL, Compose, weights
 
@@ -27,6 +26,14 @@ from tests.trainings import SMALL, Compose, weights
 #: two chunks of them, and the other three.
 KINDS = ("colbert, in chunks", "dense, FLOPS of own documents", "dense, RankNet, in chunks")
 
+
+#: With targets that a teacher could have given.
+EXAMPLES = Listed(
+    ("q3", ("d4", "d6", "d0"), (4.0, 1.0, 0.5)),
+    ("q4", ("d5", "d7", "d2"), (3.0, 2.5, 0.0)),
+    ("q5", ("d6", "d1", "d3"), (2.0, 1.5, 0.1)),
+    ("q6", ("d7", "d3", "d0"), (3.5, 0.5, 0.2)),
+)
 
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="the extra deepspeed is not installed"
@@ -92,10 +99,10 @@ def test_a_sharded_training_resumes_what_another_strategy_began(
         loss, learned = summed()
         how = "ddp_spawn" if name == "whole" else strategy
         chosen = ("machine=cpu", "machine.devices=2", f"machine.strategy={how}", "machine.resume_every=4")
-        settings = ("training.validate_every=null", "training.steps=6", "training.batch_size=2", "model=sbert")
+        settings = ("training.validate_every=null", "training.steps=6", "training.batch_size=4", "model=sbert")
         settings += ("training.accumulate_batches=2", "training.clip_norm=0.05")
         call = instantiate(compose(*SMALL, *settings, *chosen).stage.fit, _convert_="object")
-        call(tmp_path / name, documents=Eight(), train=TAUGHT, dev=None, loss=loss)
+        call(tmp_path / name, documents=Eight(), train=EXAMPLES, dev=None, loss=loss)
         scales[name] = learned.scale.value
     assert abs(scales["whole"] / 2 - 1) > 0.01
     one, two = (

@@ -198,7 +198,7 @@ class ZeroStrategy(DDPStrategy):
                     count = max(0, min(count, self._shapes[parameter].numel() - start))  # the rest is padding
                     found[parameter] = _Share(zero.fp32_partitioned_groups_flat[part], offset, start, count)
                     continue
-                flat, held = zero.single_partition_of_fp32_groups[number], parameter._hp_mapping
+                flat, held = zero.single_partition_of_fp32_groups[number], vars(parameter)["_hp_mapping"]
                 if held is None:
                     found[parameter] = _Share(flat, 0, 0, 0)
                 else:

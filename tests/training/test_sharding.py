@@ -100,8 +100,8 @@ def test_a_sharded_training_resumes_what_another_strategy_began(
         how = "ddp_spawn" if name == "whole" else strategy
         chosen = ("machine=cpu", "machine.devices=2", f"machine.strategy={how}", "machine.resume_every=4")
         settings = ("training.validate_every=null", "training.steps=6", "training.batch_size=4", "model=sbert")
-        settings += ("training.accumulate_batches=2", "training.clip_norm=0.05")
-        call = instantiate(compose(*SMALL, *settings, *chosen).stage.fit, _convert_="object")
+        accumulated = ("training.accumulate_batches=2", "training.clip_norm=0.05")
+        call = instantiate(compose(*SMALL, *settings, *accumulated, *chosen).stage.fit, _convert_="object")
         call(tmp_path / name, documents=Eight(), train=EXAMPLES, dev=None, loss=loss)
         scales[name] = learned.scale.value
     assert abs(scales["whole"] / 2 - 1) > 0.01

@@ -3,9 +3,9 @@
 deepspeed           stage 2: each device holds all weights, and a share of their gradients and of the optimizer's state
 deepspeed_stage_3   each device holds a share of the weights, too; those of a layer are gathered while it computes
 
-Weights and gradients are fp32, and bf16-mixed is torch's autocast, as with the other strategies. What is saved is
-whole, in the layout of a training on one device: so checkpoints open everywhere, and a killed training may be resumed
-with another strategy.
+Weights and gradients are fp32, and bf16-mixed is torch's autocast, as with the other strategies; but stage 3 adds a
+layer's bias in an operation of its own, which rounds once more in bf16. What is saved is whole, in the layout of a
+training on one device: so checkpoints open everywhere, and a killed training may be resumed with another strategy.
 """
 
 from __future__ import annotations

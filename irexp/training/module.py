@@ -33,7 +33,7 @@ from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
 from irexp.training.optimizer import make_optimizer
 from irexp.training.setup import TrainingSetup
-from irexp.training.sharding import shard
+from irexp.training.sharding import gathers_weights, shard
 from irexp.training.validation import Validated, ValidationBatch
 from irexp.training.validation_sets import Validations
 from irexp.types import Embeddings, TokenEmbeddings, UserError
@@ -230,7 +230,7 @@ class RetrievalModule(LightningModule):
 
     def _agreed(self, passes: int) -> int:
         """The most forward passes of all processes, which each must run, since sharded weights are gathered by all."""
-        if self.device_mesh is None:
+        if not gathers_weights(self.trainer.strategy):
             return passes
         return int(self._all_values(torch.tensor(passes, device=self.device)).max())
 

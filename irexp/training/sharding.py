@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.checkpoint.state_dict import (
@@ -34,6 +34,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 class ShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, in child processes that are given this process's objects."""
 
+    gathers_weights = True
+
     def __init__(self, devices: int) -> None:
         """Shard over all devices of all nodes."""
         super().__init__(data_parallel_size=devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -44,7 +46,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def _configure_launcher(self) -> None:
-        self._launcher = _Launcher(self, start_method="spawn")
+        self._launcher = Launcher(self, start_method="spawn")
 
     @property
     def _sharded(self) -> Module:
@@ -72,10 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """The file's content, which is read only when a tensor is used: each process needs its share alone."""
-        found: dict[str, Any] = torch.load(
-            checkpoint_path, mmap=True, map_location="cpu", weights_only=weights_only is not False
-        )
-        return found
+        return read_lazily(checkpoint_path, weights_only=weights_only is not False)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Take this process's share of the weights; a module with two names is saved twice and loaded once."""
@@ -96,7 +95,7 @@ class ShardedStrategy(ModelParallelStrategy):
             )
 
 
-class _Launcher(_MultiProcessingLauncher):
+class Launcher(_MultiProcessingLauncher):
     """Starts the child processes; the first one returns the whole weights, in a file in the trainer's folder."""
 
     def _collect_rank_zero_results(self, trainer: Trainer, results: Any) -> Any:
@@ -122,6 +121,17 @@ def shard(module: LightningModule) -> None:
         fully_shard(part, mesh=module.device_mesh["data_parallel"])
     for method in ("training_step", "validation_step"):
         register_fsdp_forward_method(module, method)
+
+
+def gathers_weights(strategy: Strategy | str) -> bool:
+    """Whether a forward pass gathers the weights from all processes, so that each must run as many as the others."""
+    return bool(getattr(strategy, "gathers_weights", False))
+
+
+def read_lazily(path: Any, *, weights_only: bool) -> dict[str, Any]:
+    """A checkpoint's content, whose tensors are read from the file when they are used."""
+    found: dict[str, Any] = torch.load(path, mmap=True, map_location="cpu", weights_only=weights_only)
+    return found
 
 
 def _renamed(state: dict[str, Any], new: Mapping[Any, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """How several devices share a training.
 
-auto, ddp_spawn   each device holds all weights, and they average the gradients once per step
-fsdp              each device holds a share of the weights, see `irexp.training.sharding`
+auto, ddp_spawn     each device holds all weights, and they average the gradients once per step
+fsdp                each device holds a share of the weights, see `irexp.training.sharding`
+deepspeed           each device holds all weights, and a share of the optimizer's state, see `irexp.training.zero`
+deepspeed_stage_3   each device holds a share of both
 
 Each starts child processes that are given this process's objects. Lightning's `ddp` would start run.py again for each
 device, and each would run all stages.
@@ -9,13 +11,20 @@ device, and each would run all stages.
 
 from __future__ import annotations
 
+import importlib.util
+
 from lightning.pytorch.strategies import Strategy
 
+from irexp.config.installation import install_command
 from irexp.config.schema import Machine
 from irexp.training.eight_bit import adamw_8bit
 from irexp.training.setup import TrainingSetup
 from irexp.training.sharding import ShardedStrategy
+from irexp.training.zero import ZeroStrategy
 from irexp.types import UserError
+
+#: The strategies that use the package deepspeed, with ZeRO's stage.
+_ZERO_STAGES = {"deepspeed": 2, "deepspeed_stage_3": 3}
 
 
 def strategy_of(machine: Machine) -> str | Strategy:
@@ -23,6 +32,8 @@ def strategy_of(machine: Machine) -> str | Strategy:
     devices = machine.devices * machine.num_nodes
     if machine.strategy == "fsdp":
         return ShardedStrategy(devices)
+    if machine.strategy in _ZERO_STAGES:
+        return ZeroStrategy(_ZERO_STAGES[machine.strategy])
     return "ddp_spawn" if machine.strategy == "auto" and devices > 1 else machine.strategy
 
 
@@ -30,32 +41,37 @@ def check_strategy(setup: TrainingSetup) -> None:
     """Check that the strategy can be had, and fits the training.
 
     Raises:
-        UserError: if it starts run.py again, shards weights in a way that irexp does not gather again, or lacks what a
-            setting asks for.
+        UserError: if it starts run.py again, shards weights in a way that irexp does not gather again, needs a package
+            or several devices, or lacks what a setting asks for.
     """
     name, training = setup.machine.strategy, setup.training
     if name == "ddp":
         raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn or auto")
-    if name.startswith(("fsdp_", "deepspeed", "model_parallel")):
+    is_sharding = name == "fsdp" or name in _ZERO_STAGES
+    if name.startswith(("fsdp", "deepspeed", "model_parallel")) and not is_sharding:
         raise UserError(
-            f"machine.strategy={name} is not supported; set machine.strategy=fsdp, which shards weights, gradients and "
-            f"the optimizer's state among the devices"
+            f"machine.strategy={name} is not supported; set machine.strategy=fsdp or {' or '.join(_ZERO_STAGES)}, "
+            f"which share gradients and the optimizer's state among the devices"
         )
-    if name != "fsdp":
+    if not is_sharding:
         return
     if setup.machine.devices * setup.machine.num_nodes == 1:
         raise UserError(
-            "machine.strategy=fsdp shards the weights among several devices, and there is one; set machine.devices, or "
-            "machine.strategy=auto"
+            f"machine.strategy={name} shares the optimizer's state among several devices, and there is one; set "
+            f"machine.devices, or machine.strategy=auto"
         )
     lacking = {
-        "training.ema_decay": training.ema_decay is not None,
+        "training.ema_decay": training.ema_decay is not None and name != "deepspeed",  # which holds all weights
         "training.precision=16-mixed": training.precision == "16-mixed",
         "machine.compile=true": setup.machine.compile,
         "optimizer=adamw_8bit": getattr(setup.optimizer, "func", setup.optimizer) is adamw_8bit,
     }
     if found := [setting for setting, is_set in lacking.items() if is_set]:
         raise UserError(
-            f"{found[0]} does not work with weights that are sharded by machine.strategy=fsdp; change it, or set "
-            f"machine.strategy=auto"
+            f"{found[0]} does not work with machine.strategy={name}; change it, or set machine.strategy=auto"
+        )
+    if name in _ZERO_STAGES and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            f"machine.strategy={name} needs the package deepspeed: {install_command('deepspeed')}, or set "
+            f"machine.strategy=fsdp"
         )

@@ -29,6 +29,7 @@ from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.quantization import check_quantization, quantised
 from irexp.training.setup import TrainingSetup
+from irexp.training.sharding import gathers_weights
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
 from irexp.training.strategy import check_strategy, strategy_of
 from irexp.training.targets import check_targets
@@ -221,12 +222,12 @@ def _trainer(
 ) -> Trainer:
     for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch.accelerators.cuda"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)  # hides its banners
-    every = training.validate_every
+    every, strategy = training.validate_every, strategy_of(machine)
     return Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy=strategy_of(machine),
+        strategy=strategy,
         plugins=[Nodes(machine.num_nodes)],
         precision=training.precision,  # type: ignore[arg-type]
         max_epochs=-1,
@@ -244,7 +245,7 @@ def _trainer(
         enable_model_summary=False,
         enable_progress_bar=machine.progress and is_terminal(),
         use_distributed_sampler=False,  # each batch already is this process's share
-        inference_mode=machine.strategy != "fsdp",  # whose weights, once gathered in a validation, are trained on
+        inference_mode=not gathers_weights(strategy),  # which are trained on after a validation
         default_root_dir=folder,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -202,24 +203,33 @@ def test_adamw_8bit_says_what_it_needs(model: ColBERT) -> None:
 
 
 SHARDED = {"strategy": "fsdp", "devices": 2}
+ZERO = {"strategy": "deepspeed", "devices": 2}
 
 
 @pytest.mark.parametrize(
     ("machine", "training", "optimizer_name", "message"),
     [
         ({"strategy": "ddp", "devices": 2}, {}, "adamw", "use ddp_spawn or auto"),
-        ({"strategy": "deepspeed_stage_3", "devices": 2}, {}, "adamw", r"not supported; set machine\.strategy=fsdp"),
+        ({"strategy": "deepspeed_stage_1", "devices": 2}, {}, "adamw", r"not supported; set machine\.strategy=fsdp or"),
         ({"strategy": "fsdp"}, {}, "adamw", r"there is one; set machine\.devices"),
+        ({"strategy": "deepspeed"}, {}, "adamw", r"there is one; set machine\.devices"),
         (SHARDED, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work with"),
         (SHARDED, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work"),
         (SHARDED | {"compile": True}, {}, "adamw", r"^machine\.compile=true does not work"),
         (SHARDED, {}, "adamw_8bit", r"^optimizer=adamw_8bit does not work"),
+        (ZERO | {"strategy": "deepspeed_stage_3"}, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work"),
+        (ZERO, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work with .*deepspeed"),
+        (ZERO, {"ema_decay": 0.9}, "adamw", r"needs the package deepspeed: pip install .*\[deepspeed\]"),
     ],
 )
 def test_a_strategy_that_cannot_be_used_is_refused(
-    machine: dict[str, Any], training: dict[str, Any], optimizer_name: str, message: str
+    machine: dict[str, Any],
+    training: dict[str, Any],
+    optimizer_name: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In one line, before anything is started, with what to set instead."""
+    """In one line, before anything is started, with what to set instead; where deepspeed is not installed."""
     setup = TrainingSetup(
         InfoNCE(),
         PAIRS,
@@ -231,6 +241,7 @@ def test_a_strategy_that_cannot_be_used_is_refused(
         component("schedule"),
         seed=1,
     )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=message) as error:
         check_strategy(setup)
     assert "\n" not in str(error.value)

@@ -152,7 +152,7 @@ def _batch(encoder: PreTrainedModel, texts: int, length: int) -> tuple[Tensor, T
 def _in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
     """Without dropout, and with plain attention, which onnxruntime computes a tenth faster than torch's fused one."""
     was_training, attention = encoder.training, encoder.config._attn_implementation
-    encoder.eval()
+    encoder.train(False)
     encoder.set_attn_implementation("eager")
     try:
         yield

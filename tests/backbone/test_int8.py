@@ -30,7 +30,7 @@ def batch(texts: int, length: int) -> dict[str, torch.Tensor]:
 def test_batches_of_any_shape_are_close_to_fp32(name: str, tmp_path: Path) -> None:
     """Encoders, the encoder of a T5 and decoders; for a single token, and for short and long texts with padding."""
     make_backbone(ARCHITECTURES[name], tmp_path, "AutoModel")
-    encoder = HuggingFaceBackbone(str(tmp_path)).load_encoder().eval()
+    encoder = HuggingFaceBackbone(str(tmp_path)).load_encoder()
     quantized = Int8Transformer(encoder)
     for shape in ((1, 1), (4, 9), (2, 40)):
         tokens = batch(*shape)
@@ -45,7 +45,7 @@ def test_batches_of_any_shape_are_close_to_fp32(name: str, tmp_path: Path) -> No
 
 def test_the_same_transformer_gives_the_same_bits(tmp_path: Path) -> None:
     """Two copies, made one after the other, agree in every bit."""
-    encoder = HuggingFaceBackbone(str(tiny.bert(tmp_path))).load_encoder().eval()
+    encoder = HuggingFaceBackbone(str(tiny.bert(tmp_path))).load_encoder()
     found = []
     for _ in range(2):
         with Int8Transformer(encoder).in_place():
@@ -55,14 +55,14 @@ def test_the_same_transformer_gives_the_same_bits(tmp_path: Path) -> None:
 
 def test_the_transformer_is_left_unchanged(tmp_path: Path) -> None:
     """Its attention, its mode and its results afterwards are those of before, also if an error ends the context."""
-    encoder = HuggingFaceBackbone(str(tiny.bert(tmp_path))).load_encoder().eval()
+    encoder = HuggingFaceBackbone(str(tiny.bert(tmp_path))).load_encoder()
     before, attention = encoder(**batch(2, 5)).last_hidden_state, encoder.config._attn_implementation
     quantized = Int8Transformer(encoder.train())
     assert encoder.training
     assert encoder.config._attn_implementation == attention
     with pytest.raises(KeyboardInterrupt), quantized.in_place():
         raise KeyboardInterrupt
-    assert torch.equal(encoder.eval()(**batch(2, 5)).last_hidden_state, before)
+    assert torch.equal(encoder.train(False)(**batch(2, 5)).last_hidden_state, before)
 
 
 def test_a_gpu_is_refused() -> None:
@@ -99,7 +99,7 @@ def test_a_copy_that_computes_something_else_is_refused(tmp_path: Path, monkeypa
 def test_gpt2_whose_weights_are_transposed_is_rounded(tmp_path: Path) -> None:
     """Its products have a form of their own, which the exporter writes with a bias."""
     config = transformers.GPT2Config(vocab_size=len(tiny.WORDS), n_positions=64, n_embd=16, n_layer=2, n_head=2)
-    encoder = HuggingFaceBackbone(str(tiny.make(tmp_path, transformers.GPT2Model, config))).load_encoder().eval()
+    encoder = HuggingFaceBackbone(str(tiny.make(tmp_path, transformers.GPT2Model, config))).load_encoder()
     expected = encoder(**batch(2, 6)).last_hidden_state
     with Int8Transformer(encoder).in_place():
         found = encoder(**batch(2, 6)).last_hidden_state

@@ -10,7 +10,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
-    "encoding.precision": ("float32", "bfloat16"),
+    "encoding.precision": ("float32", "bfloat16", "int8"),
     "evaluation.significance": ("t", "wilcoxon", "randomisation"),
     "evaluation.correction": ("holm", "bonferroni", "none"),
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),

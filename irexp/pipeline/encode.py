@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import torch
 
+from irexp.backbone.int8 import Int8Transformer, check_int8
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, open_documents
@@ -91,8 +93,13 @@ def write_encoding(
 
     Returns:
         The number of documents; 0 on every node but the first, and for a share.
+
+    Raises:
+        UserError: if there are no documents, or int8 is asked for and cannot be had.
     """
     device = prepare(machine)
+    if settings.precision == "int8":
+        check_int8(device)
     encoder.eval()
     if share() is not None:
         if not keep_shard_size(folder, machine.shard_size):
@@ -143,13 +150,16 @@ class _Share:
         self.encoder.to(device)
         budget = token_budget(self.machine, self.encoder, device, processes)
         total = self.documents.count()
-        with progress(
-            total=total if total is None or processes == 1 else total // processes,
-            initial=self.done // processes,
-            unit=" documents",
-            desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
-            shown=self.machine.progress and rank == 0,
-        ) as bar:
+        with (
+            _transformer_in(self.settings.precision, self.encoder),
+            progress(
+                total=total if total is None or processes == 1 else total // processes,
+                initial=self.done // processes,
+                unit=" documents",
+                desc="encode" if processes == 1 else f"encode (one of {processes} processes)",
+                shown=self.machine.progress and rank == 0,
+            ) as bar,
+        ):
             windows = _windows(self, rank=rank, step=processes)
             for number, (doc_ids, token_ids) in windows:
                 shard = self.first_shard + number
@@ -157,6 +167,14 @@ class _Share:
                 vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, parts)
                 write_shard(self.folder, shard, doc_ids, vectors, dtype=self.settings.dtype)
                 parts.remove()
+
+
+def _transformer_in(precision: str, encoder: BiEncoder) -> AbstractContextManager[None]:
+    """A context in which an encoder's transformer computes in int8, if that is the precision."""
+    if precision != "int8":
+        return nullcontext()
+    transformer, _ = encoder.encoders()["backbone"]
+    return Int8Transformer(transformer).in_place()
 
 
 def _windows(share: _Share, *, rank: int, step: int) -> Iterator[tuple[int, Window]]:
@@ -189,11 +207,10 @@ def _encode_window(
     parts: Parts,
 ) -> Vectors:
     """Encode a window, except for what is in `parts`; the vectors keep its order."""
-    is_lower = settings.precision == "bfloat16"
 
     def encode(batch: list[int]) -> Vectors:
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_lower):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             embeddings = encoder.encode_documents(tokens.to(device))
         return encoder.to_vectors(embeddings)
 

@@ -1,7 +1,7 @@
 """Packages of optional extras are looked for before a job's first step, not hours later by the step that needs one.
 
 A component that needs more than the default installation has a method `require_packages`, which raises a UserError with
-the command that installs what is missing.
+the command that installs what is missing. `encoding.precision=int8` needs packages, too, and a processor.
 """
 
 from __future__ import annotations
@@ -20,10 +20,19 @@ def require_packages(steps: Iterable[Step]) -> None:
     """Find the packages of all components that the steps use.
 
     Raises:
-        UserError: naming the command that installs what is missing.
+        UserError: naming the command that installs what is missing; or if an encoding in int8 would be made on a GPU.
     """
+    steps = list(steps)
     for component in components_with("require_packages", steps):
         component.require_packages()
+    for step in steps:
+        assert step.stage is not None
+        config = step.experiment.config
+        if step.stage.makes == "encoding" and config.encoding.precision == "int8":
+            from irexp.backbone.int8 import check_int8
+            from irexp.model.device import device_of
+
+            check_int8(device_of(config.machine.accelerator))
 
 
 def components_with(method: str, steps: Iterable[Step], *, package: str = "") -> Iterator[Any]:

@@ -67,6 +67,7 @@ def _names(config: DictConfig, **changes: Any) -> dict[str, str]:
         ({"training__learning_rate": 1e-4}, {"checkpoint", "encoding", "index", "run", "scores", "measures", "speed"}),
         ({"seed": 1}, {"checkpoint", "encoding", "index", "run", "scores", "measures", "speed"}),
         ({"model__pooling": "cls"}, {"checkpoint", "encoding", "index", "run", "scores", "measures", "speed"}),
+        ({"encoding__precision": "int8"}, {"encoding", "index", "run", "measures", "speed"}),
         ({"encoding__dtype": "float16"}, {"encoding", "index", "run", "measures", "speed"}),
         ({"index__probes": 4}, {"index", "run", "measures", "speed"}),
         ({"index__search": {"probes": 4}}, {"run", "measures", "speed"}),

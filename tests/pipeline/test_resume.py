@@ -88,6 +88,22 @@ def test_a_killed_encoding_resumes_within_a_shard(
         assert contents(folder) == contents(whole)
 
 
+def test_a_killed_encoding_in_int8_resumes(tmp_path: Path, machine: Machine, model_of: Callable[[str], Model]) -> None:
+    """The transformer is exported and rounded again, with the same bits; three threads share its copy."""
+    model, documents = check_bi_encoder(model_of("sbert")), open_documents(TEXTS)
+    settings = component("encoding", precision="int8")
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    with calls_of(model) as calls:
+        write_encoding(model, documents, tmp_path / "whole", settings=settings, machine=replace(machine, threads=3))
+    with calls_of(model, dies_at=3), pytest.raises(KilledError):
+        write_encoding(model, documents, tmp_path / "killed", settings=settings, machine=machine)
+    with calls_of(model) as later:
+        write_encoding(model, documents, tmp_path / "killed", settings=settings, machine=machine)
+    assert len(later) == len(calls) - 2
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
 def test_the_number_of_threads_changes_no_byte_of_an_encoding(
     tmp_path: Path, machine: Machine, model_of: Callable[[str], Model]
 ) -> None:

@@ -65,6 +65,15 @@ def test_milvus_is_looked_for_before_the_training(
     assert install_command("milvus") in text
 
 
+def test_onnxruntime_is_looked_for_before_the_training(
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used by the encode stage, after the model was fine-tuned."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    text = refused(compose, settings(tmp_path, collection, "encoding=int8", "machine.accelerator=cpu"), STAGES)
+    assert text.startswith("encoding.precision=int8 needs onnxruntime") and install_command("onnx") in text
+
+
 @pytest.mark.parametrize("model", ["sbert", "mono"])
 def test_the_backbone_is_looked_for_before_the_candidates(
     compose: Compose, tmp_path: Path, collection: Path, model: str

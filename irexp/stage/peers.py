@@ -1,0 +1,119 @@
+"""The stage that measures irexp's speed beside that of other libraries, on the same work and in the same run.
+
+Each library works in an environment of its own, and they take turns (`irexp.peer`). The seconds of every round are
+written to speed_<task>.json, the table to README.md and the curves to speed_<task>.svg.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from irexp.artifact.experiment import Experiment
+from irexp.config.check import near
+from irexp.peer.lines import OWN, UNITS, Record, about
+from irexp.peer.prepare import prepare
+from irexp.peer.report import write
+from irexp.peer.rounds import Contender, contenders, measure
+from irexp.peer.workers import LIBRARIES, check_pythons
+from irexp.progress import progress
+from irexp.types import UserError
+
+log = logging.getLogger(__name__)
+
+#: The groups of settings that a line may change, by task; any other would change what is computed, or nothing.
+_GROUPS = {
+    "encode": ("machine", "encoding"),
+    "re_rank": ("machine",),
+    "fit": ("machine", "training", "optimizer"),
+}
+
+
+def peers(
+    output: Path,
+    experiment: Experiment,
+    *,
+    task: str,
+    models: Sequence[str],
+    python: Mapping[str, str | None],
+    variants: Mapping[str, Sequence[str]],
+    texts: int,
+    lengths: Sequence[int],
+    steps: int,
+    rounds: int,
+    folder: str | None,
+) -> Record:
+    """Measure one task for some models.
+
+    Args:
+        output: the job's folder.
+        experiment: decides backbone, collection and irexp's settings.
+        task: encode, re_rank or fit.
+        models: options of conf/model.
+        python: the interpreter of each other library's environment; None to leave it out, which the table says.
+        variants: further lines of irexp: overrides by label.
+        texts: how many are encoded, or pairs scored, in each turn.
+        lengths: tokens per text, for the curve over the length of texts.
+        steps: of each training.
+        rounds: how many.
+        folder: where JSON, table and curves are written; None for the job's folder.
+
+    Raises:
+        UserError: before anything is measured, if the task, a model, an interpreter or an override does not exist or
+            does not fit; then if a library computes something else than irexp.
+    """
+    _check(task, models, variants)
+    check_pythons(python)
+    rows_of = {model: [_contender(task, experiment.cell([f"model={model}"]), OWN, ())] for model in models}
+    for label, changes in variants.items():
+        for model in models:
+            changed = experiment.cell([*changes, f"model={model}"])
+            rows_of[model].append(_contender(task, changed, f"{OWN}, {label}", changes))
+    place = Path(folder) if folder is not None else output
+    record = Record(task, about(experiment))
+    with tempfile.TemporaryDirectory() as data:
+        works = {
+            model: prepare(
+                task, experiment.cell([f"model={model}"]), Path(data) / model, texts=texts, lengths=lengths, steps=steps
+            )
+            for model in models
+        }
+        total = rounds * len(rows_of) * (1 + len(variants) + sum(value is not None for value in python.values()))
+        with progress(total=total, unit=" turns", desc="peers", shown=experiment.values["machine"]["progress"]) as bar:
+            for model, work in works.items():
+                rows, left_out = contenders(task, model, rows_of[model], python)
+                record.left_out += [reason for reason in left_out if reason not in record.left_out]
+                record.loads[model] = work.load
+                measure(record, model, rows, work, rounds=rounds, advance=bar.update)
+                write(record, place)
+    log.info("peers: %s\n\n%s\n", place / f"speed_{task}.json", record.table())
+    return record
+
+
+def _check(task: str, models: Sequence[str], variants: Mapping[str, Sequence[str]]) -> None:
+    if task not in UNITS:
+        raise UserError(f"stage.peers.task={task} is not a task{near(task, UNITS)}")
+    known = {model: None for library in LIBRARIES.values() for model in library.models.get(task, ())}
+    for model in models:
+        if model not in known:
+            raise UserError(f"stage.peers.models: {model} is not compared in {task}{near(model, known)}")
+    for label, changes in variants.items():
+        for change in changes:
+            if change.partition(".")[0] not in _GROUPS[task]:
+                raise UserError(
+                    f"stage.peers.variants: {label!r} changes {change.partition('=')[0]}; in task={task} a line may "
+                    f"change values of {', '.join(_GROUPS[task])}"
+                )
+
+
+def _contender(task: str, experiment: Experiment, name: str, changes: Sequence[str]) -> Contender:
+    """A line of irexp; encoding and re-ranking take whole groups of settings, a training what is changed."""
+    values = experiment.values
+    if task == "fit":
+        keys = [change.partition("=")[0].split(".", 1) for change in changes]
+        settings = {group: {key: values[group][key] for own, key in keys if own == group} for group in _GROUPS[task]}
+    else:
+        settings = {group: values[group] for group in ("machine", "encoding")}
+    return Contender(name, overrides=tuple(changes), settings=settings)

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Points, or a single value without a place: a horizontal line.
+Curve = Sequence[tuple[float, float]] | float
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -14,13 +17,13 @@ class Panel:
     Attributes:
         x: the name of the horizontal axis.
         y: that of the vertical one.
-        curves: points by label; a single value without a place is a horizontal line.
+        curves: by label.
         title: above the panel.
     """
 
     x: str
     y: str
-    curves: Mapping[str, Sequence[tuple[float, float]] | float]
+    curves: Mapping[str, Curve]
     title: str = ""
 
 

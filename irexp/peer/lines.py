@@ -104,11 +104,11 @@ class Record:
 
     def limit_share(self, line: Line) -> float | None:
         """The share of a thread's rate of matrix products that a line reaches; None for other precisions."""
-        rate_of = {"float32": "fp32", "bfloat16": "bf16"}.get(line.precision)
-        if rate_of is None:
+        limits = self.limits[line.model]
+        rates = {"float32": [one.fp32 for one in limits], "bfloat16": [one.bf16 for one in limits]}
+        if line.precision not in rates:
             return None
-        load = self.loads[line.model]
-        rate = 1e9 * statistics.median(getattr(limits, rate_of) for limits in self.limits[line.model])
+        load, rate = self.loads[line.model], 1e9 * statistics.median(rates[line.precision])
         passes = 3 if self.task == "fit" else 1  # the backward pass multiplies twice as often
         return passes * load.operations * load.tokens / statistics.median(line.cpu_seconds) / rate
 

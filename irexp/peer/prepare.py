@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from irexp.model.load import save
 from irexp.model.model import Model
 from irexp.model.start import start_new
 from irexp.peer.data import operations, some_texts, texts_of_length, write_batches, write_texts
-from irexp.peer.limits import measure_limits
+from irexp.peer.limits import Limits, measure_limits
 from irexp.peer.lines import Load
 from irexp.peer.rounds import Computing, Steps
 from irexp.peer.training import Training
@@ -46,37 +46,52 @@ def prepare(
         UserError: if the dataset has no training examples for the task fit, or the loss is not InfoNCE.
     """
     folder.mkdir()
-    values = experiment.values
     with torch.random.fork_rng():
-        torch.manual_seed(values["seed"])
+        torch.manual_seed(experiment.values["seed"])
         model = start_new(built(experiment.config.model)).eval()
     save(model, folder / "model")
-    limits = partial(measure_limits, _ROWS, model.width, 4 * model.width)
-    documents = built(experiment.config.dataset.documents)
-    if task != "fit":
-        whole = some_texts(documents, texts)
-        found = write_texts(folder / "texts.json", model, whole)
-        curve = tuple(
-            write_texts(folder / f"{length}.json", model, texts_of_length(whole, found, length)) for length in lengths
-        )
-        sides = {"query_length": model.query_length, "document_length": model.document_length}
-        work = Work(
-            task, values["model"]["name"], str(folder / "model"), str(found.path), **sides, threads=1, settings={}
-        )
-        load = Load(found.count, round(found.count * found.length), operations(model))
-        return Computing(load, limits, folder, work, curve)
-    train, seed, batch_size = experiment.config.dataset.train, values["seed"], values["training"]["batch_size"]
-    temperature = values["loss"].get("temperature")
-    if train is None or temperature is None:
+    if task == "fit":
+        return _steps(experiment, model, folder, steps=steps)
+    return _computing(task, experiment, model, folder, texts=texts, lengths=lengths)
+
+
+def _limits(model: Model) -> Callable[[], Limits]:
+    return partial(measure_limits, _ROWS, model.width, 4 * model.width)
+
+
+def _computing(
+    task: str, experiment: Experiment, model: Model, folder: Path, *, texts: int, lengths: Sequence[int]
+) -> Computing:
+    whole = some_texts(built(experiment.config.dataset.documents), texts)
+    found = write_texts(folder / "texts.json", model, whole)
+    curve = [write_texts(folder / f"{length}.json", model, texts_of_length(whole, found, length)) for length in lengths]
+    work = Work(
+        task=task,
+        model=model.name,
+        folder=str(folder / "model"),
+        path=str(found.path),
+        query_length=model.query_length,
+        document_length=model.document_length,
+        threads=1,
+        settings={},
+    )
+    load = Load(found.count, round(found.count * found.length), operations(model))
+    return Computing(load, _limits(model), folder, work, tuple(curve))
+
+
+def _steps(experiment: Experiment, model: Model, folder: Path, *, steps: int) -> Steps:
+    values, dataset = experiment.values, experiment.config.dataset
+    temperature, batch_size = values["loss"].get("temperature"), values["training"]["batch_size"]
+    if dataset.train is None:
         raise UserError(
-            "stage.peers.task=fit needs training examples and the loss InfoNCE; choose another dataset"
-            if train is None
-            else "stage.peers.task=fit compares the loss InfoNCE alone; leave the loss to the model's option"
+            "stage.peers.task=fit needs training examples, and dataset.train has none; choose another dataset"
         )
-    sizes = {"steps": steps, "batch_size": batch_size, "seed": seed}
-    write_batches(folder / "data", built(train), documents, model, **sizes)
+    if temperature is None:
+        raise UserError("stage.peers.task=fit compares InfoNCE alone, and loss has no temperature; leave out loss=…")
+    sizes = {"steps": steps, "batch_size": batch_size, "seed": values["seed"]}
+    write_batches(folder / "data", built(dataset.train), built(dataset.documents), model, **sizes)
     training = make_training(
-        values["model"]["name"],
+        model.name,
         folder / "model",
         folder / "data",
         temperature=temperature,
@@ -86,7 +101,7 @@ def prepare(
     )
     (folder / "trained").mkdir()
     load = Load(batch_size, tokens_of(model, training) // steps, operations(model))
-    return Steps(load, limits, folder / "trained", training)
+    return Steps(load, _limits(model), folder / "trained", training)
 
 
 def make_training(

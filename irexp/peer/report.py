@@ -8,7 +8,7 @@ import statistics
 from dataclasses import asdict
 from pathlib import Path
 
-from irexp.peer.figure import Panel, plot_curves
+from irexp.peer.figure import Curve, Panel, plot_curves
 from irexp.peer.lines import OWN, UNITS, Record, write_section
 
 #: The settings of a line that is a point of the curve over the size of batches, in tokens.
@@ -35,8 +35,8 @@ def curves(record: Record) -> list[Panel]:
         sizes = {line.name: _BATCH.fullmatch(" ".join(line.overrides)) for line in lines}
         batches = sorted((float(match[1]), speed[name]) for name, match in sizes.items() if match)
         if batches:
-            others = {line.name: speed[line.name] for line in lines if not line.overrides}
-            curve = {f"{OWN}, by batch": batches, **others}
+            curve: dict[str, Curve] = {f"{OWN}, by batch": batches}
+            curve |= {line.name: speed[line.name] for line in lines if not line.overrides}
             panels.append(Panel("tokens per batch of irexp", f"{UNITS[record.task]} per CPU second", curve, model))
         points: dict[str, list[tuple[float, float]]] = {}
         for point in (point for point in record.points if point.model == model):

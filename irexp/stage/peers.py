@@ -38,7 +38,7 @@ def peers(
     task: str,
     models: Sequence[str],
     python: Mapping[str, str | None],
-    variants: Mapping[str, Sequence[str]],
+    variants: Mapping[str, Sequence[str]] | None,
     texts: int,
     lengths: Sequence[int],
     steps: int,
@@ -53,7 +53,7 @@ def peers(
         task: encode, re_rank or fit.
         models: options of conf/model.
         python: the interpreter of each other library's environment; None to leave it out, which the table says.
-        variants: further lines of irexp: overrides by label.
+        variants: further lines of irexp: overrides by label; None for none.
         texts: how many are encoded, or pairs scored, in each turn.
         lengths: tokens per text, for the curve over the length of texts.
         steps: of each training.
@@ -64,6 +64,7 @@ def peers(
         UserError: before anything is measured, if the task, a model, an interpreter or an override does not exist or
             does not fit; then if a library computes something else than irexp.
     """
+    variants = variants or {}
     _check(task, models, variants)
     check_pythons(python)
     rows_of = {model: [_contender(task, experiment.cell([f"model={model}"]), OWN, ())] for model in models}

@@ -12,7 +12,7 @@ from torch import nn
 from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.sources import open_documents, open_examples
 from irexp.model.bi_encoder import BiEncoder
-from irexp.model.cross_encoder import CrossEncoder
+from irexp.model.cross_encoder import CrossEncoder, cut_once
 from irexp.model.model import Model
 from irexp.peer.work import Texts
 from irexp.training.batch import Batches
@@ -32,9 +32,14 @@ def some_texts(documents: Documents, count: int) -> list[str]:
 
 
 def write_texts(path: Path, model: Model, texts: Sequence[str]) -> Texts:
-    """Write texts for a bi-encoder, or for a cross-encoder pairs, each query with some documents."""
+    """Write texts for a bi-encoder, or for a cross-encoder pairs, each query with some documents.
+
+    Both sides of a pair fit into the model, since the libraries differ in what they cut off a pair that is too long.
+    """
     if isinstance(model, CrossEncoder):
         heads = [" ".join(texts[row // _DEPTH * _DEPTH].split()[:_QUERY_WORDS]) for row in range(len(texts))]
+        heads = cut_once(model.tokenizer, heads, model.query_length)
+        texts = cut_once(model.tokenizer, texts, model.document_length)
         lengths = [len(pair.ids) for pair in model.tokenize_pairs(heads, texts)]
         content: list[object] = list(zip(heads, texts, strict=True))
     else:

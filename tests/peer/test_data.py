@@ -33,6 +33,14 @@ def test_the_tokens_of_texts_and_pairs_are_counted(backbones: dict[str, HuggingF
     assert json.loads(pairs.path.read_text()) == [[TEXTS[0], TEXTS[0]], [TEXTS[0], TEXTS[1]]]
 
 
+def test_a_pair_is_cut_to_the_lengths_of_the_model(backbones: dict[str, HuggingFaceBackbone], tmp_path: Path) -> None:
+    """A longer one would be cut in another way by each library, which would then score another text."""
+    model = Mono(backbones["encoder"], query_length=1, document_length=2)
+    pairs = write_texts(tmp_path / "pairs.json", model, TEXTS[:2])
+    assert json.loads(pairs.path.read_text()) == [["list", "list all"], ["list", "stop an"]]
+    assert pairs.length == 6.0
+
+
 def test_texts_of_a_length_are_the_same_words_in_other_pieces(
     backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
 ) -> None:

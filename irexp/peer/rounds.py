@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from irexp.peer.limits import Limits
 from irexp.peer.lines import Line, Load, Point, Record
-from irexp.peer.training import Training
+from irexp.peer.training import FEWEST_STEPS, Training
 from irexp.peer.work import Texts, Work
 from irexp.peer.workers import LIBRARIES, Worker, worker
 from irexp.types import UserError
@@ -126,7 +126,7 @@ class Steps:
 
     def result(self, row: Contender, started: Worker) -> NDArray[np.float32]:
         """The loss that a worker has before its first step."""
-        short = replace(self, training=replace(self.training, steps=2))
+        short = replace(self, training=replace(self.training, steps=FEWEST_STEPS))
         return np.array([short.turn(row, started, 1)["probe_loss"]], np.float32)
 
 

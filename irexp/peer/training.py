@@ -12,6 +12,9 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+#: The fewest steps of a training that can be timed: between the ends of the second and the third one.
+FEWEST_STEPS = 3
+
 #: The largest norm of a gradient.
 CLIP_NORM = 1.0
 

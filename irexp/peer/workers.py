@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import irexp
+from irexp.config.check import near
 from irexp.types import UserError
 
 
@@ -58,6 +59,8 @@ def check_pythons(pythons: Mapping[str, str | None]) -> None:
         UserError: naming the first one, and what to install.
     """
     for key, python in pythons.items():
+        if key not in LIBRARIES:
+            raise UserError(f"stage.peers.python.{key}: there is no such library{near(key, LIBRARIES)}")
         if python is None:
             continue
         package = LIBRARIES[key].package

@@ -17,6 +17,7 @@ from irexp.peer.lines import OWN, UNITS, Record, about
 from irexp.peer.prepare import prepare
 from irexp.peer.report import write
 from irexp.peer.rounds import Contender, contenders, measure
+from irexp.peer.training import FEWEST_STEPS
 from irexp.peer.workers import LIBRARIES, check_pythons
 from irexp.progress import progress
 from irexp.types import UserError
@@ -64,49 +65,55 @@ def peers(
         UserError: before anything is measured, if the task, a model, an interpreter or an override does not exist or
             does not fit; then if a library computes something else than irexp.
     """
-    variants = variants or {}
-    _check(task, models, variants)
+    changes_of = {OWN: (), **{f"{OWN}, {label}": tuple(changes) for label, changes in (variants or {}).items()}}
+    _check(task, models, changes_of)
+    _check_numbers(texts=(texts, 1), steps=(steps, FEWEST_STEPS), rounds=(rounds, 1))
     check_pythons(python)
-    rows_of = {model: [_contender(task, experiment.cell([f"model={model}"]), OWN, ())] for model in models}
-    for label, changes in variants.items():
-        for model in models:
-            changed = experiment.cell([*changes, f"model={model}"])
-            rows_of[model].append(_contender(task, changed, f"{OWN}, {label}", changes))
+    chosen = {}
+    for model in models:
+        cells = {name: experiment.cell([*changes, f"model={model}"]) for name, changes in changes_of.items()}
+        own = [_contender(task, cell, name, changes_of[name]) for name, cell in cells.items()]
+        chosen[model] = cells[OWN], *contenders(task, model, own, python)
+    left_out = dict.fromkeys(reason for _, _, reasons in chosen.values() for reason in reasons)
     place = Path(folder) if folder is not None else output
-    record = Record(task, about(experiment))
-    with tempfile.TemporaryDirectory() as data:
+    record = Record(task, about(experiment), list(left_out))
+    total = rounds * sum(len(rows) for _, rows, _ in chosen.values())
+    with (
+        tempfile.TemporaryDirectory() as data,
+        progress(total=total, unit=" turns", desc="peers", shown=experiment.values["machine"]["progress"]) as bar,
+    ):
         works = {
-            model: prepare(
-                task, experiment.cell([f"model={model}"]), Path(data) / model, texts=texts, lengths=lengths, steps=steps
-            )
-            for model in models
+            model: prepare(task, cell, Path(data) / model, texts=texts, lengths=lengths, steps=steps)
+            for model, (cell, _, _) in chosen.items()
         }
-        total = rounds * len(rows_of) * (1 + len(variants) + sum(value is not None for value in python.values()))
-        with progress(total=total, unit=" turns", desc="peers", shown=experiment.values["machine"]["progress"]) as bar:
-            for model, work in works.items():
-                rows, left_out = contenders(task, model, rows_of[model], python)
-                record.left_out += [reason for reason in left_out if reason not in record.left_out]
-                record.loads[model] = work.load
-                measure(record, model, rows, work, rounds=rounds, advance=bar.update)
-                write(record, place)
+        for model, (_, rows, _) in chosen.items():
+            record.loads[model] = works[model].load
+            measure(record, model, rows, works[model], rounds=rounds, advance=bar.update)
+            write(record, place)
     log.info("peers: %s\n\n%s\n", place / f"speed_{task}.json", record.table())
     return record
 
 
-def _check(task: str, models: Sequence[str], variants: Mapping[str, Sequence[str]]) -> None:
+def _check(task: str, models: Sequence[str], changes_of: Mapping[str, Sequence[str]]) -> None:
     if task not in UNITS:
         raise UserError(f"stage.peers.task={task} is not a task{near(task, UNITS)}")
     known = {model: None for library in LIBRARIES.values() for model in library.models.get(task, ())}
     for model in models:
         if model not in known:
             raise UserError(f"stage.peers.models: {model} is not compared in {task}{near(model, known)}")
-    for label, changes in variants.items():
+    for name, changes in changes_of.items():
         for change in changes:
             if change.partition(".")[0] not in _GROUPS[task]:
                 raise UserError(
-                    f"stage.peers.variants: {label!r} changes {change.partition('=')[0]}; in task={task} a line may "
+                    f"stage.peers.variants: {name!r} changes {change.partition('=')[0]}; in task={task} a line may "
                     f"change values of {', '.join(_GROUPS[task])}"
                 )
+
+
+def _check_numbers(**ranges: tuple[int, int]) -> None:
+    for name, (number, least) in ranges.items():
+        if number < least:
+            raise UserError(f"stage.peers.{name}={number} is out of range; it must be at least {least}")
 
 
 def _contender(task: str, experiment: Experiment, name: str, changes: Sequence[str]) -> Contender:

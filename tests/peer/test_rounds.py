@@ -62,6 +62,12 @@ def test_an_environment_that_cannot_work_is_refused(python: str, message: str) -
     assert str(error.value).startswith("stage.peers.python.pylate=") and "\n" not in str(error.value)
 
 
+def test_a_misspelt_library_is_refused() -> None:
+    """It would otherwise be left out silently."""
+    with pytest.raises(UserError, match=r"python\.pylat: there is no such library; did you mean pylate\?"):
+        check_pythons({"pylat": None})
+
+
 def test_the_options_name_the_libraries_there_are() -> None:
     """A library that conf/stage/peers.yaml forgets could not be measured."""
     from omegaconf import OmegaConf

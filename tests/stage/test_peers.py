@@ -33,7 +33,11 @@ def measured(compose: Compose, tmp_path: Path, *more: str) -> Path:
     [
         (["stage.peers.task=encod"], "stage.peers.task=encod is not a task; did you mean encode?"),
         (["stage.peers.models=[splad]", "stage.peers.task=fit"], "splad is not compared in fit; did you mean splade?"),
-        (["+stage.peers.variants.a=['search.depth=3']"], "'a' changes search.depth; in task=encode a line may change"),
+        (
+            ["+stage.peers.variants.a=['search.depth=3']"],
+            "'irexp, a' changes search.depth; in task=encode a",
+        ),
+        (["stage.peers.steps=2"], "stage.peers.steps=2 is out of range; it must be at least 3"),
         (["stage.peers.python.pylate=nowhere"], "stage.peers.python.pylate=nowhere is not a program"),
         (["+stage.peers.variants.a=['machine.token_budget=0']"], "machine.token_budget: 0 is out of range"),
         (["stage.peers.task=fit", "dataset.train=null"], "stage.peers.task=fit needs training examples"),

@@ -147,5 +147,5 @@ def _record(folder: Path, costs: Sequence[Cost], heading: dict[str, str]) -> Non
             if getattr(cost, other) == fewest and (axis == "documents" or cost.stage not in SHARED):
                 label = f"{cost.stage}, {cost.processes} processes" if cost.stage in SHARED else cost.stage
                 curves.setdefault(label, []).append((getattr(cost, axis), cost.seconds))
-        panels.append(Panel(axis, "seconds", curves))
+        panels.append(Panel(axis, "seconds", curves, is_log=True))
     plot_curves(panels, folder / "growth.svg")

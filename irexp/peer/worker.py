@@ -29,9 +29,6 @@ from irexp.peer.work import Work
 #: Steps at the beginning of a training that are not timed, unless they were half of all.
 WARM_UP = 10
 
-#: When the optimizer steps of the current training ended: processor and wall-clock seconds.
-_ENDS: list[tuple[float, float]] = []
-
 
 def _module(library: str) -> Any:
     return import_module(f"irexp.peer.library_{library}")
@@ -65,13 +62,16 @@ def train(library: str, training: Training, folder: Path) -> dict[str, Any]:
     """
     torch.set_num_threads(training.threads or os.cpu_count() or 1)
     torch.manual_seed(training.seed)
-    _ENDS.clear()
-    probe = _module(library).train(training, folder)
-    assert len(_ENDS) == training.steps, f"{len(_ENDS)} optimizer steps instead of {training.steps}"
+    ends: list[tuple[float, float]] = []
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append((time.process_time(), time.perf_counter())))
+    try:
+        probe = _module(library).train(training, folder)
+    finally:
+        hook.remove()
+    assert len(ends) == training.steps, f"{len(ends)} optimizer steps instead of {training.steps}"
     first = min(WARM_UP, training.steps // 2)
-    cpu, wall = (
-        (end - start) / (training.steps - 1 - first) for start, end in zip(_ENDS[first], _ENDS[-1], strict=True)
-    )
+    steps = training.steps - 1 - first
+    cpu, wall = ((end - start) / steps for start, end in zip(ends[first], ends[-1], strict=True))
     return {"cpu_seconds": cpu, "wall_seconds": wall, "probe_loss": probe}
 
 
@@ -98,7 +98,6 @@ def main(library: str) -> None:
     """Answer until the input ends; what a library prints goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
-    register_optimizer_step_post_hook(lambda *_: _ENDS.append((time.process_time(), time.perf_counter())))
     packages = [*([] if library == "irexp" else [library.replace("_", "-")]), "torch", "transformers"]
     answers.write(json.dumps({package: version(package) for package in packages}) + "\n")
     answers.flush()

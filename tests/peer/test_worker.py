@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from irexp import component, new_model, save
+from irexp import component, new_model, open_documents, open_examples, save
+from irexp.peer.data import write_batches
+from irexp.peer.prepare import make_training
 from irexp.peer.work import Work
 from irexp.peer.worker import answer, peak_memory
+from irexp.types import UserError
 from tests import tiny
 
 
@@ -36,6 +39,25 @@ def test_the_workers_of_irexp_and_sentence_transformers_agree(tmp_path: Path, ta
         results[library] = np.load(path)
     assert len(results["irexp"]) >= len(texts)
     np.testing.assert_allclose(results["irexp"], results["sentence_transformers"], atol=1e-5)
+
+
+def test_a_training_is_timed_by_its_steps_and_tells_the_loss_before(collection: Path, tmp_path: Path) -> None:
+    """The loss of a model of no use is about log 2 with two documents per query; settings reach irexp's training."""
+    (collection / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td0\t1\nq2\td4\t1\n")
+    model = new_model("sbert", backbone=str(tiny.bert(tmp_path / "bert")))
+    save(model, tmp_path / "model")
+    examples, documents = open_examples(collection), open_documents(collection)
+    sizes = {"steps": 3, "batch_size": 2, "seed": 1}
+    write_batches(tmp_path / "data", examples, documents, model, **sizes)
+    place, lengths = (tmp_path / "model", tmp_path / "data"), (model.query_length, model.document_length)
+    training = make_training("sbert", *place, temperature=1.0, learning_rate=1e-3, lengths=lengths, **sizes)
+    found = answer("irexp", {"task": "fit", "training": asdict(training), "folder": str(tmp_path / "trained")})
+    assert found["cpu_seconds"] > 0 and found["wall_seconds"] > 0
+    assert found["probe_loss"] == pytest.approx(np.log(2), abs=0.5)
+    assert (tmp_path / "trained" / "modules.json").is_file()
+    unknown = asdict(replace(training, settings={"machine": {"forward_token": 64}}))
+    with pytest.raises(UserError, match="did you mean forward_tokens"):
+        answer("irexp", {"task": "fit", "training": unknown, "folder": str(tmp_path / "again")})
 
 
 def test_the_peak_memory_grows_with_what_is_held() -> None:

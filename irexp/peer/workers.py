@@ -101,7 +101,7 @@ class Worker:
                 (path / "irexp").symlink_to(source)
         self._messages = (folder / f"{library}.log").open("a+", encoding="utf8")
         self._process = subprocess.Popen(
-            [python, "-m", "irexp.peer.worker", library],
+            [os.path.abspath(python), "-m", "irexp.peer.worker", library],  # the process has another working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_each_line_is_measured_in_a_process_of_its_own(compose: Compose, tmp_pat
         compose,
         tmp_path,
         "+stage.peers.variants.small=['machine.token_budget=64']",
-        f"stage.peers.python.sentence_transformers={sys.executable}",
+        f"stage.peers.python.sentence_transformers={os.path.relpath(sys.executable)}",
         "stage.peers.lengths=[4]",
     )
     kept = json.loads((folder / "speed_encode.json").read_text())

@@ -85,6 +85,7 @@ def growth(
             raise UserError(f"stage.growth.{name}={list(numbers)} must list numbers of at least 1, such as [1, 2]")
     sizes = [*((number, min(queries)) for number in documents), *((min(documents), number) for number in queries)]
     place, costs, heading = Path(folder) if folder is not None else output, [], about(experiment)
+    del heading["collection"]  # its texts are random
     shown = experiment.values["machine"]["progress"]
     for documents_now, queries_now in counted(list(dict.fromkeys(sizes)), desc="growth", unit=" sizes", shown=shown):
         with tempfile.TemporaryDirectory() as inputs:
@@ -95,6 +96,7 @@ def growth(
                     request = {"task": "grow", "stage": stage, "folder": f"{inputs}/data", "machine": settings}
                     with worker("irexp") as started:
                         found = started.ask(request)
+                        heading |= started.versions
                     mib = found["more_mib"] if number == 1 else None
                     costs.append(Cost(stage, documents_now, queries_now, number, found["wall_seconds"], mib))
         _record(place, costs, heading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,10 +48,11 @@ def test_a_training_is_timed_by_its_steps_and_tells_the_loss_before(collection: 
     model = new_model("sbert", backbone=str(tiny.bert(tmp_path / "bert")))
     save(model, tmp_path / "model")
     examples, documents = open_examples(collection), open_documents(collection)
-    sizes = {"steps": 3, "batch_size": 2, "seed": 1}
+    sizes: Any = {"steps": 3, "batch_size": 2, "seed": 1}
     write_batches(tmp_path / "data", examples, documents, model, **sizes)
-    place, lengths = (tmp_path / "model", tmp_path / "data"), (model.query_length, model.document_length)
-    training = make_training("sbert", *place, temperature=1.0, learning_rate=1e-3, lengths=lengths, **sizes)
+    lengths = (model.query_length, model.document_length)
+    rates: Any = {"temperature": 1.0, "learning_rate": 1e-3}
+    training = make_training("sbert", tmp_path / "model", tmp_path / "data", lengths=lengths, **rates, **sizes)
     found = answer("irexp", {"task": "fit", "training": asdict(training), "folder": str(tmp_path / "trained")})
     assert found["cpu_seconds"] > 0 and found["wall_seconds"] > 0
     assert found["probe_loss"] == pytest.approx(np.log(2), abs=0.5)

@@ -70,6 +70,8 @@ def test_every_stage_is_measured_for_every_size(compose: Compose, tmp_path: Path
     kept = json.loads((tmp_path / "found" / "growth.json").read_text())["costs"]
     processes = {"encode": 2, "index": 2, "search": 1, "re_rank": 1, "evaluate": 1}
     assert [(cost["stage"], cost["processes"]) for cost in kept] == list(processes.items())
+    about = json.loads((tmp_path / "found" / "growth.json").read_text())["about"]
+    assert about.keys() == {"processor", "backbone", "torch", "transformers"}
     assert all(cost["seconds"] > 0 for cost in kept)
     assert "| encode | 2 | 40 | 3 |" in (tmp_path / "found" / "README.md").read_text()
     assert (tmp_path / "found" / "growth.svg").is_file()

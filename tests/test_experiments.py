@@ -62,7 +62,7 @@ def test_the_record_of_speed_has_a_generated_part_and_a_command_of_each_recipe()
     """Whoever reads a table there knows what makes it again, and a run finds the place of its table."""
     text = (ROOT / "experiments" / "speed" / "README.md").read_text(encoding="utf8")
     for name in SPEED:
-        assert re.search(rf"python run\.py (-m )?experiment=(\w+,)*{name}\b", text), name
+        assert re.search(rf"python run\.py (-m stage=peers )?experiment=(\w+,)*{name}\b", text), name
         part = name if name != "speed_growth" else "growth"
         assert f"<!-- {part}: generated -->" in text and f"<!-- {part}: end -->" in text, name
 

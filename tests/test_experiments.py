@@ -19,6 +19,9 @@ from irexp.stage.recorded import read_cells
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
+
+#: Recipes that measure speed, of which nothing is claimed; experiments/speed is the record of all of them.
+SPEED = ["speed_encode", "speed_fit", "speed_growth", "speed_re_rank"]
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 VASWANI, STACKFAQ = COLLECTIONS / "vaswani", COLLECTIONS / "stackfaq"
 
@@ -44,8 +47,8 @@ def expected(name: str) -> dict[str, dict[str, Any]]:
 
 
 def test_every_recipe_has_a_claim_and_every_claim_a_recipe() -> None:
-    """conf/experiment and experiments/ hold the same names, and there are at least two."""
-    assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == NAMES
+    """conf/experiment and experiments/ hold the same names, and there are at least two; speed is claimed of none."""
+    assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == sorted([*NAMES, *SPEED])
     assert len(NAMES) >= 2
     for name in NAMES:
         text = (ROOT / "experiments" / name / "README.md").read_text(encoding="utf8")
@@ -53,6 +56,15 @@ def test_every_recipe_has_a_claim_and_every_claim_a_recipe() -> None:
         assert all(bullet(name, part) for part in ("Source", "Deviations", "Cost"))
         assert " GB" in bullet(name, "Cost"), name
         assert f"experiment={name}" in bullet(name, "Run")
+
+
+def test_the_record_of_speed_has_a_generated_part_and_a_command_of_each_recipe() -> None:
+    """Whoever reads a table there knows what makes it again, and a run finds the place of its table."""
+    text = (ROOT / "experiments" / "speed" / "README.md").read_text(encoding="utf8")
+    for name in SPEED:
+        assert re.search(rf"python run\.py (-m stage=peers )?experiment=(\w+,)*{name}\b", text), name
+        part = name if name != "speed_growth" else "growth"
+        assert f"<!-- {part}: generated -->" in text and f"<!-- {part}: end -->" in text, name
 
 
 def test_the_table_of_experiments_is_generated() -> None:

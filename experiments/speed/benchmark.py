@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.index.torch_dense import TorchDense, TorchDenseSearch
 from irexp.index.vectors import TokenVectors, Vectors, count, take
+from irexp.peer.limits import Limits, measure_limits, seconds
 
 Search = Callable[[Vectors, int], tuple[np.ndarray, np.ndarray]]
 
@@ -118,52 +118,22 @@ def milliseconds(search: Search, queries: Vectors, batch: int, repetitions: int)
     return statistics.median(rounds[1:])
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The rates of one thread of this machine: matrix products in two precisions, and reading memory.
-
-    Attributes:
-        fp32: floating-point operations per second.
-        bf16: the same in bfloat16.
-        bytes: bytes read per second.
-    """
-
-    fp32: float
-    bf16: float
-    bytes: float
-
-
-def measure_limits() -> Limits:
-    """The best of some repetitions."""
-    matrix = torch.randn(2048, 2048)
-    fp32, bf16 = (min(seconds(lambda m=m: m @ m.T) for _ in range(7)) for m in (matrix, matrix.bfloat16()))
-    memory = np.ones(2**27, np.float32)
-    reading = min(seconds(memory.sum) for _ in range(5))
-    return Limits(2 * 2048**3 / fp32, 2 * 2048**3 / bf16, memory.nbytes / reading)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Processor time of one call."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def limit(engine: str, documents: Vectors, queries: Vectors, batch: int, limits: Limits) -> float | None:
     """Milliseconds per query that an exact engine needs at least to compute or to read; None for the others."""
     lower = "bfloat16" in engine
-    rate, width = (limits.bf16, 2) if lower else (limits.fp32, 4)
+    rate, width = (1e9 * limits.bf16, 2) if lower else (1e9 * limits.fp32, 4)
+    read = 1e9 * limits.read
     if engine in ("faiss_flat", "torch_dense", "torch_dense bfloat16"):
         values = count(documents) * DIM
-        return 1000 * max(2 * values / rate, values * width / batch / limits.bytes)
+        return 1000 * max(2 * values / rate, values * width / batch / read)
     if engine in ("maxsim", "maxsim bfloat16"):
         assert isinstance(documents, TokenVectors)
         values = documents.vectors_TH.size
-        return 1000 * max(2 * values * QUERY_TOKENS / rate, values * width / batch / limits.bytes)
+        return 1000 * max(2 * values * QUERY_TOKENS / rate, values * width / batch / read)
     if engine == "sparse":
         assert isinstance(documents, scipy.sparse.csr_array) and isinstance(queries, scipy.sparse.csr_array)
         frequency_V = np.bincount(documents.indices, minlength=VOCABULARY)
-        return 1000 * float(frequency_V[queries.indices].sum()) / count(queries) * 6 / limits.bytes
+        return 1000 * float(frequency_V[queries.indices].sum()) / count(queries) * 6 / read
     return None
 
 
@@ -283,10 +253,8 @@ def main(arguments: list[str]) -> None:
         for candidates in sizes:
             rerank(candidates)
         return
-    limits = measure_limits()
-    rates = (
-        f"{limits.fp32 / 1e9:.0f} GF/s in fp32, {limits.bf16 / 1e9:.0f} in bfloat16, {limits.bytes / 1e9:.1f} GB/s read"
-    )
+    limits = measure_limits(2048, 2048, 2048)
+    rates = f"{limits.fp32:.0f} GF/s in fp32, {limits.bf16:.0f} in bfloat16, {limits.read:.1f} GB/s read"
     print(f"one thread: {rates}")
     for rows in sizes:
         benchmark(arguments[0], rows, named[0] if named else None, limits)

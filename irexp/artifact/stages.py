@@ -229,7 +229,7 @@ STAGES: dict[str, StageSpec] = {
             unless_given=("run",),
         ),
         StageSpec("prepare", inputs={"experiment": This()}, previews=True),
-        StageSpec("tune", inputs={"experiment": This()}),
+        *(StageSpec(name, inputs={"experiment": This()}) for name in ("tune", "peers", "growth")),
         StageSpec("export", inputs={"encoding": Own("encoding"), "checkpoint": Own("checkpoint")}),
         StageSpec("push", inputs={"checkpoint": Own("checkpoint"), "measures": Own("measures", if_exists=True)}),
         StageSpec("report", inputs={"rows": Rows()}),

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from irexp import component
+from irexp import component, open_examples
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.dataset.examples import QrelExamples
 from irexp.dataset.in_memory import TextDocuments, TextTopics
 from irexp.model.dense import DenseBiEncoder
+from irexp.peer.data import without_known_positives, write_batches
+from irexp.peer.training import Training, factor, make_optimizer
 from irexp.training.batch import Batches
 from irexp.training.schedule import linear_warmup
-from tests.benchmark.fit_job import Job, factor, make_optimizer
-from tests.benchmark.fit_lines import BEGIN, END, Line, p_values, read, table, write
-from tests.benchmark.fit_peers import Contender, make_job, merged, without_known_positives, write_data
+from tests.benchmark.fit_lines import Line, p_values, read, table, write
+from tests.benchmark.fit_peers import Contender, merged, training_of
 
 
-def job_of(model: str, **settings: dict[str, object]) -> Job:
+def trained(model: str, **settings: dict[str, object]) -> Training:
     """A training of two steps."""
-    contender = Contender(model, "irexp", "irexp", "python", settings)
-    return make_job(contender, Path("initial"), Path("data"), steps=20, batch_size=4, seed=1)
+    contender = Contender(model, "irexp", "irexp", settings=settings)
+    return training_of(contender, Path("initial"), Path("data"), steps=20, batch_size=4, seed=1)
 
 
 def test_the_other_libraries_have_the_learning_rate_of_each_step_of_irexp() -> None:
@@ -36,18 +37,18 @@ def test_the_other_libraries_have_the_learning_rate_of_each_step_of_irexp() -> N
 def test_the_other_libraries_have_the_weight_decay_of_irexp() -> None:
     """Matrices are decayed, biases and norms are not."""
     layer = torch.nn.Linear(2, 3)
-    optimizer, _ = make_optimizer(layer.parameters(), job_of("sbert"), fused=None)
+    optimizer, _ = make_optimizer(layer.parameters(), trained("sbert"), fused=None)
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     theirs = component("optimizer")([layer.weight], lr=1.0).param_groups[0]
     assert (decay[id(layer.weight)], decay[id(layer.bias)]) == (theirs["weight_decay"], 0.0)
     assert all(optimizer.defaults[key] == theirs[key] for key in ("betas", "eps"))
 
 
-def test_a_job_has_the_penalty_of_splade_alone_and_the_settings_of_a_variant() -> None:
+def test_a_training_has_the_penalty_of_splade_alone_and_the_settings_of_a_variant() -> None:
     """A FLOPS penalty on dense vectors would be another training."""
-    assert job_of("sbert").query_weight == 0.0
-    assert job_of("splade").query_weight > 0.0
-    assert job_of("sbert", machine={"forward_tokens": 1024}).machine == {"forward_tokens": 1024}
+    assert trained("sbert").query_weight == 0.0
+    assert trained("splade").query_weight > 0.0
+    assert trained("sbert", machine={"forward_tokens": 1024}).settings == {"machine": {"forward_tokens": 1024}}
 
 
 def test_the_data_are_the_batches_of_irexp_in_order_and_a_probe(
@@ -57,13 +58,14 @@ def test_the_data_are_the_batches_of_irexp_in_order_and_a_probe(
     texts = {str(number): f"text {number}" for number in range(9)}
     examples = QrelExamples(TextTopics(texts, {number: [number] for number in texts}))
     documents, model = TextDocuments(texts), DenseBiEncoder(backbones["encoder"])
-    known = write_data(tmp_path / "data", examples, documents, model, steps=3, batch_size=4, seed=1)
+    known = write_batches(tmp_path / "data", examples, documents, model, steps=3, batch_size=4, seed=1)
     pairs, probe = (
         [json.loads(line) for line in (tmp_path / "data" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("pairs", "probe")
     )
-    batches = Batches(examples, documents, model, size=4, in_batch=True, seed=1)
-    expected = [examples[place].query.query_id for number in range(3) for place in batches.positions(number)]
+    own = open_examples(tmp_path / "data")
+    batches = Batches(own, documents, model, size=4, in_batch=True, seed=1)
+    expected = [own[place].query.query_id for number in range(3) for place in batches.positions(number)]
     assert [row["query_id"] for row in pairs] == expected
     assert all(row["document"] == texts[row["doc_id"]] == row["query"] for row in pairs)
     assert (probe, known) == (pairs[:4], 0)
@@ -102,12 +104,13 @@ def test_the_table_compares_each_line_with_irexp_on_the_same_model_and_seeds() -
 
 def test_a_stopped_measurement_continues_with_what_was_written(tmp_path: Path) -> None:
     """Its lines are kept, and those of another size are refused instead of mixed."""
-    (tmp_path / "README.md").write_text(f"before {BEGIN} old {END} after\n")
+    (tmp_path / "README.md").write_text("before <!-- fit_peers: generated --> old <!-- fit_peers: end --> after\n")
     lines = lines_of_two_models()
     write(lines, tmp_path, "beside other work")
-    assert (tmp_path / "README.md").read_text().startswith(f"before {BEGIN}\n\n")
-    assert (tmp_path / "README.md").read_text().endswith(f"beside other work.\n\n{table(lines)}\n\n{END} after\n")
-    rows = [Contender("sbert", name, "irexp", "python") for name in ("irexp", "Lightning IR")]
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before <!-- fit_peers: generated -->\n\n")
+    assert text.endswith(f"beside other work.\n\n{table(lines)}\n\n<!-- fit_peers: end --> after\n")
+    rows = [Contender("sbert", name, "irexp") for name in ("irexp", "Lightning IR")]
     found = merged(rows, read(tmp_path), steps=5, batch_size=4)
     assert [(line.model, line.name, line.seeds) for line in found] == [
         ("sbert", "irexp", [1, 2, 3]),

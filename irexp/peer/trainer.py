@@ -1,4 +1,4 @@
-"""The trainer of sentence-transformers, which PyLate uses, too, for `tests.benchmark.fit_peers`."""
+"""The trainer of sentence-transformers, which PyLate uses, too."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from tests.benchmark.fit_job import CLIP_NORM, Job, make_optimizer
+from irexp.peer.training import CLIP_NORM, Training, make_optimizer
 
 
 def train_with(
-    job: Job,
+    training: Training,
     folder: Path,
     model: Any,
     loss: Any,
@@ -27,7 +27,7 @@ def train_with(
     """Train with a trainer of sentence-transformers, whose default is the fused optimizer.
 
     Args:
-        job: the training.
+        training: the training.
         folder: of the trained model.
         model: the model.
         loss: its loss.
@@ -43,10 +43,10 @@ def train_with(
     trainer_class, settings_class = classes
     settings = settings_class(
         output_dir=str(folder.parent / "trainer"),
-        max_steps=job.steps,
-        per_device_train_batch_size=job.batch_size,
+        max_steps=training.steps,
+        per_device_train_batch_size=training.batch_size,
         max_grad_norm=CLIP_NORM,
-        seed=job.seed,
+        seed=training.seed,
         use_cpu=True,
         batch_sampler=_in_order,
         router_mapping=router_mapping,
@@ -59,15 +59,15 @@ def train_with(
     trainer = trainer_class(
         model=model,
         args=settings,
-        train_dataset=_columns(job.pairs()),
+        train_dataset=_columns(training.pairs()),
         loss=loss,
         data_collator=collator,
         callbacks=callbacks,
-        optimizers=make_optimizer(model.parameters(), job, fused=True),
+        optimizers=make_optimizer(model.parameters(), training, fused=True),
     )
     model.eval()
     with torch.no_grad():
-        found = loss(*trainer.collect_features(trainer.data_collator(list(_columns(job.probe())))))
+        found = loss(*trainer.collect_features(trainer.data_collator(list(_columns(training.probe())))))
     trainer.train()
     model.save_pretrained(str(folder))
     return float(found["base_loss"] if isinstance(found, dict) else found)

@@ -1,4 +1,4 @@
-"""What the trainings of `tests.benchmark.fit_peers` share in all libraries: job, data, optimizer and schedule."""
+"""What trainings share in all libraries: settings, data, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+#: The fewest steps of a training that can be timed: between the ends of the second and the third one.
+FEWEST_STEPS = 3
+
 #: The largest norm of a gradient.
 CLIP_NORM = 1.0
 
@@ -20,14 +23,14 @@ WEIGHT_DECAY = 0.01
 
 
 @dataclass(frozen=True)
-class Job:
+class Training:
     """A training.
 
     Attributes:
-        library: irexp, sentence-transformers, pylate or lightning-ir.
         model: sbert, colbert or splade.
         initial: the folder of the untrained model, as irexp saves it.
-        data: the folder of pairs.jsonl and probe.jsonl: objects with query_id, query, doc_id and document.
+        data: the folder of pairs.jsonl and probe.jsonl: objects with query_id, query, doc_id and document; and of the
+            same examples in BEIR's layout, from which irexp draws its batches itself.
         steps: optimizer steps; pairs.jsonl holds the batch of each, one after another.
         batch_size: pairs per step.
         learning_rate: its peak.
@@ -39,12 +42,10 @@ class Job:
         query_length: tokens kept per query.
         document_length: tokens kept per document.
         seed: decides dropout, and in irexp the batches.
-        training: of irexp alone: settings of conf/training.
-        machine: of irexp alone: settings of conf/machine.
-        optimizer: of irexp alone: settings of conf/optimizer.
+        threads: 1 for one thread; None for all cores.
+        settings: of irexp alone: what differs in conf/training, conf/machine and conf/optimizer, by group.
     """
 
-    library: str
     model: str
     initial: str
     data: str
@@ -59,9 +60,8 @@ class Job:
     query_length: int
     document_length: int
     seed: int
-    training: dict[str, Any]
-    machine: dict[str, Any]
-    optimizer: dict[str, Any]
+    threads: int | None
+    settings: dict[str, dict[str, Any]]
 
     def pairs(self) -> list[dict[str, str]]:
         """The examples of all batches, in order."""
@@ -81,12 +81,14 @@ def factor(step: int, *, steps: int, warm_up: int) -> float:
     return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], job: Job, *, fused: bool | None) -> tuple[AdamW, LambdaLR]:
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], training: Training, *, fused: bool | None
+) -> tuple[AdamW, LambdaLR]:
     """AdamW, which decays matrices alone, and the schedule, as irexp has them by default.
 
     Args:
         parameters: of the model.
-        job: the training.
+        training: the training.
         fused: whether one kernel updates all weights; None for torch's choice.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -94,5 +96,5 @@ def make_optimizer(parameters: Iterable[nn.Parameter], job: Job, *, fused: bool 
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
-    made = AdamW(groups, lr=job.learning_rate, fused=fused)
-    return made, LambdaLR(made, lambda step: factor(step, steps=job.steps, warm_up=job.warm_up))
+    made = AdamW(groups, lr=training.learning_rate, fused=fused)
+    return made, LambdaLR(made, lambda step: factor(step, steps=training.steps, warm_up=training.warm_up))

@@ -1,0 +1,96 @@
+"""irexp as one of the libraries that are compared: through the functions that `from irexp import …` exports."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from irexp import component, encode, fit, load, open_documents, open_examples, re_rank, save
+from irexp.config.schema import Encoding, Machine
+from irexp.index.vectors import TokenVectors
+from irexp.model.bi_encoder import BiEncoder
+from irexp.peer.growth_work import grow as grow
+from irexp.peer.training import CLIP_NORM, WEIGHT_DECAY, Training
+from irexp.peer.work import Encoder, Scorer, Work
+from irexp.types import Document, Query, ScoredDoc
+
+
+def open_encoder(model: str, folder: str, query_length: int, document_length: int) -> Encoder:
+    """A bi-encoder, which encodes with the settings of the work."""
+    opened = load(folder, query_length=query_length, document_length=document_length)
+
+    def compute(texts: list[str], work: Work) -> NDArray[np.float32]:
+        with tempfile.TemporaryDirectory() as place:
+            found = encode(
+                opened,
+                texts,
+                Path(place) / "encoding",
+                settings=Encoding(**work.settings["encoding"]),
+                machine=_machine(work),
+            )
+            parts = [part.vectors_TH if isinstance(part, TokenVectors) else part for part in found.batches()]
+            return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    return compute
+
+
+def open_scorer(model: str, folder: str, query_length: int, document_length: int) -> Scorer:
+    """A cross-encoder, which re-ranks the documents of each query."""
+    opened = load(folder, query_length=query_length, document_length=document_length)
+
+    def compute(pairs: list[tuple[str, str]], work: Work) -> NDArray[np.float32]:
+        queries = {text: str(number) for number, text in enumerate(dict.fromkeys(query for query, _ in pairs))}
+        documents = [Document(str(number), text) for number, (_, text) in enumerate(pairs)]
+        run = [ScoredDoc(queries[query], str(number), -float(number)) for number, (query, _) in enumerate(pairs)]
+        topics = [Query(query_id, text) for text, query_id in queries.items()]
+        found = re_rank(opened, run, topics, documents, depth=len(pairs), machine=_machine(work))
+        score_of = {line.doc_id: line.score for line in found}
+        return np.array([score_of[str(number)] for number in range(len(pairs))], np.float32)
+
+    return compute
+
+
+def _machine(work: Work) -> Machine:
+    return Machine(**{**work.settings["machine"], "threads": work.threads, "progress": False})
+
+
+def train(training: Training, folder: Path) -> float:
+    """Train, save, and return the loss of the probe before."""
+    model, probe = load(training.initial), training.probe()
+    assert isinstance(model, BiEncoder)
+    loss = component("loss", "info_nce", temperature=training.temperature)
+    with torch.no_grad():
+        query_ids = model.tokenize_queries([row["query"] for row in probe])
+        document_ids = model.tokenize_documents([row["document"] for row in probe])
+        queries = model.encode_queries(model.pad(query_ids, is_query=True))
+        documents = model.encode_documents(model.pad(document_ids, is_query=False))
+        found = float(loss(model.similarity(queries, documents)[0], torch.eye(len(probe))))
+    weights = {
+        "query_weight": training.query_weight,
+        "document_weight": training.document_weight,
+        "ramp": training.ramp,
+    }
+    groups: dict[str, dict[str, Any]] = {"training": {}, "machine": {}, "optimizer": {}, **training.settings}
+    machine = {"threads": training.threads, "progress": False, "resume_every": training.steps + 1, **groups["machine"]}
+    fit(
+        model,
+        loss,
+        open_examples(training.data),
+        open_documents(training.data),
+        steps=training.steps,
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        regularizer=component("regularizer", "flops", **weights) if training.query_weight else None,
+        optimizer=component("optimizer", weight_decay=WEIGHT_DECAY, **groups["optimizer"]),
+        schedule=component("schedule", "linear_warmup", warmup=training.warm_up),
+        training={"clip_norm": CLIP_NORM, **groups["training"]},
+        machine=component("machine", "cpu", **machine),
+        seed=training.seed,
+    )
+    save(model, folder)
+    return found

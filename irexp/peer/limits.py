@@ -1,0 +1,57 @@
+"""What one thread of this machine can do at most: matrix products in two precisions, and reading memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Rates of one thread.
+
+    Attributes:
+        fp32: floating-point operations per second, in thousand millions.
+        bf16: the same in bfloat16.
+        read: bytes read from memory per second, in thousand millions.
+    """
+
+    fp32: float
+    bf16: float
+    read: float
+
+
+def measure_limits(rows: int, inner: int, columns: int) -> Limits:
+    """The best of some repetitions.
+
+    Args:
+        rows: of the first matrix, such as the tokens of a batch.
+        inner: the dimensions that are summed over, such as those of a token.
+        columns: of the product, such as the dimensions inside a layer.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fp32, bf16 = (_product(rows, inner, columns, dtype) for dtype in (torch.float32, torch.bfloat16))
+        memory = np.ones(2**26, np.float32)
+        least = min(seconds(memory.sum) for _ in range(3))
+    finally:
+        torch.set_num_threads(threads)
+    return Limits(fp32, bf16, 1e-9 * memory.nbytes / least)
+
+
+def _product(rows: int, inner: int, columns: int, dtype: torch.dtype) -> float:
+    left, right = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
+    least = min(seconds(lambda: torch.nn.functional.linear(left, right)) for _ in range(20))
+    return 2e-9 * rows * inner * columns / least
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from irexp import component, encode, fit, load, open_documents, open_examples, re_rank, save
+from irexp.backbone.int8 import Int8Transformer
 from irexp.config.schema import Encoding, Machine
 from irexp.index.vectors import TokenVectors
 from irexp.model.bi_encoder import BiEncoder
@@ -21,18 +25,18 @@ from irexp.types import Document, Query, ScoredDoc
 
 
 def open_encoder(model: str, folder: str, query_length: int, document_length: int) -> Encoder:
-    """A bi-encoder, which encodes with the settings of the work."""
+    """A bi-encoder, which encodes with the settings of the work; that int8 is exported first is not part of a turn."""
     opened = load(folder, query_length=query_length, document_length=document_length)
+    assert isinstance(opened, BiEncoder)
+    in_int8 = functools.cache(lambda: Int8Transformer(next(iter(opened.encoders().values()))[0]))
 
     def compute(texts: list[str], work: Work) -> NDArray[np.float32]:
-        with tempfile.TemporaryDirectory() as place:
-            found = encode(
-                opened,
-                texts,
-                Path(place) / "encoding",
-                settings=Encoding(**work.settings["encoding"]),
-                machine=_machine(work),
-            )
+        settings = Encoding(**work.settings["encoding"])
+        transformer: AbstractContextManager[None] = nullcontext()
+        if settings.precision == "int8":
+            settings, transformer = replace(settings, precision="float32"), in_int8().in_place()
+        with tempfile.TemporaryDirectory() as place, transformer:
+            found = encode(opened, texts, Path(place) / "encoding", settings=settings, machine=_machine(work))
             parts = [part.vectors_TH if isinstance(part, TokenVectors) else part for part in found.batches()]
             return np.concatenate([np.asarray(part, np.float32) for part in parts])
 

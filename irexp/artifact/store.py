@@ -210,11 +210,10 @@ class Store:
         """
         partial = self._partial(identity)
         with hold_lock(self._writable_lock(identity), identity.name, is_shared=True):
-            if self.has(identity):
-                yield Making(partial, self.look(identity))
-                return
-            partial.mkdir(exist_ok=True)
-            yield Making(partial)
+            is_complete = self.has(identity)
+            if not is_complete:
+                partial.mkdir(exist_ok=True)
+            yield Making(partial, self.look(identity) if is_complete else None)
 
     @contextmanager
     def helping(self, identity: Identity, *, shares: bool) -> Iterator[Making]:
@@ -269,11 +268,7 @@ class Store:
         return final.with_name(f".partial-{final.name}")
 
     def _writable_lock(self, identity: Identity) -> Path:
-        """The lock's file, which exists.
-
-        Raises:
-            UserError: if it cannot be written.
-        """
+        """The lock's file, which exists; a UserError if it cannot be written."""
         lock = self._lock(identity)
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)

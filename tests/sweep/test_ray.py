@@ -50,7 +50,7 @@ def start(compose: Compose, tmp_path: Path) -> Callable[..., Runner]:
             OmegaConf.load(CONF / "hydra" / "launcher" / "ray.yaml"), OmegaConf.from_dotlist([*changes])
         )
         assert isinstance(keys, DictConfig)
-        del keys["_target_"]
+        del keys["_target_"], keys["shares"]  # which the launcher keeps
         return start_tasks(Place(tmp_path, ("run.py",)), [compose()], **keys)  # type: ignore[arg-type]
 
     return _start

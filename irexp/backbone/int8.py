@@ -3,7 +3,8 @@
 Weights are rounded to int8 once, per output channel. The inputs of each product are rounded to uint8 while a batch is
 computed, over the range of their values in that batch, so that a text's vectors depend slightly on the texts beside it.
 Only products with weights are rounded: embeddings, attention and normalisation stay in fp32, and so does everything on
-top of the transformer, which torch computes.
+top of the transformer, which torch computes. A processor without VNNI adds pairs of such products in 16 bits, where
+large ones saturate: there weights are rounded to seven bits.
 
 Source: dynamic quantization in https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from irexp.backbone.backbone import without_cache
+from irexp.backbone.half import replaced_forward
 from irexp.config.installation import install_command
 from irexp.types import UserError
 
@@ -90,17 +93,9 @@ class Int8Transformer:
         seconds = time.perf_counter() - start
         log.info("%s in int8: cosine %.4f with fp32 in a test batch (%.1f s)", type(encoder).__name__, cosine, seconds)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Within this context, calls of the transformer are computed in int8."""
-        before = vars(self._encoder).get("forward")
-        self._encoder.forward = self._forward
-        try:
-            yield
-        finally:
-            del self._encoder.forward
-            if before is not None:
-                self._encoder.forward = before
+    def in_place(self) -> AbstractContextManager[None]:
+        """A context in which calls of the transformer are computed in int8."""
+        return replaced_forward(self._encoder, self._forward)
 
     def _forward(self, *, input_ids: Tensor, attention_mask: Tensor) -> Any:
         """What the transformer returns, with its last layer (or its logits) alone."""
@@ -183,6 +178,11 @@ def _export(output: _Output, path: Path) -> None:
         )
 
 
+def _saturates() -> bool:
+    """Whether this processor adds products of eight bits in 16 bits: an x86 without VNNI."""
+    return platform.machine() in ("x86_64", "AMD64") and not torch.cpu._is_vnni_supported()
+
+
 def _rounded(folder: Path) -> InferenceSession:
     """Round the weights of an exported transformer, and open the result with one thread per call."""
     import onnx
@@ -196,6 +196,7 @@ def _rounded(folder: Path) -> InferenceSession:
             folder / "float32.onnx",
             path,
             per_channel=True,
+            reduce_range=_saturates(),
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul"],
         )

@@ -1,4 +1,4 @@
-"""Batches of equal cost rather than equal count, computed by as many threads as a processor has cores."""
+"""Batches of equal cost rather than equal count, several at the same time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import islice
+from functools import cache, partial
+from itertools import count, islice
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -24,19 +24,25 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+CPU = torch.device("cpu")
+
+#: Batches in progress on a GPU at the same time.
+_STREAMS = 2
+
 
 class TokenBudget:
     """The number of tokens per batch, padding included; halved for good whenever a GPU runs out of memory.
 
     Attributes:
         tokens: the current number.
-        workers: the number of batches that are computed at the same time, each by a single-threaded worker. On a
-            processor this is faster than one batch in several threads, which wait for one another in each operation.
+        workers: the number of batches in progress at the same time, each in a thread. On a processor each is computed
+            by one thread of torch: this is faster than one batch in several threads, which wait for one another in each
+            operation. On a GPU each has a stream of its own: one is padded and copied while another is computed.
     """
 
-    def __init__(self, tokens: int, *, workers: int = 1) -> None:
+    def __init__(self, tokens: int, *, workers: int = 1, device: torch.device = CPU) -> None:
         """Start with this many tokens."""
-        self.tokens, self.workers = tokens, workers
+        self.tokens, self.workers, self._device = tokens, workers, device
 
     @classmethod
     def of(
@@ -46,12 +52,12 @@ class TokenBudget:
 
         Args:
             model: what computes the batches.
-            device: where batches are computed; only a processor computes several at the same time.
+            device: where batches are computed.
             tokens: tokens per batch, padding included; None for what suits the device and the model's width.
             workers: threads of a processor; None for torch's number of threads.
         """
-        threads = (workers or torch.get_num_threads()) if device.type == "cpu" else 1
-        return cls(tokens or budget_of(device, model.width), workers=threads)
+        threads = {"cpu": workers or torch.get_num_threads(), "cuda": _STREAMS}.get(device.type, 1)
+        return cls(tokens or budget_of(device, model.width), workers=threads, device=device)
 
     def map_batches(
         self, lengths: Sequence[int], work: Callable[[list[int]], Result]
@@ -60,26 +66,26 @@ class TokenBudget:
 
         Args:
             lengths: tokens per text.
-            work: called with the positions of a batch's texts.
+            work: called with the positions of a batch's texts, in a thread if there are several workers; what it
+                returns must not depend on work that a GPU has not finished.
 
         Yields:
             The positions of a batch, and the result of the call.
         """
         batches = token_budget_batches(lengths, self.tokens)
-        if self.workers > 1:  # also for a single batch, whose last bits depend on the number of threads
-            yield from zip(batches, _in_threads(work, batches, self.workers), strict=True)
-            return
-        waiting = deque(batches)
-        while waiting:
-            batch = waiting[0]
-            results = self._attempt(work, batch, longest=lengths[batch[-1]])
-            if results:
-                waiting.popleft()
-                yield batch, results[0]
-            else:
-                rest = [position for positions in waiting for position in positions]
-                smaller = token_budget_batches([lengths[position] for position in rest], self.tokens)
-                waiting = deque([rest[place] for place in places] for places in smaller)
+        while batches:
+            done = 0
+            try:
+                for batch, result in zip(batches, self._results(work, batches), strict=True):
+                    yield batch, result
+                    done += 1
+                return
+            except torch.OutOfMemoryError as error:
+                self._lower(batches[done], longest=lengths[batches[done][-1]], error=error)
+            torch.cuda.empty_cache()  # after the error, whose traceback holds tensors
+            rest = [position for positions in batches[done:] for position in positions]
+            smaller = token_budget_batches([lengths[position] for position in rest], self.tokens)
+            batches = [[rest[place] for place in places] for places in smaller]
 
     def resume_batches(
         self, lengths: Sequence[int], work: Callable[[list[int]], Vectors], parts: Parts
@@ -96,31 +102,41 @@ class TokenBudget:
             parts.add(rows, vectors)
             yield rows, vectors
 
-    def _attempt(self, work: Callable[[list[int]], Result], batch: list[int], *, longest: int) -> list[Result]:
-        """The result of a batch; if memory runs out, an empty list, and the budget is halved."""
-        try:
-            return [work(batch)]
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise UserError(
-                    f"the GPU's memory is too small for a single text of {longest} tokens; lower "
-                    f"dataset.document_length, or use machine=cpu"
-                ) from error
-        self.tokens = max(1, len(batch) * longest // 2)
-        log.warning("the GPU's memory is too small for machine.token_budget; continuing with %d tokens", self.tokens)
-        torch.cuda.empty_cache()
-        return []
+    def _results(self, work: Callable[[list[int]], Result], batches: Sequence[list[int]]) -> Iterator[Result]:
+        if self.workers == 1:
+            return map(work, batches)
+        return _in_threads(work, batches, self.workers, self._device)  # also one batch: its last bits depend on threads
+
+    def _lower(self, batch: list[int], *, longest: int, error: Exception) -> None:
+        """Halve the budget after a batch that was too large; a single text is first tried without others beside it."""
+        if len(batch) > 1:
+            self.tokens = max(1, len(batch) * longest // 2)
+            log.warning(
+                "the GPU's memory is too small for machine.token_budget; continuing with %d tokens", self.tokens
+            )
+        elif self.workers > 1:
+            self.workers = 1
+        else:
+            raise UserError(
+                f"the GPU's memory is too small for a single text of {longest} tokens; lower dataset.document_length, "
+                f"or use machine=cpu"
+            ) from error
 
 
-def _in_threads(work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int) -> Iterator[Result]:
-    """The results of batches in order; each worker computes with one thread of torch, and without gradients."""
+def _in_threads(
+    work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int, device: torch.device
+) -> Iterator[Result]:
+    """The results of batches in order; each worker computes without gradients, on a GPU in a stream of its own."""
 
     def compute(batch: list[int]) -> Result:
         with torch.inference_mode():  # which is a state of each thread
             return work(batch)
 
     stream, threads = iter(batches), torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
+    start = partial(torch.set_num_threads, 1)
+    if device.type == "cuda":
+        start = partial(_use_own_stream, torch.cuda.default_stream(device), count())
+    pool = ThreadPoolExecutor(workers, initializer=start)
     try:
         running: deque[Future[Result]] = deque(pool.submit(compute, batch) for batch in islice(stream, workers + 1))
         while running:
@@ -129,6 +145,20 @@ def _in_threads(work: Callable[[list[int]], Result], batches: Sequence[list[int]
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a worker's number is also that of threads which start later
+
+
+def _use_own_stream(before: torch.cuda.Stream, numbers: Iterator[int]) -> None:
+    """Let this thread queue its work on a GPU in a stream of its own, after what was queued before, as the weights."""
+    torch.cuda.set_device(before.device)
+    stream = _stream(before.device, next(numbers))
+    stream.wait_stream(before)
+    torch.cuda.set_stream(stream)
+
+
+@cache
+def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    """The n-th stream of a GPU, always the same: torch keeps the memory that a stream has freed for that stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tokenizers import processors
 from torch import Tensor
+from transformers.tokenization_utils_base import TruncationStrategy
+from transformers.utils.generic import PaddingStrategy
 
 from irexp.types import Tokens, UserError
 
@@ -86,10 +90,28 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: i
     """Token ids with special tokens, truncated to a length; a text without tokens gets the end token, to have one."""
     if not texts:
         return []
-    limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
     with explain_tokenizer_errors(tokenizer, texts):
-        encoded = tokenizer(list(texts), padding=False, return_attention_mask=False, verbose=False, **limits)
-    return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in encoded["input_ids"]]
+        found = _ids(tokenizer, list(texts), length)
+    return [ids or [tokenizer.eos_token_id or tokenizer.unk_token_id or 0] for ids in found]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None) -> list[list[int]]:
+    """Token ids, of a fast tokenizer without the lists beside them that transformers makes: in half of the time."""
+    if not tokenizer.is_fast:
+        limits = {"truncation": True, "max_length": length} if length else {"truncation": False}
+        slow: list[list[int]] = tokenizer(texts, padding=False, return_attention_mask=False, **limits)["input_ids"]
+        return slow
+    tokenizer.set_truncation_and_padding(
+        padding_strategy=PaddingStrategy.DO_NOT_PAD,
+        truncation_strategy=TruncationStrategy.LONGEST_FIRST if length else TruncationStrategy.DO_NOT_TRUNCATE,
+        max_length=length,
+        stride=0,
+        pad_to_multiple_of=None,
+        padding_side=None,
+    )
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts)]
 
 
 def end_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -158,11 +180,12 @@ def cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -
 
 def pad(token_ids: Sequence[Sequence[int]], padding: int | None) -> Tokens:
     """A batch, padded on the right."""
-    length_B = torch.tensor([len(ids) for ids in token_ids])
-    longest = int(length_B.max())
-    rows = [[*ids, *[padding or 0] * (longest - len(ids))] for ids in token_ids]
-    mask_BL = (torch.arange(longest) < length_B[:, None]).long()
-    return Tokens(torch.tensor(rows, dtype=torch.int64), mask_BL, mask_BL)
+    lengths = [len(ids) for ids in token_ids]
+    is_token_BL = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    input_ids_BL = torch.full(is_token_BL.shape, padding or 0)
+    input_ids_BL[is_token_BL] = torch.from_numpy(np.fromiter(chain.from_iterable(token_ids), np.int64, sum(lengths)))
+    mask_BL = is_token_BL.long()
+    return Tokens(input_ids_BL, mask_BL, mask_BL)
 
 
 def replace_empty_masks(mask_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from irexp.peer.work import Encoder, Scorer, Work
 from irexp.types import Document, Query, ScoredDoc
 
 
-def open_encoder(model: str, folder: str, query_length: int, document_length: int) -> Encoder:
+def open_encoder(model: str, folder: str, query_length: int, document_length: int, device: str) -> Encoder:
     """A bi-encoder, which encodes with the settings of the work; that int8 is exported first is not part of a turn."""
     opened = load(folder, query_length=query_length, document_length=document_length)
     assert isinstance(opened, BiEncoder)
@@ -43,7 +43,7 @@ def open_encoder(model: str, folder: str, query_length: int, document_length: in
     return compute
 
 
-def open_scorer(model: str, folder: str, query_length: int, document_length: int) -> Scorer:
+def open_scorer(model: str, folder: str, query_length: int, document_length: int, device: str) -> Scorer:
     """A cross-encoder, which re-ranks the documents of each query."""
     opened = load(folder, query_length=query_length, document_length=document_length)
 
@@ -93,7 +93,7 @@ def train(training: Training, folder: Path) -> float:
         optimizer=component("optimizer", weight_decay=WEIGHT_DECAY, **groups["optimizer"]),
         schedule=component("schedule", "linear_warmup", warmup=training.warm_up),
         training={"clip_norm": CLIP_NORM, **groups["training"]},
-        machine=component("machine", "cpu", **machine),
+        machine=component("machine", "gpu" if training.device == "cuda" else "cpu", **machine),
         seed=training.seed,
     )
     save(model, folder)

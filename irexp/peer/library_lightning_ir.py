@@ -47,9 +47,9 @@ class TemperedCrossEntropy(InBatchCrossEntropy):  # type: ignore[misc]
         return scores / self.temperature
 
 
-def open_encoder(model: str, folder: str, query_length: int, document_length: int) -> Encoder:
+def open_encoder(model: str, folder: str, query_length: int, document_length: int, device: str) -> Encoder:
     """A bi-encoder."""
-    module = _new_module(model, folder, query_length, document_length).eval()
+    module = _new_module(model, folder, query_length, document_length).eval().to(device)
 
     def compute(texts: list[str], work: Work) -> NDArray[np.float32]:
         parts = []
@@ -57,14 +57,14 @@ def open_encoder(model: str, folder: str, query_length: int, document_length: in
             batch = texts[start : start + _BATCH_SIZE]
             with torch.inference_mode():
                 found = module.forward(IndexBatch([str(number) for number in range(len(batch))], batch)).doc_embeddings
-            is_dense = model == "sbert"
-            parts.append((found.embeddings[:, 0] if is_dense else found.embeddings[found.scoring_mask]).numpy())
+            vectors = found.embeddings[:, 0] if model == "sbert" else found.embeddings[found.scoring_mask]
+            parts.append(vectors.cpu().numpy())
         return np.concatenate(parts)
 
     return compute
 
 
-def open_scorer(model: str, folder: str, query_length: int, document_length: int) -> Scorer:
+def open_scorer(model: str, folder: str, query_length: int, document_length: int, device: str) -> Scorer:
     """A cross-encoder whose head includes BERT's pooler."""
     lengths = {"query_length": query_length, "doc_length": document_length}
     config = models.MonoConfig(**lengths, pooling_strategy="bert_pool", linear_bias=True)
@@ -73,13 +73,15 @@ def open_scorer(model: str, folder: str, query_length: int, document_length: int
     for ours, theirs in (("bert.pooler.dense", module.model.bert_pool[0]), ("classifier", module.model.linear)):
         theirs.weight.data, theirs.bias.data = weights[f"{ours}.weight"], weights[f"{ours}.bias"]
 
+    module.to(device)
+
     def compute(pairs: list[tuple[str, str]], work: Work) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(pairs), _BATCH_SIZE):
             batch = pairs[start : start + _BATCH_SIZE]
             with torch.inference_mode():
                 ranked = RankBatch([query for query, _ in batch], [[text] for _, text in batch])
-                parts.append(module.forward(ranked).scores.numpy())
+                parts.append(module.forward(ranked).scores.cpu().numpy())
         return np.concatenate(parts)
 
     return compute
@@ -109,7 +111,7 @@ def train(training: Training, folder: Path) -> float:
     pairs = TupleDataset(name, targets="order", num_docs=1)
     trainer = LightningIRTrainer(
         max_steps=training.steps,
-        accelerator="cpu",
+        accelerator=training.device,
         gradient_clip_val=CLIP_NORM,
         logger=False,
         enable_checkpointing=False,

@@ -21,18 +21,18 @@ from irexp.peer.work import Encoder, Scorer, Work
 _SIDES = {"query": "query", "document": "document"}
 
 
-def open_encoder(model: str, folder: str, query_length: int, document_length: int) -> Encoder:
+def open_encoder(model: str, folder: str, query_length: int, document_length: int, device: str) -> Encoder:
     """A bi-encoder, with the lengths that its folder says."""
     if model == "colbert":
-        tokens = library.MultiVectorEncoder(folder, device="cpu")
+        tokens = library.MultiVectorEncoder(folder, device=device)
         return lambda texts, work: np.concatenate([np.asarray(part) for part in tokens.encode_document(texts)])
-    dense = library.SentenceTransformer(folder, device="cpu")
+    dense = library.SentenceTransformer(folder, device=device)
     return lambda texts, work: np.asarray(dense.encode_document(texts))
 
 
-def open_scorer(model: str, folder: str, query_length: int, document_length: int) -> Scorer:
+def open_scorer(model: str, folder: str, query_length: int, document_length: int, device: str) -> Scorer:
     """A cross-encoder, with the lengths that its folder says."""
-    opened = library.CrossEncoder(folder, device="cpu")
+    opened = library.CrossEncoder(folder, device=device)
 
     def compute(pairs: list[tuple[str, str]], work: Work) -> NDArray[np.float32]:
         return np.asarray(opened.predict(pairs, activation_fn=torch.nn.Identity()))
@@ -46,17 +46,17 @@ def train(training: Training, folder: Path) -> float:
 
     scale = 1 / training.temperature
     if training.model == "sbert":
-        dense = library.SentenceTransformer(training.initial, device="cpu")
+        dense = library.SentenceTransformer(training.initial, device=training.device)
         classes = library.SentenceTransformerTrainer, library.SentenceTransformerTrainingArguments
         loss = MultipleNegativesRankingLoss(dense, scale=scale)
         return train_with(training, folder, dense, loss, classes, router_mapping=_SIDES)
     if training.model == "colbert":
-        tokens = library.MultiVectorEncoder(training.initial, device="cpu")
+        tokens = library.MultiVectorEncoder(training.initial, device=training.device)
         prompts = {side: prompt or "" for side, prompt in tokens.prompts.items()}  # the markers
         of_tokens = library.MultiVectorEncoderTrainer, library.MultiVectorEncoderTrainingArguments
         maxsim_loss = MultiVectorMultipleNegativesRankingLoss(tokens, scale=scale)
         return train_with(training, folder, tokens, maxsim_loss, of_tokens, prompts=prompts)
-    sparse = library.SparseEncoder(training.initial, device="cpu")
+    sparse = library.SparseEncoder(training.initial, device=training.device)
     splade_loss = SpladeLoss(
         sparse,
         SparseMultipleNegativesRankingLoss(sparse, scale=scale, similarity_fct=dot_score),

@@ -7,8 +7,11 @@ import statistics
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+import torch
+
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.provenance import processor
+from irexp.model.device import device_of
 from irexp.peer.limits import Limits
 
 #: What a task does per second.
@@ -29,8 +32,8 @@ class Line:
         precision: of its matrix products: float32, or another one of conf/encoding.
         difference: the largest difference of its results from irexp's default, relative to the largest of these; in
             training that of the loss before the first step.
-        mib: the peak memory of its process in MiB.
-        cpu_seconds: processor seconds with one thread, of each round; of a training per step.
+        mib: the peak memory of its process in MiB, or what that took of a GPU's.
+        cpu_seconds: processor seconds with one thread, of each round; of a training per step; none on a GPU.
         wall_seconds: wall-clock seconds with all cores, likewise.
         versions: of the packages.
     """
@@ -45,6 +48,11 @@ class Line:
     wall_seconds: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def seconds(self) -> float:
+        """The median of the processor seconds, on a GPU of the wall-clock seconds."""
+        return statistics.median(self.cpu_seconds or self.wall_seconds)
+
 
 @dataclass
 class Point:
@@ -55,14 +63,14 @@ class Point:
         name: as in `Line`.
         length: tokens per text, the mean.
         texts: how many.
-        cpu_seconds: as in `Line`.
+        seconds: processor seconds with one thread, of each round; on a GPU wall-clock seconds.
     """
 
     model: str
     name: str
     length: float
     texts: int
-    cpu_seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class Record:
         limits: of one thread, measured in each round, by model.
         lines: in the order of the table.
         points: the curve over the length of texts.
+        on_gpu: whether a GPU computed.
     """
 
     task: str
@@ -101,30 +110,36 @@ class Record:
     limits: dict[str, list[Limits]] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    on_gpu: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Of the main rate."""
+        return f"{UNITS[self.task]} per {'second' if self.on_gpu else 'CPU second'}"
 
     def limit_share(self, line: Line) -> float | None:
-        """The share of a thread's rate of matrix products that a line reaches; None for other precisions."""
+        """The share of a thread's or a GPU's rate of matrix products that a line reaches; None for other precisions."""
         limits = self.limits[line.model]
         rates = {"float32": [one.fp32 for one in limits], "bfloat16": [one.bf16 for one in limits]}
         if line.precision not in rates:
             return None
         load, rate = self.loads[line.model], 1e9 * statistics.median(rates[line.precision])
         passes = 3 if self.task == "fit" else 1  # the backward pass multiplies twice as often
-        return passes * load.operations * load.tokens / statistics.median(line.cpu_seconds) / rate
+        return passes * load.operations * load.tokens / line.seconds / rate
 
     def table(self) -> str:
         """The Markdown table, and what it depends on."""
-        unit = UNITS[self.task]
-        rows = [
-            f"| model | | {unit} per CPU second | CPU time, irexp's = 1 | of the limit | {unit} per second, all cores "
-            "| time, irexp's = 1 | peak MiB | difference |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
+        headings = [self.unit, "time, irexp's = 1" if self.on_gpu else "CPU time, irexp's = 1", "of the limit"]
+        if not self.on_gpu:
+            headings += [f"{UNITS[self.task]} per second, all cores", "time, irexp's = 1"]
+        headings += ["peak MiB", "difference"]
+        rows = [f"| model | | {' | '.join(headings)} |", f"| --- | --- |{' ---: |' * len(headings)}"]
         for line in self.lines:
             own = next(other for other in self.lines if (other.model, other.name) == (line.model, OWN))
             items, share = self.loads[line.model].items, self.limit_share(line)
             cells = [line.model, line.name]
-            for seconds, base in ((line.cpu_seconds, own.cpu_seconds), (line.wall_seconds, own.wall_seconds)):
+            times = [(line.cpu_seconds, own.cpu_seconds), (line.wall_seconds, own.wall_seconds)]
+            for seconds, base in times[self.on_gpu :]:
                 ratio = statistics.median(one / other for one, other in zip(seconds, base, strict=True))
                 cells += [f"{items / statistics.median(seconds):,.1f}", f"{ratio:.2f}"]
             cells.insert(4, "" if share is None else f"{share:.0%}")
@@ -135,9 +150,10 @@ class Record:
         versions = {line.name: line.versions for line in self.lines if ", " not in line.name}
         every = [limits for some in self.limits.values() for limits in some]
         rates = [statistics.median(values) for values in zip(*map(astuple, every), strict=True)]
+        whose = "the GPU" if self.on_gpu else "one thread"
         parts = [
             *(f"{name} {value}" for name, value in self.about.items()),
-            f"one thread: {rates[0]:.0f} GF/s in fp32, {rates[1]:.0f} in bfloat16, {rates[2]:.1f} GB/s read",
+            f"{whose}: {rates[0]:,.0f} GF/s in fp32, {rates[1]:,.0f} in bfloat16, {rates[2]:,.1f} GB/s read",
             *(f"{name}: {', '.join(f'{key} {value}' for key, value in of.items())}" for name, of in versions.items()),
             *(f"not measured: {reason}" for reason in self.left_out),
         ]
@@ -146,7 +162,11 @@ class Record:
 
 def about(experiment: Experiment) -> dict[str, str]:
     """What figures depend on, besides the libraries."""
+    gpu = {}
+    if device_of(experiment.values["machine"]["accelerator"]).type == "cuda":
+        gpu = {"GPU": torch.cuda.get_device_name()}
     return {
+        **gpu,
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "backbone": str(experiment.options.get("backbone", "")),
         "collection": str(experiment.values["dataset"]["name"]),

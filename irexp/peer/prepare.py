@@ -11,6 +11,7 @@ import torch
 from irexp.artifact.experiment import Experiment
 from irexp.config.built import built
 from irexp.model.bi_encoder import BiEncoder
+from irexp.model.device import budget_of, device_of
 from irexp.model.load import save
 from irexp.model.model import Model
 from irexp.model.start import start_new
@@ -22,7 +23,7 @@ from irexp.peer.training import Training
 from irexp.peer.work import Work
 from irexp.types import UserError
 
-#: Tokens of a batch with which the machine's limits are measured.
+#: Tokens of a batch with which a processor's limits are measured; a GPU's are measured with its own budget.
 _ROWS = 1024
 
 #: The share of the steps in which the learning rate rises, as in conf/schedule/linear_warmup.yaml.
@@ -55,8 +56,9 @@ def prepare(
     return _computing(task, experiment, model, folder, texts=texts, lengths=lengths)
 
 
-def _limits(model: Model) -> Callable[[], Limits]:
-    return partial(measure_limits, _ROWS, model.width, 4 * model.width)
+def _limits(model: Model, device: torch.device) -> Callable[[], Limits]:
+    rows = _ROWS if device.type == "cpu" else budget_of(device, model.width)
+    return partial(measure_limits, rows, model.width, 4 * model.width, device)
 
 
 def _computing(
@@ -65,6 +67,7 @@ def _computing(
     whole = some_texts(built(experiment.config.dataset.documents), texts)
     found = write_texts(folder / "texts.json", model, whole)
     curve = [write_texts(folder / f"{length}.json", model, texts_of_length(whole, found, length)) for length in lengths]
+    device = device_of(experiment.values["machine"]["accelerator"])
     work = Work(
         task=task,
         model=model.name,
@@ -73,10 +76,11 @@ def _computing(
         query_length=model.query_length,
         document_length=model.document_length,
         threads=1,
+        device=device.type,
         settings={},
     )
     load = Load(found.count, round(found.count * found.length), operations(model))
-    return Computing(load, _limits(model), folder, work, tuple(curve))
+    return Computing(load, _limits(model, device), folder, work, tuple(curve))
 
 
 def _steps(experiment: Experiment, model: Model, folder: Path, *, steps: int) -> Steps:
@@ -90,6 +94,7 @@ def _steps(experiment: Experiment, model: Model, folder: Path, *, steps: int) ->
         raise UserError("stage.peers.task=fit compares InfoNCE alone, and loss has no temperature; leave out loss=…")
     sizes = {"steps": steps, "batch_size": batch_size, "seed": values["seed"]}
     write_batches(folder / "data", built(dataset.train), built(dataset.documents), model, **sizes)
+    device = device_of(experiment.values["machine"]["accelerator"])
     training = make_training(
         model.name,
         folder / "model",
@@ -97,11 +102,12 @@ def _steps(experiment: Experiment, model: Model, folder: Path, *, steps: int) ->
         temperature=temperature,
         learning_rate=values["training"]["learning_rate"],
         lengths=(model.query_length, model.document_length),
+        device=device.type,
         **sizes,
     )
     (folder / "trained").mkdir()
     load = Load(batch_size, tokens_of(model, training) // steps, operations(model))
-    return Steps(load, _limits(model), folder / "trained", training)
+    return Steps(load, _limits(model, device), folder / "trained", training)
 
 
 def make_training(
@@ -115,6 +121,7 @@ def make_training(
     steps: int,
     batch_size: int,
     seed: int,
+    device: str = "cpu",
     penalty: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Training:
     """A training in all libraries, with irexp's schedule.
@@ -129,6 +136,7 @@ def make_training(
         steps: see `Training`.
         batch_size: see `Training`.
         seed: see `Training`.
+        device: see `Training`.
         penalty: of SPLADE: the weight on queries, the weight on documents, and the ramp.
     """
     query_weight, document_weight, ramp = penalty
@@ -148,6 +156,7 @@ def make_training(
         document_length=lengths[1],
         seed=seed,
         threads=1,
+        device=device,
         settings={},
     )
 

@@ -31,17 +31,17 @@ def curves(record: Record) -> list[Panel]:
     panels = []
     for model, load in record.loads.items():
         lines = [line for line in record.lines if line.model == model]
-        speed = {line.name: load.items / statistics.median(line.cpu_seconds) for line in lines}
+        speed = {line.name: load.items / line.seconds for line in lines}
         sizes = {line.name: _BATCH.fullmatch(" ".join(line.overrides)) for line in lines}
         batches = sorted((float(match[1]), speed[name]) for name, match in sizes.items() if match)
         if batches:
             curve: dict[str, Curve] = {f"{OWN}, by batch": batches}
             curve |= {line.name: speed[line.name] for line in lines if not line.overrides}
-            panels.append(Panel("tokens per batch of irexp", f"{UNITS[record.task]} per CPU second", curve, model))
+            panels.append(Panel("tokens per batch of irexp", record.unit, curve, model))
         points: dict[str, list[tuple[float, float]]] = {}
         for point in (point for point in record.points if point.model == model):
-            rate = point.length * point.texts / statistics.median(point.cpu_seconds)
+            rate = point.length * point.texts / statistics.median(point.seconds)
             points.setdefault(point.name, []).append((point.length, rate))
         if points:
-            panels.append(Panel("tokens per text", "tokens per CPU second", points, model))
+            panels.append(Panel("tokens per text", record.unit.replace(UNITS[record.task], "tokens"), points, model))
     return panels

@@ -159,6 +159,9 @@ def measure(
             for row, one in zip(rows, started, strict=True)
         ]
         turns = list(zip(rows, started, lines, strict=True))
+        kinds: dict[int | None, str] = {None: "wall_seconds"}
+        if not record.on_gpu:
+            kinds = {1: "cpu_seconds", **kinds}
         _compare(work, turns)
         record.lines += lines
         record.limits[model] = []
@@ -172,14 +175,15 @@ def measure(
             record.limits[model].append(work.limits())
             first = number % len(turns)
             for row, one, line in turns[first:] + turns[:first]:
-                for threads, kind in ((1, "cpu_seconds"), (None, "wall_seconds")):
+                for threads, kind in kinds.items():
                     found = work.turn(row, one, threads)
                     getattr(line, kind).append(found[kind])
                     line.mib = found["mib"]
                 for texts in work.lengths if not row.overrides else ():
                     assert isinstance(work, Computing)
-                    found = work.turn(row, one, 1, str(texts.path))
-                    points[row.name, texts.path].cpu_seconds.append(found["cpu_seconds"])
+                    threads, kind = next(iter(kinds.items()))
+                    found = work.turn(row, one, threads, str(texts.path))
+                    points[row.name, texts.path].seconds.append(found[kind])
                 advance()
 
 

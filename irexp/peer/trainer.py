@@ -47,7 +47,7 @@ def train_with(
         per_device_train_batch_size=training.batch_size,
         max_grad_norm=CLIP_NORM,
         seed=training.seed,
-        use_cpu=True,
+        use_cpu=training.device == "cpu",
         batch_sampler=_in_order,
         router_mapping=router_mapping,
         prompts=prompts,
@@ -67,7 +67,8 @@ def train_with(
     )
     model.eval()
     with torch.no_grad():
-        found = loss(*trainer.collect_features(trainer.data_collator(list(_columns(training.probe())))))
+        batch = trainer._prepare_inputs(trainer.data_collator(list(_columns(training.probe()))))  # on its device
+        found = loss(*trainer.collect_features(batch))
     trainer.train()
     model.save_pretrained(str(folder))
     return float(found["base_loss"] if isinstance(found, dict) else found)

@@ -43,6 +43,7 @@ class Training:
         document_length: tokens kept per document.
         seed: decides dropout, and in irexp the batches.
         threads: 1 for one thread; None for all cores.
+        device: cpu or cuda.
         settings: of irexp alone: what differs in conf/training, conf/machine and conf/optimizer, by group.
     """
 
@@ -61,6 +62,7 @@ class Training:
     document_length: int
     seed: int
     threads: int | None
+    device: str
     settings: dict[str, dict[str, Any]]
 
     def pairs(self) -> list[dict[str, str]]:

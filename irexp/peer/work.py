@@ -39,6 +39,7 @@ class Work:
         query_length: tokens kept per query.
         document_length: tokens kept per document.
         threads: 1 for one thread; None for all cores.
+        device: cpu or cuda.
         settings: of irexp alone: the values of conf/machine and conf/encoding, by group.
         result: a new .npy file for the vectors or scores; None to write none.
     """
@@ -50,6 +51,7 @@ class Work:
     query_length: int
     document_length: int
     threads: int | None
+    device: str
     settings: dict[str, dict[str, Any]]
     result: str | None = None
 

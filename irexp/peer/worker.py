@@ -35,16 +35,19 @@ def _module(library: str) -> Any:
 
 
 @cache
-def _opened(library: str, task: str, model: str, folder: str, lengths: tuple[int, int]) -> Callable[[Any, Work], Any]:
+def _opened(
+    library: str, task: str, model: str, folder: str, lengths: tuple[int, int], device: str
+) -> Callable[[Any, Work], Any]:
     """A model in memory; each model is opened once."""
     opener = _module(library).open_encoder if task == "encode" else _module(library).open_scorer
-    found: Callable[[Any, Work], Any] = opener(model, folder, *lengths)
+    found: Callable[[Any, Work], Any] = opener(model, folder, *lengths, device)
     return found
 
 
 def compute(library: str, work: Work) -> dict[str, Any]:
     """Encode or score, and return the seconds."""
-    found = _opened(library, work.task, work.model, work.folder, (work.query_length, work.document_length))
+    lengths = work.query_length, work.document_length
+    found = _opened(library, work.task, work.model, work.folder, lengths, work.device)
     given = work.texts() if work.task == "encode" else work.pairs()
     torch.set_num_threads(work.threads or os.cpu_count() or 1)
     cpu, wall = time.process_time(), time.perf_counter()
@@ -75,8 +78,10 @@ def train(library: str, training: Training, folder: Path) -> dict[str, Any]:
     return {"cpu_seconds": cpu, "wall_seconds": wall, "probe_loss": probe}
 
 
-def peak_memory() -> int:
-    """The peak memory of this process in MiB, without that of the process which started it."""
+def peak_memory(device: str = "cpu") -> int:
+    """The peak memory in MiB of this process, without that of the one which started it, or what it took of a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved() // 2**20
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
@@ -86,12 +91,13 @@ def peak_memory() -> int:
 def answer(library: str, request: dict[str, Any]) -> dict[str, Any]:
     """Do what a line asks for."""
     if request["task"] == "fit":
-        found = train(library, Training(**request["training"]), Path(request["folder"]))
+        training = Training(**request["training"])
+        found, device = train(library, training, Path(request["folder"])), training.device
     elif request["task"] == "grow":
-        found = _module(library).grow(request)
+        found, device = _module(library).grow(request), "cpu"
     else:
-        found = compute(library, Work(**request))
-    return {**found, "mib": peak_memory()}
+        found, device = compute(library, Work(**request)), request["device"]
+    return {**found, "mib": peak_memory(device)}
 
 
 def main(library: str) -> None:

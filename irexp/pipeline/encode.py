@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from irexp.backbone.half import in_bfloat16
 from irexp.backbone.int8 import Int8Transformer, check_int8
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
@@ -170,11 +171,11 @@ class _Share:
 
 
 def _transformer_in(precision: str, encoder: BiEncoder) -> AbstractContextManager[None]:
-    """A context in which an encoder's transformer computes in int8, if that is the precision."""
-    if precision != "int8":
-        return nullcontext()
+    """A context in which an encoder's transformer computes in a precision; int8 leaves what is on top of it in fp32."""
     transformer, _ = encoder.encoders()["backbone"]
-    return Int8Transformer(transformer).in_place()
+    if precision == "bfloat16":
+        return in_bfloat16(transformer)
+    return Int8Transformer(transformer).in_place() if precision == "int8" else nullcontext()
 
 
 def _windows(share: _Share, *, rank: int, step: int) -> Iterator[tuple[int, Window]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from irexp.artifact.experiment import Experiment
 from irexp.config.check import near
+from irexp.model.device import device_of
 from irexp.peer.lines import OWN, UNITS, Record, about
 from irexp.peer.prepare import prepare
 from irexp.peer.report import write
@@ -69,14 +70,17 @@ def peers(
     _check(task, models, changes_of)
     _check_numbers(texts=(texts, 1), steps=(steps, FEWEST_STEPS), rounds=(rounds, 1))
     check_pythons(python)
-    chosen = {}
+    on_gpu, chosen = device_of(experiment.values["machine"]["accelerator"]).type == "cuda", {}
     for model in models:
         cells = {name: experiment.cell([*changes, f"model={model}"]) for name, changes in changes_of.items()}
+        if on_gpu:
+            cells = {name: cell for name, cell in cells.items() if cell.values["encoding"]["precision"] != "int8"}
         own = [_contender(task, cell, name, changes_of[name]) for name, cell in cells.items()]
         chosen[model] = cells[OWN], *contenders(task, model, own, python)
     left_out = dict.fromkeys(reason for _, _, reasons in chosen.values() for reason in reasons)
     place = Path(folder) if folder is not None else output
-    record = Record(task, about(experiment), list(left_out))
+    left_out |= {f"{name}, which needs a processor": None for name in changes_of if name not in cells}
+    record = Record(task, about(experiment), list(left_out), on_gpu=on_gpu)
     total = rounds * sum(len(rows) for _, rows, _ in chosen.values())
     with (
         tempfile.TemporaryDirectory() as data,

@@ -39,7 +39,7 @@ def test_batches_of_any_shape_are_close_to_fp32(name: str, tmp_path: Path) -> No
             expected = encoder(**tokens).last_hidden_state[is_kept_BL]
             with quantized.in_place():
                 found = encoder(**tokens).last_hidden_state[is_kept_BL]
-        assert torch.cosine_similarity(found, expected, dim=-1).min() > 0.97
+        assert torch.cosine_similarity(found, expected, dim=-1).min() > 0.96  # 0.97 with VNNI, see int8.py
         assert not torch.equal(found, expected)
 
 

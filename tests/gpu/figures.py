@@ -9,16 +9,18 @@ import importlib.metadata
 import json
 import sys
 import time
-from contextlib import nullcontext
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 
-from irexp import load
+from irexp import component, load
 from irexp.dataset.aws_howto import AwsHowtoDocuments
-from irexp.model.batching import TokenBudget, token_budget_batches
+from irexp.index.parts import Parts
+from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
+from irexp.pipeline.encode import _encode_window, _transformer_in
 
 #: How many copies of the embedded collection are encoded together.
 _COPIES = 8
@@ -34,19 +36,21 @@ def machine() -> dict[str, Any]:
 
 
 def encoding(checkpoint: str) -> dict[str, float]:
-    """Documents per second: tokenizing, and encoding by token budget and precision."""
+    """Documents per second: tokenizing, and encoding by token budget, precision and batches in progress."""
     model, device = _opened(checkpoint)
     texts = [document.text for document in AwsHowtoDocuments()] * (_COPIES if device.type == "cuda" else 1)
     start = time.perf_counter()
     token_ids = model.tokenize_documents(texts)
     found = {"documents per second, tokenizing": len(texts) / (time.perf_counter() - start)}
-    for budget in (8192, 131_072, 1_048_576):
-        for precision in ("fp32", "bf16"):
-            _encode(model, token_ids[:2000], budget, precision, device)  # warms up
+    for tokens, precision, workers in product((8192, 131_072), ("float32", "bfloat16"), (1, 2)):
+        settings = component("encoding", precision=precision)
+        budget = TokenBudget(tokens, workers=workers, device=device)
+        with _transformer_in(precision, model):
+            _encode_window(model, token_ids[:2000], settings, budget, device, Parts())  # warms up
             start = time.perf_counter()
-            _encode(model, token_ids, budget, precision, device)
-            name = f"documents per second, encoding in {precision} with a token budget of {budget}"
-            found[name] = len(texts) / (time.perf_counter() - start)
+            _encode_window(model, token_ids, settings, budget, device, Parts())
+        name = f"documents per second in {precision}, {tokens} tokens per batch, {workers} batches in progress"
+        found[name] = len(texts) / (time.perf_counter() - start)
     return {name: round(value) for name, value in found.items()}
 
 
@@ -68,16 +72,6 @@ def _opened(checkpoint: str) -> tuple[BiEncoder, torch.device]:
     model = load(checkpoint)
     assert isinstance(model, BiEncoder)
     return model.to(device).eval(), device
-
-
-@torch.inference_mode()
-def _encode(model: BiEncoder, token_ids: list[list[int]], budget: int, precision: str, device: torch.device) -> None:
-    lower = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    for batch in token_budget_batches([len(tokens) for tokens in token_ids], budget):
-        tokens = model.pad([token_ids[position] for position in batch], is_query=False).to(device)
-        with lower:
-            embeddings = model.encode_documents(tokens)
-        model.to_vectors(embeddings)
 
 
 def main() -> None:

@@ -83,14 +83,14 @@ def test_an_error_in_a_thread_ends_the_work() -> None:
 def test_the_budget_of_a_gpu_follows_its_memory(
     backbones: dict[str, HuggingFaceBackbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to the largest that paid, however wide the model; a given number stands, and batches follow one another."""
+    """Up to the largest that paid, however wide the model; a given number stands, and two batches are in progress."""
     for gib, tokens in ((8, 16_384), (24, 49_152), (80, 131_072), (140, 131_072)):
         properties = SimpleNamespace(total_memory=gib * 2**30)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
         assert budget_of(torch.device("cuda"), 384) == budget_of(torch.device("cuda"), 4096) == tokens
     model = DenseBiEncoder(backbones["encoder"], query_length=8, document_length=16)
     given = TokenBudget.of(model, torch.device("cuda"), 100, workers=8)
-    assert (given.tokens, given.workers) == (100, 1)
+    assert (given.tokens, given.workers) == (100, 2)
 
 
 def test_the_budget_of_a_processor_follows_the_width_of_the_model(backbones: dict[str, HuggingFaceBackbone]) -> None:

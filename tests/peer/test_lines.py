@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from irexp.peer.limits import Limits, measure_limits
 from irexp.peer.lines import Line, Load, Point, Record, write_section
@@ -56,5 +57,5 @@ def test_a_section_is_added_to_a_file_without_it(tmp_path: Path) -> None:
 
 def test_the_limits_are_positive_rates_and_leave_the_threads_as_they_were() -> None:
     """They divide every share."""
-    limits = measure_limits(8, 16, 32)
+    limits = measure_limits(8, 16, 32, torch.device("cpu"))
     assert min(limits.fp32, limits.bf16, limits.read) > 0

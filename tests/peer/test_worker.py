@@ -35,7 +35,7 @@ def test_the_workers_of_irexp_and_sentence_transformers_agree(tmp_path: Path, ta
     for library in ("irexp", "sentence_transformers"):
         path = tmp_path / f"{library}.npy"
         files = (str(tmp_path / "model"), str(tmp_path / "given.json"))
-        found = answer(library, asdict(Work(task, model, *files, 32, 64, 1, settings(), str(path))))
+        found = answer(library, asdict(Work(task, model, *files, 32, 64, 1, "cpu", settings(), str(path))))
         assert found.keys() == {"cpu_seconds", "wall_seconds", "mib"}
         results[library] = np.load(path)
     assert len(results["irexp"]) >= len(texts)

@@ -1,4 +1,4 @@
-"""`encoding.precision=int8` gives nearly the scores of fp32 for every kind of model, and leaves the model unchanged."""
+"""Each `encoding.precision` gives nearly the scores of fp32 for each kind of model, and leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from irexp.pipeline.component import component
 from tests.chains import TEXTS
 
 
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
 @pytest.mark.parametrize("option", ["sbert", "dpr", "splade", "colbert", "coil"])
-def test_a_search_finds_nearly_the_scores_of_fp32(option: str, folders: dict[str, Path]) -> None:
+def test_a_search_finds_nearly_the_scores_of_fp32(option: str, precision: str, folders: dict[str, Path]) -> None:
     """They differ, but by little, and at least ten of twelve queries have the same best document."""
     torch.manual_seed(0)
     machine = component("machine", accelerator="cpu", progress=False)
     model = new_model(option, backbone=str(folders["encoder"]))
     before = model.score(TEXTS[0], TEXTS)
     exact_QN, rounded_QN = (
-        scores(model, component("encoding", precision=precision), machine).reshape(len(TEXTS), len(TEXTS))
-        for precision in ("float32", "int8")
+        scores(model, component("encoding", precision=name), machine).reshape(len(TEXTS), len(TEXTS))
+        for name in ("float32", precision)
     )
     deviation = np.abs(rounded_QN - exact_QN).max()
     assert 0 < deviation < 0.1 * np.abs(exact_QN).max()

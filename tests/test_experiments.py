@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
 
 #: Recipes that measure speed, of which nothing is claimed; experiments/speed is the record of all of them.
-SPEED = ["speed_encode", "speed_fit", "speed_growth", "speed_re_rank"]
+SPEED = ["speed_encode", "speed_fit", "speed_gpu", "speed_growth", "speed_re_rank"]
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 VASWANI, STACKFAQ = COLLECTIONS / "vaswani", COLLECTIONS / "stackfaq"
 
@@ -64,6 +64,8 @@ def test_the_record_of_speed_has_a_generated_part_and_a_command_of_each_recipe()
     for name in SPEED:
         assert re.search(rf"python run\.py (-m stage=peers )?experiment=(\w+,)*{name}\b", text), name
         part = name if name != "speed_growth" else "growth"
+        if name == "speed_gpu":  # in folders of their own, one for each backbone
+            part, text = "speed_encode", (ROOT / "experiments/speed/gpu/base/README.md").read_text(encoding="utf8")
         assert f"<!-- {part}: generated -->" in text and f"<!-- {part}: end -->" in text, name
 
 

@@ -127,15 +127,16 @@ def _in_threads(
     work: Callable[[list[int]], Result], batches: Sequence[list[int]], workers: int, device: torch.device
 ) -> Iterator[Result]:
     """The results of batches in order; each worker computes without gradients, on a GPU in a stream of its own."""
+    is_cast, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
 
     def compute(batch: list[int]) -> Result:
-        with torch.inference_mode():  # which is a state of each thread
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=is_cast):  # states of each thread
             return work(batch)
 
     stream, threads = iter(batches), torch.get_num_threads()
     start = partial(torch.set_num_threads, 1)
     if device.type == "cuda":
-        start = partial(_use_own_stream, torch.cuda.default_stream(device), count())
+        start = partial(_use_own_stream, torch.cuda.current_stream(device), count())
     pool = ThreadPoolExecutor(workers, initializer=start)
     try:
         running: deque[Future[Result]] = deque(pool.submit(compute, batch) for batch in islice(stream, workers + 1))

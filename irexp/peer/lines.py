@@ -30,8 +30,8 @@ class Line:
         name: the library, and what differs from its defaults.
         overrides: of irexp: what differs.
         precision: of its matrix products: float32, or another one of conf/encoding.
-        difference: the largest difference of its results from irexp's default, relative to the largest of these; in
-            training that of the loss before the first step.
+        difference: of its results from those of irexp's default, as a share of the norm of these; in training that of
+            the loss before the first step.
         mib: the peak memory of its process in MiB, or what that took of a GPU's.
         cpu_seconds: processor seconds with one thread, of each round; of a training per step; none on a GPU.
         wall_seconds: wall-clock seconds with all cores, likewise.

@@ -36,7 +36,7 @@ from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import is_helper, prepare, share, share_work, token_budget
+from irexp.pipeline.machine import is_helper, prepare, share, share_work, token_budget, warn_of_slow_bfloat16
 from irexp.pipeline.scratch import new_folder, remove_with
 from irexp.progress import progress
 from irexp.types import UserError
@@ -101,6 +101,8 @@ def write_encoding(
     device = prepare(machine)
     if settings.precision == "int8":
         check_int8(device)
+    if settings.precision == "bfloat16":
+        warn_of_slow_bfloat16("encoding.precision=bfloat16", "float32", device)
     encoder.eval()
     if share() is not None:
         if not keep_shard_size(folder, machine.shard_size):

@@ -62,6 +62,17 @@ def test_batches_in_threads_give_the_results_of_one_after_the_other(workers: int
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_in_threads_are_computed_under_the_autocast_of_the_caller(workers: int) -> None:
+    """Whoever wraps a call in torch.autocast gets its precision, however many threads there are."""
+    left, right = torch.ones(2, 2), torch.ones(2, 2)
+    budget = TokenBudget(9, workers=workers)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [result.dtype for _, result in budget.map_batches(LENGTHS, lambda _: left @ right)]
+    found += [result.dtype for _, result in budget.map_batches([1], lambda _: left @ right)]
+    assert found == [*[torch.bfloat16] * (len(found) - 1), torch.float32]
+
+
 def test_an_error_in_a_thread_ends_the_work() -> None:
     """The error reaches the caller, after the results of the batches before; most later batches are not computed."""
     begun: list[int] = []

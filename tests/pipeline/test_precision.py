@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from irexp import build_index, encode, new_model, search
 from irexp.config.schema import Encoding, Machine
 from irexp.model.model import Model
 from irexp.pipeline.component import component
+from irexp.pipeline.machine import check_precision
 from tests.chains import TEXTS
 
 
@@ -43,3 +45,22 @@ def scores(model: Model, encoding: Encoding, machine: Machine) -> NDArray[np.flo
     return np.array(
         [score_of[str(query), str(document)] for query in range(len(TEXTS)) for document in range(len(TEXTS))]
     )
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_bfloat16_without_instructions_for_it_is_warned_of(
+    has_instructions: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It runs, but is much slower than fp32; on a GPU and on other processors there is nothing to say."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_instructions)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    for device in ("cpu", "cuda"):
+        check_precision("bf16-mixed", torch.device(device))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (not has_instructions)
+    assert all(
+        "training.precision=bf16-mixed: this processor has no" in line and "32-true" in line for line in warnings
+    )
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    check_precision("bf16-mixed", torch.device("cpu"))
+    assert len(caplog.records) == len(warnings)

@@ -1,6 +1,10 @@
 """Memory-mapped document ids: 8.8 million of them would take too much memory as Python strings."""
 
+from __future__ import annotations
+
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import overload
 
@@ -16,9 +20,13 @@ class IdList(Sequence[str]):
         Args:
             prefixes: paths without `.ids` and `.ends`, as passed to `write`, in order.
         """
+        self._prefixes = list(prefixes)
         self._bytes = [_map(_bytes_path(prefix), np.uint8) for prefix in prefixes]
         self._ends = [_map(_ends_path(prefix), np.int64) for prefix in prefixes]
-        self._starts = np.cumsum([0, *(len(ends) for ends in self._ends)])
+        self._starts = list(accumulate((len(ends) for ends in self._ends), initial=0))
+
+    def __reduce__(self) -> tuple[type[IdList], tuple[list[Path]]]:
+        return IdList, (self._prefixes,)
 
     @staticmethod
     def write(prefix: Path, ids: Iterable[str]) -> None:
@@ -30,7 +38,7 @@ class IdList(Sequence[str]):
                 ends.write(end.to_bytes(8, "little"))
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     @overload
     def __getitem__(self, position: int) -> str: ...
@@ -41,16 +49,15 @@ class IdList(Sequence[str]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if position < 0 or position >= len(self):
             raise IndexError(position)
-        part = int(np.searchsorted(self._starts, position, side="right")) - 1
-        row = position - int(self._starts[part])
-        start = int(self._ends[part][row - 1]) if row else 0
-        return self._bytes[part][start : int(self._ends[part][row])].tobytes().decode()
+        part = bisect_right(self._starts, position) - 1
+        row, ends = position - self._starts[part], self._ends[part]
+        return str(self._bytes[part][ends[row - 1] if row else 0 : ends[row]], "utf8")
 
     def __iter__(self) -> Iterator[str]:
         for texts, ends in zip(self._bytes, self._ends, strict=True):
             start = 0
             for end in ends.tolist():
-                yield texts[start:end].tobytes().decode()
+                yield str(texts[start:end], "utf8")
                 start = end
 
 
@@ -62,6 +69,6 @@ def _ends_path(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.ends")
 
 
-def _map(path: Path, dtype: type[np.generic]) -> np.ndarray:
-    """A memory map; an empty array for an empty file, which cannot be mapped."""
-    return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+def _map(path: Path, dtype: type[np.generic]) -> memoryview:
+    """A view of a memory map, whose items take a tenth of an array's time; an empty file cannot be mapped."""
+    return (np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)).data

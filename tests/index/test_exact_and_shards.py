@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,9 @@ def test_ids_may_have_any_characters(tmp_path: Path) -> None:
     IdList.write(tmp_path / "two", ids[2:])
     found = IdList([tmp_path / "one", tmp_path / "two"])
     assert list(found) == ids == [found[position] for position in range(len(found))] == found[:]
+    assert list(pickle.loads(pickle.dumps(found))) == ids
+    IdList.write(tmp_path / "none", [])
+    assert list(IdList([tmp_path / "none", tmp_path / "two"])) == ids[2:]
     with pytest.raises(IndexError):
         found[6]
 

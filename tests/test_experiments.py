@@ -65,7 +65,8 @@ def test_the_record_of_speed_has_a_generated_part_and_a_command_of_each_recipe()
         assert re.search(rf"python run\.py (-m stage=peers )?experiment=(\w+,)*{name}\b", text), name
         part = name if name != "speed_growth" else "growth"
         if name == "speed_gpu":  # in folders of their own, one for each backbone
-            part, text = "speed_encode", (ROOT / "experiments/speed/gpu/base/README.md").read_text(encoding="utf8")
+            assert "<!-- speed_encode: end -->" in (ROOT / "experiments/speed/gpu/base/README.md").read_text("utf8")
+            continue
         assert f"<!-- {part}: generated -->" in text and f"<!-- {part}: end -->" in text, name
 
 

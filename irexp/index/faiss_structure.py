@@ -229,11 +229,13 @@ def candidate_index(index: Any) -> Any:
 
 
 def kept_vectors(index: Any) -> NDArray[np.float32] | None:
-    """The vectors of a `Flat` or `…,RFlat` index, as a view of its memory; None for any other structure."""
+    """The vectors of a `Flat`, `HNSW…,Flat` or `…,RFlat` index, as a view of its memory; None for other structures."""
     faiss = import_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexRefineFlat):
         index = faiss.downcast_index(index.refine_index)
+    if isinstance(index, faiss.IndexHNSWFlat):  # whose scores in batches of four have other last bits, with AVX2
+        index = faiss.downcast_index(index.storage)
     if type(index) not in (faiss.IndexFlat, faiss.IndexFlatIP) or not index.ntotal:  # others reorder vectors
         return None
     vector_NH: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)

@@ -72,9 +72,7 @@ def peers(
     check_pythons(python)
     on_gpu, chosen = device_of(experiment.values["machine"]["accelerator"]).type == "cuda", {}
     for model in models:
-        cells = {name: experiment.cell([*changes, f"model={model}"]) for name, changes in changes_of.items()}
-        if on_gpu:
-            cells = {name: cell for name, cell in cells.items() if cell.values["encoding"]["precision"] != "int8"}
+        cells = _cells(experiment, model, changes_of, on_gpu=on_gpu)
         own = [_contender(task, cell, name, changes_of[name]) for name, cell in cells.items()]
         chosen[model] = cells[OWN], *contenders(task, model, own, python)
     left_out = dict.fromkeys(reason for _, _, reasons in chosen.values() for reason in reasons)
@@ -96,6 +94,14 @@ def peers(
             write(record, place)
     log.info("peers: %s\n\n%s\n", place / f"speed_{task}.json", record.table())
     return record
+
+
+def _cells(
+    experiment: Experiment, model: str, changes_of: Mapping[str, Sequence[str]], *, on_gpu: bool
+) -> dict[str, Experiment]:
+    """The experiment of each line of a model; on a GPU without those in int8, which need a processor."""
+    cells = {name: experiment.cell([*changes, f"model={model}"]) for name, changes in changes_of.items()}
+    return {name: cell for name, cell in cells.items() if not on_gpu or cell.values["encoding"]["precision"] != "int8"}
 
 
 def _check(task: str, models: Sequence[str], changes_of: Mapping[str, Sequence[str]]) -> None:

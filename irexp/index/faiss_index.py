@@ -220,7 +220,8 @@ class Faiss(DenseIndex):
         vector_NH = kept_vectors(self._index)
         if vector_NH is None:
             return self.find(queries, depth)
-        _, row_BC = self.find(queries, depth + MARGIN)
+        margin = 0 if self._factory.startswith("HNSW") else MARGIN  # more results would search more of a graph
+        _, row_BC = self.find(queries, depth + margin)
         return rescore(queries, row_BC, vector_NH, min(depth, len(self)))
 
     def find(self, query_BH: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:

@@ -1,6 +1,6 @@
 """A transformer in bfloat16: a copy whose weights and activations are rounded, which stands in for it.
 
-Autocast alone would round the inputs of each product anew and leave everything between the products in fp32.
+Autocast alone would round the inputs of each product every time and leave everything between the products in fp32.
 """
 
 from __future__ import annotations

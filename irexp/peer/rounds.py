@@ -20,7 +20,7 @@ from irexp.peer.work import Texts, Work
 from irexp.peer.workers import LIBRARIES, Worker, worker
 from irexp.types import UserError
 
-#: The largest difference of a result in fp32 from irexp's, see `Line.difference`, and of one in another precision.
+#: How far results in fp32 may be from irexp's, see `Line.difference`, and results in another precision.
 TOLERANCE, LOWER_TOLERANCE = 1e-3, 0.3
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,9 @@ class Worker:
             RuntimeError: if the library fails, with the end of what it wrote.
         """
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has ended, which the missing answer says
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended, which the missing answer says
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:

@@ -70,25 +70,26 @@ def peers(
     _check(task, models, changes_of)
     _check_numbers(texts=(texts, 1), steps=(steps, FEWEST_STEPS), rounds=(rounds, 1))
     check_pythons(python)
-    on_gpu, chosen = device_of(experiment.values["machine"]["accelerator"]).type == "cuda", {}
+    on_gpu = device_of(experiment.values["machine"]["accelerator"]).type == "cuda"
+    chosen, left_out = {}, dict[str, None]()
     for model in models:
         cells = _cells(experiment, model, changes_of, on_gpu=on_gpu)
         own = [_contender(task, cell, name, changes_of[name]) for name, cell in cells.items()]
-        chosen[model] = cells[OWN], *contenders(task, model, own, python)
-    left_out = dict.fromkeys(reason for _, _, reasons in chosen.values() for reason in reasons)
+        rows, reasons = contenders(task, model, own, python)
+        reasons += [f"{name}, which needs a processor" for name in changes_of if name not in cells]
+        chosen[model], left_out = (cells[OWN], rows), left_out | dict.fromkeys(reasons)
     place = Path(folder) if folder is not None else output
-    left_out |= {f"{name}, which needs a processor": None for name in changes_of if name not in cells}
     record = Record(task, about(experiment), list(left_out), on_gpu=on_gpu)
-    total = rounds * sum(len(rows) for _, rows, _ in chosen.values())
+    total = rounds * sum(len(rows) for _, rows in chosen.values())
     with (
         tempfile.TemporaryDirectory() as data,
         progress(total=total, unit=" turns", desc="peers", shown=experiment.values["machine"]["progress"]) as bar,
     ):
         works = {
             model: prepare(task, cell, Path(data) / model, texts=texts, lengths=lengths, steps=steps)
-            for model, (cell, _, _) in chosen.items()
+            for model, (cell, _) in chosen.items()
         }
-        for model, (_, rows, _) in chosen.items():
+        for model, (_, rows) in chosen.items():
             record.loads[model] = works[model].load
             measure(record, model, rows, works[model], rounds=rounds, advance=bar.update)
             write(record, place)
@@ -99,9 +100,13 @@ def peers(
 def _cells(
     experiment: Experiment, model: str, changes_of: Mapping[str, Sequence[str]], *, on_gpu: bool
 ) -> dict[str, Experiment]:
-    """The experiment of each line of a model; on a GPU without those in int8, which need a processor."""
+    """The experiment of each line of a model; on a GPU without further lines in int8, which needs a processor."""
     cells = {name: experiment.cell([*changes, f"model={model}"]) for name, changes in changes_of.items()}
-    return {name: cell for name, cell in cells.items() if not on_gpu or cell.values["encoding"]["precision"] != "int8"}
+    return {
+        name: cell
+        for name, cell in cells.items()
+        if name == OWN or not on_gpu or cell.values["encoding"]["precision"] != "int8"
+    }
 
 
 def _check(task: str, models: Sequence[str], changes_of: Mapping[str, Sequence[str]]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -27,9 +29,12 @@ Compose = Callable[..., DictConfig]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Reset the number of threads, since the last bits of a matrix product can depend on it."""
+def _same_in_any_order() -> None:
+    """Reset what a test before may have left: the threads, on which last bits depend, and the random generators."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
+    np.random.seed(0)  # of other libraries
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

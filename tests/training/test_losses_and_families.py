@@ -60,6 +60,8 @@ def models(backbones: dict[str, HuggingFaceBackbone]) -> dict[str, Model]:
     made = {name: MAKE[name](backbones) for name in FAMILIES if name in MAKE}
     made["matryoshka"] = DenseBiEncoder(backbones["encoder"], similarity="dot", matryoshka_dims=[4, 8])
     made["matryoshka_tokens"] = ColBERT(backbones["encoder"], dim=8, query_length=12, matryoshka_dims=[4])
+    with torch.no_grad():  # random weights give scores of hundreds, where a smooth rank has no gradient
+        made["splade"].get_submodule("decoder").weight.mul_(0.05)  # type: ignore[operator]
     return {name: model.train() for name, model in made.items()}
 
 

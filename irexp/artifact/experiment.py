@@ -70,10 +70,7 @@ class Experiment:
         Raises:
             ConfigError: naming every fault.
         """
-        check(self.config)
-        values = OmegaConf.to_container(self.config, resolve=True, enum_to_str=True, throw_on_missing=False)
-        assert isinstance(values, dict)
-        object.__setattr__(self, "values", {str(key): value for key, value in values.items()})
+        object.__setattr__(self, "values", check(self.config))
         object.__setattr__(self, "makers", {kind: maker(self.values, kind) for kind in KINDS})
         reasons = {name: stage.skip_reason(self.values) for name, stage in STAGES.items() if stage.makes is not None}
         object.__setattr__(self, "skipped", {name: reason for name, reason in reasons.items() if reason is not None})

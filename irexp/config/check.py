@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.component import component_faults
 from irexp.config.limits import CHOICES, MEASURES, RANGES
+from irexp.config.packages import packages_of_targets
 from irexp.config.schema import RECORDS, Config
 from irexp.types import UserError
 
@@ -33,14 +34,37 @@ class ConfigError(UserError):
         super().__init__("this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in self.faults))
 
 
-def check(config: DictConfig) -> None:
-    """Check a composed configuration.
+#: The contents of configurations that were found to have no faults: a plan composes many of them several times.
+_WITHOUT_FAULTS: set[str] = set()
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """Check a composed configuration and resolve it; one that was found right before is not walked through again.
+
+    Returns:
+        its plain values without interpolations; `???` stays.
 
     Raises:
         ConfigError: naming every fault.
     """
-    if faults := config_faults(config):
-        raise ConfigError(faults)
+    try:
+        values = _plain(config, resolve=True)
+    except OmegaConfBaseException:
+        if faults := config_faults(config):
+            raise ConfigError(faults) from None
+        raise
+    content = repr((_plain(config, resolve=False), values, packages_of_targets()))  # all that the faults depend on
+    if content not in _WITHOUT_FAULTS:
+        if faults := config_faults(config):
+            raise ConfigError(faults)
+        _WITHOUT_FAULTS.add(content)
+    return values
+
+
+def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=resolve, enum_to_str=True, throw_on_missing=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> list[str]:

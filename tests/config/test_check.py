@@ -82,3 +82,14 @@ def test_the_nearest_spelling_or_the_choices() -> None:
     """A near miss gets the nearest spelling, any other word all choices."""
     assert near("colbrt", ["colbert", "splade"]) == "; did you mean colbert?"
     assert near("xyz", ["colbert", "splade"]) == "; there are colbert, splade"
+
+
+def test_a_configuration_that_changes_after_a_check_is_checked_again(compose: Compose) -> None:
+    """What was found right before is known by its contents, wherever an interpolation leads."""
+    config = compose("training.steps=${search.depth}")
+    values = check(config)
+    assert values["training"]["steps"] == values["search"]["depth"] == config.search.depth
+    assert check(compose("training.steps=${search.depth}")) == values
+    config.search.depth = 0
+    with pytest.raises(ConfigError, match=r"search\.depth: 0 is out of range"):
+        check(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import hashlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -34,8 +35,8 @@ class ConfigError(UserError):
         super().__init__("this configuration cannot be run:\n" + "\n".join(f"  {fault}" for fault in self.faults))
 
 
-#: The contents of configurations that were found to have no faults: a plan composes many of them several times.
-_WITHOUT_FAULTS: set[str] = set()
+#: Digests of the configurations that were found to have no faults: a plan composes many of them several times.
+_WITHOUT_FAULTS: set[bytes] = set()
 
 
 def check(config: DictConfig) -> dict[str, Any]:
@@ -54,10 +55,11 @@ def check(config: DictConfig) -> dict[str, Any]:
             raise ConfigError(faults) from None
         raise
     content = repr((_plain(config, resolve=False), values, packages_of_targets()))  # all that the faults depend on
-    if content not in _WITHOUT_FAULTS:
+    digest = hashlib.sha256(content.encode()).digest()
+    if digest not in _WITHOUT_FAULTS:
         if faults := config_faults(config):
             raise ConfigError(faults)
-        _WITHOUT_FAULTS.add(content)
+        _WITHOUT_FAULTS.add(digest)
     return values
 
 

@@ -1,8 +1,9 @@
 """What stands in an identity for the code of a component that is not irexp's.
 
-irexp's own code enters by the versions of its stages, which are raised by hand. Of a package that was declared
-(`irexp.config.packages`) nobody raises them, so a component of it enters with its version; where no version says that
-the code changed, which is so on PYTHONPATH and in an editable installation, with a digest of its source.
+irexp's own code enters by the versions of its stages and of some of its classes, which are raised by hand. Of a package
+that was declared (`irexp.config.packages`) nobody raises them, so a component of it enters with its version; where no
+version says that the code changed, which is so on PYTHONPATH and in an editable installation, with a digest of its
+source.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Reads run files with TREC's six columns: query_id Q0 doc_id rank score tag, separated by tabs or any whitespace.
+"""Reads runs with TREC's six columns, query_id Q0 doc_id rank score tag, or Tevatron's three, query_id doc_id score.
+
+The columns are separated by tabs or any whitespace.
 
 A run is ordered by score descending, then document id ascending; the rank column and the order of the lines are
 ignored, and so is ir_metadata in front of the run (`irexp.artifact.ir_metadata`). Ids are read by `irexp.types.as_id`.
@@ -9,7 +11,7 @@ import math
 import re
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -19,6 +21,14 @@ from irexp.artifact.ir_metadata import END, START
 from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
+
+#: The columns of Tevatron's rankings.
+_THREE = 3
+
+#: The places of the query, the document and the score among so many columns.
+_PLACES = {len(COLUMNS): (0, 2, 4), _THREE: (0, 1, 2)}
+
+_INTEGER = re.compile("[+-]?[0-9]+")
 
 _WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
@@ -81,22 +91,19 @@ class Rankings:
 def read_run(path: Path) -> Iterator[ScoredDoc]:
     """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
 
-    If the first line has five tabs, the whole file is separated by single tabs, else by whitespace. Duplicate documents
-    are detected after the last line, from eight bytes held per line.
+    The first line decides for the whole file: six columns or three; with five tabs or two, single tabs separate them,
+    else whitespace. Duplicate documents are detected after the last line, from eight bytes held per line.
 
     Raises:
-        UserError: if the file cannot be read, a line does not have six columns with a number as its score, or a
-            document is listed twice for a query.
+        UserError: if the file cannot be read, a line has other columns or a score that is no number, or a document is
+            listed twice for a query.
     """
     pairs = array("q")
-    for line_number, columns in _columns(path):
-        query_id, _, doc_id, _, score_text, _ = columns
+    for line_number, (query_id, doc_id, score_text) in _columns(path):
         try:
             score = float(score_text)
         except ValueError:
-            raise UserError(
-                f"{path}:{line_number}: the score {score_text[:80]!r} (fifth column) is not a number"
-            ) from None
+            raise UserError(f"{path}:{line_number}: the score {score_text[:80]!r} is not a number") from None
         if math.isnan(score):
             raise UserError(f"{path}:{line_number}: the score is NaN, which has no rank; create the run again")
         pairs.append(hash((query_id, doc_id)))
@@ -109,7 +116,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
 def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
     """Name the first document that is listed twice; equal hashes may, rarely, belong to different documents."""
     seen: dict[tuple[str, str], int] = {}
-    for line_number, (query_id, _, doc_id, *_) in _columns(path):
+    for line_number, (query_id, doc_id, _) in _columns(path):
         if hash((query_id, doc_id)) in pairs:
             if first := seen.get((query_id, doc_id)):
                 pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
@@ -117,30 +124,55 @@ def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
             seen[query_id, doc_id] = line_number
 
 
-def _columns(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number (from 1) and the six columns of each line that is not empty."""
-    is_tabbed: bool | None = None
+def _columns(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """The number (from 1) of each line that is not empty, its query, its document and its score."""
+    split, wanted = _by_whitespace, 0
     is_metadata = False
     for line_number, line in _lines(path):
-        if is_tabbed is None and (line == START or is_metadata):  # before the first line of the run
+        if not wanted and (line == START or is_metadata):  # before the first line of the run
             is_metadata = line != END
             continue
         if not line.strip():
             continue
-        if is_tabbed is None:
-            is_tabbed = line.count("\t") == len(COLUMNS) - 1
-        columns = line.split("\t") if is_tabbed else _WHITESPACE.split(line.strip(WHITESPACE))
-        if len(columns) != len(COLUMNS):
-            separator = "tabs, as on its first line" if is_tabbed else "whitespace"
+        if not wanted:
+            split, wanted = _separation(line)
+        columns = split(line)
+        if len(columns) != wanted:
+            separator = "whitespace" if split is _by_whitespace else "tabs, as on its first line"
+            names = "the six columns " + " ".join(COLUMNS) if wanted == len(COLUMNS) else "query_id doc_id score"
             raise UserError(
-                f"{path}:{line_number}: not a line of a TREC run: expected the six columns {' '.join(COLUMNS)}, "
-                f"separated by {separator}; found {line[:200]!r}"
+                f"{path}:{line_number}: not a line of a TREC run: expected {names}, separated by {separator}; found "
+                f"{line[:200]!r}"
+            )
+        query, document, score = (columns[place] for place in _PLACES[wanted])
+        if wanted == _THREE and _INTEGER.fullmatch(score):
+            raise UserError(
+                f"{path}:{line_number}: of three columns the last must be a score with a decimal point, and "
+                f"{score[:80]} may be a rank, as in MS MARCO's runs; write the six columns {' '.join(COLUMNS)}"
             )
         try:
-            columns[0], columns[2] = as_id(columns[0]), as_id(columns[2])
+            query_id, doc_id = as_id(query), as_id(document)
         except ValueError as error:
             raise UserError(f"{path}:{line_number}: {error}") from None
-        yield line_number, columns
+        yield line_number, (query_id, doc_id, score)
+
+
+def _by_tabs(line: str) -> list[str]:
+    return line.split("\t")
+
+
+def _by_whitespace(line: str) -> list[str]:
+    return _WHITESPACE.split(line.strip(WHITESPACE))
+
+
+def _separation(line: str) -> tuple[Callable[[str], list[str]], int]:
+    """How the columns of a run are separated, and how many there are, by its first line."""
+    by_tabs, by_whitespace = len(_by_tabs(line)), len(_by_whitespace(line))
+    if by_tabs == len(COLUMNS) or by_whitespace == len(COLUMNS):
+        return (_by_tabs if by_tabs == len(COLUMNS) else _by_whitespace), len(COLUMNS)
+    if by_tabs == _THREE:
+        return _by_tabs, _THREE
+    return _by_whitespace, _THREE if by_whitespace == _THREE else len(COLUMNS)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: A number with a decimal point, which ids do not have.
-_SCORE = re.compile(r"[+-]?[0-9]*\.[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+#: A number with a decimal point or a signed exponent, which ids do not have.
+_SCORE = re.compile(r"[+-]?([0-9]*\.[0-9]+(e[+-]?[0-9]+)?|[0-9]+e[+-][0-9]+)", re.IGNORECASE)
 
 _QUERY_IDS = ("query_id", "qid")
 _QUERIES = ("query", "query_text", "anchor", "question")
@@ -37,14 +37,22 @@ OBJECTS = (
 )
 
 
+class Passage(NamedTuple):
+    """A document of which a line has both the id, None for none, and the text."""
+
+    doc_id: object
+    text: str
+
+
 class Listed(NamedTuple):
     """One example of a line.
 
     Attributes:
-        query: the query's id or text, as it stands there; None if the line has none of the wanted kind.
-        documents: the ids or texts of its documents, the positive first.
+        query: the query's id or text, as it stands there.
+        documents: the ids or texts of its documents, or passages with both, the positive first.
         scores: a teacher's score of each document; None for none.
-        text: the text of a query that has an id as well.
+        text: the query's text, where an object tells which it is.
+        is_id: whether `query` is an id for certain, since it stands under such a key.
         prompt: what is put in front of the query; None for the model's own.
     """
 
@@ -52,7 +60,19 @@ class Listed(NamedTuple):
     documents: list[object]
     scores: list[float] | None = None
     text: str | None = None
+    is_id: bool = False
     prompt: str | None = None
+
+    @property
+    def ids(self) -> list[object]:
+        """The query and its documents, by ids where the line has both ids and texts."""
+        return [self.query, *(each.doc_id if isinstance(each, Passage) else each for each in self.documents)]
+
+    @property
+    def texts(self) -> list[object]:
+        """The query and its documents, by texts where the line has both; None for a query with an id alone."""
+        query = self.text if self.text is not None or self.is_id else self.query
+        return [query, *(each.text if isinstance(each, Passage) else each for each in self.documents)]
 
 
 def json_examples(text: str) -> list[Listed]:
@@ -113,7 +133,8 @@ def _of_object(fields: Mapping[str, Any]) -> list[Listed]:
     prompt = fields.get("prompt")
     if prompt is not None and not isinstance(prompt, str):
         raise ValueError("the prompt is not a text")
-    place = Listed(text if query_id is None else query_id, [], text=text, prompt=prompt)
+    query, is_id = (text, False) if query_id is None else (query_id, True)
+    place = Listed(query, [], text=text, is_id=is_id, prompt=prompt)
     if place.query is None:
         raise ValueError(f"it has no query, only {', '.join(fields)[:60] or 'nothing'}")
     for positives, negatives in _SIDES:
@@ -146,8 +167,9 @@ def _sides(fields: Mapping[str, Any], positives: str, negatives: str, place: Lis
     target = next((key for key in _TARGETS if fields.get(key) is not None), None)
     if target is not None:
         scores = _numbers(_as_list(fields[target]))
-        if len(scores) == 1 and len(ours) == len(theirs) == 1:
-            scores = [scores[0], 0.0]  # a margin between the two
+        are_margins = len(scores) == 1 or target not in _SCORES
+        if are_margins and len(ours) == 1 and len(scores) == len(theirs):  # of the positive to each negative
+            scores = [max(scores), *(max(scores) - margin for margin in scores)]
         return [place._replace(documents=[*ours, *theirs], scores=scores)]
     if fields.get("pos_scores") is None and fields.get("neg_scores") is None:
         return [place._replace(documents=[one, *theirs]) for one in ours]
@@ -161,14 +183,14 @@ def _sides(fields: Mapping[str, Any], positives: str, negatives: str, place: Lis
 
 
 def _documents(value: object) -> list[object]:
-    """Ids or texts; a passage of Tevatron, `{docid, title, text}`, is its title and text."""
+    """Ids or texts; a passage of Tevatron, `{docid, title, text}`, is its id, and its title and text."""
     found = []
     for one in _as_list(value):
         if isinstance(one, Mapping):
             parts = [one.get("title"), one.get("text")]
             if not isinstance(parts[1], str) or not isinstance(parts[0], str | None):
                 raise ValueError("a passage has no text")
-            one = " ".join(part.strip() for part in parts if part and part.strip())
+            one = Passage(one.get("docid"), " ".join(part.strip() for part in parts if part and part.strip()))
         found.append(one)
     return found
 

@@ -95,7 +95,7 @@ class ListedExamples(Examples):
         return {self._rows.documents[number] for number in named.tolist()}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents that are judged relevant, or are the positive of an example without scores."""
+        """The documents that are judged relevant, or are the positive of an example."""
         rows = self._rows
         if (number := rows.queries.find(query_id)) is None:
             return frozenset()
@@ -142,7 +142,7 @@ class ListedExamples(Examples):
         for qrel in self._topics.qrels() if self._topics is not None else ():
             if qrel.relevance > 0 and qrel.query_id in query_number:
                 relevant.append(query_number[qrel.query_id] << 32 | number(qrel.doc_id))
-        if not scored:
+        if self.is_positive_first:
             relevant.extend(query << 32 | numbers[end] for query, end in zip(query_N, ends, strict=False))
         pair_R = np.unique(np.frombuffer(relevant, dtype=np.int64))
         query_R, document_R = (pair_R >> 32).astype(np.int32), (pair_R & 0xFFFFFFFF).astype(np.int32)
@@ -197,7 +197,7 @@ class FileExamples(ListedExamples):
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The lines of the file."""
         for place, found in listed_in(self._path):
-            ids = [read_id(part, place) for part in (found.query, *found.documents)]
+            ids = [read_id(part, place) for part in found.ids]
             yield place, ids, found.scores
 
 

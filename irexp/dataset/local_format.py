@@ -26,7 +26,7 @@ Format = Literal["jsonl", "tsv", "csv", "trec"]
 
 _ID_KEYS = ("_id", "id", "doc_id", "docno", "docid", "pid", "query_id", "qid")
 _TITLE_KEYS = ("title", "headline")
-_TEXT_KEYS = ("text", "contents", "body", "passage", "abstract", "query")
+_TEXT_KEYS = ("text", "contents", "body", "passage", "abstract", "query", "document_text", "query_text")
 
 #: Column names by which the header of a table or of a qrels file is recognised.
 _COLUMN_KEYS = {*_ID_KEYS, *_TITLE_KEYS, *_TEXT_KEYS, "topic", "corpus_id", "document"}

@@ -158,7 +158,8 @@ def mine_negatives(
         shown: whether a progress bar is shown.
 
     Raises:
-        DataError: if no example gets a negative, or if examples have a teacher's scores, which mined negatives lack.
+        DataError: if no example gets a negative, or if examples have a teacher's scores or grades, which the mined
+            negatives and their file lack.
     """
     negatives: list[list[str]] = []
     histogram: Counter[tuple[Outcome, int]] = Counter()
@@ -166,8 +167,8 @@ def mine_negatives(
         example = examples[position]
         if not is_labelled(example):
             raise DataError(
-                f"the training example of {example.query.query_id} has a teacher's scores, and mined negatives have "
-                f"none; use negatives=none, or examples without scores"
+                f"the training example of {example.query.query_id} has a teacher's scores or grades, and mined "
+                f"negatives have none; use negatives=none (or, for grades, bm25), or examples with one positive each"
             )
         known = examples.relevant_doc_ids(example.query.query_id) | set(example.doc_ids)
         found = _candidates(example.query, example.doc_ids[0], known, runs, scores, settings)

@@ -30,7 +30,7 @@ class RunNegatives(DerivedExamples):
         self._rankings = rankings
         for position in range(len(examples)):
             example = examples[position]
-            if not is_labelled(example):
+            if examples.has_scores is not False and not is_labelled(example):
                 raise DataError(
                     f"the training example of {example.query.query_id} has a teacher's scores "
                     f"({example.targets[0]:g} for its first "

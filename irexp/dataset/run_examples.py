@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalRun(ScoredDocs):
-    """A run file with TREC's six columns."""
+    """A run file with TREC's six columns, or Tevatron's three."""
 
     def __init__(self, path: str) -> None:
         """Reads nothing yet.
@@ -57,8 +57,9 @@ class RunExamples(ListedExamples):
             run: the run; queries with a single document are left out.
             topics: the queries' texts; documents that its judgements call relevant are never negatives.
             targets: rank: the rank times -1, so that the best document has the largest target. score: the run's
-                score. relevance: the grade of the judgements, 0 for an unjudged document; relevant documents come
-                first, by grade, also those that the run missed, and queries without one are left out.
+                score. relevance: the grade of the judgements, 0 for an unjudged document; the document with the
+                highest grade comes first, then the others in the order of the run, at last the relevant ones that it
+                missed; queries without a relevant document are left out.
             depth: the documents per query that are used; None for all.
 
         Raises:
@@ -79,7 +80,7 @@ class RunExamples(ListedExamples):
             judged = grades.get(query_id, {})
             doc_ids = list(score_of)[: self._depth]
             if self._targets == "relevance":
-                doc_ids = [*judged, *(doc_id for doc_id in doc_ids if doc_id not in judged)]
+                doc_ids = list(dict.fromkeys([*list(judged)[:1], *doc_ids, *judged]))
             if len(doc_ids) < 2 or (self._targets == "relevance" and not judged):
                 left_out += 1
                 continue

@@ -76,7 +76,7 @@ class TextFileExamples(Examples):
 
     def __getitem__(self, position: int) -> Example:
         found = self.listed(position)
-        query, *documents = map(str, (found.query, *found.documents))
+        query, *documents = map(str, found.texts)
         targets = found.scores or [1.0] + [0.0] * (len(documents) - 1)
         return Example(Query(id_of(query), query), tuple(map(id_of, documents)), tuple(targets), found.prompt)
 
@@ -110,7 +110,7 @@ class TextFileExamples(Examples):
         place = int(np.searchsorted(places.document_D, np.uint64(_hash(doc_id))))
         if place == len(places.document_D):
             return None
-        texts = map(str, self.listed(int(places.example_D[place])).documents)
+        texts = map(str, self.listed(int(places.example_D[place])).texts[1:])
         return next((text for text in texts if id_of(text) == doc_id), None)
 
     def listed(self, position: int) -> Listed:
@@ -141,13 +141,16 @@ class TextFileExamples(Examples):
             if not line.text.strip():
                 continue
             for rank, found in enumerate(parsed(line.text, line.place, is_json=self._is_json)):
-                if not all(isinstance(text, str) and text.strip() for text in (found.query, *found.documents)):
+                query, *texts = found.texts
+                if query is None:
+                    raise DataError(f'{line.place}: its query has an id and no text; add its text as "query"')
+                if not all(isinstance(text, str) and text.strip() for text in (query, *texts)):
                     raise DataError(f"{line.place}: the query and its documents must be texts, and not empty")
                 if scored not in (None, found.scores is not None):
                     raise DataError(f"{line.place}: some examples have scores and some have none")
                 scored = found.scores is not None
-                queries.append(_hash(id_of(str(found.query))))
-                for text in found.documents if rank == 0 else found.documents[:1]:  # all share their negatives
+                queries.append(_hash(id_of(str(query))))
+                for text in texts if rank == 0 else texts[:1]:  # all share their negatives
                     documents.append(_hash(id_of(str(text))))
                     examples.append(len(lines))
                 lines.append(len(starts))
@@ -196,7 +199,7 @@ class _DocumentsOf(Documents):
     def __iter__(self) -> Iterator[Document]:
         seen: set[int] = set()
         for position in range(len(self._examples)):
-            for text in map(str, self._examples.listed(position).documents):
+            for text in map(str, self._examples.listed(position).texts[1:]):
                 doc_id = id_of(text)
                 if _hash(doc_id) not in seen:
                     seen.add(_hash(doc_id))

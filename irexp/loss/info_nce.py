@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.loss import Loss, check_temperature
 from irexp.types import UserError
 
 
@@ -55,11 +55,8 @@ class InfoNCE(Loss):
         Args:
             score_BN: the model's scores.
             target_BN: largest for the positives; NaN leaves a document out.
-
-        Raises:
-            UserError: if no query has a negative.
         """
-        is_present_BN = check_negatives(target_BN)
+        is_present_BN = ~target_BN.isnan()
         best_B1 = target_BN.masked_fill(~is_present_BN, -torch.inf).amax(dim=1, keepdim=True)
         is_positive_BN = is_present_BN & (target_BN == best_B1)
         difference = self.min_target_diff

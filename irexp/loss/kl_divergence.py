@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.loss import Loss, check_temperature
 from irexp.loss.ranking import masked
 from irexp.loss.scale import Scale
 
@@ -42,7 +42,7 @@ class KLDivergence(Loss):
             score_BN: the student's scores.
             target_BN: the teacher's scores of the same documents.
         """
-        is_present_BN = check_negatives(target_BN)
+        is_present_BN = ~target_BN.isnan()
         teacher_BN = log_softmax(masked(target_BN.float() / self.temperature, is_present_BN), dim=1)
         student_BN = log_softmax(masked(self.scale(score_BN) / self.temperature, is_present_BN), dim=1)
         divergence_BN = teacher_BN.exp() * (teacher_BN - student_BN).masked_fill(~is_present_BN, 0.0)

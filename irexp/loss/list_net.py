@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.loss import Loss, check_temperature
 from irexp.loss.ranking import masked
 from irexp.loss.scale import Scale
 
@@ -43,7 +43,7 @@ class ListNet(Loss):
             score_BN: the student's scores.
             target_BN: a teacher's scores, or relevance.
         """
-        is_present_BN = check_negatives(target_BN)
+        is_present_BN = ~target_BN.isnan()
         target_BN = masked(target_BN.float() / self.temperature, is_present_BN)
         student_BN = masked(self.scale(score_BN) / self.temperature, is_present_BN)
         product_BN = target_BN.softmax(dim=1) * log_softmax(student_BN, dim=1).masked_fill(~is_present_BN, 0.0)

@@ -42,7 +42,7 @@ class Loss(nn.Module, ABC):
         Args:
             score_BN: the model's scores.
             target_BN: relevance or a teacher's score; NaN leaves a document out, because it is padding, or known to be
-                relevant without being this example's positive.
+                relevant without being this example's positive. Without any negative the loss and its gradient are 0.
         """
 
     def parts(self) -> list[Part]:
@@ -63,21 +63,6 @@ class Part(NamedTuple):
     name: str
     weight: float
     loss: Loss
-
-
-def check_negatives(target_BN: Tensor) -> Tensor:
-    """is_present_BN: which documents count.
-
-    Raises:
-        UserError: if no query has a document besides its positive, so that there is nothing to learn.
-    """
-    is_present_BN = ~target_BN.isnan()
-    if int(is_present_BN.sum()) <= len(target_BN):
-        raise UserError(
-            "no query of the batch has a negative: use training.batch_size > 1 with in-batch negatives, negatives from "
-            "a run (negatives=bm25), or examples with negatives"
-        )
-    return is_present_BN
 
 
 def check_temperature(temperature: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from irexp.loss.loss import Loss, check_negatives
+from irexp.loss.loss import Loss
 from irexp.loss.scale import Scale
 
 
@@ -30,18 +30,18 @@ class MarginMSE(Loss):
         self.scale = Scale(scale, learn_scale)
 
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
-        """Mean over the negatives of all queries.
+        """Mean over the negatives of all queries; zero if there are none.
 
         Args:
             score_BN: the student's scores; column 0 is the positive.
             target_BN: the teacher's scores of the same documents; the student learns their scale, less the factor a.
         """
-        is_negative_BN = check_negatives(target_BN)[:, 1:]
+        is_negative_BN = ~target_BN[:, 1:].isnan()
         score_BN = self.scale(score_BN)
         student_BN = score_BN[:, :1] - score_BN[:, 1:]
         teacher_BN = target_BN[:, :1] - target_BN[:, 1:]
         errors = student_BN[is_negative_BN] - teacher_BN[is_negative_BN]
-        return errors.square().mean()
+        return errors.square().sum() / max(1, len(errors))
 
     def terms(self, target_BN: Tensor) -> Tensor:
         """The negatives of all queries."""

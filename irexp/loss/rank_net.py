@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.loss import Loss, check_temperature
 from irexp.loss.ranking import differences, is_ordered
 
 
@@ -35,7 +35,6 @@ class RankNet(Loss):
             score_BN: the model's scores.
             target_BN: relevance, a teacher's score, or minus its rank.
         """
-        check_negatives(target_BN)
         is_ordered_BNN = is_ordered(target_BN)
         losses = softplus(-differences(score_BN.float())[is_ordered_BNN] / self.temperature)
         return losses.sum() / max(1, len(losses))

@@ -10,7 +10,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from irexp.loss.loss import Loss, check_negatives
+from irexp.loss.loss import Loss
 from irexp.types import UserError
 
 #: The least finite score: a masked logit has the probability 0, and the gradient 0 instead of NaN.
@@ -34,7 +34,7 @@ class ListLoss(Loss):
 
     def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
         """Mean over the queries that have an order to learn; 0 if there are none."""
-        is_present_BN = check_negatives(target_BN)
+        is_present_BN = ~target_BN.isnan()
         has_order_B = has_order(target_BN)
         if not bool(has_order_B.any()):
             return score_BN.float().masked_fill(~is_present_BN, 0.0).sum() * 0.0  # with a gradient, of zero

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from irexp.loss.loss import Loss, check_negatives, check_temperature
+from irexp.loss.loss import Loss, check_temperature
 from irexp.types import UserError
 
 
@@ -47,7 +47,7 @@ class ScoreBasedInBatchCrossEntropy(Loss):
             score_BN: the student's scores.
             target_BN: the teacher's scores of a query's own documents, minus infinity for those of other queries.
         """
-        present_BN = target_BN.masked_fill(~check_negatives(target_BN), -torch.inf)
+        present_BN = target_BN.masked_fill(target_BN.isnan(), -torch.inf)
         best_B1, positive_B1 = present_BN.max(dim=1, keepdim=True)
         is_negative_BN = ~target_BN.isnan() & (present_BN <= best_B1 - self.min_target_diff)
         is_counted_BN = is_negative_BN.scatter(1, positive_B1, True)

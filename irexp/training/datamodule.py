@@ -48,10 +48,12 @@ class RetrievalData(LightningDataModule):
         same_text: bool = False,
         guide: BiEncoder | None = None,
         needs_positive: bool | None = None,
+        needs_own: bool | None = None,
     ) -> None:
         """Log how many documents are missing from the collection; no text is tokenized yet.
 
-        `needs_positive` says whether the loss must be told which document is relevant; None: as `in_batch`.
+        `needs_positive` says whether the loss must be told which document is relevant (None: as `in_batch`), and
+        `needs_own` whether it compares the documents of an example (None: unless `in_batch`).
         """
         super().__init__()
         check_batch_size(training, machine)
@@ -66,6 +68,7 @@ class RetrievalData(LightningDataModule):
             )
         self._validation = validation
         self._unknown = examples.unknown_doc_ids(documents)
+        self._check_negatives(needs_own=not in_batch if needs_own is None else needs_own)
         self._lengths = text_lengths(examples, self._documents) if training.length_buckets else None
         self._batches = self._make(rank=0, world_size=1)
         if self._unknown:
@@ -95,6 +98,7 @@ class RetrievalData(LightningDataModule):
             same_text=bool(setup.false_negatives.same_text),
             guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
             needs_positive=any(p.loss.in_batch and not p.loss.takes_scores_in_batch for p in setup.loss.parts()),
+            needs_own=any(not p.loss.in_batch and not p.loss.compares_viewers for p in setup.loss.parts()),
         )
 
     @property
@@ -147,6 +151,26 @@ class RetrievalData(LightningDataModule):
         """The batches of the validation."""
         assert self._validation is not None
         return DataLoader(self._validation, batch_size=None)
+
+    def _check_negatives(self, *, needs_own: bool) -> None:
+        """Check that there is something to learn; a batch of examples without negatives then only teaches nothing.
+
+        Raises:
+            UserError: if no example has a negative of its own, and the loss or the size of the batches asks for one.
+        """
+        size = self._training.batch_size // self._training.accumulate_batches
+        if self._in_batch and not needs_own and size > 1:
+            return
+        if not any(
+            sum(doc_id not in self._unknown for doc_id in self._examples[position].doc_ids) > 1
+            for position in range(len(self._examples))
+        ):
+            several = "" if needs_own else f", or batches of several examples in place of {size}"
+            raise UserError(
+                f"no training example has a negative of its own, which the loss needs: set negatives=bm25, examples "
+                f"with negatives{several}"
+                + (", or a loss of in-batch negatives alone, such as loss=info_nce" if needs_own else "")
+            )
 
     def _make(self, *, rank: int, world_size: int) -> Batches:
         return Batches(

@@ -140,11 +140,7 @@ class RetrievalModule(LightningModule):
             scores, target_BN = scored.of(part.loss)
             if part.loss.compares_queries and self._processes > 1:
                 scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
-            is_filtered = compares_scores(self._false_negatives) if part.loss.in_batch else scored.leaves_out(part.loss)
-            if is_filtered and int((~target_BN.isnan()).sum()) <= len(target_BN):
-                value = torch.stack(scores).sum() * 0.0  # all negatives may be relevant: a gradient, of zero
-            else:
-                value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
+            value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
             if self._processes > 1:
                 value = value * self._weight(part.loss, target_BN)
             if len(parts) > 1:

@@ -42,12 +42,6 @@ class Scored:
         assert self.all_target_BN is not None
         return self.all_scores, self._with_scores() if loss.takes_scores_in_batch else self.all_target_BN
 
-    def leaves_out(self, loss: Loss) -> bool:
-        """Whether documents of a query's own list are left out because they are known to be relevant."""
-        return loss.leaves_out_relevant and bool(
-            (self.lists.target_BN.isnan() != self.lists.without_relevant().isnan()).any()
-        )
-
     def _with_scores(self) -> Tensor:
         """The targets of all documents: a teacher's score for a query's own, minus infinity for those of others."""
         assert self.all_target_BN is not None

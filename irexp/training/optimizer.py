@@ -80,10 +80,19 @@ def make_optimizer(
         }
         for key in sorted(groups, key=place)
     ]
-    if scales := list(loss.parameters()):
+    scales = list(loss.parameters())
+    if scales:
         listed.append({"params": scales, "weight_decay": 0.0, "lr": SCALE_LEARNING_RATE})
     made = optimizer(listed, lr=first, **_kernel_of(optimizer, listed, training))
-    scheduler = LambdaLR(made, lambda step: schedule(step, steps=steps))
+
+    def factor(step: int) -> float:
+        return schedule(step, steps=steps)
+
+    def factor_of_scales(step: int) -> float:
+        return min(1.0, factor(step))  # when stage=find_lr raises the model's rates
+
+    is_of_scales = [bool(scales) and group["params"][0] is scales[0] for group in made.param_groups]
+    scheduler = LambdaLR(made, [factor_of_scales if is_scales else factor for is_scales in is_of_scales])
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

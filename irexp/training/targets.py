@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import accumulate
 
 from irexp.dataset.collection import Examples, is_labelled
 from irexp.loss.loss import Loss
@@ -22,19 +23,33 @@ _LOOKED_AT = 100
 def check_targets(model: Model, loss: Loss, examples: Examples) -> None:
     """Compare a loss with the model, and with the targets of the examples.
 
-    A warning says if a teacher's scores of a query's documents lie further apart than the model's can.
+    A warning says if a teacher's scores of a query's documents lie further apart than the model's can, or if a
+    temperature makes the model's scores all but equal.
 
     Raises:
         UserError: if the model has not what the loss compares, if the loss learns a teacher's scores and the targets
             are relevance, or if it learns grades and the targets are scores.
     """
-    found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
+    sets = _first_of_sets(examples)
+    found = [example for one in sets for example in one]
     for part in loss.parts():
         _check_model(model, part.loss)
         if part.loss.needs_scores:
-            _check_scores(model, part.loss, examples, found)
+            _check_scores(part.loss, examples, sets)
         if part.loss.needs_grades:
             _check_grades(part.loss, found)
+        _warn_of_reach(model, part.loss, found)
+
+
+def _first_of_sets(examples: Examples) -> list[list[Example]]:
+    """Some examples of each set of a mixture, or of the one set."""
+    sizes = examples.mixture.sizes if examples.mixture is not None else (len(examples),)
+    starts = [end - size for end, size in zip(accumulate(sizes), sizes, strict=True)]
+    return [
+        [examples[position] for position in range(start, start + min(size, _LOOKED_AT))]
+        for start, size in zip(starts, sizes, strict=True)
+        if size
+    ]
 
 
 def _check_model(model: Model, loss: Loss) -> None:
@@ -51,18 +66,38 @@ def _check_model(model: Model, loss: Loss) -> None:
         )
 
 
-def _check_scores(model: Model, loss: Loss, examples: Examples, found: Sequence[Example]) -> None:
+def _check_scores(loss: Loss, examples: Examples, sets: Sequence[Sequence[Example]]) -> None:
     name = type(loss).__name__
-    if examples.has_scores is False or all(map(is_labelled, found)):
+    without = [one for one in sets if examples.has_scores is False or all(map(is_labelled, one))]
+    if without:
+        whose = "the training examples have" if len(without) == len(sets) else "a set of dataset.train.sets has"
         raise UserError(
-            f"{name} learns a teacher's scores, and the training examples have only relevance, 1 and 0; give examples "
-            f"with scores (a file of [doc_id, score], see dataset=triples), or set loss=info_nce, lce or rank_net"
+            f"{name} learns a teacher's scores, and {whose} only relevance, 1 and 0, such as for the query "
+            f"{without[0][0].query.query_id}; give examples with scores (a file of [doc_id, score], see "
+            f"dataset=triples), or set loss=info_nce, lce or rank_net"
         )
-    scale = getattr(loss, "scale", None)
-    if model.largest_score is None or not isinstance(scale, Scale) or scale.is_learned:
+
+
+def _warn_of_reach(model: Model, loss: Loss, found: Sequence[Example]) -> None:
+    """Warn of a loss to which the differences of the model's scores are too small."""
+    name = type(loss).__name__
+    scale, temperature = getattr(loss, "scale", None), getattr(loss, "temperature", 0.0)
+    if model.largest_score is None or (isinstance(scale, Scale) and scale.is_learned):
         return  # a learned scale begins too small, and grows
     widest, reach = max(max(example.targets) - min(example.targets) for example in found), 2 * model.largest_score
-    if widest > reach * scale.value:
+    if not isinstance(scale, Scale) or all(map(is_labelled, found)):
+        factor = scale.value if isinstance(scale, Scale) else 1.0
+        if temperature >= model.largest_score * factor:
+            log.warning(
+                "the scores of %s lie within ±%g, and %s divides them by temperature=%g, so that the best and the "
+                "worst document hardly differ to it; set loss.temperature=0.05, or use an inner product "
+                "(model.similarity=dot)",
+                model.name,
+                model.largest_score * factor,
+                name,
+                temperature,
+            )
+    elif widest > reach * scale.value:
         log.warning(
             "the scores of %s lie within ±%g, and the teacher's of one query are up to %.1f apart, which %s cannot "
             "reach; set loss.learn_scale=true or loss.scale=%.0f, use an inner product (model.similarity=dot), or "

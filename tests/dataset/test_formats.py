@@ -51,6 +51,7 @@ def lines(*objects: object) -> str:
         (FLAG_SCORED, ("a cat", "a dog", "a bird"), (0.9, 0.2, 0.1)),
         (TRIPLET, ("a cat", "a dog"), (1.0, 0.0)),
         (COLUMNS, ("a cat", "a dog", "a bird"), (3.0, 1.0, 2.0)),
+        ({**COLUMNS, "label": [1, 2]}, ("a cat", "a dog", "a bird"), (2.0, 1.0, 0.0)),  # margins
         ({**TRIPLET, "score": 2.5}, ("a cat", "a dog"), (2.5, 0.0)),
         (LABELLED, ("a cat", "a dog", "a bird"), (1.0, 0.0, 0.0)),
         ({"query": "cats", "documents": ["a dog", "a cat"], "scores": [1, 4]}, ("a dog", "a cat"), (1.0, 4.0)),
@@ -76,6 +77,18 @@ def test_tevatrons_passages_are_their_title_and_text(tmp_path: Path) -> None:
     """As in a collection with titles; an empty title adds no space."""
     path = write(tmp_path / "t.jsonl", lines(TEVATRON))
     assert [document.text for document in ExampleDocuments(path)] == ["Cats a cat", "a dog"]
+    examples = TextFileExamples(path)
+    assert examples[0].query == Query(id_of("cats"), "cats")  # not its id, 7
+    assert examples.relevant_doc_ids(id_of("cats")) == {id_of("Cats a cat")}
+
+
+def test_tevatrons_passages_are_found_by_their_ids_in_a_collection(tmp_path: Path) -> None:
+    """With the query's id and text; a passage without an id is an error."""
+    examples = FileExamples(write(tmp_path / "t.jsonl", lines(TEVATRON)))
+    assert examples[0] == Example(Query("7", "cats"), ("1", "2"), (1.0, 0.0))
+    without = {**TEVATRON, "negative_passages": [{"text": "a dog"}]}
+    with pytest.raises(DataError, match=r"w\.jsonl:1: an id must be a string"):
+        len(FileExamples(write(tmp_path / "w.jsonl", lines(without))))
 
 
 def test_tab_separated_texts_are_read(tmp_path: Path) -> None:
@@ -113,7 +126,9 @@ def test_another_process_gets_the_places_and_reads_the_lines_itself(tmp_path: Pa
         ({"pos": ["a"]}, "it has no query, only pos"),
         ({**FLAG, "pos": []}, "its pos are empty"),
         ({**FLAG, "pos_scores": [1.0]}, "pos_scores and neg_scores need a score"),
-        ({**COLUMNS, "label": [1, 2]}, "it has 2 scores and 3 documents"),
+        ({**COLUMNS, "label": [1]}, "it has 1 scores and 3 documents"),
+        ({**TRIPLET, "negative": ["a dog", "a bird"], "scores": [1, 2]}, "it has 2 scores and 3 documents"),
+        ({"qid": 7, "pos": ["a cat"]}, "its query has an id and no text"),
         ({**LABELLED, "labels": [0, 0, 0]}, "none of its labels is 1"),
         ({**LABELLED, "labels": [0, "1", 0]}, "a score is not a number"),
         ({**TEVATRON, "positive_passages": [{"docid": "1"}]}, "a passage has no text"),
@@ -185,6 +200,7 @@ def test_a_cross_encoders_scores_become_the_targets_and_filter(tmp_path: Path, k
     examples = mined(tmp_path, scores_path=str(path))
     assert examples[0].doc_ids == ("11", "20", "10", "22")
     assert examples[0].targets == (9.0, 1.0, 2.0, 7.5)
+    assert examples.relevant_doc_ids("1") == {"10", "11"}  # the file's positive, too
     examples = mined(tmp_path, scores_path=str(path), margin=3.0, targets_are_scores=False)
     assert examples[0] == Example(Query("1", "one"), ("11", "20", "10"), (1.0, 0.0, 0.0))
 

@@ -58,5 +58,11 @@ def test_teacher_scores_and_negatives_from_a_run_are_an_error() -> None:
             example = super().__getitem__(position)
             return example._replace(targets=(-1.5, -6.0)[: len(example.doc_ids)])
 
+    class Graded(Scored):
+        """The same examples with grades."""
+
+        has_scores = False
+
+    assert RunNegatives(Graded(), {"q0": ["d3"]})[0].targets == (-1.5, -6.0, 0.0)
     with pytest.raises(DataError, match=r"example of q0 has a teacher's scores \(-1.5 .* negatives=none"):
         RunNegatives(Scored(), {"q0": ["d3"], "q1": ["d9"]})

@@ -40,9 +40,9 @@ def test_ranks_or_scores_become_targets(
 def test_judgements_become_graded_targets_with_what_the_run_missed(
     run: LocalRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The best grade is first; a query without a relevant document is left out."""
+    """The best grade is first, then the run's order, by which negatives are skipped and drawn."""
     examples = RunExamples(run, TOPICS, targets="relevance")
-    assert (examples[0].doc_ids, examples[0].targets) == (("z", "c", "a", "b"), (3.0, 1.0, 0.0, 0.0))
+    assert (examples[0].doc_ids, examples[0].targets) == (("z", "a", "b", "c"), (3.0, 0.0, 0.0, 1.0))
     assert (examples.has_scores, examples.is_positive_first, len(examples)) == (False, True, 1)
     assert "1 queries" in caplog.text and "no relevant document" in caplog.text
 

@@ -42,6 +42,30 @@ def test_a_run_of_another_program_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "doc_ids"),
+    [
+        ("1\td 1\t2.5\n1\td2\t0.5\n", ["d 1", "d2"]),
+        ("1 d1 2.5\n1 d2 5e-1\n", ["d1", "d2"]),
+        ("1 Q0\td1 1\t2.5 t\n1 Q0\td2 2\t0.5 t\n", ["d1", "d2"]),
+    ],
+)
+def test_three_columns_are_tevatrons(tmp_path: Path, text: str, doc_ids: list[str]) -> None:
+    """Query, document and score; six columns with two tabs among their spaces are still TREC's."""
+    (tmp_path / "a.run").write_text(text)
+    assert [*read_run(tmp_path / "a.run")] == [ScoredDoc("1", doc_ids[0], 2.5), ScoredDoc("1", doc_ids[1], 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("1\td2\t2", "2 may be a rank"), ("1\tQ0\td2\t2\t0.5\tt", "doc_id score")]
+)
+def test_three_columns_with_ranks_or_other_lines_are_an_error(tmp_path: Path, line: str, expected: str) -> None:
+    """MS MARCO's runs have ranks in the place of scores, which would turn the ranking round."""
+    (tmp_path / "a.run").write_text(f"1\td1\t2.5\n{line}\n")
+    with pytest.raises(UserError, match=rf"a\.run:2: .*{expected}"):
+        list(read_run(tmp_path / "a.run"))
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("1 Q0 d2 2 0.5", "six columns"),

@@ -106,6 +106,7 @@ def texts(name: str, count: int) -> TextExamples:
     return TextExamples([(f"{name} {n}", f"document {name} {n}", f"negative {name} {n}") for n in range(count)])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a single core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_with_workers_see_every_example_once(model: DenseBiEncoder, workers: int) -> None:
     """An epoch of 24 examples in 6 batches over 2 processes, each with its own workers."""

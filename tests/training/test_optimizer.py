@@ -13,6 +13,7 @@ import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.loss.info_nce import InfoNCE
+from irexp.loss.margin_mse import MarginMSE
 from irexp.model.colbert import ColBERT
 from irexp.model.splade import SPLADE
 from irexp.pipeline.component import component
@@ -245,3 +246,20 @@ def test_a_strategy_that_cannot_be_used_is_refused(
     with pytest.raises(UserError, match=message) as error:
         check_strategy(setup)
     assert "\n" not in str(error.value)
+
+
+def test_a_learned_scale_keeps_its_rate_while_a_search_raises_the_models(model: ColBERT) -> None:
+    """Otherwise stage=find_lr would find the rate at which the scale diverges."""
+    made = make_optimizer(
+        model,
+        MarginMSE(learn_scale=True),
+        optimizer=partial(torch.optim.SGD, momentum=0.0),
+        schedule=lambda step, *, steps: 0.5 if step == 0 else 1000.0,
+        training=component("training", learning_rate=2e-5),
+        steps=10,
+    )
+    groups = made["optimizer"].param_groups
+    assert [groups[0]["lr"], groups[-1]["lr"]] == [pytest.approx(1e-5), pytest.approx(0.005)]
+    made["optimizer"].step()
+    made["lr_scheduler"]["scheduler"].step()
+    assert [groups[0]["lr"], groups[-1]["lr"]] == [pytest.approx(2e-2), pytest.approx(0.01)]

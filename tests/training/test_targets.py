@@ -8,9 +8,11 @@ import pytest
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.dataset.collection import Examples
+from irexp.dataset.mixture import MixedExamples, TrainingSet
 from irexp.loss.info_nce import InfoNCE
 from irexp.loss.kl_divergence import KLDivergence
 from irexp.loss.lce import LCE
+from irexp.loss.list_net import ListNet
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
 from irexp.loss.rank_net import RankNet
@@ -68,10 +70,36 @@ def test_a_loss_over_an_order_takes_relevance_and_scores(
     loss: Loss, backbones: dict[str, HuggingFaceBackbone], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither is refused or warned of."""
-    model = DenseBiEncoder(backbones["encoder"])
+    model = DenseBiEncoder(backbones["encoder"], similarity="dot")
     for examples in (RELEVANCE, LOGITS):
         check_targets(model, loss, examples)
     assert not caplog.records
+
+
+def test_a_temperature_that_hides_the_differences_of_cosines_is_warned_of(
+    backbones: dict[str, HuggingFaceBackbone], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cosines differ by 2 at most; a lower temperature, a scale, or a learned one brings them apart."""
+    model = DenseBiEncoder(backbones["encoder"], name="narrow")
+    for loss in (InfoNCE(), RankNet(temperature=0.05), ListNet(scale=20.0), ListNet(learn_scale=True)):
+        check_targets(model, loss, RELEVANCE)
+    assert not caplog.records
+    for loss in (LCE(), RankNet(), ListNet()):
+        check_targets(model, loss, RELEVANCE)
+    assert caplog.text.count("lie within ±1, and") == 3
+    assert caplog.text.count("set loss.temperature=0.05") == 3
+    check_targets(model, ListNet(temperature=0.05), LOGITS)
+    assert "the teacher's of one query are up to 11.5 apart, which ListNet cannot reach" in caplog.text
+
+
+def test_a_set_without_scores_is_found_behind_one_with_scores(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Its relevance would be learned as margins of 1, whichever set comes first."""
+    model = DenseBiEncoder(backbones["encoder"], similarity="dot")
+    logits, relevance = TrainingSet(LOGITS), TrainingSet(RELEVANCE)
+    for sets in ({"a": logits, "b": relevance}, {"b": relevance, "a": logits}):
+        with pytest.raises(UserError, match=r"a set of dataset\.train\.sets has only relevance.* query b: q0"):
+            check_targets(model, MarginMSE(), MixedExamples(sets))
+    check_targets(model, MarginMSE(), MixedExamples({"a": logits, "c": TrainingSet(COSINES)}))
 
 
 def test_a_teacher_whose_scores_lie_further_apart_than_the_students_can_is_warned_of(

@@ -17,6 +17,7 @@ from typing import Any
 
 from irexp.artifact.code import code_of
 from irexp.artifact.content import content_digest, digest_of, existing_file, exists, hub_revision, is_hub_name
+from irexp.artifact.hardware import usable_gpu
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.provenance import processor
 from irexp.artifact.spec import Own, Setting, StageSpec
@@ -27,6 +28,9 @@ from irexp.config.packages import is_declared
 
 #: Keys for display or for Hydra, which do not affect content.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
+
+#: Classes of irexp that once made something else of the same settings; raised by hand, as the versions of stages are.
+_VERSIONS = {"FileExamples": 2, "HardNegativeExamples": 2, "RunExamples": 2, "TextFileExamples": 2}
 
 #: Characters of each of the two names in the name of a folder, which may have 255.
 _LONGEST = 100
@@ -182,7 +186,7 @@ def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
         }
         if "_target_" in kept:
             target = str(kept["_target_"])
-            kept["_target_"] = f"{target} of {code_of(target)}" if is_declared(target) else target.rpartition(".")[2]
+            kept["_target_"] = f"{target} of {code_of(target)}" if is_declared(target) else _versioned(target)
         if "revision" not in kept and (revision := hub_revision(value.get("name_or_path"))):
             kept["revision"] = revision
         return kept
@@ -200,10 +204,18 @@ def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
     return value
 
 
+def _versioned(target: str) -> str:
+    """The name of a class of irexp, with its version if that is above 1."""
+    name = target.rpartition(".")[2]
+    return f"{name} {_VERSIONS[name]}" if target.startswith("irexp.") and name in _VERSIONS else name
+
+
 def _content_of(setting: Setting, values: Values, recorded: Values) -> Any:
     """The part of a setting that determines content."""
     if setting.path == "processor":
         return processor()
+    if setting.path == "gpu":  # `machine.accelerator=auto` is the same on machines with different ones
+        return usable_gpu() if select(values, "machine.accelerator") in ("auto", "gpu") else None
     return canonical(_kept(setting, values), key=setting.path, recorded=_kept(setting, recorded))
 
 

@@ -126,7 +126,8 @@ def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
 
 def _columns(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     """The number (from 1) of each line that is not empty, its query, its document and its score."""
-    split, wanted = _by_whitespace, 0
+    split: Callable[[str], list[str]] = _by_whitespace
+    wanted = 0
     is_metadata = False
     for line_number, line in _lines(path):
         if not wanted and (line == START or is_metadata):  # before the first line of the run

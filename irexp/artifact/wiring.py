@@ -6,7 +6,6 @@ depth.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,7 @@ from irexp.artifact.spec import Other, Own, Rows, StageSpec
 from irexp.artifact.stages import STAGES
 from irexp.artifact.values import OWN, Values, runs_of, select
 from irexp.config.check import ConfigError
+from irexp.config.override import as_typed
 from irexp.types import UserError
 
 #: Why the artifacts of a job's own experiment take part.
@@ -266,7 +266,7 @@ def _scored_by(experiment: Experiment) -> list[str]:
     negatives = experiment.recorded["negatives"]
     if negatives["candidates"] is None:
         return []
-    return [f"score.candidates={json.dumps(negatives['candidates'])}", f"score.depth={json.dumps(negatives['depth'])}"]
+    return [f"score.candidates={as_typed(negatives['candidates'])}", f"score.depth={as_typed(negatives['depth'])}"]
 
 
 def _given_twins(entry: Sequence[Any], source: Other, values: Values) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -42,6 +42,19 @@ def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override
         except ValueError as error:  # range with a step of 0
             faults.append(f"{argument}: {error}")
     return overrides, faults
+
+
+def as_typed(value: Any) -> str:
+    r"""A plain value as it is typed after `key=`.
+
+    >>> print(as_typed([1, None, True, 'läufe/"a" b.run']))
+    [1,null,true,"läufe/\"a\" b.run"]
+    """
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, str):
+        return str(QuotedString(value, Quote.double).with_quotes())
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def values(override: Override) -> list[Any]:

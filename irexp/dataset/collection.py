@@ -114,6 +114,10 @@ class Examples(ABC):
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The documents known to be relevant to a query, which must not be its negatives."""
 
+    def begins_with_positive(self, position: int) -> bool:
+        """Whether the first document of the example at a position is relevant; the sets of a mixture may differ."""
+        return self.is_positive_first
+
     @property
     def mixture(self) -> Mixture | None:
         """How the examples of several sets are mixed; None if this is one set."""

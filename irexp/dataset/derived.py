@@ -24,6 +24,10 @@ class DerivedExamples(Examples):
         """The documents known to be relevant to a query, according to the examples."""
         return self._examples.relevant_doc_ids(query_id)
 
+    def begins_with_positive(self, position: int) -> bool:
+        """As in the examples."""
+        return self._examples.begins_with_positive(position)
+
     @property
     def mixture(self) -> Mixture | None:
         """That of the examples."""

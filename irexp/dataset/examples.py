@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
 from array import array
 from collections import defaultdict
@@ -130,6 +131,8 @@ class ListedExamples(Examples):
             if scored not in (None, scores is not None):
                 raise DataError(f"{place}: some examples have scores and some have none")
             scored = scores is not None
+            if not all(map(math.isfinite, scores or [])):
+                raise DataError(f"{place}: a score is not finite, and teaches nothing; remove the document")
             query_N.append(query_number[ids[0]])
             numbers.extend(map(number, ids[1:]))
             targets.extend(scores or [])

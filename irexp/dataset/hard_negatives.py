@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
@@ -164,4 +165,7 @@ def _from_pickle(path: str) -> Scores:
 
 
 def _as_scores(scores: Mapping[object, float]) -> dict[str, float]:
-    return {str(doc_id): float(score) for doc_id, score in scores.items()}
+    found = {str(doc_id): float(score) for doc_id, score in scores.items()}
+    if bad := [doc_id for doc_id, score in found.items() if not math.isfinite(score)]:
+        raise ValueError(f"the score of {bad[0]} is not finite")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
 from irexp.types import Document, Example, Qrel, Query, as_id
@@ -203,14 +204,27 @@ def _judgements(qrels: Judgements) -> Iterator[Qrel]:
         for qrel in qrels:
             if not (isinstance(qrel, tuple) and len(qrel) == 3):
                 raise DataError(f"{_shown(qrel)} is not a judgement: (query_id, doc_id, relevance)")
-            yield Qrel(*qrel)
+            yield _judgement(*qrel)
         return
     for query_id, judged in qrels.items():
         if isinstance(judged, str):
             raise DataError(f"the judgements of {query_id!r} are one string; name its relevant documents: [{judged!r}]")
         grades = judged if isinstance(judged, Mapping) else dict.fromkeys(judged, 1)
         for doc_id, grade in grades.items():
-            yield Qrel(str(query_id), str(doc_id), int(grade))
+            yield _judgement(query_id, doc_id, grade)
+
+
+def _judgement(query_id: object, doc_id: object, grade: Any) -> Qrel:
+    """A judgement whose ids may be whole numbers, and whose grade may be a float such as 1.0."""
+    try:
+        if isinstance(grade, str) or int(grade) != grade:
+            raise ValueError("it is not a whole number")
+        return Qrel(str(query_id), str(doc_id), int(grade))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"the relevance of {_shown(doc_id)} to {_shown(query_id)} is {_shown(grade)}: {error}; grades are whole "
+            f"numbers, above 0 for what is relevant"
+        ) from None
 
 
 def _shown(value: object) -> str:

@@ -95,11 +95,20 @@ class MixedExamples(Examples):
     def __len__(self) -> int:
         return sum(self.mixture.sizes)
 
-    def __getitem__(self, position: int) -> Example:
+    def _place(self, position: int) -> tuple[str, TrainingSet, int]:
+        """The set of an example, with its name, and the position there."""
         ends = np.cumsum(self.mixture.sizes)
         number = int(np.searchsorted(ends, position, "right"))
-        name, part = list(self._sets.items())[number]
-        example = part.examples[position - int(ends[number]) + self.mixture.sizes[number]]
+        return *list(self._sets.items())[number], position - int(ends[number]) + self.mixture.sizes[number]
+
+    def begins_with_positive(self, position: int) -> bool:
+        """As in the set of the example."""
+        _, part, within = self._place(position)
+        return part.examples.begins_with_positive(within)
+
+    def __getitem__(self, position: int) -> Example:
+        name, part, within = self._place(position)
+        example = part.examples[within]
         query_prompt, document_prompt = part.prompts
         return Example(
             Query(_joined(name, example.query.query_id), example.query.text),

@@ -93,6 +93,10 @@ class ScoredExamples(DerivedExamples):
         scored = [(doc_id, score) for doc_id, score in zip(example.doc_ids, found, strict=True) if score is not None]
         return example._replace(doc_ids=tuple(d for d, _ in scored), targets=tuple(score for _, score in scored))
 
+    def begins_with_positive(self, position: int) -> bool:
+        """As in the examples."""
+        return self._examples.begins_with_positive(self._kept[position])
+
     @property
     def mixture(self) -> Mixture | None:
         """That of the examples, with the number of those that are left of each set."""

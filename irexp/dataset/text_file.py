@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import logging
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -88,6 +90,10 @@ def lines_of(path: str) -> Iterator[Line]:
             ) from None
 
 
+#: Half of a surrogate pair, which no file and no tokenizer takes.
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def read_id(text: object, place: str) -> str:
     """The id at a place in a file: a string, or in JSON also a whole number.
 
@@ -124,6 +130,11 @@ def _as_data_error(file: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DataError(
+                f"{file} cannot be unpacked: the temporary folder {tempfile.gettempdir()} is full; free space there, "
+                f"or name a folder on another disk by the environment variable TMPDIR"
+            ) from None
         damage = " is damaged" if file.suffix == ".gz" else " cannot be read"
         raise DataError(f"{file}{damage} ({error}); download or create it again") from None
 
@@ -137,14 +148,14 @@ class RandomAccess:
         file = resolve(path)
         if file.suffix == ".gz":
             self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by the finalizer
+            weakref.finalize(self, self._file.close)
             with _as_data_error(file), gzip.open(file) as packed:
                 shutil.copyfileobj(packed, self._file)
             self._file.flush()
             log.info("%s: unpacked %.1f MB, to look documents up", file, self._file.tell() / 1e6)
         else:
             self._file = open(file, "rb")  # noqa: SIM115 closed by the finalizer
-
-        weakref.finalize(self, self._file.close)
+            weakref.finalize(self, self._file.close)
 
     def read(self, start: int, end: int) -> str:
         """The text between two offsets; several processes may read at the same time."""

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from irexp.config.schema import FalseNegatives, Machine, Training
-from irexp.dataset.collection import Documents, Examples
+from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw, Sampler
 from irexp.dataset.in_memory import TextExamples
 from irexp.dataset.negatives import RunNegatives
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 #: The settings that a resumed training must share with the killed one: a file among its working files.
 _CALL = "call.json"
+
+#: Documents, queries and judgements of which that file holds the first.
+_LOOKED_AT = 1000
 
 
 def fit(
@@ -263,13 +267,34 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
         "loss": _plain(setup.loss),
         "regularizer": _plain(setup.regularizer),
         "adapter": None if adapter is None else dataclasses.asdict(adapter),
+        "optimizer": _call_of(setup.optimizer),
+        "schedule": _call_of(setup.schedule),
         "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
+        "documents": list(islice(iter(setup.documents), _LOOKED_AT)),
+        "validation": {name: _asked(topics) for name, topics in _topics_of(setup).items()},
         "negatives": dataclasses.asdict(setup.negatives),
         "false_negatives": dataclasses.asdict(setup.false_negatives),
         "training": dataclasses.asdict(setup.training),
         "seed": setup.seed,
     }
     return json.dumps(parts, default=sorted, sort_keys=True)
+
+
+def _call_of(function: Any) -> list[Any]:
+    """The name of a function and the plain values that a `partial` gives it."""
+    inner = getattr(function, "func", function)
+    return [getattr(inner, "__qualname__", type(inner).__qualname__), getattr(function, "keywords", {})]
+
+
+def _topics_of(setup: TrainingSetup) -> dict[str, Topics]:
+    """The queries of each validation by name."""
+    own = {} if setup.dev is None else {"dev": setup.dev}
+    return own | {name: each.topics for name, each in setup.validation.items()}
+
+
+def _asked(topics: Topics) -> list[Any]:
+    """The first queries and judgements."""
+    return [*islice(topics.queries(), _LOOKED_AT), *islice(topics.qrels(), _LOOKED_AT)]
 
 
 def _plain(component: object | None) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
 from irexp.config.check import ConfigError
 from irexp.config.installation import CONF
+from irexp.config.override import as_typed
 from irexp.stage.status import bytes_of, size
 from irexp.types import UserError
 
@@ -69,9 +70,9 @@ def _recipes(commands: Iterable[str]) -> list[str]:
 def _planned(recipes: Sequence[str], artifacts: str) -> Iterator[str]:
     """The artifacts of the default experiment and of recipes, in this store."""
     for overrides in ((), *((f"experiment={name}",) for name in recipes)):
-        typed = (*overrides, f"paths.artifacts={json.dumps(artifacts)}")
+        arguments = (*overrides, f"paths.artifacts={as_typed(artifacts)}")
         try:
-            experiment = composed(typed)
+            experiment = composed(arguments)
         except ConfigError as error:
             log.warning(
                 "clean: %s is not planned, since it lacks what is typed with it (%s); of what it made, the tables keep "

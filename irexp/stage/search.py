@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
-from irexp.dataset.text_file import lines_of
+from irexp.dataset.text_file import lines_of, read_id
 from irexp.evaluation.run_file import RUN, write_run
 from irexp.index.index import Index
 from irexp.model.model import Model
@@ -62,4 +62,4 @@ def _excluded(search: Search) -> frozenset[str]:
     """The ids of the documents that are left out."""
     if search.exclude_path is None:
         return frozenset()
-    return frozenset(line.text.rstrip("\r\n") for line in lines_of(search.exclude_path))
+    return frozenset(read_id(line.text, line.place) for line in lines_of(search.exclude_path) if line.text.strip())

@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.built import built
+from irexp.config.override import as_typed
 from irexp.study.results import write_results
 from irexp.study.search import Search, make_search
 from irexp.study.settings import Settings
@@ -91,8 +92,7 @@ def _of_job(trial: Trial, prunes_in: Path | None) -> list[str]:
     """The overrides that tell a job its trial if it may be pruned; no artifact records overrides of Hydra itself."""
     if prunes_in is None:
         return []
-    quoted = str(prunes_in).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.sweeper.trial={trial.number}", f"hydra.sweeper.study='{quoted}'"]
+    return [f"hydra.sweeper.trial={trial.number}", f"hydra.sweeper.study={as_typed(str(prunes_in))}"]
 
 
 def _tell(study: Study, trial: Trial, job: JobReturn) -> None:

@@ -190,13 +190,13 @@ class Batches(Dataset[Batch | PairBatch]):
         """
         self._examples, self._documents, self._model = examples, documents, model
         self._size, self._in_batch, self._seed = size, in_batch, seed
-        self._negatives, self._unknown, self._rank, self._world_size = negatives, unknown, rank, world_size
+        self._negatives, self._unknown, self._rank, self._world_size = negatives, frozenset(unknown), rank, world_size
         self._same_text, self._guide = same_text, guide
         self._lengths, self._length_buckets = lengths, length_buckets
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._usable = np.arange(len(examples))
         if unknown:
-            kept = [position for position in range(len(examples)) if self._is_usable(examples[position])]
+            kept = [position for position in range(len(examples)) if self._is_usable(position)]
             self._usable = np.array(kept, dtype=np.int64)
         if not len(self._usable):
             raise UserError("no training example has its relevant document in the collection; check dataset.train")
@@ -210,7 +210,7 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def __getitem__(self, number: int) -> Batch | PairBatch:
         positions = self.positions(number)
-        whole = [self._draw_negatives(self._examples[position], number, row) for row, position in enumerate(positions)]
+        whole = [self._draw_negatives(position, number, row) for row, position in enumerate(positions)]
         share = self._size // self._world_size
         own = whole[self._rank * share : (self._rank + 1) * share]
         relevant = self._relevant(whole if self._in_batch else own, own)
@@ -232,8 +232,9 @@ class Batches(Dataset[Batch | PairBatch]):
             _tokenized(self._guide, (queries[0], []), (documents[0], [])) if self._guide is not None else None,
         )
 
-    def _is_usable(self, example: Example) -> bool:
-        if self._examples.is_positive_first:
+    def _is_usable(self, position: int) -> bool:
+        example = self._examples[position]
+        if self._examples.begins_with_positive(position):
             return example.doc_ids[0] not in self._unknown
         return sum(doc_id not in self._unknown for doc_id in example.doc_ids) > 1
 
@@ -248,16 +249,18 @@ class Batches(Dataset[Batch | PairBatch]):
         texts = self._documents.get_many(doc_ids.union(*known.values()))
         return {query_id: ids | same_texts(ids, doc_ids, texts) for query_id, ids in known.items()}
 
-    def _draw_negatives(self, example: Example, number: int, row: int) -> Example:
-        """An example with some of its negatives, a new sample at each step."""
-        if not self._examples.is_positive_first and self._unknown:
+    def _draw_negatives(self, position: int, number: int, row: int) -> Example:
+        """An example with some of its negatives, a new sample at each step, of documents that have a text."""
+        example = self._examples[position]
+        if not self._unknown.isdisjoint(example.doc_ids):
             known = [n for n, doc_id in enumerate(example.doc_ids) if doc_id not in self._unknown]
             targets = tuple(example.targets[n] for n in known)
             example = example._replace(doc_ids=tuple(example.doc_ids[n] for n in known), targets=targets)
         is_asked = self._negatives.sampler == "single_relevant"
         relevant = self._examples.relevant_doc_ids(example.query.query_id) if is_asked else frozenset()
         key = [self._seed, number, row]
-        return self._negatives(example, key, is_positive_first=self._examples.is_positive_first, relevant=relevant)
+        is_first = self._examples.begins_with_positive(position)
+        return self._negatives(example, key, is_positive_first=is_first, relevant=relevant)
 
     def _pairs(self, model: CrossEncoder, own: list[Example], relevant: Relevant) -> PairBatch:
         """The queries of this process with each of their own documents."""

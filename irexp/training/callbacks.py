@@ -8,12 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from irexp.loss.loss import Loss
 from irexp.progress import Progress, progress
 
 #: The columns of the history.
 COLUMNS = ("step", "name", "value")
+
+
+class Best(ModelCheckpoint):
+    """Keeps the best weights in its folder, which may have been moved since a training was killed."""
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state of the killed training, with its files in this folder."""
+        assert self.dirpath is not None
+        folder = str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return path and os.path.join(folder, os.path.basename(path))
+
+        paths = {key: moved(value) for key, value in state_dict.items() if key.endswith("_model_path")}
+        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
 
 
 class History(Callback):

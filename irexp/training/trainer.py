@@ -20,7 +20,7 @@ from irexp.model.device import device_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
-from irexp.training.callbacks import History, ProgressLines, Resumable, validations
+from irexp.training.callbacks import Best, History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.false_negatives import check_false_negatives
 from irexp.training.module import RetrievalModule
@@ -120,7 +120,7 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
     if not last.is_file():
         (folder / "history.csv").unlink(missing_ok=True)  # of a training that was killed before its first checkpoint
     measure = f"validation/{measures_of(training)[0]}"
-    best = ModelCheckpoint(
+    best = Best(
         working,
         filename="best",
         monitor=measure,

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from irexp.config.schema import Training
 from irexp.dataset.collection import Documents, Topics
 from irexp.index.bm25 import BM25Index
 from irexp.index.exact import Exact
-from irexp.index.ranking import rank
+from irexp.index.index import Index
+from irexp.index.ranking import Ranking, rank
 from irexp.index.texts import Texts
 from irexp.index.vectors import Vectors, first_faulty
 from irexp.model.batching import token_budget_batches
@@ -97,6 +99,16 @@ class Validation(Dataset[ValidationBatch], ABC):
         """How sparse the embeddings of the last run are; empty if they are not."""
         return {}
 
+    def _ranked(self, index: Index, queries: Any, depth: int) -> list[Ranking]:
+        """The rankings of the sample's queries, without the document that is the query, if that is left out."""
+        if not self.sample.remove_query:
+            return list(rank(index, queries, depth, doc_ids=self._doc_ids))
+        found = rank(index, queries, depth + 1, doc_ids=self._doc_ids)
+        return [
+            [(doc_id, score) for doc_id, score in ranking if doc_id != query.query_id][:depth]
+            for query, ranking in zip(self.sample.queries, found, strict=True)
+        ]
+
 
 class Retrieval(Validation):
     """Validation of a bi-encoder: an exact search over the embeddings."""
@@ -145,7 +157,7 @@ class Retrieval(Validation):
         self._sparsity = sparsity(vectors[True], vectors[False])
         index = Exact(self._model.representation)
         index.add(vectors[False])
-        rankings = rank(index, vectors[True], self.sample.depth, doc_ids=self._doc_ids)
+        rankings = self._ranked(index, vectors[True], self.sample.depth)
         return [
             ScoredDoc(query.query_id, doc_id, score)
             for query, ranking in zip(self.sample.queries, rankings, strict=True)
@@ -161,21 +173,35 @@ class ReRanking(Validation):
     """Validation of a cross-encoder: BM25's results in the sample, re-ranked."""
 
     def __init__(self, sample: Sample, model: CrossEncoder, *, depth: int, token_budget: int) -> None:
-        """Search with BM25 and tokenize the pairs."""
+        """Search with BM25, in words of any script if words of English leave a query without a document, and tokenize.
+
+        Raises:
+            UserError: if nothing is found.
+        """
         super().__init__(sample)
         self._model = model
-        queries = sample.queries
-        first_stage = BM25Index()
-        with TemporaryDirectory() as folder:
-            first_stage.build(Texts(sample.documents), Path(folder))
-            first_stage.load(Path(folder))
-            rankings = rank(first_stage, [query.text for query in queries], depth, doc_ids=self._doc_ids)
+        queries, rankings = sample.queries, self._candidates(BM25Index(), depth)
+        if not all(rankings):  # words that the analysis for English has not found
+            others = self._candidates(BM25Index(stemmer=None, stop_words="none", analyzer="unicode"), depth)
+            rankings = max(rankings, others, key=lambda found: sum(map(bool, found)))
+        if not any(rankings):
+            raise UserError(
+                "the validation has nothing to re-rank: BM25 finds no document of its sample for any of its queries; "
+                "check dataset.dev, raise training.validation_documents, or set training.validate_every=null"
+            )
         text_of = {document.doc_id: document.text for document in sample.documents}
         self._found = [(q.query_id, d) for q, ranking in zip(queries, rankings, strict=True) for d, _ in ranking]
         texts = [query.text for query, ranking in zip(queries, rankings, strict=True) for _ in ranking]
         self._pairs = model.tokenize_pairs(texts, [text_of[doc_id] for _, doc_id in self._found])
         self._batches = list(model.batches(self._pairs, [len(ranking) for ranking in rankings], token_budget))
         self._scores = np.empty(len(self._pairs), dtype=np.float32)
+
+    def _candidates(self, first_stage: BM25Index, depth: int) -> list[Ranking]:
+        """What a first stage finds in the sample for each query."""
+        with TemporaryDirectory() as folder:
+            first_stage.build(Texts(self.sample.documents), Path(folder))
+            first_stage.load(Path(folder))
+            return self._ranked(first_stage, [query.text for query in self.sample.queries], depth)
 
     def __len__(self) -> int:
         return len(self._batches)

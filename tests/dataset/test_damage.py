@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -221,3 +223,16 @@ def test_half_of_a_surrogate_pair_in_a_text_is_refused(tmp_path: Path) -> None:
         (tmp_path / "c.jsonl").write_text(line)
         with pytest.raises(DataError, match=r"c\.jsonl:1: the text has half of a surrogate pair"):
             LocalDocuments(str(tmp_path / "c.jsonl")).count()
+
+
+def test_a_full_temporary_folder_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed collection is unpacked there, to look its documents up."""
+    (tmp_path / "corpus.tsv.gz").write_bytes(gzip.compress(b"d1\ta text\n"))
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    documents = LocalDocuments(str(tmp_path / "corpus.tsv.gz"))
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(DataError, match=r"corpus\.tsv\.gz cannot be unpacked: .* is full; .*TMPDIR"):
+        documents.get_many(["d1"])

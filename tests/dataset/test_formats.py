@@ -134,6 +134,8 @@ def test_another_process_gets_the_places_and_reads_the_lines_itself(tmp_path: Pa
         ({**TEVATRON, "positive_passages": [{"docid": "1"}]}, "a passage has no text"),
         ({**FLAG, "neg": {"bm25": ["a"]}}, "read the file with dataset=hard_negatives"),
         ({**FLAG, "prompt": 3}, "the prompt is not a text"),
+        ({**FLAG, "query": "smile \ud83d"}, "half of a surrogate pair"),
+        ({**TEVATRON, "query": "smile \ud83d"}, "half of a surrogate pair"),
         ({**FLAG, "neg": [7]}, "must be texts"),
         ({**FLAG, "neg": [" "]}, "must be texts, and not empty"),
         ([*FLAG], "the query and its documents|"),
@@ -233,6 +235,16 @@ def test_a_wrong_line_of_mined_negatives_is_named(tmp_path: Path, text: str, mes
     path = write(tmp_path / "m.jsonl", f"{lines(MINED)}{text}\n")
     with pytest.raises(DataError, match=rf"m\.jsonl:2: .*{message}"):
         len(HardNegativeExamples(path, topics=TOPICS))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "jsonl"])
+def test_a_score_that_is_not_finite_is_named(tmp_path: Path, kind: str) -> None:
+    """As a target it would leave a document out, or make the loss NaN."""
+    scores = {"11": float("nan"), "20": 1.0}
+    path = tmp_path / ("s.pkl" if kind == "pickle" else "s.jsonl")
+    path.write_bytes(pickle.dumps({1: scores}) if kind == "pickle" else lines([1, scores]).encode())
+    with pytest.raises(DataError, match="the score of 11 is not finite"):
+        len(mined(tmp_path, scores_path=str(path)))
 
 
 def test_a_margin_without_scores_is_an_error() -> None:

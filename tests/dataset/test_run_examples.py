@@ -61,6 +61,14 @@ def test_scores_that_are_all_equal_are_an_error(tmp_path: Path) -> None:
         len(RunExamples(run, TOPICS, targets="score"))
 
 
+def test_a_score_without_bounds_is_named(tmp_path: Path) -> None:
+    """It has a rank, and teaches nothing as a score."""
+    run = LocalRun(write(tmp_path / "a.run", "1 Q0 a 1 inf x\n1 Q0 b 2 0 x\n"))
+    assert RunExamples(run, TOPICS)[0].doc_ids == ("a", "b")
+    with pytest.raises(DataError, match=r"a\.run, query 1: a score is not finite"):
+        len(RunExamples(run, TOPICS, targets="score"))
+
+
 def test_a_query_that_has_no_text_is_named(run: LocalRun) -> None:
     """A run of other queries must not become an empty training set."""
     with pytest.raises(DataError, match=r"a\.run, query 2: the query '2' is not among the training queries"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,11 +29,11 @@ from irexp import (
     search,
 )
 from irexp.config.schema import Machine
-from irexp.dataset.collection import Topics
+from irexp.dataset.collection import DataError, Topics
 from irexp.evaluation.run_file import read_run, write_run
 from irexp.loss.info_nce import InfoNCE
 from irexp.model.model import Model
-from irexp.types import ScoredDoc, UserError
+from irexp.types import Qrel, ScoredDoc, UserError
 from tests import tiny
 from tests.chains import TEXTS, Compose, run, settings
 
@@ -123,7 +124,7 @@ def test_a_temporary_folder_is_removed_with_its_object(
     with pytest.raises(RuntimeError, match="as intended"):
         encode(model, TEXTS, machine=machine)
     with pytest.raises(RuntimeError, match="as intended"):
-        fit(model, InfoNCE(), [("a", "b")], steps=1, learning_rate=1e-3, batch_size=1, machine=machine)
+        fit(model, InfoNCE(), [("a", "b"), ("c", "d")], steps=1, learning_rate=1e-3, batch_size=2, machine=machine)
     assert not list(tmp_path.iterdir())
 
 
@@ -204,7 +205,7 @@ def test_a_killed_training_is_resumed_by_the_same_call(
     examples = [(TEXTS[n], TEXTS[n + 1], TEXTS[n + 2]) for n in range(8)]
     Killed.steps = 0
 
-    def train(model: Model, folder: Path, learning_rate: float = 1e-3) -> None:
+    def train(model: Model, folder: Path, learning_rate: float = 1e-3, **more: Any) -> None:
         fit(
             model,
             Killed(),
@@ -215,6 +216,7 @@ def test_a_killed_training_is_resumed_by_the_same_call(
             folder=folder,
             adapter=None if adapter is None else component("adapter", adapter),
             machine=machine,
+            **more,
         )
 
     killed = new_model("sbert", backbone=backbone)
@@ -226,11 +228,31 @@ def test_a_killed_training_is_resumed_by_the_same_call(
         train(new_model("sbert", backbone=backbone), tmp_path / "a", learning_rate=2e-3)
     with pytest.raises(UserError, match="with other settings"):
         train(new_model("sbert", backbone=backbone, pooling="cls"), tmp_path / "a")
+    others: list[dict[str, Any]] = [
+        {"schedule": component("schedule", "constant")},
+        {"optimizer": component("optimizer", weight_decay=0.3)},
+        {"documents": [*TEXTS, "another text"]},
+        {"documents": TEXTS, "dev": open_topics({"q": "another query"}, {"q": ["0"]})},
+    ]
+    for other in others:
+        with pytest.raises(UserError, match="with other settings"):
+            train(new_model("sbert", backbone=backbone), tmp_path / "a", **other)
     train(new_model("sbert", backbone=backbone) if adapter is None else killed, tmp_path / "a")
     assert Killed.steps == 4 + 4  # four until it is killed, four from the checkpoint of step 2
     train(new_model("sbert", backbone=backbone), tmp_path / "b")
     weights = [load(tmp_path / name).state_dict() for name in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_judgements_of_a_program_are_whole_numbers_of_any_kind() -> None:
+    """As a data frame has them; a fraction would be cut to not relevant, and words are no grades."""
+    given: Any = [(1, 7, np.int64(2)), ("1", "8", 1.0)]
+    topics = open_topics({"1": "one"}, given)
+    assert [*topics.qrels()] == [Qrel("1", "7", 2), Qrel("1", "8", 1)]
+    bad: Any = ({"1": {"7": 0.5}}, [("1", "7", "1")], {"1": {"7": float("nan")}}, [("1", "7", None)])
+    for qrels in bad:
+        with pytest.raises(DataError, match=r"the relevance of .7. to .1. is .*grades are whole numbers"):
+            [*open_topics({"1": "one"}, qrels).qrels()]
 
 
 def test_an_adapter_is_merged_after_training(backbone: str, machine: Machine) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from irexp.evaluation.run_file import read_run
+from irexp.index import milvus_collection
 from irexp.stage.report import report
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings
@@ -48,6 +49,9 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
         (["index=milvus", "index.structure=DISKANN"], "Milvus Lite has only FLAT, HNSW, IVF_FLAT; choose one of them"),
         (["index=milvus", "index.uri=localhost:19530"], "is not the address of a Milvus server, such as http://"),
         (["index=milvus", "index.uri=http://me:secret@host:1"], "credentials belong into the environment variables"),
+        (["index=milvus", "index.uri=http://127.0.0.1:9"], "Milvus at http://127.0.0.1:9: Fail connecting to server"),
+        (["index=milvus", "index.partition=a/b"], "index.partition='a/b' is not a name for a partition of Milvus"),
+        (["index=milvus", "index.structure=HNSW", "index.links=1"], "links=1 is out of range: Milvus takes 2 to 2,048"),
         (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
         (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
         (["model=colbert", "index=bm25"], "makes vectors for each token and BM25Index takes texts; index=maxsim is"),
@@ -59,9 +63,15 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
     ],
 )
 def test_an_engine_that_cannot_be_built_is_refused_before_anything_is_encoded(
-    compose: Compose, tmp_path: Path, collection: Path, overrides: list[str], message: str
+    compose: Compose,
+    tmp_path: Path,
+    collection: Path,
+    overrides: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error comes before hours of encoding, not after."""
+    monkeypatch.setattr(milvus_collection, "_CONNECTING", 0.5)
     with pytest.raises(UserError, match=message):
         run(compose, settings(tmp_path, collection, *overrides))
     assert not list((tmp_path / "artifacts" / "encoding").glob("*/manifest.json"))
@@ -139,7 +149,7 @@ def test_excluded_documents_are_not_found(compose: Compose, tmp_path: Path, coll
     """A file of document ids makes another run; the index is not built again."""
     base = settings(tmp_path, collection, f"model={model}")
     whole = run(compose, base)
-    (tmp_path / "gone.txt").write_text("d0\nd2\n")
+    (tmp_path / "gone.txt").write_text("d0\n\n d2\t\n")  # ids are read as everywhere
     without = run(compose, [*base, f"search.exclude_path={tmp_path / 'gone.txt'}"])
     assert (without["index"].status, without["search"].status) == ("already done", "made")
     found, kept = (

@@ -71,6 +71,11 @@ def batches(model: BiEncoder, examples: Examples = PAIRS, **changes: Any) -> Bat
 
 def first(made: Batches) -> Batch:
     """The first batch of a bi-encoder."""
-    batch = made[0]
+    return batch_of(made, 0)
+
+
+def batch_of(made: Batches, number: int) -> Batch:
+    """A batch of a bi-encoder."""
+    batch = made[number]
     assert isinstance(batch, Batch)
     return batch

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from irexp.dataset.draw import Draw
+from irexp.dataset.mixture import MixedExamples, TrainingSet
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.training.batch import Batches, PairBatch
-from tests.training.eight import BACKBONE, RELEVANT, Eight, Listed, batches, first
+from tests.training.eight import BACKBONE, RELEVANT, Eight, Listed, batch_of, batches, first
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,31 @@ def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncode
     made = batches(model, examples, size=1, unknown=unknown)
     assert made.examples == 1
     assert len(first(made).documents.input_ids_BL) == 1
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_a_relevant_document_without_a_text_is_not_drawn(model: DenseBiEncoder, in_batch: bool) -> None:
+    """Of q0's two relevant documents one is missing: the other one is the positive at every step."""
+    examples = Listed(("q0", ("d0", "d1", "d6", "d7"), (1.0, 1.0, 0.0, 0.0)))
+    draw, unknown = Draw(2, "single_relevant"), {"d1"}
+    made = batches(model, examples, size=1, negatives=draw, unknown=unknown, in_batch=in_batch)
+    for number in range(8):
+        assert batch_of(made, number).own().target_BN.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_each_set_of_a_mixture_says_itself_whether_its_first_document_is_the_positive(model: DenseBiEncoder) -> None:
+    """A set of ranks says nothing of it, and must not take the positives from the draws of another set."""
+    labelled = Listed(("q1", ("d2", "d3", "d4", "d5", "d6"), (1.0, 0.0, 0.0, 0.0, 0.0)))
+    ranks = Listed(("q3", ("d0", "d1", "d2", "d3", "d5"), (-1.0, -2.0, -3.0, -4.0, -5.0)))
+    ranks.is_positive_first = False
+    mixed = MixedExamples({"a": TrainingSet(labelled), "b": TrainingSet(ranks)})
+    made = Batches(mixed, mixed.texts(Eight()), model, size=2, in_batch=False, seed=1, negatives=Draw(1))
+    firsts = set()
+    for number in range(8):
+        rows = dict(zip(made.positions(number), batch_of(made, number).own().target_BN.tolist(), strict=True))
+        assert rows[0] == [1.0, 0.0]
+        firsts.add(rows[1][0])
+    assert len(firsts) > 1
 
 
 def test_negatives_are_drawn_again_at_each_step_from_the_seed(model: DenseBiEncoder) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.schema import Training
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
+from irexp.dataset.in_memory import TextDocuments, TextTopics
 from irexp.dataset.local import LocalDocuments, LocalTopics
 from irexp.evaluation.measures import evaluate, parse_measures
 from irexp.evaluation.run_file import read_run
-from irexp.training.validation import Validation, make_validation
+from irexp.index.bm25 import BM25Index
+from irexp.model.mono import Mono
+from irexp.training.validation import ReRanking, Validation, make_validation
+from irexp.training.validation_sample import Sample
 from irexp.types import ScoredDoc, UserError
 from tests.chains import run
 
@@ -102,6 +107,41 @@ def test_a_cross_encoder_re_ranks_bm25s_results(compose: Callable[..., DictConfi
     line = run[7]
     (document,) = AwsHowtoDocuments().get_many([line.doc_id]).values()
     assert line.score == pytest.approx(model.score(text_of[line.query_id], [document.text])[0].item(), abs=1e-5)
+
+
+def sample(texts: dict[str, str], queries: dict[str, str], qrels: dict[str, list[str]], **more: Any) -> Sample:
+    """A sample of its own."""
+    topics = TextTopics(queries, qrels)
+    measures = parse_measures(["R@100"])
+    return Sample([*topics.queries()], [*topics.qrels()], [*TextDocuments(texts)], measures, **more)
+
+
+def test_a_cross_encoder_is_validated_in_any_script(folders: dict[str, Path]) -> None:
+    """Words of English are tried first, then those of any script; a sample without any hit is an error."""
+    texts = {"1": "存储桶用于保存文件", "2": "队列用于传递消息"}
+    model = Mono(HuggingFaceBackbone(str(folders["encoder"])))
+    made = ReRanking(sample(texts, {"q": "保存文件"}, {"q": ["1"]}), model, depth=10, token_budget=1000)
+    assert len(made) == 1
+    with pytest.raises(UserError, match="the validation has nothing to re-rank"):
+        ReRanking(sample(texts, {"q": "字典"}, {"q": ["1"]}), model, depth=10, token_budget=1000)
+
+
+@pytest.mark.parametrize("depth", [100, 3])
+def test_the_querys_own_document_takes_no_place_in_a_validation(depth: int) -> None:
+    """It is left out before the results are cut, as in a search."""
+    texts = {"q": "create a bucket", **{str(n): f"create a bucket {n}" for n in range(150)}}
+    found = sample(texts, {"q": "create a bucket"}, {"q": ["1"]}, remove_query=True)
+    rankings = ReRanking._candidates(Bare(found), BM25Index(), depth)
+    assert [len(ranking) for ranking in rankings] == [depth]
+    assert "q" not in dict(rankings[0])
+
+
+class Bare(ReRanking):
+    """A validation without a model."""
+
+    def __init__(self, sample: Sample) -> None:
+        """Keep the sample."""
+        Validation.__init__(self, sample)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ class Index(ABC):
     def __len__(self) -> int:
         """The number of documents."""
 
+    @property
+    def most_results(self) -> int:
+        """The largest depth of a search: all documents, or what an engine returns at most per query."""
+        return len(self)
+
     @abstractmethod
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query.

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from irexp.index.growing import GrowingArrays, clear_arrays, count_documents, read_arrays
 from irexp.index.index import DenseIndex, Rows, Scores, StreamedIndex, check_dim
-from irexp.index.milvus_collection import Consistency, MilvusCollection, check_uri, package, requests
+from irexp.index.milvus_collection import MOST_RESULTS, Consistency, MilvusCollection, package, requests
+from irexp.index.milvus_settings import check_partition, check_ranges, check_uri
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -56,6 +57,10 @@ class MilvusSearch:
     probes: int = 32
     consistency: Consistency = "Strong"
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges({"search.ef": self.ef, "search.probes": self.probes})
+
 
 class MilvusEngine(StreamedIndex):
     """What the engines for dense and for sparse vectors share: a collection, and a record of what it has taken."""
@@ -63,6 +68,7 @@ class MilvusEngine(StreamedIndex):
     def __init__(self, structure: str, *, uri: str | None, partition: str | None) -> None:
         """An empty index; see the subclasses."""
         check_uri(uri)
+        check_partition(partition)
         self._structure, self._uri, self._partition = structure, uri, partition
         self._collection: MilvusCollection | None = None
         self._record: GrowingArrays | None = None
@@ -71,6 +77,31 @@ class MilvusEngine(StreamedIndex):
     def require_packages(self) -> None:
         """Check that the client is installed, before anything is made."""
         package()
+
+    def check(self, count: int | None, dim: int) -> None:
+        """Reach the server once, if there is one: its address and who connects are known to be right."""
+        if self._uri is not None:
+            MilvusCollection(_new_name(), Path(), uri=self._uri, partition=None).reach()
+
+    @property
+    def most_results(self) -> int:
+        """See `Index`; the results that Milvus returns, less the margin for the rounding of its scores."""
+        return len(self) if len(self) <= MOST_RESULTS else MOST_RESULTS - MARGIN
+
+    def _limited(self, depth: int) -> int:
+        """The results to ask for: at most one for each vector.
+
+        Raises:
+            UserError: if Milvus does not return as many.
+        """
+        most = self.most_results
+        if (found := min(depth, len(self))) > most:
+            raise UserError(
+                f"Milvus returns at most {most:,} results per query, and {found:,} are needed; set search.depth to at "
+                f"most {most - 2:,} (less if search.exclude_path leaves many out; around Milvus also "
+                f"index.search.tokens and index.search.rescored), or use another engine"
+            )
+        return found
 
     @abstractmethod
     def _build_parameters(self) -> dict[str, int]:
@@ -100,7 +131,7 @@ class MilvusEngine(StreamedIndex):
         own.mkdir(exist_ok=True)
         if not (own / _COLLECTION).is_file():  # the name is noted first: an interrupted build finds its collection
             partial = own / f"{_COLLECTION}.partial"
-            partial.write_text(json.dumps({"name": f"irexp_{uuid4().hex}", "dim": dim}) + "\n", encoding="utf8")
+            partial.write_text(json.dumps({"name": _new_name(), "dim": dim}) + "\n", encoding="utf8")
             os.replace(partial, own / _COLLECTION)
         self._collection = self._named(own)
         if self._collection.create(kind, dim):
@@ -122,6 +153,10 @@ class MilvusEngine(StreamedIndex):
         self._collection.upsert(rows, vectors)
         self._record.append(arrays, documents=count)
         self._count += count
+
+
+def _new_name() -> str:
+    return f"irexp_{uuid4().hex}"
 
 
 class Milvus(MilvusEngine, DenseIndex):
@@ -152,6 +187,7 @@ class Milvus(MilvusEngine, DenseIndex):
             search: the search settings.
         """
         super().__init__(structure, uri=uri, partition=partition)
+        check_ranges({"links": links, "ef_construction": ef_construction, "lists": lists})
         self._links, self._ef_construction, self._lists = links, ef_construction, lists
         self._search = search or MilvusSearch()
         self._dtype: np.dtype[Any] | None = None
@@ -163,7 +199,11 @@ class Milvus(MilvusEngine, DenseIndex):
         return bool(settings["structure"] == "FLAT")
 
     def check(self, count: int | None, dim: int) -> None:
-        """Refuse a structure that Milvus Lite does not have, and vectors that no server takes."""
+        """Refuse a structure that Milvus Lite does not have and vectors that no server takes, and reach the server."""
+        self._check_structure(dim)
+        super().check(count, dim)
+
+    def _check_structure(self, dim: int) -> None:
         if self._uri is None and self._structure not in _OF_LITE:
             raise UserError(
                 f"index.structure={self._structure}: Milvus Lite has only {', '.join(_OF_LITE)}; choose one of them, "
@@ -174,13 +214,13 @@ class Milvus(MilvusEngine, DenseIndex):
 
     def begin(self, encoding: EncodedDocuments, folder: Path) -> int:
         """Create or find the collection; exact vectors keep the precision of the encoding."""
-        self.check(len(encoding), encoding.dim)
+        self._check_structure(encoding.dim)
         self._dtype = encoding.dtype
         return self._prepare(folder, "dense", encoding.dim)
 
     def prepare(self, count: int, dim: int, sample: Callable[[int], Vectors], folder: Path) -> int:
         """See `DenseIndex`; no exact vectors are kept."""
-        self.check(count, dim)
+        self._check_structure(dim)
         self._dtype = None
         return self._prepare(folder, "dense", dim)
 
@@ -209,11 +249,15 @@ class Milvus(MilvusEngine, DenseIndex):
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query, scored exactly."""
         assert isinstance(queries, np.ndarray)
-        _, row_BC = self.find(queries, depth + MARGIN)
-        return rescore(queries, row_BC, self._vector_NH, min(depth, len(self)))
+        depth = self._limited(depth)
+        _, row_BC = self._find(queries, depth + MARGIN)
+        return rescore(queries, row_BC, self._vector_NH, depth)
 
     def find(self, query_BH: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:
         """The best vectors of each query with the scores of Milvus, whose last bits may depend on the batch."""
+        return self._find(query_BH, self._limited(depth))
+
+    def _find(self, query_BH: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:
         assert self._collection is not None
         check_dim(dim(query_BH), self._dim)
         depth = min(depth, len(self))

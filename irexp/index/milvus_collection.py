@@ -3,9 +3,10 @@
 Milvus Lite is a server within this process. It locks its folder and writes into it, so that a finished database is
 searched in a temporary copy: an artifact stays as it was written, and several processes can search it.
 
-Rows are numbered; the number is the primary key, so that a batch that is sent again replaces itself. While the server
-cannot be reached, a call is repeated after growing pauses, for `_PATIENCE` seconds; where the server limits the rate,
-pymilvus repeats it. Who connects is said by the environment alone: MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD.
+Rows are numbered; the number is the primary key, so that a batch that is sent again replaces itself. A first connection
+is tried for `_CONNECTING` seconds. If a server that was connected cannot be reached, a call is repeated after growing
+pauses, for `_PATIENCE` seconds; where the server limits the rate, pymilvus repeats it. Who connects is said by the
+environment alone: MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD.
 
 Shapes: B queries, K results per query.
 """
@@ -23,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from irexp.config.installation import install_command
 from irexp.index.index import Rows, Scores
@@ -32,7 +32,7 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: How long a call is repeated, in seconds, and how long a first connection may take.
+#: How long a call is repeated, and how long a first connection is tried, in seconds.
 _PATIENCE = 120.0
 _CONNECTING = 10.0
 
@@ -58,28 +58,6 @@ T = TypeVar("T")
 Consistency = Literal["Strong", "Bounded", "Session", "Eventually"]
 
 
-def check_uri(uri: str | None) -> None:
-    """Refuse what is not the address of a server, or holds a secret, which every manifest would repeat.
-
-    Raises:
-        UserError: saying where credentials belong, without repeating them.
-    """
-    if uri is None:
-        return
-    parts = urlsplit(uri)
-    if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc:
-        raise UserError(
-            "index.uri holds more than http://host:port/database; credentials belong into the environment variables "
-            "MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, since settings are recorded; remove this job's folder "
-            "under outputs, which has recorded them"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(
-            f"index.uri={uri} is not the address of a Milvus server, such as http://localhost:19530; null is Milvus "
-            f"Lite, in the index's folder"
-        )
-
-
 class MilvusCollection:
     """One collection, which an index fills and searches."""
 
@@ -93,7 +71,20 @@ class MilvusCollection:
             partition: the partition that holds the rows; None for the default one.
         """
         self._name, self._database, self._uri, self._partition = name, database, uri, partition
+        self._opened = database
         self._client: Any = None
+
+    def reach(self) -> None:
+        """Connect to the server and ask what a build asks first, for a few seconds; nothing is created.
+
+        Raises:
+            UserError: if it does not answer, or refuses who connects.
+        """
+        client = self._connect()
+        try:
+            self._call(lambda: client.has_collection(self._name, timeout=_CONNECTING), patience=_CONNECTING)
+        finally:
+            client.close()
 
     def create(self, kind: Literal["dense", "sparse"], dim: int) -> bool:
         """Connect, and create the collection if it does not exist.
@@ -101,7 +92,7 @@ class MilvusCollection:
         Returns:
             Whether it did not exist.
         """
-        self._client = self._connect(self._database)
+        self._client = self._connect()
         return self._call(lambda: self._create(kind, dim))
 
     def _create(self, kind: Literal["dense", "sparse"], dim: int) -> bool:
@@ -147,15 +138,12 @@ class MilvusCollection:
         """Connect and load the collection.
 
         Raises:
-            UserError: if the server does not have it.
+            UserError: if the server does not have it, or the temporary folder has no space for a copy.
         """
-        database = self._database
         if self._uri is None:
-            copy = Path(tempfile.mkdtemp(prefix="irexp-milvus-"))
-            database = copy / self._database.name
-            shutil.copytree(self._database, database)
-            weakref.finalize(self, _remove, database)
-        self._client = self._connect(database)
+            self._opened = _copied(self._database)
+            weakref.finalize(self, _remove, self._opened)
+        self._client = self._connect()
         weakref.finalize(self, self._client.close)  # runs before the one above
         if not self._call(lambda: self._client.has_collection(self._name, timeout=_PATIENCE)):
             raise UserError(
@@ -167,26 +155,24 @@ class MilvusCollection:
     def search(
         self, vectors: Sequence[Any], depth: int, parameters: Mapping[str, int], consistency: Consistency
     ) -> tuple[Scores, Rows]:
-        """The rows with the largest inner products with each query, best first, at most `MOST_RESULTS` of them.
+        """The rows with the largest inner products with each query, best first.
 
         Returns:
-            Scores and rows, both (B, K) with K = depth; a row of -1 means no result.
+            Scores and rows, both (B, K) with K = depth, at most `MOST_RESULTS`; a row of -1 means no result.
         """
+        assert depth <= MOST_RESULTS
         score_BK, row_BK = no_results(len(vectors), depth)
         if not depth:
             return score_BK, row_BK
-        limit = min(depth, MOST_RESULTS)
-        if limit < depth:
-            log.warning("Milvus finds at most %d results per query; %d were asked for", limit, depth)
         options = {
             "anns_field": _VECTOR,
-            "limit": limit,
+            "limit": depth,
             "search_params": {"metric_type": "IP", "params": dict(parameters)},
             "partition_names": None if self._partition is None else [self._partition],
             "consistency_level": consistency,
             "timeout": _PATIENCE,
         }
-        step = max(1, min(_QUERIES, _RESULTS // limit))
+        step = max(1, min(_QUERIES, _RESULTS // depth))
         for start in range(0, len(vectors), step):
             part = list(vectors[start : start + step])
             found = self._call(partial(self._client.search, self._name, data=part, **options))
@@ -196,12 +182,14 @@ class MilvusCollection:
 
     @property
     def _place(self) -> str:
+        if self._uri is None and self._opened != self._database:
+            return f"Milvus at {self._opened}, a copy in the temporary folder (TMPDIR)"
         return f"Milvus at {self._uri or self._database}"
 
-    def _connect(self, database: Path) -> Any:
+    def _connect(self) -> Any:
         names = {"token": "MILVUS_TOKEN", "user": "MILVUS_USER", "password": "MILVUS_PASSWORD"}
         known = {} if self._uri is None else {key: os.environ.get(name, "") for key, name in names.items()}
-        uri = self._uri or str(database)
+        uri = self._uri or str(self._opened)
         return self._call(lambda: package().MilvusClient(uri=uri, timeout=_CONNECTING, **known), patience=_CONNECTING)
 
     def _call(self, call: Callable[[], T], *, patience: float | None = None) -> T:
@@ -219,10 +207,23 @@ class MilvusCollection:
                 reason = " ".join(str(error.message if isinstance(error, unreachable) else error.details()).split())
                 is_away = isinstance(error, unreachable) and error.code == _CONNECT_FAILED
                 if not is_away or time.monotonic() + pause > end:
-                    raise UserError(f"{self._place}: {reason}") from error
+                    raise UserError(f"{self._place}: {reason}{self._hint(error)}") from error
                 log.warning("%s cannot be reached; trying again in %.1f seconds", self._place, pause)
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
+
+    def _hint(self, error: Any) -> str:
+        """The end of an error message: what to check if a server cannot be reached, or refuses who connects."""
+        code = error.code() if callable(error.code) else error.code
+        if self._uri is None or code not in (
+            _CONNECT_FAILED,
+            importlib.import_module("grpc").StatusCode.UNAUTHENTICATED,
+        ):
+            return ""
+        return (
+            "; check that index.uri is right and the server runs, and that MILVUS_TOKEN, or MILVUS_USER and "
+            "MILVUS_PASSWORD, are those of a user of it"
+        )
 
 
 def requests(sizes: Sequence[int]) -> Iterator[slice]:
@@ -249,6 +250,29 @@ def package() -> Any:
         return importlib.import_module("pymilvus")
     except ImportError as error:
         raise UserError(f"index=milvus needs its client ({error}): {install_command('milvus')}") from error
+
+
+def _copied(database: Path) -> Path:
+    """A temporary copy of a database of Milvus Lite.
+
+    Raises:
+        UserError: if it cannot be written, naming the folder: the disk of the artifacts is another one.
+    """
+    fault = f"Milvus Lite searches a temporary copy of {database}, which could not be made"
+    advice = "free space there, or name a folder on another disk by the environment variable TMPDIR"
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="irexp-milvus-"))
+    except OSError as error:
+        raise UserError(f"{fault} ({error}); {advice}") from error
+    try:
+        shutil.copytree(database, folder / database.name)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # it lists source, copy and reason
+        raise UserError(f"{fault} in {folder.parent} ({reason}); {advice}") from error
+    return folder / database.name
 
 
 def _stop(database: Path) -> None:

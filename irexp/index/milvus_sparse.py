@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from irexp.index.index import Rows, Scores, check_dim
 from irexp.index.milvus import MilvusEngine
 from irexp.index.milvus_collection import Consistency, requests
+from irexp.index.milvus_settings import check_ranges
 from irexp.index.prune import prune
 from irexp.index.rescore import no_results
 from irexp.index.shards import EncodedDocuments
@@ -39,6 +40,10 @@ class MilvusSparseSearch:
     terms: int | None = None
     threshold: float = 0.0
     consistency: Consistency = "Strong"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges({"search.terms": self.terms})
 
 
 class MilvusSparse(MilvusEngine):
@@ -65,6 +70,7 @@ class MilvusSparse(MilvusEngine):
             search: the search settings.
         """
         super().__init__("SPARSE_INVERTED_INDEX", uri=uri, partition=partition)
+        check_ranges({"terms": terms})
         self._terms, self._threshold, self._search = terms, threshold, search or MilvusSparseSearch()
 
     @classmethod
@@ -97,7 +103,7 @@ class MilvusSparse(MilvusEngine):
         """The best documents of each query among those that share a term with it."""
         assert self._collection is not None and isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._dim)
-        depth = min(depth, len(self))
+        depth = self._limited(depth)
         pruned = prune(queries, self._search.terms, self._search.threshold)
         row_b = np.flatnonzero(np.diff(pruned.indptr))  # Milvus does not take queries without a term
         score_BK, row_BK = no_results(count(queries), depth)

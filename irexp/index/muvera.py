@@ -140,6 +140,12 @@ class Muvera(StreamedIndex):
     def __len__(self) -> int:
         return count(self._tokens)
 
+    @property
+    def most_results(self) -> int:
+        """That of the dense index, if it does not return all of its vectors."""
+        most = self._engine.most_results
+        return min(most, len(self)) if most < len(self._engine) else len(self)
+
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query among those with a vector."""
         assert isinstance(queries, TokenVectors)

@@ -1,11 +1,13 @@
 """Rankings of document ids from an engine's rows and scores: score descending, then document id.
 
 An engine may cut a group of equal scores anywhere. If the cut at `depth` is within such a group, more results are
-requested until the group is complete, so that ties are broken in the same way for every engine.
+requested until the group is complete, so that ties are broken in the same way for every engine; beyond the most results
+that an engine returns, there is a warning.
 
 Shapes: B queries, K results per query.
 """
 
+import logging
 from collections.abc import Sequence, Set
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy as np
 from irexp.index.index import Index
 from irexp.index.vectors import Queries, TokenVectors, count, first_faulty, take
 from irexp.types import UserError
+
+log = logging.getLogger(__name__)
 
 #: Documents of one query with their scores, best first.
 Ranking = list[tuple[str, float]]
@@ -36,12 +40,12 @@ def rank(
         excluded: documents that are left out of results, as if the index did not contain them.
 
     Raises:
-        UserError: if a query's vector is not finite.
+        UserError: if a query's vector is not finite, or the engine does not return as many documents.
     """
     if first_faulty(queries) is not None:  # engines drop such scores silently
         raise UserError("the embedding of a query is not a finite number; check the checkpoint")
     rankings: list[Ranking] = [[] for _ in range(count(queries))]
-    open_queries, asked = _filled(queries), min(depth + 1, len(index))
+    open_queries, asked, cut = _filled(queries), min(depth + 1, len(index)), 0
     while len(open_queries):
         score_BK, row_BK = index.search(take(queries, open_queries), asked)
         still_open = []
@@ -50,11 +54,19 @@ def rank(
             found = [(doc_ids[row], score) for row, score in pairs if row >= 0]
             kept = [result for result in found if result[0] not in excluded]
             is_whole = len(kept) > depth and kept[depth - 1][1] > found[-1][1]
-            if is_whole or asked == len(index) or len(found) < asked:
+            is_all = asked == len(index) or len(found) < asked
+            is_cut = not is_whole and not is_all and asked == index.most_results and len(kept) >= depth
+            cut += is_cut
+            if is_whole or is_all or is_cut:
                 rankings[query] = sorted(kept, key=lambda result: (-result[1], result[0]))[:depth]
             else:
                 still_open.append(query)
-        open_queries, asked = np.array(still_open, dtype=np.int64), min(2 * asked, len(index))
+        most = len(index) if asked >= index.most_results else index.most_results  # beyond it, the engine says why not
+        open_queries, asked = np.array(still_open, dtype=np.int64), min(2 * asked, most)
+    if cut:
+        log.warning(
+            "%d queries have more equal scores at their end than the engine returns: which are kept is open", cut
+        )
     return rankings
 
 

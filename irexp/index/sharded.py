@@ -120,6 +120,11 @@ class Sharded(Index):
     def __len__(self) -> int:
         return sum(len(engine) for engine in self._engines)
 
+    @property
+    def most_results(self) -> int:
+        """That of the parts that do not return all of their documents."""
+        return min((each.most_results for each in self._engines if each.most_results < len(each)), default=len(self))
+
     def search(self, queries: Queries, depth: int) -> tuple[Scores, Rows]:
         """The best documents of each query among the results of all parts."""
         parts, first = [], 0

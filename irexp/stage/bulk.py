@@ -1,16 +1,18 @@
 """Encodings as other engines load them in bulk: OpenSearch, Vespa, Milvus. Each has a schema, written beside the data.
 
-opensearch   mapping.json: the body of `PUT /<index>`; documents.ndjson: the body of `POST /<index>/_bulk`, two lines
-             per document, to be sent in parts; dense vectors as knn_vector, sparse ones as rank_features, token
-             vectors as nested knn_vectors
+opensearch   mapping.json: the body of `PUT /<index>`; documents-000.ndjson and further ones: each the body of a
+             `POST /<index>/_bulk`, two lines per document, at most 90 MB, since OpenSearch takes 100 MB; dense vectors
+             as knn_vector, sparse ones as rank_features, token vectors as nested knn_vectors
 vespa        irexp.sd: the schema, with a rank profile; documents.jsonl: what `vespa feed` takes; vectors as tensors:
              dense x[H], sparse term{}, token vectors token{},x[H]
 milvus       collection.json: the body of `POST /v2/vectordb/collections/create`; documents-000.json and further ones,
              as the bulk import takes them: rows with a number (the primary key), the document's id, and one vector, so
              that a document has a row for each of its token vectors
 
-A query is a line {"id", "vector"}, whose vector is written as those of the documents. Values are exact in fp32. A term
-is the number of its vocabulary entry, since the names of rank_features have no dots.
+A query is a line {"id", "vector"}, whose vector is written as those of the documents. The values in the files are exact
+in fp32; OpenSearch itself keeps only about nine significant bits of a weight in rank_features, so that its scores of
+sparse vectors differ by up to 0.4 %. A term is the number of its vocabulary entry, since the names of rank_features
+have no dots.
 
 Shapes: H dimensions.
 """
@@ -57,8 +59,8 @@ def as_query(format: BulkFormat, query_id: str, vector: Plain) -> str:
     return _json({"id": query_id, "vector": _tensor(vector) if format == "vespa" else vector})
 
 
-def document_lines(format: BulkFormat, documents: Iterable[tuple[str, Plain]]) -> Iterator[str]:
-    """The lines of the documents' file, without the brackets that enclose Milvus's rows.
+def document_entries(format: BulkFormat, documents: Iterable[tuple[str, Plain]]) -> Iterator[str]:
+    """What must not be divided between files: a row of Milvus, without the brackets around all; a document otherwise.
 
     Raises:
         UserError: if a vector has a negative weight of a term, which OpenSearch and Milvus do not take.
@@ -71,8 +73,8 @@ def document_lines(format: BulkFormat, documents: Iterable[tuple[str, Plain]]) -
                 f"stage.export.format=vespa"
             )
         if format == "opensearch":
-            yield _json({"index": {"_id": doc_id}})
-            yield _json({"vector": [{"values": each} for each in vector] if _is_tokens(vector) else vector})
+            source = {"vector": [{"values": each} for each in vector] if _is_tokens(vector) else vector}
+            yield _json({"index": {"_id": doc_id}}) + "\n" + _json(source)
         elif format == "vespa":
             fields = {"id": doc_id, "vector": _tensor(vector)}
             yield _json({"put": f"id:irexp:irexp::{doc_id}", "fields": fields})

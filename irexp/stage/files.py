@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +20,17 @@ from irexp.types import Representation, UserError
 #: The package of the collections whose settings `path` and `…_path` name files that are read.
 _COLLECTIONS = "irexp.dataset."
 
-Format = Literal["anserini", "ciff", "seismic", "opensearch", "vespa", "milvus"]
+#: Formats of sparse vectors with the names of their terms.
+TermFormat = Literal["anserini", "ciff", "seismic"]
 
-#: The files of documents and queries, and before them that of a schema.
+Format = TermFormat | Literal["opensearch", "vespa", "milvus"]
+
+#: The files of documents and queries, and before them that of a schema; the documents of -000 have further files.
 _FILES: dict[Format, tuple[str, ...]] = {
     "anserini": ("docs.jsonl", "queries.tsv"),
     "ciff": ("index.ciff", "queries.tsv"),
     "seismic": ("docs.jsonl", "queries.jsonl"),
-    "opensearch": ("mapping.json", "documents.ndjson", "queries.jsonl"),
+    "opensearch": ("mapping.json", "documents-000.ndjson", "queries.jsonl"),
     "vespa": ("irexp.sd", "documents.jsonl", "queries.jsonl"),
     "milvus": ("collection.json", "documents-000.json", "queries.jsonl"),
 }
@@ -37,11 +41,13 @@ def require_files(steps: Iterable[Step]) -> None:
 
     Raises:
         ConfigError: naming each setting whose file does not exist.
-        UserError: if a file that stage=export writes exists, or its format does not take the model's vectors.
+        UserError: if a file that stage=export writes exists, if its format does not take the model's vectors, or if its
+            scale is not above 0.
     """
     for step in steps:
         if step.stage is not None and step.stage.name == "export":
             settings = step.experiment.values["stage"]["export"]
+            check_scale(settings["scale"])
             check_target(Path(settings["folder"]), settings["format"])
             model = str(step.experiment.values["model"].get("_target_", ""))
             made: Representation | None = constant(model, "representation") if model else None
@@ -115,14 +121,28 @@ def check_kind(format: Format, made: Representation, what: str) -> None:
         )
 
 
+def check_scale(scale: float) -> None:
+    """Refuse a scale of impacts that would leave no term in an index.
+
+    Raises:
+        UserError: saying what is usual.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise UserError(
+            f"stage.export.scale={scale:g} must be a number above 0, usually 100: weights times it are impacts"
+        )
+
+
 def check_target(folder: Path, format: Format) -> tuple[Path, ...]:
     """The files that an export writes: that of a schema if there is one, of documents, and of queries.
 
     Raises:
-        UserError: if one of them exists.
+        UserError: if one of them exists, or the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"stage.export.folder={folder} is not a folder; name another one")
     found = tuple(folder / name for name in _FILES[format])
-    further = folder.glob("documents-*.json") if format == "milvus" else ()
+    further = [path for name in _FILES[format] if "-000" in name for path in folder.glob(name.replace("000", "*"))]
     if existing := sorted({path.name for path in (*found, *further) if path.exists()}):
         raise UserError(
             f"stage.export.folder={folder} has {' and '.join(existing)} already; name another folder, or remove "

@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from irexp.index.compare import compare
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import TokenVectors, Vectors, take
 from irexp.stage import export as export_module
-from irexp.stage.bulk import BulkFormat, as_query, document_lines, plain_vectors, schema
+from irexp.stage.bulk import BulkFormat, document_entries, plain_vectors
+from irexp.stage.checkpoint import open_encoder
+from irexp.stage.export_files import write_parts
 from irexp.stage.files import check_target
 from irexp.types import UserError
 from tests.chains import run
@@ -65,7 +69,7 @@ def lines(path: Path) -> list[Any]:
 
 def opensearch(folder: Path) -> tuple[dict[str, Any], Any]:
     """The vector of each document, and the type of its field."""
-    actions = lines(folder / "documents.ndjson")
+    actions = [line for path in sorted(folder.glob("documents-*.ndjson")) for line in lines(path)]
     named = {
         action["index"]["_id"]: source["vector"] for action, source in zip(actions[::2], actions[1::2], strict=True)
     }
@@ -157,15 +161,20 @@ def test_token_vectors_are_read_back(compose: Compose, settings: list[str], tmp_
     assert tensor == f"token{{}},x[{dim}]"
 
 
-def test_rows_are_divided_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the size of a file the next one begins; each is one value of JSON, and none is overwritten later."""
-    monkeypatch.setattr(export_module, "_MOST", 30)
+#: The rows of Milvus; what encloses them.
+ROWS = {"head": '{"rows":[\n', "between": ",\n", "tail": "\n]}\n"}
+
+
+def test_rows_are_divided_into_files(tmp_path: Path) -> None:
+    """A file never has more bytes than allowed; each is one value of JSON, and none is overwritten later."""
     for name, count in (("many", 5), ("none", 0)):
         (tmp_path / name).mkdir()
-        lines = (json.dumps({"row": row}) for row in range(count))
-        export_module._write_rows(tmp_path / name / "documents-000.json", lines)
-    written = [json.loads(path.read_text())["rows"] for path in sorted((tmp_path / "many").iterdir())]
-    assert [len(rows) for rows in written] == [2, 2, 1]
+        rows = (json.dumps({"row": row, "id": "é"}, ensure_ascii=False) for row in range(count))
+        write_parts(tmp_path / name / "documents-000.json", rows, most=60, **ROWS)
+    paths = sorted((tmp_path / "many").iterdir())
+    assert [path.name for path in paths] == ["documents-000.json", "documents-001.json", "documents-002.json"]
+    written = [json.loads(path.read_text(encoding="utf8"))["rows"] for path in paths]
+    assert [len(rows) for rows in written] == [2, 2, 1] and max(path.stat().st_size for path in paths) == 60
     assert [row["row"] for rows in written for row in rows] == [0, 1, 2, 3, 4]
     assert [json.loads(path.read_text()) for path in (tmp_path / "none").iterdir()] == [{"rows": []}]
 
@@ -175,8 +184,8 @@ def test_rows_are_divided_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     (tmp_path / "killed").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        export_module._write_rows(tmp_path / "killed" / "documents-000.json", killed())
-    assert not list((tmp_path / "killed").glob("documents-*"))
+        write_parts(tmp_path / "killed" / "documents-000.json", killed(), most=30, **ROWS)
+    assert not list((tmp_path / "killed").iterdir())
     (tmp_path / "many" / "documents-000.json").unlink()
     with pytest.raises(
         UserError, match=r"has documents-001\.json and documents-002\.json already; name another folder"
@@ -184,50 +193,105 @@ def test_rows_are_divided_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check_target(tmp_path / "many", "milvus")
 
 
-def test_milvus_finds_the_exported_rows(tmp_path: Path) -> None:
-    """A collection with the written fields takes the rows, and the written queries find the best documents."""
+def test_a_request_to_opensearch_is_below_its_limit(
+    compose: Compose, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole documents are written into files below 100 MB; one that is larger alone has its own file."""
+    assert export_module._MOST["opensearch"] < 100 * 10**6
+    whole, vectors = exported(compose, ["model=colbert", *settings], tmp_path)
+    (one,) = whole["opensearch"].glob("documents-*")
+    sizes = [
+        len(entry.encode()) + 1
+        for entry in document_entries("opensearch", zip(IDS, plain_vectors(vectors), strict=True))
+    ]
+    assert one.stat().st_size == sum(sizes)
+    monkeypatch.setitem(export_module._MOST, "opensearch", sizes[0] + sizes[1])
+    (tmp_path / "again").mkdir()
+    divided, _ = exported(compose, ["model=colbert", *settings], tmp_path / "again")
+    paths = sorted(divided["opensearch"].glob("documents-*"))
+    assert [path.name for path in paths] == ["documents-000.ndjson", "documents-001.ndjson"]
+    assert [path.stat().st_size for path in paths] == [sizes[0] + sizes[1], sizes[2]]
+    assert b"".join(path.read_bytes() for path in paths) == one.read_bytes()
+    (tmp_path / "large").mkdir()
+    write_parts(tmp_path / "large" / "documents-000.ndjson", iter(["a" * 9, "b", "c", "d"]), most=4)
+    assert [path.read_text() for path in sorted((tmp_path / "large").iterdir())] == ["a" * 9 + "\n", "b\nc\n", "d\n"]
+
+
+def loaded(folder: Path) -> Any:
+    """A client of Milvus Lite that holds what was written, in a collection with the written fields and index."""
     from pymilvus import DataType, MilvusClient
 
-    document_NH, query_BH = (np.random.default_rng(seed).random((9, 8), np.float32) for seed in (0, 1))
-    texts = zip((f"d {row}" for row in range(9)), plain_vectors(document_NH), strict=True)
-    rows = [json.loads(line) for line in document_lines("milvus", texts)]
-    written = json.loads(schema("milvus", "dense", 8))
-    client = MilvusClient(str(tmp_path / "lite.db"))
+    written = json.loads((folder / "collection.json").read_text())
+    client = MilvusClient(str(folder / "lite.db"))
     fields = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    types = {"Int64": DataType.INT64, "VarChar": DataType.VARCHAR, "FloatVector": DataType.FLOAT_VECTOR}
+    types = {"Int64": "INT64", "VarChar": "VARCHAR", "FloatVector": "FLOAT_VECTOR"}
+    types["SparseFloatVector"] = "SPARSE_FLOAT_VECTOR"
     for field in written["schema"]["fields"]:
         options = {key: int(value) for key, value in field.get("elementTypeParams", {}).items()}
-        is_primary = field.get("isPrimary", False)
-        fields.add_field(field["fieldName"], types[field["dataType"]], is_primary=is_primary, **options)
+        kind, is_primary = getattr(DataType, types[field["dataType"]]), field.get("isPrimary", False)
+        fields.add_field(field["fieldName"], kind, is_primary=is_primary, **options)
     (described,) = written["indexParams"]
     indexes = client.prepare_index_params()
     indexes.add_index(described["fieldName"], index_type=described["indexType"], metric_type=described["metricType"])
-    client.create_collection("irexp", schema=fields, index_params=indexes)
-    client.insert("irexp", rows)
-    queries = [json.loads(as_query("milvus", "q", vector))["vector"] for vector in plain_vectors(query_BH)]
-    found = client.search("irexp", queries, limit=1, output_fields=["id"])
-    best_B = (query_BH @ document_NH.T).argmax(axis=1)
-    assert [hits[0]["entity"]["id"] for hits in found] == [f"d {row}" for row in best_B]
+    client.create_collection(written["collectionName"], schema=fields, index_params=indexes)
+    for path in sorted(folder.glob("documents-*.json")):
+        rows = json.loads(path.read_text(encoding="utf8"))["rows"]
+        client.insert(written["collectionName"], [{**row, "vector": numbered(row["vector"])} for row in rows])
+    return client
+
+
+def numbered(vector: Any) -> Any:
+    """The client takes the numbers of terms; the bulk import of a server takes them as JSON has them, as text."""
+    return {int(term): weight for term, weight in vector.items()} if isinstance(vector, dict) else vector
+
+
+@pytest.mark.parametrize("model", ["sbert", "splade", "colbert"])
+def test_milvus_finds_the_exported_documents(compose: Compose, settings: list[str], tmp_path: Path, model: str) -> None:
+    """With the written files alone: every document has its exact score, for token vectors the sum of the best rows'."""
+    folders, documents = exported(compose, [f"model={model}", *settings], tmp_path)
+    client = loaded(folders["milvus"])
+    queries = lines(folders["milvus"] / "queries.jsonl")
+    scores: dict[tuple[str, str], float] = {}
+    for query in queries:
+        name, parts = query["id"], query["vector"] if model == "colbert" else [numbered(query["vector"])]
+        for hits in client.search("irexp", parts, anns_field="vector", limit=1000, output_fields=["id"]):
+            best: dict[str, float] = {}
+            for hit in hits:
+                best[hit["entity"]["id"]] = max(hit["distance"], best.get(hit["entity"]["id"], -np.inf))
+            for doc_id, score in best.items():
+                scores[name, doc_id] = scores.get((name, doc_id), 0) + score
     client.close()
+    exact_BN = compare(embedded(compose, [f"model={model}", *settings], tmp_path), documents)
+    for query, exact_N in zip(queries, exact_BN.tolist(), strict=True):
+        assert [scores.get((query["id"], doc_id), 0) for doc_id in IDS] == pytest.approx(exact_N, rel=1e-5)
+    assert len(scores) > 3
+
+
+def embedded(compose: Compose, overrides: list[str], tmp_path: Path) -> Vectors:
+    """The vectors of the queries, as the model makes them."""
+    checkpoint = run(compose, overrides, ["fit"])["fit"].path
+    encoder = open_encoder(str(checkpoint), instantiate(compose(*overrides).model, _convert_="object"))
+    with torch.inference_mode():
+        return encoder.embed_queries(["make cups", "sing"])
 
 
 def test_texts_without_a_term_or_token() -> None:
     """OpenSearch and Vespa have them, with an empty field; Milvus does not take empty vectors."""
     empty = scipy.sparse.csr_array(np.array([[0, 0], [0, 1]], np.float32))
     texts = list(zip("ab", plain_vectors(empty), strict=True))
-    assert [json.loads(line) for line in document_lines("opensearch", texts)][1] == {"vector": {}}
-    assert [json.loads(line)["fields"]["vector"] for line in document_lines("vespa", texts)] == [
+    assert next(document_entries("opensearch", texts)) == '{"index":{"_id":"a"}}\n{"vector":{}}'
+    assert [json.loads(line)["fields"]["vector"] for line in document_entries("vespa", texts)] == [
         {"cells": {}},
         {"cells": {"1": 1.0}},
     ]
-    assert [json.loads(line) for line in document_lines("milvus", texts)] == [
+    assert [json.loads(line) for line in document_entries("milvus", texts)] == [
         {"row": 0, "id": "b", "vector": {"1": 1.0}}
     ]
     tokens = TokenVectors(np.ones((1, 2), np.float32), np.array([0, 0, 1]))
     texts = list(zip("ab", plain_vectors(tokens), strict=True))
-    assert [json.loads(line) for line in document_lines("opensearch", texts)][1] == {"vector": []}
-    assert json.loads(next(document_lines("vespa", texts)))["fields"]["vector"] == {"blocks": {}}
-    assert [json.loads(line)["id"] for line in document_lines("milvus", texts)] == ["b"]
+    assert next(document_entries("opensearch", texts)) == '{"index":{"_id":"a"}}\n{"vector":[]}'
+    assert json.loads(next(document_entries("vespa", texts)))["fields"]["vector"] == {"blocks": {}}
+    assert [json.loads(line)["id"] for line in document_entries("milvus", texts)] == ["b"]
 
 
 @pytest.mark.parametrize("format", ["opensearch", "milvus"])
@@ -235,8 +299,8 @@ def test_negative_weights_are_refused(format: BulkFormat) -> None:
     """They would be refused while the files are loaded."""
     texts = list(zip("a", plain_vectors(scipy.sparse.csr_array(np.array([[1, -1]], np.float32))), strict=True))
     with pytest.raises(UserError, match=f"document 'a' has a term of negative weight, which {format} does not take"):
-        list(document_lines(format, texts))
-    assert len(list(document_lines("vespa", texts))) == 1
+        list(document_entries(format, texts))
+    assert len(list(document_entries("vespa", texts))) == 1
 
 
 def test_a_format_that_does_not_hold_the_vectors_is_refused_before_anything_is_made(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,24 @@ def test_the_page_on_larger_collections_is_what_its_script_computes() -> None:
     folder = ROOT / "experiments" / "speed"
     done = subprocess.run([sys.executable, folder / "scale.py"], capture_output=True, text=True, check=True)
     assert done.stdout == (folder / "scale.md").read_text(encoding="utf8")
+
+
+def test_the_page_on_larger_collections_computes_with_the_rates_of_the_readme() -> None:
+    """Of encoding in both precisions, re-ranking and training; and with the engines at their largest sizes."""
+    folder = ROOT / "experiments" / "speed"
+    scale = runpy.run_path(str(folder / "scale.py"))
+    text = (folder / "README.md").read_text(encoding="utf8")
+    for task, line in (("encode", "irexp"), ("encode", "irexp, bfloat16"), ("re_rank", "irexp"), ("fit", "irexp")):
+        section = text.partition(f"<!-- speed_{task}: generated -->")[2]
+        shown = re.search(rf"^\| \w+ \| {line} \| ([\d.]+) \|", section, re.MULTILINE)
+        (load,) = scale["record"](f"speed_{task}.json")["loads"].values()
+        operations = load["tokens"] / load["items"] * load["operations"] * (3 if task == "fit" else 1)
+        assert shown and float(shown[1]) == round(scale["rate"](f"speed_{task}.json", line) / operations, 1)
+    assert scale["measured"]()["faiss_sq"][-1] == (1_000_000, 7.2, 1920.0, 30.889)
+    assert scale["measured"]()["milvus_tokens"] == [(1000, 7.0, 77405.0, 439.82)]
+    assert len(scale["ENGINES"]) >= 17 and all(made.name in scale["measured"]() for made in scale["ENGINES"])
+    (gpus,) = re.findall(r"ClueWeb22-B \| BERT base, 768 dimensions .* \| 44 \| (\d+) \| 9\.5", scale["page"](8.0))
+    assert gpus == "6"
 
 
 def test_the_readme_shows_the_claims_of_the_families_experiment() -> None:

@@ -2,17 +2,61 @@
 
     python experiments/speed/scale.py > experiments/speed/scale.md
 
-Nothing here was run at these sizes. Rates are those that README.md in this folder, gpu/ and tests/gpu/h200.md measured
-on smaller collections; each is said to grow as its engine's arithmetic does.
+With a number, `scale.py 8`, it counts the GPUs that encode within so many hours, instead of 24. Nothing here was run at
+these sizes. Rates are read from the records in this folder, gpu/ and tests/gpu/h200.md, all of smaller collections;
+each is said to grow as its engine's arithmetic does.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).resolve().parent
+
+#: The records of a GPU: encoding in bf16 with BERT base, and re-ranking in fp32 with MiniLM.
+GPU_ENCODE, GPU_RE_RANK = "gpu/base/speed_encode.json", "gpu/minilm/speed_re_rank.json"
+
+#: An estimate of a query's tokens, and what is re-ranked: the queries of MS MARCO's dev set with so many candidates.
+QUERY_TOKENS, QUERIES, CANDIDATES = 10, 6_980, 1_000
+
+
+@cache
+def record(name: str) -> dict[str, Any]:
+    """What `stage=peers` measured."""
+    found: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf8"))
+    return found
+
+
+def rate(name: str, line: str = "irexp") -> float:
+    """Products and sums per second of a core, or of a GPU, with all else that the stage does; of a line of a record."""
+    kept = record(name)
+    (found,) = [one for one in kept["lines"] if one["name"] == line]
+    load = kept["loads"][found["model"]]
+    passes = 3 if kept["task"] == "fit" else 1  # the backward pass multiplies twice as often
+    seconds = statistics.median(found["cpu_seconds"] or found["wall_seconds"])
+    return float(passes * load["tokens"] * load["operations"] / seconds)
+
+
+def operations(name: str) -> int:
+    """The products and sums of a record's model for one token."""
+    (load,) = record(name)["loads"].values()
+    return int(load["operations"])
+
+
+def tokenized() -> int:
+    """Documents of 60 tokens that 16 cores tokenize per second beside an H200."""
+    text = (FOLDER.parents[1] / "tests" / "gpu" / "h200.md").read_text(encoding="utf8")
+    (found,) = re.findall(r"\| documents per second, tokenizing \| (\d+) \|", text)
+    return int(found)
 
 
 @dataclass(frozen=True)
@@ -43,80 +87,142 @@ class Encoder:
     token_bytes: int = 0
 
 
+MINILM, BERT = operations("speed_encode.json"), operations(GPU_ENCODE)
+
 #: Dense vectors and token vectors in float16 (dataset-independent), sparse ones as 120 terms with an id and a weight.
 ENCODERS = (
-    Encoder("MiniLM, 384 dimensions", 21.2e6, fixed_bytes=768),
-    Encoder("BERT base, 768 dimensions", 170e6, fixed_bytes=1536),
-    Encoder("SPLADE on BERT base", 170e6 + 2 * 768 * 30522, fixed_bytes=120 * 8),
-    Encoder("ColBERT on BERT base, 128 dimensions", 170e6, token_bytes=256),
+    Encoder("MiniLM, 384 dimensions", MINILM, fixed_bytes=768),
+    Encoder("BERT base, 768 dimensions", BERT, fixed_bytes=1536),
+    Encoder("SPLADE on BERT base", BERT + 2 * 768 * 30522, fixed_bytes=120 * 8),
+    Encoder("ColBERT on BERT base, 128 dimensions", BERT, token_bytes=256),
 )
 
-#: MiniLM's products in fp32 and bf16 on one core of a Xeon with AMX: 82.8 and 180.2 documents of 50 tokens per second.
-CORE_FP32, CORE_BF16 = (rate * 50 * 21.2e6 for rate in (82.8, 180.2))
-#: Documents of 60 tokens that 16 cores tokenize per second beside an H200.
-TOKENIZED = 49_783
+
+class Measured(NamedTuple):
+    """What README.md says of an engine over so many documents, by one core; milliseconds per query, 64 at once."""
+
+    documents: int
+    seconds: float
+    bytes: float
+    milliseconds: float
 
 
-def gpu_rate() -> float:
-    """The products and sums per second of BERT base in bf16 on an H200, with all else that encoding does."""
-    record = json.loads((Path(__file__).parent / "gpu" / "base" / "speed_encode.json").read_text())
-    (line,) = [line for line in record["lines"] if line["precision"] == "bfloat16"]
-    load = record["loads"]["sbert"]
-    return load["tokens"] * load["operations"] / statistics.median(line["wall_seconds"])
+@cache
+def measured() -> Mapping[str, Sequence[Measured]]:
+    """The lines of each engine in the tables of README.md, those of few documents first."""
+    found: dict[str, list[Measured]] = {}
+    documents = 0
+    for block in (FOLDER / "README.md").read_text(encoding="utf8").split("\n\n"):
+        if said := re.search(r"([\d,]+) documents (?:\(one thread|as above)", block):
+            documents = _count(said[1])
+        if not block.startswith("| engine |"):
+            continue
+        head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
+        places = [head.index(name) for name in ("build s", "bytes a document", "ms, 64 at once")]
+        for cells in lines:
+            name, _, own = cells[0].partition(", ")  # "maxsim, 1,000 documents"
+            count = _count(own.removesuffix(" documents")) if own else documents
+            numbers = (float(cells[place].replace(",", "")) for place in places)
+            found.setdefault(name, []).append(Measured(count, *numbers))
+    return {name: sorted(lines) for name, lines in found.items()}
+
+
+def _count(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine at the largest measured size.
+    """An engine, which README.md has at one size or more.
 
     Attributes:
-        documents, bytes, build, milliseconds: what was measured there: bytes per document, seconds to build, time per
-            query with 64 at once; one core.
+        name: there.
+        vectors: that it holds.
         tokens: of a document, if its size and time follow them.
-        build_power: by which power of the documents the time to build grows: 1.5 where clusters grow with their root.
+        fixed_bytes: of a document that do not follow its tokens.
+        build_power: by which power of the documents the time to build grows: 1.5 where clusters grow with their root;
+            None for the power between the two largest measured sizes.
         query_power: the same for a query.
+        is_timed: whether its times at the measured size carry over.
     """
 
     name: str
-    documents: float
-    bytes: float
-    build: float
-    milliseconds: float
+    vectors: str
     tokens: int | None = None
-    build_power: float = 1.0
-    query_power: float = 1.0
+    fixed_bytes: float = 0.0
+    build_power: float | None = 1.0
+    query_power: float | None = 1.0
+    is_timed: bool = True
 
+
+#: The vectors of README.md.
+_DENSE, _SPARSE, _TOKENS = "384 dimensions", "120 terms", "128 dimensions"
 
 ENGINES = (
-    Engine("faiss_flat, 384 dimensions", 1e6, 1536, 4.0, 10.9),
-    Engine("torch_dense bfloat16, 384 dimensions", 1e6, 2304, 6.3, 8.5),
-    Engine("binary, 384 dimensions", 1e6, 1584, 4.0, 4.2),
-    Engine("faiss_ivf, 384 dimensions, 32 probes", 1e5, 1564, 10.4, 0.246, build_power=1.5, query_power=0.5),
-    Engine("faiss_ivf_pq, 384 dimensions", 1e5, 1663, 14.8, 0.724, build_power=1.5, query_power=0.5),
-    Engine("sparse, 120 terms", 1e6, 706, 4.7, 1.85),
-    Engine("sparse uint8, 120 terms", 1e6, 356, 3.8, 1.82),
-    Engine("maxsim bfloat16, 128 dimensions", 1e5, 39_258, 17.3, 268.5, tokens=51),
-    Engine("plaid, 128 dimensions", 1e5, 28_267, 909.4, 35.1, tokens=51, build_power=1.5, query_power=0.5),
+    Engine("faiss_flat", _DENSE),
+    Engine("torch_dense bfloat16", _DENSE),
+    Engine("binary", _DENSE),
+    Engine("faiss_sq", _DENSE),
+    Engine("faiss_ivf", f"{_DENSE}, 32 probes", build_power=1.5, query_power=0.5),
+    Engine("faiss_ivf_pq", _DENSE, build_power=1.5, query_power=0.5),
+    Engine("faiss_hnsw", _DENSE, build_power=None, query_power=None),
+    Engine("milvus FLAT", _DENSE, is_timed=False),
+    Engine("milvus HNSW", _DENSE, is_timed=False),
+    Engine("sparse", _SPARSE),
+    Engine("sparse uint8", _SPARSE),
+    Engine("milvus_sparse", _SPARSE, is_timed=False),
+    Engine("maxsim bfloat16", _TOKENS, tokens=51),
+    Engine("plaid", _TOKENS, tokens=51, build_power=1.5, query_power=0.5),
+    Engine("xtr", _TOKENS, tokens=51, is_timed=False),
+    Engine("muvera", _TOKENS, tokens=51, fixed_bytes=4 * 5120, is_timed=False),
+    Engine("milvus_tokens", _TOKENS, tokens=51, is_timed=False),
 )
 
 
-def encoding(collection: Collection, encoder: Encoder) -> list[str]:
-    """A line: hours of a core in fp32 and bf16, of a GPU, of 16 tokenizing cores, and the encoding's size."""
+def encoding(collection: Collection, encoder: Encoder, hours: float) -> list[str]:
+    """A line: hours of a core in fp32 and bf16, and of a GPU; GPUs; hours of 16 tokenizing cores; the size."""
     flops = collection.documents * collection.tokens * encoder.flops
-    hours = [flops / rate / 3600 for rate in (CORE_FP32, CORE_BF16, gpu_rate())]
-    tokenizing = collection.documents * collection.tokens / 60 / TOKENIZED / 3600
+    rates = (
+        rate("speed_encode.json"),
+        rate("speed_encode.json", "irexp, bfloat16"),
+        rate(GPU_ENCODE, "irexp, bfloat16"),
+    )
+    took = [flops / each / 3600 for each in rates]
+    tokenizing = collection.documents * collection.tokens / 60 / tokenized() / 3600
     size = collection.documents * (encoder.fixed_bytes + encoder.token_bytes * collection.tokens)
-    return [collection.name, encoder.name, *map(number, (*hours, tokenizing)), gigabytes(size)]
+    gpus = str(math.ceil(took[-1] / hours))
+    return [collection.name, encoder.name, *map(number, took), gpus, number(tokenizing), gigabytes(size)]
+
+
+def pairs(collection: Collection, encoder: Encoder) -> list[str]:
+    """A line: seconds of a training step of a core, and hours of re-ranking, also of a GPU if that was measured."""
+    tokens = QUERY_TOKENS + collection.tokens
+    step = 3 * record("speed_fit.json")["loads"]["sbert"]["items"] * tokens * encoder.flops / rate("speed_fit.json")
+    flops = QUERIES * CANDIDATES * tokens * encoder.flops
+    on_gpu = number(flops / rate(GPU_RE_RANK) / 3600) if encoder.flops == operations(GPU_RE_RANK) else ""
+    on_core = number(flops / rate("speed_re_rank.json") / 3600)
+    return [collection.name, encoder.name.partition(",")[0], number(step), on_core, on_gpu]
 
 
 def engine(collection: Collection, made: Engine) -> list[str]:
     """A line: the size, hours to build, and milliseconds per query, each of one core."""
-    growth = collection.documents / made.documents
+    lines = measured()[made.name]
+    last = lines[-1]
+    growth = collection.documents / last.documents
     longer = collection.tokens / made.tokens if made.tokens else 1.0
-    build = made.build * growth**made.build_power * longer / 3600
-    query = made.milliseconds * growth**made.query_power * longer
-    size = gigabytes(made.bytes * longer * collection.documents)
-    return [collection.name, made.name, size, number(build), number(query)]
+    size = collection.documents * (made.fixed_bytes + (last.bytes - made.fixed_bytes) * longer)
+    powers = [made.build_power, made.query_power]
+    if None in powers:
+        before = lines[-2]
+        ratios = (last.seconds / before.seconds, last.milliseconds / before.milliseconds)
+        powers = [math.log(ratio) / math.log(last.documents / before.documents) for ratio in ratios]
+    build, query = (
+        value * growth**power * longer
+        for value, power in zip((last.seconds / 3600, last.milliseconds), powers, strict=True)
+        if power is not None
+    )
+    times = [number(build), number(query)] if made.is_timed else ["", ""]
+    return [collection.name, f"{made.name}, {made.vectors}", gigabytes(size), *times]
 
 
 def number(value: float) -> str:
@@ -138,22 +244,33 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 PAGE = """# Larger collections, on paper
 
 Generated by [scale.py](scale.py); nothing was run at these sizes. The rates of one core are those that
-[README.md](README.md) measured with up to a million documents. GPU hours are those of the products at the rate that
-BERT base reached on an [H200](gpu/base/README.md) in bf16, {rate} TF/s; smaller models wait for tokenizing and padding
-and reached less. Each line is for the whole collection; several cores, GPUs or nodes share encoding
-and a `sharded` index, so that hours divide by them.
+[README.md](README.md) measured, of encoding, re-ranking and training with MiniLM, and of engines with up to a million
+documents. GPU hours are those of the products at the rate that BERT base reached on an [H200](gpu/base/README.md) in
+bf16, {rate} TF/s; smaller models wait for tokenizing and padding and reached less. Each line is for the whole
+collection; several cores, GPUs or nodes share encoding and a `sharded` index, so that hours divide by them.
 
 ## Encoding
 
-Documents have 75, 80 and 512 tokens. *Tokenizing* is by 16 cores.
+Documents have 75, 80 and 512 tokens. *Tokenizing* is by 16 cores. *H200s for {hours} h* encode within that time:
+`python experiments/speed/scale.py 8` counts those for eight hours.
 
 {encodings}
+
+## Training and re-ranking
+
+A step has {step} examples of a query of {query} tokens and a document; its time does not grow with the collection.
+Re-ranking is of {candidates} candidates for each of {queries} queries, and on the H200 in fp32, in which it was
+measured with [MiniLM](gpu/minilm/README.md). Training on a GPU and `stage=export` have no recorded rate.
+
+{pairs}
 
 ## Indexes and queries
 
 One core, 64 queries at once. Exact engines grow with the collection. The clusters of `faiss_ivf`, `faiss_ivf_pq` and
 `plaid` grow with its root, so their time to build grows with its power of 1.5, and that of a query with its root, as
-long as the probes stay enough.
+long as the probes stay enough. Those of `faiss_hnsw` grow as they did between the two largest measured sizes. Without
+times are the engines that were measured with 10,000 documents or fewer (`milvus_tokens` with 1,000), where much of the
+time does not grow with the documents; Milvus is Milvus Lite.
 
 {engines}
 
@@ -177,30 +294,42 @@ long as the probes stay enough.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def page(hours: float) -> str:
+    """The whole page, which counts the GPUs that encode within so many hours."""
     one, two, three = COLLECTIONS
-    dense, sparse, plaid = ENGINES[0], ENGINES[5], ENGINES[8]
-    bert, colbert = ENCODERS[1], ENCODERS[3]
-    head = ("collection", "model", "core, fp32: h", "core, bf16: h", "H200, bf16: h", "tokenizing: h", "float16: GB")
+    by_name = {made.name: made for made in ENGINES}
+    minilm, bert, _, colbert = ENCODERS
+    head = ("collection", "model", "core, fp32: h", "core, bf16: h", "H200, bf16: h", f"H200s for {hours:g} h")
     return PAGE.format(
-        encodings=table(head, (encoding(each, encoder) for each in COLLECTIONS for encoder in ENCODERS)),
+        encodings=table(
+            (*head, "tokenizing: h", "float16: GB"),
+            (encoding(each, encoder, hours) for each in COLLECTIONS for encoder in ENCODERS),
+        ),
+        pairs=table(
+            ("collection", "model", "fit, a step of a core: s", "re_rank, core: h", "re_rank, H200: h"),
+            (pairs(each, encoder) for each in COLLECTIONS for encoder in (minilm, bert)),
+        ),
         engines=table(
             ("collection", "engine", "GB", "build: h", "query: ms"),
             (engine(each, made) for each in COLLECTIONS for made in ENGINES),
         ),
-        rate=number(gpu_rate() / 1e12),
-        bert_core=encoding(one, bert)[3],
-        dense=engine(one, dense)[2],
-        sparse=engine(one, sparse)[2],
-        colbert=encoding(one, colbert)[6],
-        plaid_build=engine(one, plaid)[3],
-        dense_2=engine(two, dense)[2],
-        tokenizing_3=encoding(three, bert)[5],
+        hours=f"{hours:g}",
+        step=record("speed_fit.json")["loads"]["sbert"]["items"],
+        query=QUERY_TOKENS,
+        queries=f"{QUERIES:,}",
+        candidates=f"{CANDIDATES:,}",
+        rate=number(rate(GPU_ENCODE, "irexp, bfloat16") / 1e12),
+        bert_core=encoding(one, bert, hours)[3],
+        dense=engine(one, by_name["faiss_flat"])[2],
+        sparse=engine(one, by_name["sparse"])[2],
+        colbert=encoding(one, colbert, hours)[7],
+        plaid_build=engine(one, by_name["plaid"])[3],
+        dense_2=engine(two, by_name["faiss_flat"])[2],
+        tokenizing_3=encoding(three, bert, hours)[6],
         colbert_3=number(three.documents * three.tokens * colbert.token_bytes / 1e12),
         **{f"ids_{place}": gigabytes(each.documents * 32) for place, each in enumerate(COLLECTIONS, 1)},
     )
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(page(float(sys.argv[1]) if len(sys.argv) > 1 else 24.0), end="")

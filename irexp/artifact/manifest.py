@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irexp.artifact.content import content_digest, digest_of
+from irexp.artifact.hardware import usable_processors
 from irexp.artifact.ir_metadata import SUFFIX
 from irexp.types import UserError
 
@@ -161,5 +162,5 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _digests(folder: Path, names: list[str]) -> dict[str, str]:
     """The digest of each file; hashing runs in parallel, since it holds no lock of the interpreter."""
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_THREADS, usable_processors())) as pool:
         return dict(zip(names, pool.map(content_digest, [folder / name for name in names]), strict=True))

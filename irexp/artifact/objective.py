@@ -14,7 +14,7 @@ from irexp.config.check import near
 from irexp.config.measure import parse_measure, parse_measures
 from irexp.types import UserError
 
-#: What stage=speed measures for every engine.
+#: What stage=speed measures for every engine; the last two not for one on a server.
 _SPEED = (
     *("ms_one_by_one", "ms_at_once", "queries_per_second_one_by_one", "queries_per_second_at_once"),
     *("memory_mib", "bytes_per_document"),
@@ -67,9 +67,19 @@ def objective(
         names: what `objective_names` returned.
         plan: of the job.
         measured: the measures of each step.
+
+    Raises:
+        UserError: if a measure has no value.
     """
     row = own_row(plan)
-    found = [statistics.fmean(measured[step][name] for step in row if name in measured.get(step, {})) for name in names]
+    values_of = {name: [measured[step][name] for step in row if name in measured.get(step, {})] for name in names}
+    for name, values in values_of.items():
+        if not values:
+            raise UserError(
+                f"objective: this job measured no {name}; choose another measure (memory and bytes of an index on a "
+                f"server, index.uri, are not known)"
+            )
+    found = [statistics.fmean(values) for values in values_of.values()]
     return found[0] if len(found) == 1 else found or None
 
 

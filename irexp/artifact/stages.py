@@ -223,7 +223,7 @@ STAGES: dict[str, StageSpec] = {
                 "checkpoint": Own("checkpoint", decides=False, optional=True),
                 "encoding": Own("encoding", decides=False, optional=True),
             },
-            settings=_settings("machine.accelerator", "machine.threads", "processor"),
+            settings=_settings("machine.accelerator", "machine.threads", "processor", "gpu"),
             version=2,
             ways=("searched",),
             unless_given=("run",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ class Point:
         label: the label of its row in the table.
         effectiveness: the value of the first measure.
         milliseconds: per query.
-        bytes_per_document: the size of the index per document.
+        bytes_per_document: the size of the index per document; nan if it is not known.
     """
 
     label: str
@@ -43,7 +44,8 @@ def plot_costs(points: Sequence[Point], measure: str, path: Path) -> None:
     for panel, name, values in panels:
         for number, (point, value) in enumerate(zip(points, values, strict=True)):
             panel.scatter([value], [point.effectiveness], s=36, marker="osD^vP*X"[number // 10 % 8], label=point.label)
-        best = front([(value, point.effectiveness) for value, point in zip(values, points, strict=True)])
+        known = [(value, point) for value, point in zip(values, points, strict=True) if not math.isnan(value)]
+        best = front([(value, point.effectiveness) for value, point in known])
         panel.step([x for x, _ in best], [y for _, y in best], "--", where="post", linewidth=0.8, color="grey")
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -22,8 +22,8 @@ from irexp.types import ScoredDoc
 #: The stages, in their order.
 STAGES = ("encode", "index", "search", "re_rank", "evaluate")
 
-#: The stages that several processes share.
-SHARED = ("encode", "index")
+#: The stages that several processes share. Of indexes they share the parts of `sharded` alone, and this one is exact.
+SHARED = ("encode",)
 
 #: Results per query, and how many of them are re-ranked.
 DEPTH, HEAD = 1000, 20

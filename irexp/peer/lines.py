@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from irexp.artifact.experiment import Experiment
+from irexp.artifact.hardware import usable_processors
 from irexp.artifact.provenance import processor
 from irexp.model.device import device_of
 from irexp.peer.limits import Limits
@@ -167,7 +167,7 @@ def about(experiment: Experiment) -> dict[str, str]:
         gpu = {"GPU": torch.cuda.get_device_name()}
     return {
         **gpu,
-        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "processor": f"{processor()}, {usable_processors()} cores",
         "backbone": str(experiment.options.get("backbone", "")),
         "collection": str(experiment.values["dataset"]["name"]),
     }

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from irexp.artifact.hardware import usable_processors
 from irexp.peer.training import Training
 from irexp.peer.work import Work
 
@@ -49,7 +50,7 @@ def compute(library: str, work: Work) -> dict[str, Any]:
     lengths = work.query_length, work.document_length
     found = _opened(library, work.task, work.model, work.folder, lengths, work.device)
     given = work.texts() if work.task == "encode" else work.pairs()
-    torch.set_num_threads(work.threads or os.cpu_count() or 1)
+    torch.set_num_threads(work.threads or usable_processors())
     cpu, wall = time.process_time(), time.perf_counter()
     result = found(given, work)
     seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
@@ -63,7 +64,7 @@ def train(library: str, training: Training, folder: Path) -> dict[str, Any]:
 
     A step lasts from the end of one call of the optimizer to the end of the next, in every library.
     """
-    torch.set_num_threads(training.threads or os.cpu_count() or 1)
+    torch.set_num_threads(training.threads or usable_processors())
     torch.manual_seed(training.seed)
     ends: list[tuple[float, float]] = []
     hook = register_optimizer_step_post_hook(lambda *_: ends.append((time.process_time(), time.perf_counter())))

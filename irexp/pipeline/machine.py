@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from irexp.artifact.hardware import usable_processors
 from irexp.config.schema import Machine
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
@@ -43,14 +43,14 @@ Work = Callable[["torch.device", int, int], object]
 def prepare(machine: Machine) -> torch.device:
     """Set the threads of this process, and how a processor's memory is kept, and choose its device.
 
-    The default is one thread fewer than there are cores: on two cores that other programs used, too, two torch threads
-    were up to ten times slower than one, because every operation waits for the slower thread.
+    The default is one thread fewer than the cores that this process may use: on two cores that other programs used,
+    too, two torch threads were up to ten times slower than one, because every operation waits for the slower thread.
     """
     import torch
 
     from irexp.model.device import device_of
 
-    threads = machine.threads or max(1, (os.cpu_count() or 2) - 1)
+    threads = machine.threads or max(1, usable_processors() - 1)
     torch.set_num_threads(threads)
     device = device_of(machine.accelerator)
     if device.type == "cpu":
@@ -82,11 +82,17 @@ def keep_freed_memory() -> None:
 def token_budget(machine: Machine, model: Model, device: torch.device, processes: int = 1) -> TokenBudget:
     """Tokens per batch, and batches at the same time: what the machine's settings say, or what suits model and device.
 
-    On a processor, each of `processes` has its share of all cores.
+    On a processor, each process has its share of the cores that this machine gives to all of them.
+
+    Args:
+        machine: the settings.
+        model: what computes the batches.
+        device: where it computes them.
+        processes: that divide the work among them, those on other machines and of other tasks included.
     """
     from irexp.model.batching import TokenBudget
 
-    workers = machine.threads or max(1, (os.cpu_count() or 2) // processes)
+    workers = machine.threads or max(1, usable_processors() // min(processes, machine.devices))
     return TokenBudget.of(model, device, machine.token_budget, workers=workers)
 
 
@@ -177,13 +183,13 @@ def share_work(work: Work, machine: Machine, device: torch.device) -> None:
         plugins=[Nodes(machine.num_nodes)],
     )
     with own_errors():
-        fabric.launch(partial(_in_process, work=work, threads=machine.threads, number=number, shares=shares))
+        fabric.launch(partial(_in_process, work=work, machine=machine, number=number, shares=shares))
 
 
-def _in_process(fabric: Any, work: Work, threads: int | None, number: int, shares: int) -> None:
+def _in_process(fabric: Any, work: Work, machine: Machine, number: int, shares: int) -> None:
     import torch
 
     processes = fabric.world_size
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // processes))
+    torch.set_num_threads(machine.threads or max(1, usable_processors() // machine.devices))
     work(fabric.device, number * processes + fabric.global_rank, shares * processes)
     fabric.barrier()

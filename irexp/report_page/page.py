@@ -131,7 +131,7 @@ def _costs(content: Content) -> Html | None:
             dots = [
                 Dot(row, point.label, costs[row], point.effectiveness)
                 for row, point in one.points.items()
-                if costs[row] > 0  # an axis of logarithms has no place for nothing
+                if costs[row] > 0  # an axis of logarithms has no place for nothing, nor for what is not known
             ]
             if dots:
                 best = front([(dot.cost, dot.value) for dot in dots])

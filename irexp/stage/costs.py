@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ class SearchCosts:
     costs: Mapping[str, float]
 
     def point(self, label: str, measure: str) -> Point:
-        """The run in a plot of a measure."""
-        return Point(label, self.measures[measure], self.costs["ms_one_by_one"], self.costs["bytes_per_document"])
+        """The run in a plot of a measure; nan for the bytes of an index on a server, which are not known."""
+        size = self.costs.get("bytes_per_document", math.nan)
+        return Point(label, self.measures[measure], self.costs["ms_one_by_one"], size)
 
 
 def search_costs(members: Iterable[Pivoted], store: Store) -> dict[str, SearchCosts]:

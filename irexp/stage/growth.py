@@ -30,6 +30,9 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
+#: The stages that read no queries.
+WITHOUT_QUERIES = ("encode", "index")
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -55,7 +58,7 @@ class Cost:
     def units(self) -> int:
         """The work: documents to encode or index, queries to re-rank or evaluate, pairs of both in a search."""
         documents = 1 if self.stage in ("re_rank", "evaluate") else self.documents
-        return documents * (1 if self.stage in SHARED else self.queries)
+        return documents * (1 if self.stage in WITHOUT_QUERIES else self.queries)
 
 
 def growth(
@@ -74,7 +77,7 @@ def growth(
         experiment: decides the model, a bi-encoder.
         documents: the sizes of the collection, each with the fewest queries.
         queries: the numbers of queries, each over the fewest documents.
-        processes: that encode and index.
+        processes: that encode; the other stages are measured in one.
         folder: where JSON, table and curve are written; None for the job's folder.
 
     Raises:
@@ -146,8 +149,9 @@ def _record(folder: Path, costs: Sequence[Cost], heading: dict[str, str]) -> Non
         fewest = min(getattr(cost, other) for cost in costs)
         curves: dict[str, list[tuple[float, float]]] = {}
         for cost in sorted(costs, key=lambda cost: getattr(cost, axis)):
-            if getattr(cost, other) == fewest and (axis == "documents" or cost.stage not in SHARED):
-                label = f"{cost.stage}, {cost.processes} processes" if cost.stage in SHARED else cost.stage
+            if getattr(cost, other) == fewest and (axis == "documents" or cost.stage not in WITHOUT_QUERIES):
+                processes = f"{cost.processes} process{'es' * (cost.processes > 1)}"
+                label = f"{cost.stage}, {processes}" if cost.stage in SHARED else cost.stage
                 curves.setdefault(label, []).append((getattr(cost, axis), cost.seconds))
         panels.append(Panel(axis, "seconds", curves, is_log=True))
     plot_curves(panels, folder / "growth.svg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from irexp.pipeline.machine import prepare
 from irexp.pipeline.search import check_depth, query_encoder
 from irexp.stage.checkpoint import open_encoder
 
+log = logging.getLogger(__name__)
+
 #: How many queries are timed: the first of the test set.
 QUERIES = 128
 
@@ -48,8 +51,8 @@ def speed(
     """Time searches with the first queries of `topics`; encoding the queries is not counted.
 
     Returns:
-        Milliseconds per query, one by one and in one batch (medians); memory of the index (MiB); bytes per document;
-        seconds of building; and recall of the exact top 10 and of all exact results.
+        Milliseconds per query, one by one and in one batch (medians); memory of the index (MiB) and bytes per document,
+        unless a server holds it; seconds of building; and recall of the exact top 10 and of all exact results.
     """
     device = prepare(machine)
     check_depth(search.depth)
@@ -61,14 +64,24 @@ def speed(
     before = _memory(device)
     _open(index, index_folder, device)
     measured = _times(lambda part: index.search(part, search.depth), queries)
-    measured["memory_mib"] = (_memory(device) - before) / 2**20
-    size = sum(path.stat().st_size for path in index_folder.rglob("*") if path.is_file())
-    measured["bytes_per_document"] = size / max(1, len(index))
+    if is_on_server(index):
+        log.info("speed: a server holds the index, so that its memory and its bytes per document are not known here")
+    else:
+        measured["memory_mib"] = (_memory(device) - before) / 2**20
+        size = sum(path.stat().st_size for path in index_folder.rglob("*") if path.is_file())
+        measured["bytes_per_document"] = size / max(1, len(index))
     if (index_folder / MANIFEST).is_file():
         measured["build_seconds"] = float(read_manifest(index_folder)["provenance"]["seconds"])
     if encoding is not None:
         measured |= _recall(index, queries, search.depth, EncodedDocuments(encoding))
     return {name: round(value, 6) for name, value in measured.items()}
+
+
+def is_on_server(index: Index) -> bool:
+    """Whether a server holds the documents of an engine, or of one that it fills: index.uri, or index.engine.uri."""
+    held = [one for value in vars(index).values() for one in (value if isinstance(value, list) else [value])]
+    inner = [one for one in held if isinstance(one, Index)]
+    return getattr(index, "_uri", None) is not None or any(map(is_on_server, inner))
 
 
 def _open(index: Index, folder: Path, device: torch.device) -> Index:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from irexp.artifact.identity import Identity, digest_in
@@ -131,6 +131,8 @@ def divided(tasks: Mapping[str, Task], shares: int) -> dict[str, Task]:
         shares: how many shares; 1 for none.
     """
     found: dict[str, Task] = {}
+    if shares > 1:
+        _log_shares(tasks.values(), shares)
     for key, task in tasks.items():
         assert task.step.stage is not None
         if shares > 1 and task.step.stage.divides and not task.is_forced:  # which is made from an empty folder
@@ -139,6 +141,36 @@ def divided(tasks: Mapping[str, Task], shares: int) -> dict[str, Task]:
             task = replace(task, needs=task.needs | before.keys())
         found[key] = task
     return found
+
+
+def _log_shares(tasks: Collection[Task], shares: int) -> None:
+    """Log how much work keeps all shares of each stage busy, and where the setting is not used.
+
+    How many documents and queries there are is known only when they are read.
+    """
+    able = [task for task in tasks if task.step.stage is not None and task.step.stage.divides]
+    if not able:
+        log.info("hydra.launcher.shares=%d is not used: nothing is to be encoded, scored or re-ranked", shares)
+    for label in sorted(task.label for task in able if task.is_forced):
+        log.warning(
+            "hydra.launcher.shares=%d is not used for %s, since force makes it again in one piece; without force it is "
+            "divided if it does not exist",
+            shares,
+            label,
+        )
+    free = [task for task in able if not task.is_forced]
+    for stage, (setting, size, items) in sorted({(task.stage, _piece(task)) for task in free}):
+        log.info(
+            "%s: with fewer than %s %s some of the %d shares may have nothing to do, since %s=%d; then lower it, or "
+            "hydra.launcher.shares",
+            *(stage, f"{(shares - 1) * size + 1:,}", items, shares, setting, size),
+        )
+
+
+def _piece(task: Task) -> tuple[str, int, str]:
+    """The setting that says how much a share makes at a time, its value, and what it counts."""
+    setting, items = ("shard_size", "documents") if task.stage == "encode" else ("query_batch", "queries")
+    return f"machine.{setting}", int(task.step.experiment.values["machine"][setting]), items
 
 
 def key_of(step: Step) -> str:

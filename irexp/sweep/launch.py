@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn, configure_log, env_override, filter_over
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from irexp.artifact.hardware import usable_processors
 from irexp.artifact.plan import make_plan
 from irexp.config.check import ConfigError
 from irexp.stage.job import experiment_of
@@ -99,7 +100,7 @@ def launch(
 def start_workers(place: Place, configs: Sequence[DictConfig], *, count: int) -> Runner:
     """Worker processes of this machine, which share its GPUs, or else its threads."""
     machines = [config.machine for config in configs]
-    threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
+    threads = max(1, usable_processors() // count) if count > 1 else None
     gpus = _gpus() if any(machine.accelerator in ("auto", "gpu") for machine in machines) else []
     several = max(machine.devices for machine in machines)
     groups = [",".join(gpus[i : i + several]) for i in range(0, len(gpus) - several + 1, several)]

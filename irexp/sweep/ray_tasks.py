@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import irexp
+from irexp.artifact.hardware import usable_processors
 from irexp.config.check import ConfigError
 from irexp.config.installation import install_command
 from irexp.sweep.graph import Task
@@ -149,6 +150,7 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(
             address or "local",
+            num_cpus=None if address else usable_processors(),  # Ray itself would count those of the whole machine
             log_to_driver=False,
             include_dashboard=None if address else False,
             logging_level=logging.WARNING,

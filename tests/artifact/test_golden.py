@@ -87,10 +87,11 @@ LINES = list(dict.fromkeys([*EXPERIMENTS, *_OPTION_LINES]))
 
 @pytest.fixture
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No hub model, no file that an override names, and a fixed processor."""
+    """No hub model, no file that an override names, a fixed processor and no GPU."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(identity, "processor", lambda: "a processor")
+    monkeypatch.setattr(identity, "usable_gpu", lambda: None)
     monkeypatch.setattr(experiment_module, "fetch_revision", lambda name, root: None)
     register_resolvers()
     register_schema()

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact import experiment as experiment_module
+from irexp.artifact import identity
 from irexp.artifact.content import content_digest, hub_revision
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import canonical, digest_in
@@ -90,6 +91,18 @@ def test_a_change_moves_exactly_the_artifacts_whose_content_it_can_change(
     """An option moves what it determines and all that is made from it, and nothing else."""
     before, after = _names(config), _names(config, **change)
     assert {kind for kind in KINDS if kind in before and digest_in(before[kind]) != digest_in(after[kind])} == moved
+
+
+def test_another_gpu_moves_the_speed_alone(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`machine.accelerator=auto` is the same on machines with other cards; a processor's times depend on none."""
+    config.machine.accelerator = "auto"
+    without, on_processor = names_of(config), _names(config, machine__accelerator="cpu")
+    for gpu in ("NVIDIA A100", "NVIDIA H100"):
+        monkeypatch.setattr(identity, "usable_gpu", lambda gpu=gpu: gpu)
+        found = names_of(config)
+        assert {kind for kind in found if found[kind] != without[kind]} == {"speed"}
+        assert _names(config, machine__accelerator="cpu") == on_processor
+        without = found
 
 
 OPTIONS = sorted(path.stem for path in (CONF / "index").glob("*.yaml"))

@@ -9,6 +9,7 @@ import pytest
 
 from irexp.artifact.experiment import Experiment
 from irexp.config.built import built
+from irexp.peer.growth_work import SHARED, STAGES
 from irexp.stage.growth import Cost, table
 from irexp.types import UserError
 from tests import tiny
@@ -46,6 +47,15 @@ def test_growth_in_proportion_is_one() -> None:
     ]
 
 
+def test_the_record_says_several_processes_only_of_stages_that_they_share() -> None:
+    """The table in its README is that of its JSON file; the parts of no other stage than encode are shared."""
+    folder = Path(__file__).parents[2] / "experiments" / "speed"
+    costs = [Cost(**cost) for cost in json.loads((folder / "growth.json").read_text(encoding="utf8"))["costs"]]
+    assert {cost.stage for cost in costs if cost.processes > 1} == set(SHARED) == {"encode"}
+    assert len(costs) == 3 * (len(STAGES) + len(SHARED))
+    assert f"\n\n{table(costs)}\n\n" in (folder / "README.md").read_text(encoding="utf8")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -64,11 +74,11 @@ def test_what_cannot_grow_is_refused(compose: Compose, tmp_path: Path, more: str
 
 @pytest.mark.slow
 def test_every_stage_is_measured_for_every_size(compose: Compose, tmp_path: Path) -> None:
-    """Each in a process of its own, and those that several processes share in two."""
+    """Each in a process of its own, and encode, which alone several processes share, in two."""
     sizes = ["stage.growth.documents=[40]", "stage.growth.queries=[3]", "stage.growth.processes=[2]"]
     grown(compose, tmp_path, *sizes)
     kept = json.loads((tmp_path / "found" / "growth.json").read_text())["costs"]
-    processes = {"encode": 2, "index": 2, "search": 1, "re_rank": 1, "evaluate": 1}
+    processes = {"encode": 2, "index": 1, "search": 1, "re_rank": 1, "evaluate": 1}
     assert [(cost["stage"], cost["processes"]) for cost in kept] == list(processes.items())
     about = json.loads((tmp_path / "found" / "growth.json").read_text())["about"]
     assert about.keys() == {"processor", "backbone", "torch", "transformers"}

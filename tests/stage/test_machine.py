@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -15,7 +18,9 @@ from irexp.config.limits import CHOICES
 from irexp.config.schema import Machine
 from irexp.model.batching import TokenBudget
 from irexp.model.device import MOST_TOKENS
-from irexp.pipeline.machine import check_precision, prepare
+from irexp.model.model import Model
+from irexp.pipeline import machine as machine_module
+from irexp.pipeline.machine import check_precision, prepare, token_budget
 from irexp.pipeline.re_rank import _batches
 from irexp.types import Query, UserError
 from tests.chains import Compose, run, settings
@@ -102,6 +107,38 @@ def test_every_stage_uses_the_machine_token_budget(
     more = [f"re_rank.candidates={tmp_path / 'theirs.run'}", "re_rank.depth=5"] if "re_rank" in stages else []
     run(compose, settings(tmp_path, collection, f"machine.token_budget={given}", "machine=cpu", *more), stages)
     assert used == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "workers"),
+    [
+        ({"devices": 1}, 1, 8),
+        ({"devices": 1}, 16, 8),
+        ({"devices": 2}, 2, 4),
+        ({"devices": 2, "num_nodes": 2}, 4, 4),
+        ({"devices": 16}, 16, 1),
+        ({"devices": 1, "threads": 3}, 1, 3),
+    ],
+)
+def test_the_processes_of_a_machine_share_the_processors_that_they_may_use(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], processes: int, workers: int
+) -> None:
+    """Eight of 128: the shares of other tasks and the processes of other nodes have processors of their own."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(machine_module, "usable_processors", lambda: 8)
+    values = {"accelerator": "cpu", "threads": None, **changes}
+    model = cast(Model, SimpleNamespace(width=128))
+    assert token_budget(machine(**values), model, torch.device("cpu"), processes).workers == workers
+
+
+def test_a_stage_leaves_one_of_the_processors_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many threads of torch, of which every operation waits for the slowest."""
+    found: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    for usable in (8, 1):
+        monkeypatch.setattr(machine_module, "usable_processors", lambda usable=usable: usable)
+        prepare(machine(accelerator="cpu", threads=None))
+    assert found == [7, 1]
 
 
 #: Five times four pieces of 20 MB, and how many pages of memory the system had to give for them.

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.check import ConfigError
 from irexp.config.installation import CONF
+from irexp.sweep import ray_tasks
 from irexp.sweep.graph import Planned, Task, merge
 from irexp.sweep.make import Place
 from irexp.sweep.ray_tasks import start_tasks
@@ -99,6 +100,16 @@ def test_what_the_cluster_cannot_give_is_said_at_once(start: Callable[..., Runne
         start("address=auto")
     with pytest.raises(ConfigError, match=r"stages\.endoce: no stage of that name has jobs; did you mean encode\?"):
         start("stages.endoce.gpus=1")
+
+
+def test_ray_on_this_machine_has_the_processors_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would count all of the machine, and start a task for each; a cluster knows its own."""
+    found: dict[str, int | None] = {}
+    monkeypatch.setattr("ray.init", lambda address, **settings: found.update({address: settings["num_cpus"]}))
+    monkeypatch.setattr(ray_tasks, "usable_processors", lambda: 8)
+    for address in (None, "auto"):
+        ray_tasks._connect(address)
+    assert found == {"local": 8, "auto": None}
 
 
 def _killer(output: Path, task: Task) -> threading.Thread:

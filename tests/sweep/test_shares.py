@@ -132,6 +132,33 @@ def test_only_what_can_be_divided_gets_shares(compose: Compose, tmp_path: Path, 
     assert list(divided(forced, 3)) == list(undivided)  # made from an empty folder
 
 
+def test_what_keeps_all_shares_busy_is_logged(
+    compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fewer documents or queries leave jobs idle; a forced artifact is not divided, nor are the stages of BM25."""
+    caplog.set_level("INFO", logger="irexp.sweep.graph")
+    plan = planned(compose, settings(tmp_path, collection, *DIVIDED["re_rank"]), ["fit", "re_rank"])
+    encoding = planned(compose, settings(tmp_path, collection, *DIVIDED["encode"]), ["fit", "encode"])
+    tasks = merge({0: Planned(plan, {}), 1: Planned(encoding, {})}).tasks
+    divided(tasks, 1)
+    assert not caplog.messages
+    divided(tasks, 16)
+    assert caplog.messages == [
+        "encode: with fewer than 61 documents some of the 16 shares may have nothing to do, since "
+        "machine.shard_size=4; then lower it, or hydra.launcher.shares",
+        "re_rank: with fewer than 16 queries some of the 16 shares may have nothing to do, since "
+        "machine.query_batch=1; then lower it, or hydra.launcher.shares",
+    ]
+    caplog.clear()
+    divided({key: replace(task, is_forced=task.stage == "encode") for key, task in tasks.items()}, 16)
+    assert caplog.messages[0].startswith("hydra.launcher.shares=16 is not used for encode sbert.")
+    assert "since force makes it again in one piece; without force it is divided" in caplog.messages[0]
+    assert [message.partition(":")[0] for message in caplog.messages[1:]] == ["re_rank"]
+    caplog.clear()
+    tasks_of(planned(compose, settings(tmp_path, collection, "model=bm25")), 16)
+    assert caplog.messages == ["hydra.launcher.shares=16 is not used: nothing is to be encoded, scored or re-ranked"]
+
+
 @pytest.mark.slow
 def test_workers_make_the_shares_of_a_sweep(tmp_path: Path) -> None:
     """Two processes encode three shares at a time; all artifacts are those of a sweep without them."""

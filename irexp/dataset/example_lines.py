@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from irexp.dataset.text_file import SURROGATE
-
 #: A number with a decimal point or a signed exponent, which ids do not have.
 _SCORE = re.compile(r"[+-]?([0-9]*\.[0-9]+(e[+-]?[0-9]+)?|[0-9]+e[+-][0-9]+)", re.IGNORECASE)
 
@@ -106,8 +104,6 @@ def tsv_example(text: str) -> Listed:
 def _checked(found: Listed) -> Listed:
     if not found.documents:
         raise ValueError("it has no document")
-    if any(isinstance(text, str) and SURROGATE.search(text) for text in (*found.texts, *found.ids, found.prompt)):
-        raise ValueError("a text has half of a surrogate pair, such as a single \\ud83d; remove it")
     if found.scores is not None and len(found.scores) != len(found.documents):
         raise ValueError(f"it has {len(found.scores)} scores and {len(found.documents)} documents")
     if not all(map(math.isfinite, found.scores or [])):

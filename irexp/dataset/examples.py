@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from irexp.dataset.collection import DataError, Examples, Topics
 from irexp.dataset.example_lines import OBJECTS, Listed, json_examples, tsv_example
 from irexp.dataset.packed import PackedTexts
-from irexp.dataset.text_file import lines_of, read_id, resolve
+from irexp.dataset.text_file import check_text, lines_of, read_id, resolve
 from irexp.progress import counted
 from irexp.types import Example, Query
 
@@ -195,7 +195,7 @@ class FileExamples(ListedExamples):
         for place, found in listed_in(self._path):
             if found.text is None:
                 raise DataError(f"{place}: it has no text of its query; set dataset.train.topics")
-            yield Query(read_id(found.query, place), found.text)
+            yield Query(read_id(found.query, place), check_text(found.text, place))
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The lines of the file."""

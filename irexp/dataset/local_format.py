@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from irexp.dataset.collection import DataError
 from irexp.dataset.sgml import contents, elements, plain_text, text_after, untagged, without_elements
-from irexp.dataset.text_file import SURROGATE, Line, Record, lines_of, read_id, resolve
+from irexp.dataset.text_file import Line, Record, check_text, lines_of, read_id, resolve
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,7 @@ class FileFormat(ABC):
         for part in parts:
             if not isinstance(part, str):
                 raise DataError(f"{place}: a text is a string, not {type(part).__name__}")
-            if SURROGATE.search(part):
-                raise DataError(f"{place}: the text has half of a surrogate pair, such as a single \\ud83d; remove it")
+            check_text(part, place)
         return read_id(found, place), " ".join(part.strip() for part in parts if part.strip())
 
 

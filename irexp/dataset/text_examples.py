@@ -21,7 +21,7 @@ from irexp.dataset.collection import DataError, Documents, Examples
 from irexp.dataset.example_lines import Listed
 from irexp.dataset.examples import is_json_lines, parsed
 from irexp.dataset.in_memory import Joined
-from irexp.dataset.text_file import RandomAccess, lines_of, resolve
+from irexp.dataset.text_file import RandomAccess, check_text, lines_of, resolve
 from irexp.progress import counted
 from irexp.types import Document, Example, Query
 
@@ -146,6 +146,8 @@ class TextFileExamples(Examples):
                     raise DataError(f'{line.place}: its query has an id and no text; add its text as "query"')
                 if not all(isinstance(text, str) and text.strip() for text in (query, *texts)):
                     raise DataError(f"{line.place}: the query and its documents must be texts, and not empty")
+                for text in (query, *texts, found.prompt or ""):
+                    check_text(str(text), line.place)
                 if scored not in (None, found.scores is not None):
                     raise DataError(f"{line.place}: some examples have scores and some have none")
                 scored = found.scores is not None

@@ -90,8 +90,18 @@ def lines_of(path: str) -> Iterator[Line]:
             ) from None
 
 
-#: Half of a surrogate pair, which no file and no tokenizer takes.
-SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_text(text: str, place: str) -> str:
+    """The text at a place in a file, if it can be written and tokenized.
+
+    Raises:
+        DataError: if it has half of a surrogate pair, which JSON can hold.
+    """
+    if _SURROGATE.search(text):
+        raise DataError(f"{place}: the text has half of a surrogate pair, such as a single \\ud83d; remove it")
+    return text
 
 
 def read_id(text: object, place: str) -> str:

@@ -86,6 +86,8 @@ def test_tevatrons_passages_are_found_by_their_ids_in_a_collection(tmp_path: Pat
     """With the query's id and text; a passage without an id is an error."""
     examples = FileExamples(write(tmp_path / "t.jsonl", lines(TEVATRON)))
     assert examples[0] == Example(Query("7", "cats"), ("1", "2"), (1.0, 0.0))
+    with pytest.raises(DataError, match=r"h\.jsonl:1: the text has half of a surrogate pair"):
+        len(FileExamples(write(tmp_path / "h.jsonl", lines({**TEVATRON, "query": "smile \ud83d"}))))
     without = {**TEVATRON, "negative_passages": [{"text": "a dog"}]}
     with pytest.raises(DataError, match=r"w\.jsonl:1: an id must be a string"):
         len(FileExamples(write(tmp_path / "w.jsonl", lines(without))))

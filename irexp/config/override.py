@@ -45,11 +45,7 @@ def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override
 
 
 def as_typed(value: Any) -> str:
-    r"""A plain value as it is typed after `key=`.
-
-    >>> print(as_typed([1, None, True, 'läufe/"a" b.run']))
-    [1,null,true,"läufe/\"a\" b.run"]
-    """
+    """A plain value as it is typed after `key=`."""
     if isinstance(value, list):
         return f"[{','.join(map(as_typed, value))}]"
     if isinstance(value, str):

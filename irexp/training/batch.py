@@ -258,9 +258,8 @@ class Batches(Dataset[Batch | PairBatch]):
             example = example._replace(doc_ids=tuple(example.doc_ids[n] for n in known), targets=targets)
         is_asked = self._negatives.sampler == "single_relevant"
         relevant = self._examples.relevant_doc_ids(example.query.query_id) if is_asked else frozenset()
-        key = [self._seed, number, row]
         is_first = self._examples.begins_with_positive(position)
-        return self._negatives(example, key, is_positive_first=is_first, relevant=relevant)
+        return self._negatives(example, [self._seed, number, row], is_positive_first=is_first, relevant=relevant)
 
     def _pairs(self, model: CrossEncoder, own: list[Example], relevant: Relevant) -> PairBatch:
         """The queries of this process with each of their own documents."""
@@ -303,7 +302,7 @@ class Batches(Dataset[Batch | PairBatch]):
         The target is 1 for the example's first document, else 0, since a teacher has not scored other queries'
         documents.
         """
-        doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids if d not in self._unknown))
+        doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids))
         share = math.ceil(len(doc_ids) / self._world_size)
         mine = doc_ids[self._rank * share : (self._rank + 1) * share]
         mine += [doc_ids[0]] * (share - len(mine))  # as many per process; duplicates have no target
@@ -320,7 +319,7 @@ class Batches(Dataset[Batch | PairBatch]):
         self, whole: list[Example], own: list[Example], relevant: Relevant
     ) -> tuple[list[str], set[str], Tensor, Lists]:
         """The documents of this process, those of lower ranks, and each query's targets, alone and with columns."""
-        mine = list(dict.fromkeys(d for example in own for d in example.doc_ids if d not in self._unknown))
+        mine = list(dict.fromkeys(d for example in own for d in example.doc_ids))
         lists = self._lists(own, {doc_id: position for position, doc_id in enumerate(mine)}, relevant)
         earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
         return mine, earlier, lists.target_BN, lists
@@ -332,11 +331,11 @@ class Batches(Dataset[Batch | PairBatch]):
         return _padded(kept, columns, max(len(example.doc_ids) for example in own))
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
-        """An example's documents, less unknown ones and negatives known to be relevant."""
+        """An example's documents, less negatives known to be relevant."""
         return [
             (doc_id, target, doc_id in relevant)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
-            if doc_id not in self._unknown and (place == 0 or target != 0.0 or doc_id not in relevant)
+            if place == 0 or target != 0.0 or doc_id not in relevant
         ]
 
 

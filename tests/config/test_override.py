@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
-from irexp.config.override import combinations, parse, values
+from irexp.config.composition import composed_config
+from irexp.config.override import as_typed, combinations, parse, values
 from tests.config.test_hydra_node import CONF
 
 
@@ -70,3 +72,26 @@ def test_every_choice_is_in_some_combination() -> None:
     assert len(found) == len(set(found)) < 100
     assert combinations([]) == [()]
     assert len(combinations([groups[0][:4], groups[1][:4]])) == 16
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "läufe/bm25.run",
+        'a "b" [c],d=e',
+        "C:\\runs\\",
+        'end\\"',
+        "null",
+        "1",
+        1,
+        0.5,
+        True,
+        None,
+        ["model=bm25", ["a b"]],
+    ],
+)
+def test_a_value_is_typed_as_it_is_read(value: object) -> None:
+    """A plan types settings of one experiment for another; letters beyond ASCII and quotes must come through."""
+    config, _ = composed_config([f"negatives.candidates={as_typed(value)}"])
+    read = config.negatives.candidates
+    assert (OmegaConf.to_container(read) if isinstance(value, list) else read) == value

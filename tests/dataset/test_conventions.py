@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Identity
 from irexp.artifact.plan import draft_plan
 from irexp.config.schema import Evaluation
+from irexp.dataset.collection import DataError
 from irexp.dataset.local import LocalTopics
+from irexp.dataset.sources import open_topics
 from irexp.evaluation.measures import load_measured
 from irexp.stage.evaluate import evaluate
+from irexp.types import Qrel
 from tests.chains import Compose
 
 
@@ -74,3 +79,14 @@ def test_the_stage_measures_by_the_convention(tmp_path: Path) -> None:
         found[relevance, remove_query] = tuple(round(6 * value) for value in measures.values())
         assert load_measured(tmp_path).relevance == relevance
     assert found == {(None, None): (3, 2), (None, True): (6, 3), (2, None): (2, 2), (2, True): (3, 3)}
+
+
+def test_judgements_of_a_program_are_whole_numbers_of_any_kind() -> None:
+    """As a data frame has them; a fraction would be cut to not relevant, and words are no grades."""
+    given: Any = [(1, 7, np.int64(2)), ("1", "8", 1.0)]
+    topics = open_topics({"1": "one"}, given)
+    assert [*topics.qrels()] == [Qrel("1", "7", 2), Qrel("1", "8", 1)]
+    bad: Any = ({"1": {"7": 0.5}}, [("1", "7", "1")], {"1": {"7": float("nan")}}, [("1", "7", None)])
+    for qrels in bad:
+        with pytest.raises(DataError, match=r"the relevance of .7. to .1. is .*grades are whole numbers"):
+            [*open_topics({"1": "one"}, qrels).qrels()]

@@ -95,8 +95,8 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
     else whitespace. Duplicate documents are detected after the last line, from eight bytes held per line.
 
     Raises:
-        UserError: if the file cannot be read, a line has other columns or a score that is no number, or a document is
-            listed twice for a query.
+        UserError: if the file cannot be read, a line has other columns or a score that is not a number, or a document
+            is listed twice for a query.
     """
     pairs = array("q")
     for line_number, (query_id, doc_id, score_text) in _columns(path):

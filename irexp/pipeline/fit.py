@@ -281,9 +281,10 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
 
 
 def _call_of(function: Any) -> list[Any]:
-    """The name of a function and the plain values that a `partial` gives it."""
+    """The name of a function and the values, no functions, that a `partial` gives it."""
     inner = getattr(function, "func", function)
-    return [getattr(inner, "__qualname__", type(inner).__qualname__), getattr(function, "keywords", {})]
+    given = {key: value for key, value in getattr(function, "keywords", {}).items() if not callable(value)}
+    return [getattr(inner, "__qualname__", type(inner).__qualname__), given]
 
 
 def _topics_of(setup: TrainingSetup) -> dict[str, Topics]:

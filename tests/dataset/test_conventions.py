@@ -82,7 +82,7 @@ def test_the_stage_measures_by_the_convention(tmp_path: Path) -> None:
 
 
 def test_judgements_of_a_program_are_whole_numbers_of_any_kind() -> None:
-    """As a data frame has them; a fraction would be cut to not relevant, and words are no grades."""
+    """As a data frame has them; a fraction would be cut to 0, and a word is not a grade."""
     given: Any = [(1, 7, np.int64(2)), ("1", "8", 1.0)]
     topics = open_topics({"1": "one"}, given)
     assert [*topics.qrels()] == [Qrel("1", "7", 2), Qrel("1", "8", 1)]

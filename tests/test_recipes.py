@@ -107,9 +107,8 @@ def test_a_recipe_composes_on_the_embedded_collection(compose: Compose, name: st
 @pytest.mark.parametrize("name", ["train_colbert", "train_mono_electra"])  # the others take minutes, and compose above
 def test_a_recipe_runs_on_other_data(compose: Compose, tmp_path: Path, name: str) -> None:
     """The same line with a dozen documents in place of the embedded collection, two steps of each training."""
-    typed = [override for override in _embedded(name) if override != "dataset=aws_howto"]
-    typed += ["dataset=local", f"dataset.path={_toys(tmp_path)}", f"paths.artifacts={tmp_path / 'artifacts'}"]
-    _run_to_its_table(compose, tmp_path, [*typed, "machine.progress=false"])
+    typed = [*_embedded(name), "dataset=local", f"dataset.path={_toys(tmp_path)}"]
+    _run_to_its_table(compose, tmp_path, [*typed, f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"])
 
 
 def _embedded(name: str) -> list[str]:

@@ -20,7 +20,7 @@ class Scale(nn.Module):
     """Multiplies scores; without a factor it only converts them to fp32."""
 
     def __init__(self, scale: float | None, learn_scale: bool | None) -> None:
-        """A constant, or one parameter, which is trained and resumed with the model but is not part of its checkpoint.
+        """A constant, or one parameter, which is trained and resumed with the model.
 
         Args:
             scale: the factor, or where training begins; None for 1.

@@ -27,6 +27,7 @@ from irexp.dataset.sources import DocumentSource, ExampleSource, TopicSource, op
 from irexp.dataset.text_examples import TextFileExamples
 from irexp.dataset.validation_set import ValidationSet
 from irexp.evaluation.run_file import run_heads
+from irexp.loss.learned import save_learned
 from irexp.loss.loss import Loss
 from irexp.model.load import load, save
 from irexp.model.lora import adapted
@@ -186,6 +187,7 @@ def fine_tune(
     model.eval().cpu()
     if is_saved:
         save(model, folder)
+        save_learned(setup.loss, folder)
     return measures
 
 

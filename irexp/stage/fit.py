@@ -22,6 +22,7 @@ from irexp.dataset.negatives import RunNegatives
 from irexp.dataset.scores import PairScores, ScoredExamples
 from irexp.dataset.validation_set import ValidationSet
 from irexp.evaluation.run_file import read_heads, read_run, run_file
+from irexp.loss.learned import continue_from
 from irexp.loss.loss import Loss
 from irexp.model.adapter import write_recipe
 from irexp.model.load import load, save
@@ -87,6 +88,8 @@ def fit(
     learnt = _examples(train, negatives_run, negatives, mined=examples, scores=scores)
     if loss is None:
         raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
+    if initial is not None:
+        continue_from(loss, Path(initial))
     setup = TrainingSetup(
         loss,
         learnt,

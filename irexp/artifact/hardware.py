@@ -1,11 +1,13 @@
-"""What this process may use of its machine: the number of processors, and the GPU; learnt without torch."""
+"""What this process may use of its machine: processors, the GPU, memory; learnt without torch."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 #: The folders of the control groups, below the root of the file system.
@@ -24,6 +26,12 @@ def usable_processors(root: Path = Path("/")) -> int:
     if sys.platform != "linux":
         return os.cpu_count() or 1
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, _quotas(root))]))
+
+
+def return_freed_memory() -> None:
+    """Give the system the freed memory that C's allocator keeps; where the C library is not glibc, nothing changes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def usable_gpu(root: Path = Path("/")) -> str | None:

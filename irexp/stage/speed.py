@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import gc
 import logging
 import statistics
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from irexp.artifact.hardware import return_freed_memory
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
@@ -96,9 +96,7 @@ def _memory(device: torch.device) -> int:
     On a GPU those of other processes are counted, too.
     """
     gc.collect()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+    return_freed_memory()
     held = int(psutil.Process().memory_info().rss)
     if device.type == "cuda":
         torch.cuda.empty_cache()  # of an index that was opened before, in whose place the next one would be put unseen

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
+from irexp.artifact.hardware import return_freed_memory
 from irexp.model.batching import token_budget_batches
 from irexp.model.bi_encoder import Encoded
 from irexp.types import Embeddings, TokenEmbeddings, Tokens
@@ -65,6 +66,8 @@ def encode_in_chunks(
     if size is not None and passes == 1:
         return encode(tokens)
     parts = [compute(_take(tokens, rows, int(length_B[rows].max()))) for rows in _repeated(groups, passes)]
+    if size is not None and length_B.device.type == "cpu":
+        return_freed_memory()  # of the passes, before the scores of the whole batch take as much
     return _in_order(parts, torch.cat(groups).argsort())
 
 

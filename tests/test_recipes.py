@@ -107,8 +107,8 @@ def test_a_recipe_composes_on_the_embedded_collection(compose: Compose, name: st
 @pytest.mark.parametrize("name", ["train_colbert", "train_mono_electra"])  # the others take minutes, and compose above
 def test_a_recipe_runs_on_other_data(compose: Compose, tmp_path: Path, name: str) -> None:
     """The same line with a dozen documents in place of the embedded collection, two steps of each training."""
-    typed = [*_embedded(name), "dataset=local", f"dataset.path={_toys(tmp_path)}"]
-    _run_to_its_table(compose, tmp_path, [*typed, f"paths.artifacts={tmp_path / 'artifacts'}", "machine.progress=false"])
+    typed = [*_embedded(name), "dataset=local", f"dataset.path={_toys(tmp_path)}", "machine.progress=false"]
+    _run_to_its_table(compose, tmp_path, [*typed, f"paths.artifacts={tmp_path / 'artifacts'}"])
 
 
 def _embedded(name: str) -> list[str]:

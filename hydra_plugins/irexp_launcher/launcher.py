@@ -20,7 +20,7 @@ class _Launcher(Launcher):
     """What the launchers share: they differ in what makes the graph's tasks."""
 
     def __init__(self, shares: int) -> None:
-        """Choose into how many tasks encoding, scoring and re-ranking are divided."""
+        """Choose into how many tasks encoding, search, scoring and re-ranking are divided."""
         self._shares = shares
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -64,7 +64,7 @@ class RayLauncher(_Launcher):
         Args:
             address: of the cluster; None to start Ray on this machine.
             retries: how often a task begins again whose process or node is lost.
-            shares: into how many tasks encoding, scoring and re-ranking are divided.
+            shares: into how many tasks encoding, search, scoring and re-ranking are divided.
             default: what each task asks for.
             stages: what the tasks of a stage ask for instead.
         """
@@ -99,7 +99,7 @@ class SlurmLauncher(_Launcher):
             cluster: slurm, or local for processes of this machine, to try it.
             workers: with cluster=local, how many run at a time.
             seconds: between two looks at the jobs.
-            shares: into how many jobs encoding, scoring and re-ranking are divided.
+            shares: into how many jobs encoding, search, scoring and re-ranking are divided.
             default: what each job asks for.
             stages: what the jobs of a stage ask for instead.
         """

@@ -24,7 +24,7 @@ from irexp.artifact.spec import StageSpec
 from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
-from irexp.config.composition import composed_config
+from irexp.config.composition import composed_config, copied
 from irexp.config.installation import CONF
 from irexp.config.override import single_option_faults
 from irexp.config.resolvers import unresolved_environment
@@ -126,7 +126,7 @@ class Experiment:
         added = [o for o in more if _key(o) not in typed_keys and _group(o) not in typed_keys]
         entry = [*search_path(self.overrides), *entry, *added]
         own, options = compose_experiment(tuple(entry))
-        config = copy.deepcopy(own)
+        config = copied(own)
         OmegaConf.set_struct(config, False)
         decided = [_key(override) for override in entry]
         shared = _SHARED_WITH_AN_EXPERIMENT if "experiment" in decided else _SHARED
@@ -171,7 +171,7 @@ def composed(overrides: Iterable[str]) -> Experiment:
         UserError: if they do not compose, or the configuration has faults.
     """
     config, options = compose_experiment(tuple(overrides))
-    return Experiment(tuple(overrides), copy.deepcopy(config), options)
+    return Experiment(tuple(overrides), copied(config), options)
 
 
 @functools.cache

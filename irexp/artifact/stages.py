@@ -8,6 +8,7 @@ conf/stage has a file for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from irexp.artifact.spec import Other, Own, Rows, Setting, Source, StageSpec, This, always
 from irexp.artifact.values import (
@@ -60,6 +61,11 @@ def _is_random(values: Values) -> bool:
     return bool(select(values, "negatives.keep_by") == "random")
 
 
+def _is_lowered(setting: str, values: Values) -> bool:
+    """Whether a precision is below float32, the only one that scores had in earlier versions."""
+    return select(values, setting) not in (None, "float32")
+
+
 _TRAINING = (
     *("loss", "regularizer", "adapter", "dataset.documents", "dataset.train", "dataset.dev"),
     *("training", "optimizer", "schedule", "validation"),
@@ -81,6 +87,9 @@ _OF_FIT: dict[str, Source] = {
 
 #: The keys about measuring enter the identity of the measures, not that of the run.
 _TEST_QUERIES = Setting("dataset.test", without=("relevance", "remove_query"))
+
+#: Keys of a re-ranking and of scores with entries of their own: only a precision below float32 enters.
+_ELSEWHERE = ("candidates", "precision")
 
 STAGES: dict[str, StageSpec] = {
     stage.name: stage
@@ -131,6 +140,8 @@ STAGES: dict[str, StageSpec] = {
             inputs={"index": Own("index"), "checkpoint": Own("checkpoint", optional=True)},
             settings=(*_settings("index.search", "model"), _TEST_QUERIES, Setting("search")),
             version=4,
+            resumes=True,
+            divides=True,
             ways=("searched",),
         ),
         StageSpec(
@@ -139,7 +150,8 @@ STAGES: dict[str, StageSpec] = {
             inputs={"candidates": Other("re_rank.candidates", when=names_candidates), "checkpoint": Own("checkpoint")},
             settings=(
                 *(*_settings("model", "dataset.documents"), _TEST_QUERIES),
-                *(Setting("re_rank", without=("candidates",)), Setting("re_rank.candidates", when=ships_candidates)),
+                *(Setting("re_rank", _ELSEWHERE), Setting("re_rank.candidates", when=ships_candidates)),
+                Setting("re_rank.precision", when=partial(_is_lowered, "re_rank.precision")),
             ),
             version=4,
             resumes=True,
@@ -180,7 +192,10 @@ STAGES: dict[str, StageSpec] = {
                     is_alone=True,
                 ),
             },
-            settings=(*_settings("model", "dataset.documents", "dataset.train"), Setting("score", ("candidates",))),
+            settings=(
+                *(*_settings("model", "dataset.documents", "dataset.train"), Setting("score", _ELSEWHERE)),
+                Setting("score.precision", when=partial(_is_lowered, "score.precision")),
+            ),
             resumes=True,
             divides=True,
             ways=("searched", "re-ranked"),

@@ -19,7 +19,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,51 +38,66 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What else lowers the time of encoding, at the end of a refusal.
-_INSTEAD = "set encoding.precision=bfloat16 or float32"
+#: The names of what a transformer reads; the last one only where a tokenizer gives it.
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 #: Texts and tokens of the batch that is traced, and of another one, which both ways must compute alike.
 _TRACED, _CHECKED = (2, 8), (3, 13)
 
-#: The least mean cosine between the token vectors of that batch in int8 and in fp32; 0.99 is usual.
+#: The least mean cosine between the token vectors of that batch in int8 and in fp32, of a classifier between all of its
+#: logits; 0.99 is usual.
 _LEAST_COSINE = 0.9
 
 
-def check_int8(device: torch.device) -> None:
+def check_int8(device: torch.device, setting: str = "encoding.precision") -> None:
     """Refuse int8 where it cannot be had, before anything is made.
+
+    Args:
+        device: where a model would compute.
+        setting: the key that asks for int8.
 
     Raises:
         UserError: on a GPU, or without the packages.
     """
     if device.type != "cpu":
         raise UserError(
-            f"encoding.precision=int8 needs a processor, and this job encodes on a GPU ({device.type}); {_INSTEAD}, or "
-            f"machine=cpu"
+            f"{setting}=int8 needs a processor, and this job computes on a GPU ({device.type}); {_instead(setting)}, "
+            f"or machine=cpu"
         )
     if lost := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise UserError(
-            f"encoding.precision=int8 needs {' and '.join(lost)}, not installed here; install with "
-            f"{install_command('onnx')}, or {_INSTEAD}"
+            f"{setting}=int8 needs {' and '.join(lost)}, not installed here; install with {install_command('onnx')}, "
+            f"or {_instead(setting)}"
         )
+
+
+def _instead(setting: str) -> str:
+    """What else lowers the time, at the end of a refusal."""
+    return f"set {setting}=bfloat16 or float32"
 
 
 class Int8Transformer:
     """A transformer's copy in int8, which can stand in for it; several threads may compute at the same time."""
 
-    def __init__(self, encoder: PreTrainedModel) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, *, setting: str = "encoding.precision", has_types: bool = False
+    ) -> None:
         """Export, round and open the copy: seconds, and a temporary file of the transformer's size.
 
         Args:
             encoder: a transformer with fp32 weights, with or without a head.
+            setting: the key that asks for int8, for messages.
+            has_types: whether it is called with token types.
 
         Raises:
             UserError: if it cannot be exported, or the copy computes something else.
         """
         start = time.perf_counter()
-        self._encoder = encoder
+        self._encoder, self._setting = encoder, setting
+        self._names = _INPUTS[: 2 + has_types]
         try:
             with tempfile.TemporaryDirectory() as folder, _in_evaluation(encoder):
-                self._output = _Output(encoder)
+                self._output = _Output(encoder, self._names)
                 _export(self._output, Path(folder) / "float32.onnx")
                 self._session = _rounded(Path(folder))
                 cosine = self._compare()
@@ -97,50 +112,58 @@ class Int8Transformer:
         """A context in which calls of the transformer are computed in int8."""
         return replaced_forward(self._encoder, self._forward)
 
-    def _forward(self, *, input_ids: Tensor, attention_mask: Tensor) -> Any:
+    def _forward(self, **tokens: Any) -> Any:
         """What the transformer returns, with its last layer (or its logits) alone."""
-        inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
-        (values,) = self._session.run(None, inputs)
+        read = [one.name for one in self._session.get_inputs()]  # a DeBERTa ignores token types
+        (values,) = self._session.run(None, {name: tokens[name].numpy() for name in read})
         return self._output.kind(**{self._output.key: torch.from_numpy(values)})
 
     def _compare(self) -> float:
         """The mean cosine of both ways' vectors in a padded batch of another shape than the traced one."""
-        input_ids_BL, mask_BL = _batch(self._encoder, *_CHECKED)
+        batch = _batch(self._encoder, *_CHECKED)[: len(self._names)]
         with torch.no_grad():
-            expected = self._output(input_ids_BL, mask_BL)[mask_BL.bool()]
-        found = self._forward(input_ids=input_ids_BL, attention_mask=mask_BL)[self._output.key][mask_BL.bool()]
-        return float(torch.cosine_similarity(found, expected, dim=-1).mean())
+            expected = self._output(*batch)
+        found = self._forward(**dict(zip(self._names, batch, strict=True)))[self._output.key]
+        if expected.ndim == 2:  # logits of whole texts, a single one for each
+            return float(torch.cosine_similarity(found.ravel(), expected.ravel(), dim=0))
+        is_kept_BL = batch[1].bool()
+        return float(torch.cosine_similarity(found[is_kept_BL], expected[is_kept_BL], dim=-1).mean())
 
     def _refusal(self, reason: str) -> UserError:
         name = type(self._encoder).__name__
-        return UserError(f"encoding.precision=int8: a {name} cannot be computed in int8 ({reason}); {_INSTEAD}")
+        return UserError(
+            f"{self._setting}=int8: a {name} cannot be computed in int8 ({reason}); {_instead(self._setting)}"
+        )
 
 
 class _Output(nn.Module):
-    """The transformer as a function of two tensors: its last layer's vectors, or the inputs of its logits."""
+    """The transformer as a function of tensors: its last layer's vectors, or its logits or their inputs."""
 
-    def __init__(self, encoder: PreTrainedModel) -> None:
+    def __init__(self, encoder: PreTrainedModel, names: Sequence[str]) -> None:
         super().__init__()
-        self.encoder = encoder
-        input_ids_BL, mask_BL = _batch(encoder, *_TRACED)
+        self.encoder, self.names = encoder, tuple(names)
         with torch.no_grad():
-            output = encoder(input_ids=input_ids_BL, attention_mask=mask_BL)
+            output = encoder(**dict(zip(self.names, _batch(encoder, *_TRACED), strict=False)))
         self.kind, self.key = type(output), "logits" if "logits" in output else "last_hidden_state"
+        self.axes = {0: "texts", 1: "tokens"} if output[self.key].ndim == 3 else {0: "texts"}
 
-    def forward(self, input_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, *tokens: Tensor) -> Tensor:
         more = without_cache(self.encoder)
-        output: Tensor = self.encoder(input_ids=input_ids_BL, attention_mask=mask_BL, **more)[self.key]
+        output: Tensor = self.encoder(**dict(zip(self.names, tokens, strict=True)), **more)[self.key]
         return output
 
 
-def _batch(encoder: PreTrainedModel, texts: int, length: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of a batch whose first text is shorter than the others."""
+def _batch(encoder: PreTrainedModel, texts: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, mask and token types of a batch whose first text is shorter than the others."""
     input_ids_BL = (torch.arange(texts * length) + 5).reshape(
         texts, length
     ) % encoder.config.get_text_config().vocab_size
     mask_BL = torch.ones_like(input_ids_BL)
     mask_BL[0, length // 2 :] = 0
-    return input_ids_BL, mask_BL
+    types_BL = torch.zeros_like(input_ids_BL)
+    if getattr(encoder.config, "type_vocab_size", 0) > 1:
+        types_BL[:, length // 3 :] = 1
+    return input_ids_BL, mask_BL, types_BL
 
 
 @contextmanager
@@ -162,16 +185,15 @@ def _export(output: _Output, path: Path) -> None:
     By tracing, although torch prefers its newer exporter: that takes four times as long, needs a further package, and
     onnxruntime computes its result a fifth slower.
     """
-    names = ["input_ids", "attention_mask"]
-    axes = {name: {0: "texts", 1: "tokens"} for name in [*names, "vectors"]}
-    batch = _batch(output.encoder, *_TRACED)
+    axes = {name: {0: "texts", 1: "tokens"} for name in output.names} | {"vectors": output.axes}
+    batch = _batch(output.encoder, *_TRACED)[: len(output.names)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of this exporter's age, and of values that tracing makes constants
         torch.onnx.export(
             output.eval(),
             batch,
             str(path),
-            input_names=names,
+            input_names=list(output.names),
             output_names=["vectors"],
             dynamic_axes=axes,
             dynamo=False,

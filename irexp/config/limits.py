@@ -2,6 +2,9 @@
 
 import math
 
+#: The precisions of a computation outside of training.
+COMPUTED = ("float32", "bfloat16", "int8")
+
 #: The choices of a plain value, besides null where its type allows it.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -10,7 +13,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
     "fuse.norm": ("min-max", "zmuv", "none"),
     "encoding.dtype": ("float32", "float16"),
-    "encoding.precision": ("float32", "bfloat16", "int8"),
+    "encoding.precision": COMPUTED,
+    "re_rank.precision": COMPUTED,
+    "score.precision": COMPUTED,
     "evaluation.significance": ("t", "wilcoxon", "randomisation"),
     "evaluation.correction": ("holm", "bonferroni", "none"),
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from irexp.config.remembered import remember
 from irexp.config.several_losses import register_several_losses
 
 
@@ -91,18 +92,20 @@ class Teacher:
 
 @dataclass
 class Score:
-    """What stage=score scores besides the documents of the training examples; conf/score."""
+    """What stage=score scores besides the documents of the training examples, and how; conf/score."""
 
     candidates: Any
     depth: int | None
+    precision: str = "float32"
 
 
 @dataclass
 class ReRank:
-    """The run that is re-ranked, if any; conf/re_rank."""
+    """The run that is re-ranked, if any, and how; conf/re_rank."""
 
     candidates: Any
     depth: int | None
+    precision: str = "float32"
 
 
 @dataclass
@@ -292,6 +295,7 @@ def register_schema(*, typed: bool = True) -> None:
             `irexp.config.check` can name every fault rather than the first.
     """
     register_several_losses()
+    remember()
     node = OmegaConf.structured(Config)
     if not typed:
         node = _untyped(node)

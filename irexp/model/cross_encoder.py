@@ -47,9 +47,12 @@ class CrossEncoder(Model):
     Attributes:
         is_listwise: whether a document's score depends on the other documents of its list.
         activation: applied to reported scores, not in training.
+        without_int8: why its transformer cannot be computed in int8; None if it is called with token ids, mask and
+            token types alone.
     """
 
     without_matryoshka_dims: ClassVar[str] = "a cross-encoder has no vectors"
+    without_int8: ClassVar[str | None] = None
 
     is_listwise = False
     activation: ScoreActivation = "Identity"

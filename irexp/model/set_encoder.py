@@ -43,6 +43,7 @@ class SetEncoder(PairEncoder):
     """A listwise cross-encoder."""
 
     is_listwise = True
+    without_int8: ClassVar[str | None] = "the documents of a list see one another inside its transformer"
 
     layout: ClassVar[Layout] = set_encoder
     reads: ClassVar[tuple[Reader, ...]] = (lightning_ir.SET_ENCODER,)

@@ -13,6 +13,7 @@ Shapes: P pairs, L tokens, H hidden dimensions, V vocabulary entries.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
@@ -32,6 +33,7 @@ from irexp.types import Tokens, UserError
 class TokenLogit(OneEncoder, CrossEncoder):
     """A pointwise re-ranker on a decoder or an encoder-decoder."""
 
+    without_int8: ClassVar[str | None] = "its language model computes the logits of one token alone"
     layout: ClassVar[Layout] = logit_score
     reads: ClassVar[tuple[Reader, ...]] = (logit_score,)
     begins_bare = True
@@ -167,9 +169,15 @@ class TokenLogit(OneEncoder, CrossEncoder):
 
 @contextmanager
 def _logits_at(place_P: Tensor, head: nn.Module) -> Iterator[None]:
-    """Compute a language model's logits at one position per text: all logits of 8192 tokens are 5 GB with Qwen3."""
+    """Compute a language model's logits at one position per text: all logits of 8192 tokens are 5 GB with Qwen3.
+
+    Those of this thread alone: others may score their batches with the same model.
+    """
+    own = threading.get_ident()
 
     def pick(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if threading.get_ident() != own:
+            return inputs
         hidden_PLH, *rest = inputs
         return (hidden_PLH[torch.arange(len(place_P), device=place_P.device), place_P][:, None], *rest)
 

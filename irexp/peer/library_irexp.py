@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from irexp import component, encode, fit, load, open_documents, open_examples, re_rank, save
-from irexp.backbone.int8 import Int8Transformer
 from irexp.config.schema import Encoding, Machine
 from irexp.index.vectors import TokenVectors
 from irexp.model.bi_encoder import BiEncoder
 from irexp.peer.growth_work import grow as grow
 from irexp.peer.training import CLIP_NORM, WEIGHT_DECAY, Training
 from irexp.peer.work import Encoder, Scorer, Work
+from irexp.pipeline.precision import lowered
 from irexp.types import Document, Query, ScoredDoc
 
 
@@ -28,13 +28,13 @@ def open_encoder(model: str, folder: str, query_length: int, document_length: in
     """A bi-encoder, which encodes with the settings of the work; that int8 is exported first is not part of a turn."""
     opened = load(folder, query_length=query_length, document_length=document_length)
     assert isinstance(opened, BiEncoder)
-    in_int8 = functools.cache(lambda: Int8Transformer(next(iter(opened.encoders().values()))[0]))
+    in_int8 = functools.cache(lambda: lowered("encoding.precision", "int8", opened))
 
     def compute(texts: list[str], work: Work) -> NDArray[np.float32]:
         settings = Encoding(**work.settings["encoding"])
         transformer: AbstractContextManager[None] = nullcontext()
         if settings.precision == "int8":
-            settings, transformer = replace(settings, precision="float32"), in_int8().in_place()
+            settings, transformer = replace(settings, precision="float32"), in_int8()()
         with tempfile.TemporaryDirectory() as place, transformer:
             found = encode(opened, texts, Path(place) / "encoding", settings=settings, machine=_machine(work))
             parts = [part.vectors_TH if isinstance(part, TokenVectors) else part for part in found.batches()]
@@ -44,15 +44,23 @@ def open_encoder(model: str, folder: str, query_length: int, document_length: in
 
 
 def open_scorer(model: str, folder: str, query_length: int, document_length: int, device: str) -> Scorer:
-    """A cross-encoder, which re-ranks the documents of each query."""
+    """A cross-encoder, which re-ranks the documents of each query; the export for int8 is not part of a turn."""
     opened = load(folder, query_length=query_length, document_length=document_length)
+    in_int8 = functools.cache(lambda: lowered("re_rank.precision", "int8", opened))
 
     def compute(pairs: list[tuple[str, str]], work: Work) -> NDArray[np.float32]:
         queries = {text: str(number) for number, text in enumerate(dict.fromkeys(query for query, _ in pairs))}
         documents = [Document(str(number), text) for number, (_, text) in enumerate(pairs)]
         run = [ScoredDoc(queries[query], str(number), -float(number)) for number, (query, _) in enumerate(pairs)]
         topics = [Query(query_id, text) for text, query_id in queries.items()]
-        found = re_rank(opened, run, topics, documents, depth=len(pairs), machine=_machine(work))
+        precision = work.settings["re_rank"]["precision"]
+        transformer: AbstractContextManager[None] = nullcontext()
+        if precision == "int8":
+            precision, transformer = "float32", in_int8()()
+        with transformer:
+            found = re_rank(
+                opened, run, topics, documents, depth=len(pairs), precision=precision, machine=_machine(work)
+            )
         score_of = {line.doc_id: line.score for line in found}
         return np.array([score_of[str(number)] for number in range(len(pairs))], np.float32)
 

@@ -29,7 +29,7 @@ class Line:
         model: sbert, colbert, mono or splade.
         name: the library, and what differs from its defaults.
         overrides: of irexp: what differs.
-        precision: of its matrix products: float32, or another one of conf/encoding.
+        precision: of its matrix products: float32, or another one of conf/encoding or conf/re_rank.
         difference: of its results from those of irexp's default, as a share of the norm of these; in training that of
             the loss before the first step.
         mib: the peak memory of its process in MiB, or what that took of a GPU's.

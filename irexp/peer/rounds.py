@@ -45,8 +45,8 @@ class Contender:
     @property
     def precision(self) -> str:
         """Of its matrix products."""
-        precision: str = self.settings.get("encoding", {}).get("precision", "float32")
-        return precision
+        chosen = [str(self.settings[key]["precision"]) for key in ("encoding", "re_rank") if key in self.settings]
+        return chosen[0] if chosen else "float32"
 
 
 def contenders(

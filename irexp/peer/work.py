@@ -40,7 +40,8 @@ class Work:
         document_length: tokens kept per document.
         threads: 1 for one thread; None for all cores.
         device: cpu or cuda.
-        settings: of irexp alone: the values of conf/machine and conf/encoding, by group.
+        settings: of irexp alone: the values of conf/machine, and of conf/encoding or the precision of conf/re_rank, by
+            group.
         result: a new .npy file for the vectors or scores; None to write none.
     """
 

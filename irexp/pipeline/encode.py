@@ -10,15 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import torch
 
-from irexp.backbone.half import in_bfloat16
-from irexp.backbone.int8 import Int8Transformer, check_int8
 from irexp.config.schema import Encoding, Machine
 from irexp.dataset.collection import Documents
 from irexp.dataset.sources import DocumentSource, open_documents
@@ -36,7 +33,8 @@ from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder, in_order
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import is_helper, prepare, share, share_work, token_budget, warn_of_slow_bfloat16
+from irexp.pipeline.machine import is_helper, prepare, share, share_work, token_budget
+from irexp.pipeline.precision import check_computation, lowered
 from irexp.pipeline.scratch import new_folder, remove_with
 from irexp.progress import progress
 from irexp.types import UserError
@@ -99,10 +97,7 @@ def write_encoding(
         UserError: if there are no documents, or int8 is asked for and cannot be had.
     """
     device = prepare(machine)
-    if settings.precision == "int8":
-        check_int8(device)
-    if settings.precision == "bfloat16":
-        warn_of_slow_bfloat16("encoding.precision=bfloat16", "float32", device)
+    check_computation("encoding.precision", settings.precision, device)
     encoder.eval()
     if share() is not None:
         if not keep_shard_size(folder, machine.shard_size):
@@ -153,8 +148,9 @@ class _Share:
         self.encoder.to(device)
         budget = token_budget(self.machine, self.encoder, device, processes)
         total = self.documents.count()
+        in_precision = lowered("encoding.precision", self.settings.precision, self.encoder)
         with (
-            _transformer_in(self.settings.precision, self.encoder),
+            in_precision(),
             progress(
                 total=total if total is None or processes == 1 else total // processes,
                 initial=self.done // processes,
@@ -167,17 +163,9 @@ class _Share:
             for number, (doc_ids, token_ids) in windows:
                 shard = self.first_shard + number
                 parts = Parts(part_prefix(self.folder, shard), advance=lambda rows: bar.update(len(rows)))
-                vectors = _encode_window(self.encoder, token_ids, self.settings, budget, device, parts)
+                vectors = _encode_window(self.encoder, token_ids, budget, device, parts)
                 write_shard(self.folder, shard, doc_ids, vectors, dtype=self.settings.dtype)
                 parts.remove()
-
-
-def _transformer_in(precision: str, encoder: BiEncoder) -> AbstractContextManager[None]:
-    """A context in which an encoder's transformer computes in a precision; int8 leaves what is on top of it in fp32."""
-    transformer, _ = encoder.encoders()["backbone"]
-    if precision == "bfloat16":
-        return in_bfloat16(transformer)
-    return Int8Transformer(transformer).in_place() if precision == "int8" else nullcontext()
 
 
 def _windows(share: _Share, *, rank: int, step: int) -> Iterator[tuple[int, Window]]:
@@ -204,7 +192,6 @@ def _windows(share: _Share, *, rank: int, step: int) -> Iterator[tuple[int, Wind
 def _encode_window(
     encoder: BiEncoder,
     token_ids: list[list[int]],
-    settings: Encoding,
     budget: TokenBudget,
     device: torch.device,
     parts: Parts,
@@ -213,9 +200,7 @@ def _encode_window(
 
     def encode(batch: list[int]) -> Vectors:
         tokens = encoder.pad([token_ids[position] for position in batch], is_query=False)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            embeddings = encoder.encode_documents(tokens.to(device))
-        return encoder.to_vectors(embeddings)
+        return encoder.to_vectors(encoder.encode_documents(tokens.to(device)))
 
     batches, rows = [], []
     for batch, vectors in budget.resume_batches([len(tokens) for tokens in token_ids], encode, parts):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ import torch
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Documents, ScoredDocs
 from irexp.dataset.sources import DocumentSource, TopicSource, open_documents, open_topics
-from irexp.evaluation.run_file import in_rank_order, read_run, run_heads, write_run
+from irexp.evaluation.run_file import in_rank_order, read_run, run_heads
 from irexp.index.compare import compare
 from irexp.index.parts import Parts
 from irexp.index.vectors import take
@@ -25,8 +22,10 @@ from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
+from irexp.pipeline.batch_files import batch_prefix, own_batches, write_batch
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import prepare, share, token_budget
+from irexp.pipeline.machine import token_budget
+from irexp.pipeline.precision import Lowered, prepare_scorer
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
@@ -49,6 +48,7 @@ def re_rank(
     documents: DocumentSource,
     *,
     depth: int | None = None,
+    precision: str = "float32",
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
     """Score the top documents per query of any run with a model.
@@ -59,21 +59,30 @@ def re_rank(
         queries: what `open_topics` opens.
         documents: what `open_documents` opens.
         depth: documents to score and keep per query; None for `component("re_rank").depth`.
+        precision: of the computation: float32, bfloat16, or int8 on a processor.
         machine: where it runs; None for `component("machine")`.
 
     Raises:
-        UserError: if the run answers none of the queries, or names a document that the collection lacks.
+        UserError: if the run answers none of the queries, or names a document that the collection lacks; or if the
+            precision cannot be had.
     """
     machine = machine or component("machine")
     depth = component("re_rank").depth if depth is None else depth
     check_depth(depth)
-    scorer, collection = model.to(prepare(machine)), open_documents(documents)
+    in_precision = prepare_scorer(model, machine, "re_rank.precision", precision)
+    collection = open_documents(documents)
     rankings = candidates_of(run, list(open_topics(queries).queries()), depth)
-    return score_candidates(scorer, rankings, collection, machine=machine)
+    return score_candidates(model, rankings, collection, machine=machine, in_precision=in_precision)
 
 
 def score_candidates(
-    scorer: Model, rankings: Sequence[Candidates], documents: Documents, *, machine: Machine, work: Path | None = None
+    scorer: Model,
+    rankings: Sequence[Candidates],
+    documents: Documents,
+    *,
+    machine: Machine,
+    work: Path | None = None,
+    in_precision: Lowered = nullcontext,
 ) -> list[ScoredDoc]:
     """Score the candidates of each query, best first; those of a share of the queries if this process makes a share.
 
@@ -84,6 +93,7 @@ def score_candidates(
         machine: where it runs.
         work: a folder of which a killed process leaves what it has scored, for the same call to resume; None to keep
             nothing.
+        in_precision: what `lowered` made of the scorer; by default it scores in float32.
     """
     budget = token_budget(machine, scorer, scorer.device)
     found: dict[str, dict[str, float]] = {query.query_id: {} for query, _ in rankings}
@@ -94,17 +104,17 @@ def score_candidates(
         log.info("resuming after %s pairs that are scored already", f"{done:,}")
     most = max(1, _MAX_TOKENS // scorer.document_length)
     with progress(total=total, initial=done, unit=" pairs", desc="re_rank", shown=machine.progress) as bar:
-        number, shares = share() or (0, 1)
-        for batch in islice(_batches(rankings, machine.query_batch, most=most), number, None, shares):
+        for batch in own_batches(_batches(rankings, machine.query_batch, most=most)):
             missing = [(query, doc_ids) for query, doc_ids in batch if len(found[query.query_id]) < len(doc_ids)]
             if not missing:
                 continue
             prefix = _prefix(work, missing)
-            scores = _scores(scorer, missing, documents, budget, prefix, bar.update)
+            scores = _scores(scorer, missing, documents, budget, prefix, bar.update, in_precision)
             for (query, doc_ids), score_N in zip(missing, scores, strict=True):
                 found[query.query_id] = dict(zip(doc_ids, score_N, strict=True))
             if prefix is not None:
-                _save(prefix, _ranked({query.query_id: found[query.query_id] for query, _ in missing}))
+                write_batch(prefix, _ranked({query.query_id: found[query.query_id] for query, _ in missing}))
+                Parts(prefix).remove()  # from which the scores were computed
     if empty := sum(not doc_ids for _, doc_ids in rankings):
         log.warning("%d of %d queries have no candidate", empty, len(rankings))
     return list(_ranked(found))
@@ -124,19 +134,7 @@ def _scored_before(work: Path | None) -> Iterator[ScoredDoc]:
 
 def _prefix(work: Path | None, batch: Sequence[Candidates]) -> Path | None:
     """How the names of a batch's files begin."""
-    if work is None:
-        return None
-    ids = json.dumps([(query.query_id, doc_ids) for query, doc_ids in batch])
-    return work / hashlib.sha256(ids.encode()).hexdigest()[:16]
-
-
-def _save(prefix: Path, lines: Iterable[ScoredDoc]) -> None:
-    """Write a batch's scores, and remove the parts that they were computed from."""
-    prefix.parent.mkdir(exist_ok=True)
-    partial = prefix.with_suffix(".run-partial")
-    write_run(partial, lines, tag="irexp")
-    os.replace(partial, prefix.with_suffix(".run"))
-    Parts(prefix).remove()
+    return None if work is None else batch_prefix(work, [(query.query_id, doc_ids) for query, doc_ids in batch])
 
 
 def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
@@ -204,6 +202,7 @@ def _scores(
     budget: TokenBudget,
     prefix: Path | None,
     advance: Callable[[int], object],
+    in_precision: Lowered = nullcontext,
 ) -> list[list[float]]:
     """The scores of a batch of queries, in the order of their candidates; `advance` is called with numbers of pairs."""
     wanted = sorted({doc_id for _, doc_ids in batch for doc_id in doc_ids})
@@ -216,12 +215,14 @@ def _scores(
     if isinstance(scorer, CrossEncoder):
         lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
         parts = Parts(prefix, advance=lambda rows: advance(len(rows)))
-        return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget, parts=parts)]
+        with in_precision():
+            return [scores.tolist() for scores in scorer.score_lists(lists, budget=budget, parts=parts)]
     assert isinstance(scorer, BiEncoder)
     row_of = {doc_id: row for row, doc_id in enumerate(wanted)}
     pairs = Counter(row_of[doc_id] for _, doc_ids in batch for doc_id in doc_ids)
     parts = Parts(prefix, advance=lambda rows: advance(sum(pairs[row] for row in rows)))
-    document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget, parts=parts)
+    with in_precision():
+        document_vectors = scorer.embed_documents([texts[doc_id].text for doc_id in wanted], budget=budget, parts=parts)
     query_vectors = scorer.embed_queries([query.text for query, _ in batch], budget=budget)
     return [
         compare(

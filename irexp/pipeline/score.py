@@ -10,7 +10,7 @@ from irexp.dataset.sources import DocumentSource, ExampleSource, open_documents,
 from irexp.evaluation.run_file import run_heads
 from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.machine import prepare
+from irexp.pipeline.precision import prepare_scorer
 from irexp.pipeline.re_rank import Candidates, RunSource, lines_of_run, score_candidates
 from irexp.types import Query, ScoredDoc
 
@@ -22,6 +22,7 @@ def score(
     *,
     runs: Sequence[RunSource] = (),
     depth: int = 100,
+    precision: str = "float32",
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
     """Score every document that a training example names, and the top documents of runs over the training queries.
@@ -32,16 +33,20 @@ def score(
         documents: what `open_documents` opens.
         runs: over the training queries: what `search` returned, or run files.
         depth: documents per query and run.
+        precision: of the computation: float32, bfloat16, or int8 on a processor.
         machine: where it runs; None for `component("machine")`.
 
     Returns:
         The scores, best first per query: the argument `scores` of `fit` and of `mine`.
+
+    Raises:
+        UserError: if the precision cannot be had.
     """
     machine = machine or component("machine")
-    scorer, collection = model.to(prepare(machine)), open_documents(documents)
-    opened = open_examples(examples)
+    in_precision = prepare_scorer(model, machine, "score.precision", precision)
+    collection, opened = open_documents(documents), open_examples(examples)
     pairs = pairs_of(opened, collection, [run_heads(lines_of_run(run), depth) for run in runs])
-    return score_candidates(scorer, pairs, opened.texts(collection), machine=machine)
+    return score_candidates(model, pairs, opened.texts(collection), machine=machine, in_precision=in_precision)
 
 
 def pairs_of(

@@ -73,30 +73,75 @@ def stream_search(
     excluded: Set[str],
     machine: Machine,
 ) -> Iterator[ScoredDoc]:
-    """Yield what `search` returns, batch by batch: a run of ten million lines is written without holding it."""
+    """Yield what `search` returns, batch by batch."""
     check_depth(depth)
-    device = prepare(machine)
-    queries = list(topics.queries())
-    if not queries:
+    batches = query_batches(topics, machine.query_batch)
+    warn_of_unknown(topics, index.doc_ids)
+    hits = 0
+    for lines in search_batches(
+        index, batches, model=model, depth=depth, remove_query=remove_query, excluded=excluded, machine=machine
+    ):
+        yield from lines
+        hits += len({line.query_id for line in lines})
+    warn_of_no_hit(sum(map(len, batches)), hits)
+
+
+def query_batches(topics: Topics, size: int) -> list[list[Query]]:
+    """The queries in their order, in batches of `size`; the last one may be smaller.
+
+    Raises:
+        UserError: if there are no queries.
+    """
+    stream, batches = iter(topics.queries()), list[list[Query]]()
+    while batch := list(islice(stream, size)):
+        batches.append(batch)
+    if not batches:
         raise UserError("there are no queries to search with; check dataset.test")
+    return batches
+
+
+def search_batches(
+    index: OpenIndex,
+    batches: Sequence[list[Query]],
+    *,
+    model: Model | None,
+    depth: int,
+    remove_query: bool,
+    excluded: Set[str],
+    machine: Machine,
+    done: int = 0,
+) -> Iterator[list[ScoredDoc]]:
+    """Yield the top documents of each batch of queries: a run of ten million lines is written without holding it.
+
+    Args:
+        index: what `build_index` or `open_index` returned; it is moved to the device if there is a batch.
+        batches: what `query_batches` returned, or some of them.
+        model: the bi-encoder that encoded the documents; None for BM25.
+        depth: documents per query.
+        remove_query: whether to leave out the document whose id is the query's.
+        excluded: ids of documents to leave out, as if the index did not hold them.
+        machine: where it runs.
+        done: the number of queries in other batches that are complete, for the progress bar.
+    """
+    if not batches:
+        return
+    device = prepare(machine)
     embed = query_encoder(model, index.engine, device, machine)
     index.engine.to(device)
-    _log_unknown(topics, index.doc_ids)
-    hits = 0
-    with progress(total=len(queries), unit=" queries", desc="search", shown=machine.progress) as bar:
-        for batch in _batches(queries, machine.query_batch):
+    total = done + sum(map(len, batches))
+    with progress(total=total, initial=done, unit=" queries", desc="search", shown=machine.progress) as bar:
+        for batch in batches:
             texts = [query.text for query in batch]
             with torch.inference_mode():
                 rankings = rank(
                     index.engine, embed(texts), depth + remove_query, doc_ids=index.doc_ids, excluded=excluded
                 )
+            lines: list[ScoredDoc] = []
             for query, ranking in zip(batch, rankings, strict=True):
                 kept = [(d, s) for d, s in ranking if not (remove_query and d == query.query_id)][:depth]
-                yield from (ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept)
-                hits += bool(kept)
+                lines += (ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept)
+            yield lines
             bar.update(len(batch))
-    if hits < len(queries):
-        log.warning("%d of %d queries have no hit", len(queries) - hits, len(queries))
 
 
 def query_encoder(
@@ -117,13 +162,7 @@ def check_depth(depth: int) -> None:
         raise UserError(f"search.depth={depth}: a run needs at least one document per query")
 
 
-def _batches(queries: list[Query], size: int) -> Iterator[list[Query]]:
-    stream = iter(queries)
-    while batch := list(islice(stream, size)):
-        yield batch
-
-
-def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
+def warn_of_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
     """Warn of relevant documents that are not in the index."""
     relevant = {qrel.doc_id for qrel in topics.qrels() if qrel.relevance > 0}
     unknown = relevant.difference(doc_ids)
@@ -134,3 +173,14 @@ def _log_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
             len(relevant),
             min(unknown),
         )
+
+
+def warn_of_no_hit(queries: int, hits: int) -> None:
+    """Warn of queries for which no document is found.
+
+    Args:
+        queries: how many there are.
+        hits: for how many a document is found.
+    """
+    if hits < queries:
+        log.warning("%d of %d queries have no hit", queries - hits, queries)

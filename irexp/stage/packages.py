@@ -1,7 +1,7 @@
 """Packages of optional extras are looked for before a job's first step, not hours later by the step that needs one.
 
 A component that needs more than the default installation has a method `require_packages`, which raises a UserError with
-the command that installs what is missing. `encoding.precision=int8` needs packages, too, and a processor.
+the command that installs what is missing. A precision of int8 needs packages, too, and a processor.
 """
 
 from __future__ import annotations
@@ -15,24 +15,35 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.plan import Step
 from irexp.config.built import built
 
+#: The precision in which a stage's model computes, by stage.
+_PRECISIONS = {"encode": "encoding.precision", "re_rank": "re_rank.precision", "score": "score.precision"}
+
 
 def require_packages(steps: Iterable[Step]) -> None:
     """Find the packages of all components that the steps use.
 
     Raises:
-        UserError: naming the command that installs what is missing; or if an encoding in int8 would be made on a GPU.
+        UserError: naming the command that installs what is missing; or if a step would compute in int8 on a GPU, or
+            with a model that cannot.
     """
     steps = list(steps)
     for component in components_with("require_packages", steps):
         component.require_packages()
     for step in steps:
         assert step.stage is not None
-        config = step.experiment.config
-        if step.stage.makes == "encoding" and config.encoding.precision == "int8":
-            from irexp.backbone.int8 import check_int8
-            from irexp.model.device import device_of
+        setting = _PRECISIONS.get(step.stage.name)
+        if setting is not None and OmegaConf.select(step.experiment.config, setting) == "int8":
+            _require_int8(setting, step.experiment.config)
 
-            check_int8(device_of(config.machine.accelerator))
+
+def _require_int8(setting: str, config: DictConfig) -> None:
+    from irexp.backbone.int8 import check_int8
+    from irexp.model.device import device_of
+    from irexp.pipeline.precision import check_family
+
+    check_int8(device_of(config.machine.accelerator), setting)
+    if "_target_" in config.model:
+        check_family(setting, "int8", get_object(config.model._target_))
 
 
 def components_with(method: str, steps: Iterable[Step], *, package: str = "") -> Iterator[Any]:

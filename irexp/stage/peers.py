@@ -25,10 +25,10 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: The groups of settings that a line may change, by task; any other would change what is computed, or nothing.
+#: The groups and keys of settings that a line may change, by task; any other would change what is computed, or nothing.
 _GROUPS = {
     "encode": ("machine", "encoding"),
-    "re_rank": ("machine",),
+    "re_rank": ("machine", "re_rank.precision"),
     "fit": ("machine", "training", "optimizer"),
 }
 
@@ -105,7 +105,7 @@ def _cells(
     return {
         name: cell
         for name, cell in cells.items()
-        if name == OWN or not on_gpu or cell.values["encoding"]["precision"] != "int8"
+        if name == OWN or not on_gpu or all(cell.values[key]["precision"] != "int8" for key in ("encoding", "re_rank"))
     }
 
 
@@ -118,10 +118,11 @@ def _check(task: str, models: Sequence[str], changes_of: Mapping[str, Sequence[s
             raise UserError(f"stage.peers.models: {model} is not compared in {task}{near(model, known)}")
     for name, changes in changes_of.items():
         for change in changes:
-            if change.partition(".")[0] not in _GROUPS[task]:
+            key = change.partition("=")[0]
+            if not {key, key.partition(".")[0]} & set(_GROUPS[task]):
                 raise UserError(
-                    f"stage.peers.variants: {name!r} changes {change.partition('=')[0]}; in task={task} a line may "
-                    f"change values of {', '.join(_GROUPS[task])}"
+                    f"stage.peers.variants: {name!r} changes {key}; in task={task} a line may change values of "
+                    f"{', '.join(_GROUPS[task])}"
                 )
 
 
@@ -132,11 +133,13 @@ def _check_numbers(**ranges: tuple[int, int]) -> None:
 
 
 def _contender(task: str, experiment: Experiment, name: str, changes: Sequence[str]) -> Contender:
-    """A line of irexp; encoding and re-ranking take whole groups of settings, a training what is changed."""
+    """A line of irexp; encoding takes whole groups of settings, the other tasks what a line may change."""
     values = experiment.values
     if task == "fit":
         keys = [change.partition("=")[0].split(".", 1) for change in changes]
         settings = {group: {key: values[group][key] for own, key in keys if own == group} for group in _GROUPS[task]}
+    elif task == "re_rank":
+        settings = {"machine": values["machine"], "re_rank": {"precision": values["re_rank"]["precision"]}}
     else:
-        settings = {group: values[group] for group in ("machine", "encoding")}
+        settings = {group: values[group] for group in _GROUPS[task]}
     return Contender(name, overrides=tuple(changes), settings=settings)

@@ -10,7 +10,8 @@ from irexp.config.schema import Machine, ReRank
 from irexp.dataset.collection import Documents, Topics
 from irexp.evaluation.run_file import RUN, run_file, write_run
 from irexp.model.model import Model
-from irexp.pipeline.machine import is_helper, prepare
+from irexp.pipeline.machine import is_helper
+from irexp.pipeline.precision import prepare_scorer
 from irexp.pipeline.re_rank import candidates_of, check_depth, score_candidates
 from irexp.stage.checkpoint import open_model
 
@@ -38,7 +39,7 @@ def re_rank(
         model: the settings of which the text lengths are used.
         documents: the collection.
         topics: the queries.
-        re_rank: the depth.
+        re_rank: the depth and the precision.
         machine: where it runs.
 
     Returns:
@@ -49,12 +50,14 @@ def re_rank(
     assert re_rank.depth is not None
     run = run_file(candidates) if candidates is not None else re_rank.candidates
     rankings = candidates_of(run, list(topics.queries()), re_rank.depth)
-    scorer = open_model(checkpoint, model).to(prepare(machine))
-    found = score_candidates(scorer, rankings, documents, machine=machine, work=folder / _WORK)
+    scorer = open_model(checkpoint, model)
+    in_precision = prepare_scorer(scorer, machine, "re_rank.precision", re_rank.precision)
+    work = folder / _WORK
+    found = score_candidates(scorer, rankings, documents, machine=machine, work=work, in_precision=in_precision)
     if is_helper(machine):
         return {}
     write_run(folder / RUN, found, tag="irexp")
-    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     queries, answered = len(rankings), len({scored.query_id for scored in found})
     return {
         "queries": float(queries),

@@ -11,7 +11,8 @@ from irexp.config.schema import Machine, Score
 from irexp.dataset.collection import Documents, Examples
 from irexp.evaluation.run_file import RUN, read_heads, run_file, write_run
 from irexp.model.model import Model
-from irexp.pipeline.machine import is_helper, prepare
+from irexp.pipeline.machine import is_helper
+from irexp.pipeline.precision import prepare_scorer
 from irexp.pipeline.re_rank import score_candidates
 from irexp.pipeline.score import pairs_of
 from irexp.stage.checkpoint import open_model
@@ -40,7 +41,7 @@ def score(
         model: the settings of which the text lengths are used.
         documents: the collection.
         train: the training examples.
-        score: the depth.
+        score: the depth and the precision.
         machine: where it runs.
 
     Returns:
@@ -51,10 +52,12 @@ def score(
         assert score.depth is not None
         rankings.append(read_heads(run_file(run), score.depth))
     pairs = pairs_of(train, documents, rankings)
-    scorer = open_model(checkpoint, model).to(prepare(machine))
-    found = score_candidates(scorer, pairs, train.texts(documents), machine=machine, work=folder / _WORK)
+    scorer = open_model(checkpoint, model)
+    in_precision = prepare_scorer(scorer, machine, "score.precision", score.precision)
+    texts, work = train.texts(documents), folder / _WORK
+    found = score_candidates(scorer, pairs, texts, machine=machine, work=work, in_precision=in_precision)
     if is_helper(machine):
         return {}
     write_run(folder / RUN, found, tag="irexp")
-    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     return {"queries": float(len(pairs)), "pairs": float(len(found))}

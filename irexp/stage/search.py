@@ -1,21 +1,28 @@
-"""The stage that searches an index with the test queries and writes a TREC run file."""
+"""The stage that searches an index with the test queries and writes a TREC run file; a killed one resumes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import shutil
 from functools import partial
 from pathlib import Path
 
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.dataset.text_file import lines_of, read_id
-from irexp.evaluation.run_file import RUN, write_run
+from irexp.evaluation.run_file import RUN
 from irexp.index.index import Index
 from irexp.model.model import Model
+from irexp.pipeline.batch_files import batch_file, batch_prefix, join_batches, own_batches, write_batch
 from irexp.pipeline.index import open_index
-from irexp.pipeline.search import check_depth, stream_search
+from irexp.pipeline.machine import is_helper
+from irexp.pipeline.search import check_depth, query_batches, search_batches, warn_of_no_hit, warn_of_unknown
 from irexp.stage.checkpoint import open_encoder
-from irexp.types import ScoredDoc
+
+log = logging.getLogger(__name__)
+
+#: The folder with the results of each batch of queries, until the run is complete.
+_WORK = ".found"
 
 
 def search(
@@ -35,26 +42,37 @@ def search(
         The numbers of queries and of queries without a hit; and the length in tokens to which queries were cut.
     """
     check_depth(search.depth)
-    answered: set[str] = set()
-
-    def noted(found: Iterator[ScoredDoc]) -> Iterator[ScoredDoc]:
-        for scored in found:
-            answered.add(scored.query_id)
-            yield scored
-
+    batches = query_batches(topics, machine.query_batch)
+    prefixes = [batch_prefix(folder / _WORK, [query.query_id for query in batch]) for batch in batches]
+    own = list(own_batches(zip(batches, prefixes, strict=True)))
+    missing = [(batch, prefix) for batch, prefix in own if not batch_file(prefix).is_file()]
+    if is_helper(machine) and not missing:  # nothing is opened: an index may be large
+        return {}
+    total = sum(len(batch) for batch, _ in own)
+    if done := total - sum(len(batch) for batch, _ in missing):
+        log.info("resuming after %s queries that are answered already", f"{done:,}")
     encoder = None if checkpoint is None else open_encoder(checkpoint, model)
-    found = stream_search(
-        open_index(index, index_folder),
-        topics,
+    opened = open_index(index, index_folder)
+    if not is_helper(machine):
+        warn_of_unknown(topics, opened.doc_ids)
+    found = search_batches(
+        opened,
+        [batch for batch, _ in missing],
         model=encoder,
         depth=search.depth,
         remove_query=search.remove_query,
         excluded=_excluded(search),
         machine=machine,
+        done=done,
     )
-    write_run(folder / RUN, noted(found), tag="irexp")
-    queries = sum(1 for _ in topics.queries())
-    measured = {"queries": float(queries), "queries_without_hit": float(queries - len(answered))}
+    for (_, prefix), lines in zip(missing, found, strict=True):
+        write_batch(prefix, lines)
+    if is_helper(machine):
+        return {}
+    answered = join_batches(prefixes, folder / RUN)
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    warn_of_no_hit(total, answered)
+    measured = {"queries": float(total), "queries_without_hit": float(total - answered)}
     return measured if encoder is None else {**measured, "query_length": float(encoder.query_length)}
 
 

@@ -150,7 +150,8 @@ def _log_shares(tasks: Collection[Task], shares: int) -> None:
     """
     able = [task for task in tasks if task.step.stage is not None and task.step.stage.divides]
     if not able:
-        log.info("hydra.launcher.shares=%d is not used: nothing is to be encoded, scored or re-ranked", shares)
+        unused = "nothing is to be encoded, searched, scored or re-ranked"
+        log.info("hydra.launcher.shares=%d is not used: %s", shares, unused)
     for label in sorted(task.label for task in able if task.is_forced):
         log.warning(
             "hydra.launcher.shares=%d is not used for %s, since force makes it again in one piece; without force it is "

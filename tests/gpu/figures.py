@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from irexp import component, load
+from irexp import load
 from irexp.dataset.aws_howto import AwsHowtoDocuments
 from irexp.index.parts import Parts
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
-from irexp.pipeline.encode import _encode_window, _transformer_in
+from irexp.pipeline.encode import _encode_window
+from irexp.pipeline.precision import lowered
 
 #: How many copies of the embedded collection are encoded together.
 _COPIES = 8
@@ -43,12 +44,11 @@ def encoding(checkpoint: str) -> dict[str, float]:
     token_ids = model.tokenize_documents(texts)
     found = {"documents per second, tokenizing": len(texts) / (time.perf_counter() - start)}
     for tokens, precision, workers in product((8192, 131_072), ("float32", "bfloat16"), (1, 2)):
-        settings = component("encoding", precision=precision)
         budget = TokenBudget(tokens, workers=workers, device=device)
-        with _transformer_in(precision, model):
-            _encode_window(model, token_ids[:2000], settings, budget, device, Parts())  # warms up
+        with lowered("encoding.precision", precision, model)():
+            _encode_window(model, token_ids[:2000], budget, device, Parts())  # warms up
             start = time.perf_counter()
-            _encode_window(model, token_ids, settings, budget, device, Parts())
+            _encode_window(model, token_ids, budget, device, Parts())
         name = f"documents per second in {precision}, {tokens} tokens per batch, {workers} batches in progress"
         found[name] = len(texts) / (time.perf_counter() - start)
     return {name: round(value) for name, value in found.items()}

@@ -10,11 +10,12 @@ import pytest
 import scipy.sparse
 import torch
 
-from irexp import component, encode, new_model
+from irexp import component, encode, new_model, re_rank
 from irexp.index.vectors import TokenVectors, Vectors
 from irexp.model.batching import TokenBudget
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
+from irexp.types import ScoredDoc
 from tests import tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
@@ -65,6 +66,19 @@ def test_a_cross_encoder_computes_the_scores_of_a_processor(tmp_path: Path) -> N
     expected = model.score(tiny.QUERIES[0], TEXTS)
     model.to("cuda")
     torch.testing.assert_close(model.score(tiny.QUERIES[0], TEXTS), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("option", ["mono", "set_encoder", "sbert"])
+def test_a_re_ranking_in_bfloat16_is_near_that_of_a_processor(tmp_path: Path, option: str) -> None:
+    """Two batches at a time."""
+    model = new_model(option, backbone=str(tiny.bert(tmp_path)))
+    run = [ScoredDoc("0", str(number), -float(number)) for number in range(len(TEXTS))]
+    found = []
+    for name, precision in (("cpu", "float32"), ("gpu", "bfloat16")):
+        machine = component("machine", name, token_budget=300)
+        lines = re_rank(model, run, {"0": "list all"}, TEXTS, depth=len(run), precision=precision, machine=machine)
+        found.append([line.score for line in sorted(lines, key=lambda line: line.doc_id)])
+    np.testing.assert_allclose(found[1], found[0], atol=0.05 * np.abs(found[0]).max())
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_halved(tmp_path: Path) -> None:

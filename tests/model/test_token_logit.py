@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
+from irexp.model.batching import TokenBudget
 from irexp.model.token_logit import TokenLogit
 from tests import tiny
 
@@ -46,6 +47,16 @@ def test_a_decoder_computes_logits_at_the_last_position_only(backbones: dict[str
     assert shapes == [(4, 1, 16, 4, 1, len(tiny.WORDS))]
     tokens = torch.tensor([[1, 2, 3]])
     assert model.encoder(input_ids=tokens).logits.shape[1] == 3
+
+
+def test_batches_of_several_threads_do_not_mix(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Each thread's batches have their last tokens at other positions; all give the scores of one thread."""
+    model = TokenLogit(backbones["decoder"], true_token="yes", false_token="no").eval()
+    documents = [" ".join(tiny.WORDS[6 : 7 + number % 30]) for number in range(120)]
+    one, three = (
+        model.score_lists([(QUERY, documents)], budget=TokenBudget(300, workers=workers))[0] for workers in (1, 3)
+    )
+    torch.testing.assert_close(three, one, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("template", ["Query: {query} Document: {document}", "Document: {document} Query: {query}"])

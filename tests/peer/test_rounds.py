@@ -32,6 +32,14 @@ def test_results_that_differ_are_refused_unless_their_precision_is_lower() -> No
         difference(line(), found[:1], expected)
 
 
+def test_the_precision_of_a_line_is_that_of_its_task() -> None:
+    """Of encoding or of re-ranking; a library computes in fp32."""
+    chosen = {"precision": "int8"}
+    found = [Contender("irexp, int8", settings={group: chosen}).precision for group in ("encoding", "re_rank")]
+    assert found == ["int8", "int8"]
+    assert Contender("PyLate").precision == "float32"
+
+
 def test_a_library_without_an_environment_is_named_as_left_out() -> None:
     """A table that says nothing of it would look as if it had been measured."""
     own = [Contender("irexp"), Contender("irexp, small")]

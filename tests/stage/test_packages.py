@@ -74,6 +74,21 @@ def test_onnxruntime_is_looked_for_before_the_training(
     assert text.startswith("encoding.precision=int8 needs onnxruntime") and install_command("onnx") in text
 
 
+@pytest.mark.parametrize("stage", ["re_rank", "score"])
+def test_a_re_ranker_in_int8_is_refused_before_the_training(
+    compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """One that has no copy in int8, and any without the packages."""
+    typed = ["re_rank=bm25", "training.steps=2", f"{stage}.precision=int8", "machine.accelerator=cpu"]
+    overrides = settings(tmp_path, collection, "model=set_encoder", *typed)
+    text = refused(compose, overrides, ["fit", stage])
+    assert text.startswith(f"{stage}.precision=int8: a SetEncoder cannot be computed in int8")
+    assert text.endswith(f"set {stage}.precision=bfloat16 or float32")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    text = refused(compose, settings(tmp_path, collection, "model=mono", *typed), ["fit", stage])
+    assert text.startswith(f"{stage}.precision=int8 needs onnxruntime") and install_command("onnx") in text
+
+
 @pytest.mark.parametrize("model", ["sbert", "mono"])
 def test_the_backbone_is_looked_for_before_the_candidates(
     compose: Compose, tmp_path: Path, collection: Path, model: str

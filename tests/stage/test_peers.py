@@ -38,6 +38,10 @@ def measured(compose: Compose, tmp_path: Path, *more: str) -> Path:
             ["+stage.peers.variants.a=['search.depth=3']"],
             "'irexp, a' changes search.depth; in task=encode a",
         ),
+        (
+            ["stage.peers.task=re_rank", "stage.peers.models=[mono]", "+stage.peers.variants.a=['re_rank.depth=3']"],
+            "'irexp, a' changes re_rank.depth; in task=re_rank a line may change values of machine, re_rank.precision",
+        ),
         (["stage.peers.steps=2"], "stage.peers.steps=2 is out of range; it must be at least 3"),
         (["stage.peers.python.pylate=nowhere"], "stage.peers.python.pylate=nowhere is not a program"),
         (["+stage.peers.variants.a=['machine.token_budget=0']"], "machine.token_budget: 0 is out of range"),

@@ -81,6 +81,30 @@ def test_any_model_re_ranks_the_results_of_bm25(compose: Compose, settings: list
     assert [found["q0"][doc_id] for doc_id in doc_ids] == pytest.approx(scores, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("model", ["mono", "sbert"])
+def test_a_run_in_another_precision_is_another_run(compose: Compose, settings: list[str], model: str) -> None:
+    """With nearly the same scores; the table names the difference, and the stage of scores has the same key."""
+    overrides = [*settings, f"model={model}", "training=none", "re_rank=bm25", "re_rank.depth=3", "machine=cpu"]
+    exact = whole(compose, overrides)
+    lower = whole(compose, [*overrides, "re_rank.precision=int8"])
+    assert lower["fit"] == exact["fit"] and lower["re_rank"] != exact["re_rank"]
+    one, two = (
+        {(query_id, doc_id): score for query_id, doc_id, score in read_run(paths["re_rank"] / "test.run")}
+        for paths in (exact, lower)
+    )
+    assert two != one and two == pytest.approx(one, rel=0.1, abs=0.02)
+    rows = labels(
+        [f"measures/{paths['evaluate'].name}" for paths in (exact, lower)],
+        Lineage(Store(planned(compose, overrides).experiment.root)),
+    )
+    assert [row.rpartition(" ")[2] for row in rows] == ["re_rank.precision=float32", "re_rank.precision=int8"]
+    runs = [
+        run(compose, [*overrides, "machine.query_batch=1", *more], ["score"])["score"].path
+        for more in ([], ["score.precision=int8"])
+    ]
+    assert runs[0] != runs[1]
+
+
 def test_a_run_file_and_a_run_identifier_are_re_ranked(compose: Compose, settings: list[str], tmp_path: Path) -> None:
     """A TREC file separated by spaces, and a run named by its identifier in the store."""
     theirs = tmp_path / "theirs.run"
@@ -108,8 +132,10 @@ def test_identities_depend_on_the_re_ranked_run(compose: Compose, settings: list
     assert base["candidates"].startswith("run/bm25.toys-")
     assert base["negatives"].startswith("run/bm25.toys-")
     assert base["negatives"] != base["candidates"]  # other queries
-    for change in ('re_rank.candidates=["model=bm25","index.k1=2.0"]', "re_rank.depth=7", "seed=3"):
+    changes = ["re_rank.depth=7", "seed=3", "re_rank.precision=bfloat16", "re_rank.precision=int8"]
+    for change in ('re_rank.candidates=["model=bm25","index.k1=2.0"]', *changes):
         assert names(change)["run"] != base["run"]
+    assert names("re_rank.precision=float32") == base
     assert names("re_rank.depth=7")["checkpoint"] == base["checkpoint"]
     deeper = names('negatives.candidates=["model=bm25","index.k1=2.0"]')
     assert deeper["checkpoint"] != base["checkpoint"]

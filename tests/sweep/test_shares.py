@@ -21,6 +21,7 @@ from tests.sweep.test_sweep import finish, without_command
 #: The stages that can be divided, with overrides for three windows of documents or batches of queries each.
 DIVIDED = {
     "encode": ["model=sbert", "machine.shard_size=4"],
+    "search": ["model=sbert", "machine.query_batch=1"],
     "re_rank": ["model=mono", "re_rank=bm25", "machine.query_batch=1"],
     "score": ["model=mono", "score=bm25", "machine.query_batch=1"],
 }
@@ -57,8 +58,9 @@ def test_shares_in_any_order_are_completed_to_what_one_process_makes(
 ) -> None:
     """Each share makes its own part alone, leaves the artifact incomplete, and what no share has made is made last."""
     overrides = settings(tmp_path, collection, *DIVIDED[stage])
-    alone = run(compose, [*overrides, f"paths.artifacts={tmp_path / 'alone'}"], ["fit", stage])[stage]
-    tasks = tasks_of(planned(compose, overrides, ["fit", stage]), 2)
+    stages = ["fit", "encode", "index", "search"] if stage == "search" else ["fit", stage]
+    alone = run(compose, [*overrides, f"paths.artifacts={tmp_path / 'alone'}"], stages)[stage]
+    tasks = tasks_of(planned(compose, overrides, stages), 2)
     *before, _, _, whole = tasks.values()
     assert whole.stage == stage
     for task in before:
@@ -118,9 +120,9 @@ def test_only_what_can_be_divided_gets_shares(compose: Compose, tmp_path: Path, 
     """The task that completes an artifact needs its shares, and each of them what that needs."""
     plan = planned(compose, settings(tmp_path, collection, "model=sbert"))
     tasks = list(tasks_of(plan, 3).values())
-    fit, *shares, encode, index, _, _ = tasks
+    fit, *shares, encode, index = tasks[:6]
     assert [task.label.partition(" ")[0] for task in tasks] == [
-        *("fit", "encode", "encode", "encode", "encode", "index", "search", "evaluate")
+        *("fit", *["encode"] * 4, "index", *["search"] * 4, "evaluate")
     ]
     assert [task.share for task in shares] == [(0, 3), (1, 3), (2, 3)]
     assert shares[1].label.endswith(", share 2 of 3")
@@ -135,7 +137,7 @@ def test_only_what_can_be_divided_gets_shares(compose: Compose, tmp_path: Path, 
 def test_what_keeps_all_shares_busy_is_logged(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fewer documents or queries leave jobs idle; a forced artifact is not divided, nor are the stages of BM25."""
+    """Fewer documents or queries leave jobs idle; a forced artifact is not divided, nor is an index."""
     caplog.set_level("INFO", logger="irexp.sweep.graph")
     plan = planned(compose, settings(tmp_path, collection, *DIVIDED["re_rank"]), ["fit", "re_rank"])
     encoding = planned(compose, settings(tmp_path, collection, *DIVIDED["encode"]), ["fit", "encode"])
@@ -148,15 +150,19 @@ def test_what_keeps_all_shares_busy_is_logged(
         "machine.shard_size=4; then lower it, or hydra.launcher.shares",
         "re_rank: with fewer than 16 queries some of the 16 shares may have nothing to do, since "
         "machine.query_batch=1; then lower it, or hydra.launcher.shares",
+        "search: with fewer than 16 queries some of the 16 shares may have nothing to do, since "
+        "machine.query_batch=1; then lower it, or hydra.launcher.shares",
     ]
     caplog.clear()
     divided({key: replace(task, is_forced=task.stage == "encode") for key, task in tasks.items()}, 16)
     assert caplog.messages[0].startswith("hydra.launcher.shares=16 is not used for encode sbert.")
     assert "since force makes it again in one piece; without force it is divided" in caplog.messages[0]
-    assert [message.partition(":")[0] for message in caplog.messages[1:]] == ["re_rank"]
+    assert [message.partition(":")[0] for message in caplog.messages[1:]] == ["re_rank", "search"]
     caplog.clear()
-    tasks_of(planned(compose, settings(tmp_path, collection, "model=bm25")), 16)
-    assert caplog.messages == ["hydra.launcher.shares=16 is not used: nothing is to be encoded, scored or re-ranked"]
+    tasks_of(planned(compose, settings(tmp_path, collection, "model=bm25"), ["index"]), 16)
+    assert caplog.messages == [
+        "hydra.launcher.shares=16 is not used: nothing is to be encoded, searched, scored or re-ranked"
+    ]
 
 
 @pytest.mark.slow

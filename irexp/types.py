@@ -112,7 +112,8 @@ class Example(NamedTuple):
     """A training example: a query, its document ids (the positive first), and a target for each of them.
 
     A target is a relevance (1 for the positive, 0 for a negative) or a teacher's score. The prompts are put in front of
-    the texts instead of the model's own prompts; None for the model's own.
+    the texts instead of the model's own prompts; None for the model's own. Without `in_batch` the documents of other
+    queries are not its negatives, whatever the loss compares.
     """
 
     query: Query
@@ -120,6 +121,7 @@ class Example(NamedTuple):
     targets: tuple[float, ...]
     query_prompt: str | None = None
     document_prompt: str | None = None
+    in_batch: bool = True
 
 
 @dataclass(frozen=True)

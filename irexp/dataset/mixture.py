@@ -29,6 +29,7 @@ class TrainingSet:
         weight: float = 1.0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        in_batch: bool | None = None,
     ) -> None:
         """Reads nothing.
 
@@ -39,6 +40,8 @@ class TrainingSet:
                 mixing=round_robin the number of its batches per turn.
             query_prompt: text put in front of its queries in place of the model's query prompt; None for the model's.
             document_prompt: the same of its documents.
+            in_batch: whether the documents of a batch's other queries are negatives, if the loss compares them; False
+                where many of them would be relevant, as in classification or clustering. None for yes.
 
         Raises:
             DataError: if the weight is not above 0.
@@ -47,6 +50,7 @@ class TrainingSet:
             raise DataError(f"weight={weight} of a training set must be above 0; remove the set to leave it out")
         self.examples, self.documents, self.weight = examples, documents, weight
         self.prompts = query_prompt, document_prompt
+        self.in_batch = in_batch is not False
 
 
 class MixedExamples(Examples):
@@ -116,6 +120,7 @@ class MixedExamples(Examples):
             example.targets,
             example.query_prompt if query_prompt is None else query_prompt,
             example.document_prompt if document_prompt is None else document_prompt,
+            example.in_batch and part.in_batch,
         )
 
     def doc_ids(self) -> set[str]:

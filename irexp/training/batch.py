@@ -310,6 +310,9 @@ class Batches(Dataset[Batch | PairBatch]):
         target_BN[:, : len(doc_ids)] = 0.0
         column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
         for row, example in enumerate(own):
+            if not example.in_batch:
+                target_BN[row] = torch.nan
+                target_BN[row, [column[doc_id] for doc_id in example.doc_ids]] = 0.0
             for doc_id in relevant[example.query.query_id] & column.keys():
                 target_BN[row, column[doc_id]] = torch.nan
             target_BN[row, column[example.doc_ids[0]]] = 1.0

@@ -16,6 +16,7 @@ from irexp.dataset.draw import Draw
 from irexp.dataset.in_memory import TextDocuments, TextExamples, TextTopics
 from irexp.dataset.mixture import MixedExamples, TrainingSet
 from irexp.dataset.run_examples import RunExamples
+from irexp.loss.info_nce import InfoNCE
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
@@ -172,6 +173,20 @@ def test_batches_use_the_prompts_of_their_sets(model: DenseBiEncoder) -> None:
     assert isinstance(pairs, PairBatch)
     decoded = [mono.tokenizer.decode(ids, skip_special_tokens=True) for ids in pairs.pairs.input_ids_BL]
     assert len(decoded) == 8 and all(("find :" in text) == ("cat" in text) for text in decoded)
+
+
+def test_a_set_without_in_batch_negatives_is_compared_with_its_own_documents_alone(model: DenseBiEncoder) -> None:
+    """A query of the other set still has all documents of the batch, and the loss is that over the own ones."""
+    mixed = MixedExamples({"a": TrainingSet(texts("cat", 2)), "b": TrainingSet(texts("dog", 2), in_batch=False)})
+    batch = Batches(mixed, mixed.texts(NOTHING), model, size=4, in_batch=True, seed=1)[0]
+    assert isinstance(batch, Batch)
+    known_B = (~batch.target_BN.isnan()).sum(dim=1).tolist()
+    assert sorted(known_B) == [2, 2, 8, 8]
+    assert batch.target_BN.nansum(dim=1).tolist() == [1.0] * 4
+    target_1N = batch.target_BN[known_B.index(2)][None]
+    score_1N = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    expected = torch.logsumexp(score_1N[~target_1N.isnan()], 0) - score_1N[target_1N == 1][0]
+    torch.testing.assert_close(InfoNCE(temperature=1.0)(score_1N, target_1N), expected)
 
 
 def test_prompts_that_a_model_cannot_use_are_refused(model: DenseBiEncoder) -> None:

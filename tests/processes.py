@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tests.commands import Command
+
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
@@ -22,7 +24,7 @@ def reserved_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
-def wait_for_all(processes: Sequence[subprocess.Popen[str]]) -> list[int]:
+def wait_for_all(processes: Sequence[subprocess.Popen[str] | Command]) -> list[int]:
     """The return code of each process; if one fails, the others are killed, since they would wait for it."""
     while any(process.poll() is None for process in processes) and not any(process.poll() for process in processes):
         time.sleep(0.05)

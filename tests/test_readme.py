@@ -2,11 +2,11 @@
 
 import io
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 
 from irexp.__main__ import main
 from irexp.stage.recorded import read_cells
+from tests import commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_a_process(command: list[str]) -> tuple[str, int]:
     """What a command prints, and its exit status."""
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
-    return done.stdout + done.stderr, done.returncode
+    with tempfile.TemporaryDirectory() as folder:
+        status, text = commands.finish(ROOT, command[1:], Path(folder) / "log", {"HF_HUB_OFFLINE": "1"})
+    return text, status
 
 
 def here(command: list[str]) -> tuple[str, int]:
@@ -73,14 +72,14 @@ def statuses(summary: dict[str, Any]) -> dict[str, str]:
     return {stage["stage"]: stage["status"] for stage in summary["stages"]}
 
 
-#: Fewer training steps than by default: `.ci/run` runs the first command in full, and compares its results.
-STEPS = "training.steps=40"
+#: Fewer training steps and tokens than by default: `.ci/run` runs the first command in full, and compares its results.
+SHORT = ("training.steps=40", "dataset.document_length=40")
 
 
 @pytest.fixture(scope="module")
 def first(store: Path) -> tuple[str, dict[str, Any]]:
-    """The first command, `python run.py`, in a process of its own."""
-    return run(store, STEPS, execute=in_a_process)
+    """The first command, `python run.py`, in a process of its own; `.ci/run` types it in a new environment."""
+    return run(store, *SHORT, execute=in_a_process)
 
 
 def test_every_change_is_tested_with_the_first_two_commands() -> None:
@@ -121,7 +120,7 @@ def test_the_second_time_nothing_is_made(store: Path, first: tuple[str, dict[str
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = written()
-    text, summary = run(store, STEPS)
+    text, summary = run(store, *SHORT)
     assert set(statuses(summary).values()) == {"already done"}
     assert written() == before and len(before) > 20
     table = [line for line in first[0].splitlines() if line.startswith("|")]
@@ -131,7 +130,7 @@ def test_the_second_time_nothing_is_made(store: Path, first: tuple[str, dict[str
 @pytest.mark.slow
 def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """Another depth makes another run from the same index."""
-    _, summary = run(store, STEPS, "model=sbert", "stage=search", "search.depth=50")
+    _, summary = run(store, *SHORT, "model=sbert", "stage=search", "search.depth=50")
     assert statuses(summary) == {"search": "made"}
     lines = (Path(summary["stages"][0]["path"]) / "test.run").read_text(encoding="utf8").splitlines()
     assert len(lines) == 50 * summary["stages"][0]["measures"]["queries"]
@@ -140,7 +139,7 @@ def test_a_search_alone_finds_its_checkpoint_and_index(store: Path, first: tuple
 @pytest.mark.slow
 def test_a_missing_checkpoint_is_named_with_the_difference(store: Path, first: tuple[str, dict[str, Any]]) -> None:
     """A search never trains: the error says what to run, and how the nearest checkpoint differs."""
-    text, summary = run(store, STEPS, "stage=search", "training.learning_rate=1e-4", fails=True)
+    text, summary = run(store, *SHORT, "stage=search", "training.learning_rate=1e-4", fails=True)
     assert "stage=fit" in text
     assert "training.learning_rate: 0.0007 there, 0.0001 here" in text
     assert "Traceback" not in text
@@ -152,7 +151,7 @@ def test_a_sweep_records_every_job_and_continues_after_a_failure(
     store: Path, first: tuple[str, dict[str, Any]]
 ) -> None:
     """A failing job does not stop the others; the same command again runs only what is missing."""
-    sweep = ["-m", "model=sbert,bm25", "seed=1,2", "stage=all", "training.steps=4", "baselines=[]"]
+    sweep = ["-m", "model=sbert,bm25", "seed=1,2", "stage=all", SHORT[1], "training.steps=4", "baselines=[]"]
     text, jobs = run(store, *sweep)
     assert [job["outcome"] for job in jobs] == ["done"] * 4
     labels = [line.split("|")[1].strip().strip("-") for line in text.splitlines() if line.startswith("|")]

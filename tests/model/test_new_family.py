@@ -92,14 +92,15 @@ model:
   document_length: ${dataset.document_length}
 """
 
-#: Loads a folder and scores texts, in a process that knows only the path of the family's module.
+#: Loads folders and scores texts, in a process that knows only the path of the family's module.
 OPENS = """
 import json, sys
 import irexp.model
 irexp.model.__path__.append(sys.argv[1])
 from irexp import load
-model = load(sys.argv[2])
-print(json.dumps([type(model).__name__, model.score(sys.argv[3], json.loads(sys.argv[4])).tolist()]))
+models = [load(place) for place in sys.argv[4:]]
+texts = sys.argv[2], json.loads(sys.argv[3])
+print(json.dumps([[type(model).__name__, model.score(*texts).tolist()] for model in models]))
 """
 
 
@@ -142,11 +143,13 @@ def test_a_new_family_is_trained_saved_and_opened(
     )
     assert abs(rest["log_scale"].item()) > 1e-3
     expected = load(folder).score(TOYS[0], TOYS)
-    for place in [folder, folder / "adapter"] if adapter == "lora" else []:
-        call = [sys.executable, "-c", OPENS, str(two_files / "model"), str(place), TOYS[0], json.dumps(TOYS)]
-        name, scores = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
-        assert name == "TwoHeads"
-        torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-4, rtol=1e-4)
+    if adapter == "lora":
+        call = [sys.executable, "-c", OPENS, str(two_files / "model"), TOYS[0], json.dumps(TOYS)]
+        call += [str(folder), str(folder / "adapter")]
+        opened = json.loads(subprocess.run(call, capture_output=True, check=True, text=True).stdout)
+        assert [name for name, _ in opened] == ["TwoHeads"] * 2
+        for _, scores in opened:
+            torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-4, rtol=1e-4)
     card = model_card(Experiment((), config).values, repository="me/model", identity="checkpoint/x", validation={})
     assert 'load("me/model")' in card and "# or in" not in card
 

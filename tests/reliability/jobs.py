@@ -5,6 +5,7 @@ A forked process starts working at once, so that a signal at a random moment hit
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import multiprocessing
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import torch
 
+from irexp.config.command_line import check_command_line
+from irexp.config.installation import CONF
+from irexp.config.resolvers import register_resolvers
 from tests.chains import TEXTS, write_collection
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +60,18 @@ def command(collection: Path, *more: str) -> list[str]:
     ]
 
 
-def start(folder: Path, arguments: Sequence[str]) -> BaseProcess:
-    """Start a command in a folder, in a process of its own; its log is added to the folder's."""
+@functools.cache
+def prepare() -> None:
+    """Import what commands import, and read the option files and the source of components that they check."""
     for module in _IMPORTED:
         importlib.import_module(module)
+    register_resolvers()
+    check_command_line(["stage=all"], CONF)
+
+
+def start(folder: Path, arguments: Sequence[str]) -> BaseProcess:
+    """Start a command in a folder, in a process of its own; its log is added to the folder's."""
+    prepare()
     gc.freeze()  # otherwise the first collection of a forked process copies all of this one's memory
     folder.mkdir(parents=True, exist_ok=True)
     job = multiprocessing.get_context("fork").Process(target=_run, args=(folder, list(arguments)))

@@ -1,12 +1,11 @@
 """A command that is killed loses nothing, and damage is named: short executions of the scripts of this folder."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import commands
+from tests.reliability.jobs import ROOT
 
 
 @pytest.mark.slow
@@ -19,9 +18,9 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=["kill", "kill_fit", "damage"],
 )
-def test_killed_commands_lose_nothing_and_damage_is_named(arguments: list[str]) -> None:
+def test_killed_commands_lose_nothing_and_damage_is_named(arguments: list[str], tmp_path: Path) -> None:
     """Run with more times, or with every case, by hand."""
-    script = [sys.executable, "-m", f"tests.reliability.{arguments[0]}", *arguments[1:]]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith(("killed, 0 not made good\n", "damaged, 0 not noticed\n"))
+    script, *more = arguments
+    status, text = commands.finish(ROOT, more, tmp_path / "log", module=f"tests.reliability.{script}")
+    assert status == 0, text
+    assert text.endswith(("killed, 0 not made good\n", "damaged, 0 not noticed\n"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from irexp.stage.execute import Outcome
+from tests import commands
 from tests.chains import Compose, run, settings
 from tests.processes import reserved_port, wait_for_all
 
@@ -56,16 +53,12 @@ def test_processes_and_nodes_make_the_same_encoding_and_index_as_one_process(
 def on_two_nodes(overrides: list[str], folder: Path) -> list[str]:
     """Run the command on two nodes, simulated by processes; return what each printed."""
     outputs = [folder / f"node{rank}.txt" for rank in range(2)]
-    with reserved_port() as port, ExitStack() as files:
+    with reserved_port() as port:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         nodes = [
-            subprocess.Popen(
-                [sys.executable, "run.py", *overrides, f"hydra.run.dir={folder / f'node{rank}'}"],
-                cwd=ROOT,
-                env={**os.environ, **address, "NODE_RANK": str(rank)},
-                stdout=files.enter_context(output.open("w")),
-                stderr=subprocess.STDOUT,
-                text=True,
+            commands.start(
+                *(ROOT, [*overrides, f"hydra.run.dir={folder / f'node{rank}'}"], output),
+                {**address, "NODE_RANK": str(rank)},
             )
             for rank, output in enumerate(outputs)
         ]

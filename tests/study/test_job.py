@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from irexp.config.schema import register_schema
 from irexp.stage import job
 from irexp.stage.sweep import report_sweep
 from irexp.types import UserError
+from tests import commands
 from tests.chains import Compose, planned, settings
 
 ROOT = Path(__file__).parents[2]
@@ -157,26 +155,21 @@ def test_a_killed_search_resumes_its_fit_prunes_and_ends_with_a_command(tmp_path
     training = ["training.steps=6", "training.validate_every=2", "training.batch_size=4"]
     training += ["training.validation_documents=150", "training.validation_queries=40", "machine.resume_every=1"]
     search = ["hydra.sweeper.trials=4", "hydra.sweeper.prune=true", "hydra.sweeper.pruner.n_startup_trials=1"]
-    command = [sys.executable, "run.py", "-m", "hydra/sweeper=optuna", "model=sbert", "stage=fit", "machine.threads=1"]
+    command = ["-m", "hydra/sweeper=optuna", "model=sbert", "stage=fit", "machine.threads=1"]
     command += ["training.learning_rate=tag(log,interval(1e-6,1e-2))", *training, *search, "machine.progress=false"]
     command += [f"paths.artifacts={tmp_path / 'artifacts'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     checkpoints = tmp_path / "artifacts" / "checkpoint"
-    with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+    with commands.start(ROOT, command, tmp_path / "log") as first:
         while first.poll() is None and len(list(checkpoints.glob(".partial-*/.training/last.ckpt"))) < 2:
             if list(checkpoints.glob("sbert*")) and list(checkpoints.glob(".partial-*/.training/last.ckpt")):
                 break
             time.sleep(0.05)
         first.send_signal(signal.SIGKILL)
-        first.wait()
     assert first.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
-    done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    assert "trial 1 was killed: its settings are tried again" in done.stdout
-    assert "resuming the training in" in done.stdout
+    status, printed = commands.finish(ROOT, command, tmp_path / "log")
+    assert status == 0, printed
+    assert "trial 1 was killed: its settings are tried again" in printed
+    assert "resuming the training in" in printed
     with (tmp_path / "sweep" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     states = [row["state"] for row in rows]

@@ -21,7 +21,8 @@ from tests import tiny
 
 def settings() -> dict[str, dict[str, object]]:
     """Those of irexp."""
-    return {"machine": asdict(component("machine", "cpu")), "encoding": asdict(component("encoding"))}
+    names = ("encoding", "re_rank")
+    return {"machine": asdict(component("machine", "cpu")), **{name: asdict(component(name)) for name in names}}
 
 
 @pytest.mark.parametrize(("task", "model"), [("encode", "sbert"), ("encode", "colbert"), ("re_rank", "mono")])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from irexp.stage.claim import read_claims
@@ -22,7 +23,10 @@ ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/expected.yaml"))
 
 #: Recipes that measure speed, of which nothing is claimed; experiments/speed is the record of all of them.
-SPEED = ["speed_encode", "speed_fit", "speed_gpu", "speed_growth", "speed_re_rank"]
+SPEED = ["speed_encode", "speed_fit", "speed_gpu", "speed_growth", "speed_keys", "speed_re_rank"]
+
+#: Those whose results are in a folder of their own: the part that is generated there, and the folder.
+OWN_FOLDERS = {"speed_gpu": ("speed_encode", "gpu/base"), "speed_keys": ("speed_fit", "keys")}
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 VASWANI, STACKFAQ = COLLECTIONS / "vaswani", COLLECTIONS / "stackfaq"
 
@@ -65,10 +69,44 @@ def test_the_record_of_speed_has_a_generated_part_and_a_command_of_each_recipe()
     for name in SPEED:
         assert re.search(rf"python run\.py (-m stage=peers )?experiment=(\w+,)*{name}\b", text), name
         part = name if name != "speed_growth" else "growth"
-        if name == "speed_gpu":  # in folders of their own, one for each backbone
-            assert "<!-- speed_encode: end -->" in (ROOT / "experiments/speed/gpu/base/README.md").read_text("utf8")
+        if name in OWN_FOLDERS:
+            part, folder = OWN_FOLDERS[name]
+            assert f"<!-- {part}: end -->" in (ROOT / "experiments" / "speed" / folder / "README.md").read_text("utf8")
             continue
         assert f"<!-- {part}: generated -->" in text and f"<!-- {part}: end -->" in text, name
+
+
+def test_the_tables_of_engines_are_those_of_their_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """experiments/speed/README.md holds nothing that was typed, and the script that measures runs."""
+    folder = ROOT / "experiments" / "speed"
+    monkeypatch.syspath_prepend(str(folder))
+    shown = runpy.run_path(str(folder / "record.py"))["shown"]
+    kept = json.loads((folder / "engines.json").read_text(encoding="utf8"))
+    text = (folder / "README.md").read_text(encoding="utf8")
+    assert all(f"<!-- {kind}: generated -->\n\n{shown(kind, sizes)}\n" in text for kind, sizes in kept.items())
+    benchmark = runpy.run_path(str(folder / "benchmark.py"))
+    assert set(benchmark["SIZES"]) == set(kept)
+    threads = torch.get_num_threads()
+    benchmark["main"](["sparse", "300", "engines=sparse"])
+    torch.set_num_threads(threads)
+    assert re.findall(r"^\| (\w+) \| .* \| (1\.000) \| 0\.", capsys.readouterr().out, re.MULTILINE) == [
+        ("sparse", "1.000"),
+        ("scipy", "1.000"),
+    ]
+
+
+def test_one_command_makes_every_table_of_speed() -> None:
+    """Each recipe that needs no GPU is among what it runs, and each interpreter is handed on to those that compare."""
+    make = runpy.run_path(str(ROOT / "experiments" / "speed" / "make.py"))
+    words = [word for command in make["commands"](["pylate=p/bin/python", "dataset=aws_howto"]) for word in command]
+    named = [name for word in words if word.startswith("experiment=") for name in word.split("=")[1].split(",")]
+    assert sorted([*named, "speed_gpu"]) == SPEED
+    assert words.count("dataset=aws_howto") == 2
+    path = str(Path("p/bin/python").absolute())
+    assert f"stage.peers.python.pylate={path}" in words and words[words.index("--pylate") + 1] == path
+    assert (ROOT / "tests" / "benchmark" / "fit_peers.py").is_file()
 
 
 def test_the_table_of_experiments_is_generated() -> None:
@@ -173,7 +211,8 @@ def test_engines_on_stackfaq_lose_at_most_the_stated_quality(tmp_path: Path) -> 
     header, *judgements = (STACKFAQ / "qrels" / "test.tsv").read_text(encoding="utf8").splitlines()
     lines = [header, *(line for line in judgements if line.split("\t")[0] in kept)]
     (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")
-    found = run("engines", tmp_path, "dataset=local", f"dataset.path={folder}")
+    # of short documents, since engines are compared on the same vectors, whatever these are of
+    found = run("engines", tmp_path, "dataset=local", f"dataset.path={folder}", "dataset.document_length=48")
     assert found.keys() == expected("engines").keys()
     exact = {
         row.split()[0]: value

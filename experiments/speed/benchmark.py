@@ -1,7 +1,8 @@
 """Compare all engines in one run: build seconds, bytes per document, milliseconds per query, recall.
 
-    python experiments/speed/benchmark.py dense 10000 100000
-    python experiments/speed/benchmark.py sparse 100000 engines=sparse,scipy
+    python experiments/speed/benchmark.py                                       all tables of README.md about engines
+    python experiments/speed/benchmark.py dense 10000 100000                    those of a kind
+    python experiments/speed/benchmark.py sparse 100000 engines=sparse,scipy    printed alone, and not recorded
     python experiments/speed/benchmark.py rerank 1000
 
 Vectors are synthetic, with the structure that text embeddings have: few intrinsic dimensions and clusters (dense),
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from record import keep, line, machine, table
 from synthetic import DIM, QUERIES, QUERY_TOKENS, VOCABULARY, collection
 from torch.nn.utils.rnn import pad_sequence
 
@@ -60,6 +62,9 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "faiss_ivf: 8 probes": lambda: Faiss("IVF{lists},Flat", search=FaissSearch(probes=8)),
         "faiss_ivf_pq": lambda: Faiss("IVF{lists},PQ{codes},RFlat", search=FaissSearch(probes=32, candidates=1000)),
         "faiss_hnsw": lambda: Faiss("HNSW32,Flat", search=FaissSearch(ef=128)),
+    },
+    "milvus_dense": {
+        "faiss_flat": lambda: Faiss("Flat"),
         "milvus FLAT": Milvus,
         "milvus HNSW": lambda: Milvus("HNSW"),
         "milvus IVF_FLAT": lambda: Milvus("IVF_FLAT"),
@@ -69,8 +74,8 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
         "sparse: 10 terms": lambda: SparseIndex(search=SparseSearch(terms=10)),
         "seismic": Seismic,
         "sparse uint8": lambda: SparseIndex("uint8"),
-        "milvus_sparse": MilvusSparse,
     },
+    "milvus_sparse": {"sparse": SparseIndex, "milvus_sparse": MilvusSparse},
     "tokens": {
         "maxsim": MaxSim,
         "maxsim bfloat16": lambda: MaxSim("bfloat16", search=MaxSimSearch(100)),
@@ -81,8 +86,17 @@ ENGINES: dict[str, dict[str, Callable[[], Index]]] = {
             Faiss("IVF{lists},Flat", search=FaissSearch(probes=32)), search=TokenSearch(1000)
         ),
         "muvera": lambda: Muvera(Faiss("Flat"), search=MuveraSearch(1000)),
+    },
+    "milvus_tokens": {
+        "maxsim": MaxSim,
         "milvus_tokens": lambda: TokenRetrieval(Milvus(), search=TokenSearch(200, rescored=1000)),
     },
+}
+
+#: The sizes of the tables in README.md; larger ones take hours.
+SIZES = {
+    **{"dense": (10_000, 100_000), "sparse": (10_000, 100_000, 1_000_000), "tokens": (10_000,), "rerank": (1_000,)},
+    **{"milvus_dense": (10_000,), "milvus_sparse": (10_000,), "milvus_tokens": (1_000,)},
 }
 
 
@@ -137,15 +151,10 @@ def limit(engine: str, documents: Vectors, queries: Vectors, batch: int, limits:
     return None
 
 
-def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) -> None:
-    """Print the table of one size."""
-    documents, queries, relevant = collection(kind, rows)
-    print(f"\n{kind}, {rows:,} documents\n")
-    print(
-        "| engine | build s | bytes a document | ms, one by one | of the limit | ms, 64 at once | of the limit |",
-        end="",
-    )
-    print(" recall@10 | nDCG@10 |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) -> list[Any]:
+    """The lines of the table of one size."""
+    documents, queries, relevant = collection(kind.removeprefix("milvus_"), rows)
+    lines = []
     with tempfile.TemporaryDirectory() as name:
         encoding = encode(Path(name) / "encoding", documents)
         exact: np.ndarray | None = None
@@ -163,10 +172,11 @@ def benchmark(kind: str, rows: int, wanted: list[str] | None, limits: Limits) ->
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / rows
             exact = row_of(index.search, queries) if exact is None else exact
             shares = [limit(engine, documents, queries, batch, limits) for batch in (1, QUERIES)]
-            show(engine, index.search, queries, (exact, relevant), (building, size), shares)
+            lines.append(measure(engine, index.search, queries, (exact, relevant), (building, size), shares))
         assert exact is not None
         for engine, search in references(kind, documents).items():
-            show(engine, search, queries, (exact, relevant), (0, 0), [None, None])
+            lines.append(measure(engine, search, queries, (exact, relevant), (0, 0), [None, None]))
+    return lines
 
 
 def encode(folder: Path, documents: Vectors) -> EncodedDocuments:
@@ -185,28 +195,27 @@ def row_of(search: Search, queries: Vectors) -> np.ndarray:
     return search(queries, 10)[1]
 
 
-def show(
+def measure(
     engine: str,
     search: Search,
     queries: Vectors,
     right: tuple[np.ndarray, np.ndarray],
     cost: tuple[float, float],
     limits: list[float | None],
-) -> None:
-    """One line of the table."""
+) -> Any:
+    """A line of the table."""
     exact, relevant = right
     found = row_of(search, queries)
     recall = np.mean([len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(found, exact, strict=True)])
     place, hit = (found == relevant[:, None]).argmax(axis=1), (found == relevant[:, None]).any(axis=1)
     gain = float((hit / np.log2(place + 2)).mean())
-    cells = [f"{cost[0]:.1f}", f"{cost[1]:,.0f}"]
-    for batch, least in zip((1, QUERIES), limits, strict=True):
-        took = milliseconds(search, queries, batch, 3)
-        cells += [f"{took:.3f}", "" if least is None else f"{least / took:.0%}"]
-    print(f"| {engine} | {' | '.join([*cells, f'{recall:.3f}', f'{gain:.4f}'])} |", flush=True)
+    times = [milliseconds(search, queries, batch, 3) for batch in (1, QUERIES)]
+    shares = [None if least is None else least / took for took, least in zip(times, limits, strict=True)]
+    print(f"{engine}: {times[0]:.3f} and {times[1]:.3f} ms", flush=True)
+    return line(engine, cost, times, shares, (float(recall), gain))
 
 
-def rerank(candidates: int) -> None:
+def rerank(candidates: int) -> list[Any]:
     """Time MaxSim over the candidates of one query: vectors on disk against padded vectors in memory."""
     documents, queries, _ = collection("tokens", 10 * candidates)
     assert isinstance(documents, TokenVectors) and isinstance(queries, TokenVectors)
@@ -225,7 +234,6 @@ def rerank(candidates: int) -> None:
             similarity = torch.einsum("qh,nlh->nql", torch.from_numpy(one.vectors_TH), whole)
             return similarity.masked_fill(~mask[:, None], -torch.inf).amax(2).sum(1)
 
-        print("\n| | ms |\n| --- | ---: |")
         works: dict[str, Callable[[], object]] = {
             "irexp": lambda: rescore(one, rows[None], mapped, candidates),
             "torch, padded": padded,
@@ -237,27 +245,33 @@ def rerank(candidates: int) -> None:
             parts = [[torch.from_numpy(vectors[starts[row] : starts[row + 1]]) for row in rows]]
             ids, query = [rows.tolist()], [torch.from_numpy(one.vectors_TH)]
             works["PyLate"] = lambda: rank.rerank(ids, query, parts)
+        lines = []
         for label, work in works.items():
             work()
-            took = statistics.median(seconds(work) for _ in range(15))
-            print(f"| {label}, {candidates} candidates | {1000 * took:.1f} |", flush=True)
+            took = 1000 * statistics.median(seconds(work) for _ in range(15))
+            lines.append({"engine": label, "ms": [took]})
+    return lines
 
 
 def main(arguments: list[str]) -> None:
-    """Run the benchmark of a kind for the given sizes and engines."""
+    """Make the tables of a kind for the given sizes, or all of them; with engines=… they are only printed."""
     torch.set_num_threads(1)
     import_faiss().omp_set_num_threads(1)
-    sizes = [int(argument) for argument in arguments[1:] if argument.isdigit()]
-    named = [a.removeprefix("engines=").split(",") for a in arguments[1:] if a.startswith("engines=")]
-    if arguments[0] == "rerank":
-        for candidates in sizes:
-            rerank(candidates)
-        return
-    limits = measure_limits(2048, 2048, 2048)
-    rates = f"{limits.fp32:.0f} GF/s in fp32, {limits.bf16:.0f} in bfloat16, {limits.read:.1f} GB/s read"
-    print(f"one thread: {rates}")
-    for rows in sizes:
-        benchmark(arguments[0], rows, named[0] if named else None, limits)
+    kinds = [argument for argument in arguments if argument in SIZES]
+    sizes = [int(argument) for argument in arguments if argument.isdigit()]
+    named = [a.removeprefix("engines=").split(",") for a in arguments if a.startswith("engines=")]
+    if len(kinds) + len(sizes) + len(named) < len(arguments) or (arguments and len(kinds) != 1):
+        sys.exit(f"benchmark.py takes one of {', '.join(SIZES)}, numbers of documents, and engines=…; or nothing")
+    limits = measure_limits(2048, 2048, 2048, torch.device("cpu"))
+    for kind in kinds or SIZES:
+        for rows in sizes or SIZES[kind]:
+            print(f"{kind}, {rows:,}:", flush=True)
+            wanted = named[0] if named else None
+            lines = rerank(rows) if kind == "rerank" else benchmark(kind, rows, wanted, limits)
+            if named:
+                print(table(kind, lines))
+            else:
+                keep(kind, rows, machine(limits), lines)
 
 
 if __name__ == "__main__":

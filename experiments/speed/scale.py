@@ -31,7 +31,7 @@ QUERY_TOKENS, QUERIES, CANDIDATES = 10, 6_980, 1_000
 
 @cache
 def record(name: str) -> dict[str, Any]:
-    """What `stage=peers` measured."""
+    """What `stage=peers` or benchmark.py measured."""
     found: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf8"))
     return found
 
@@ -99,7 +99,7 @@ ENCODERS = (
 
 
 class Measured(NamedTuple):
-    """What README.md says of an engine over so many documents, by one core; milliseconds per query, 64 at once."""
+    """What engines.json says of an engine over so many documents, by one core; milliseconds per query, 64 at once."""
 
     documents: int
     seconds: float
@@ -109,31 +109,19 @@ class Measured(NamedTuple):
 
 @cache
 def measured() -> Mapping[str, Sequence[Measured]]:
-    """The lines of each engine in the tables of README.md, those of few documents first."""
+    """The lines of each engine in the record of benchmark.py, those of few documents first."""
     found: dict[str, list[Measured]] = {}
-    documents = 0
-    for block in (FOLDER / "README.md").read_text(encoding="utf8").split("\n\n"):
-        if said := re.search(r"([\d,]+) documents (?:\(one thread|as above)", block):
-            documents = _count(said[1])
-        if not block.startswith("| engine |"):
-            continue
-        head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
-        places = [head.index(name) for name in ("build s", "bytes a document", "ms, 64 at once")]
-        for cells in lines:
-            name, _, own = cells[0].partition(", ")  # "maxsim, 1,000 documents"
-            count = _count(own.removesuffix(" documents")) if own else documents
-            numbers = (float(cells[place].replace(",", "")) for place in places)
-            found.setdefault(name, []).append(Measured(count, *numbers))
+    for kind, sizes in record("engines.json").items():
+        for size, kept in sizes.items() if kind != "rerank" else ():
+            for line in kept["lines"]:
+                costs = line["build_seconds"], line["bytes"], line["ms"][1]
+                found.setdefault(line["engine"], []).append(Measured(int(size), *costs))
     return {name: sorted(lines) for name, lines in found.items()}
-
-
-def _count(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, which README.md has at one size or more.
+    """An engine, which engines.json has at one size or more.
 
     Attributes:
         name: there.

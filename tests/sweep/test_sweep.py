@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import commands
-from tests.commands import Command
-from tests.reliability.jobs import command, write_queries
+from tests.reliability.jobs import ROOT, command, write_queries
 from tests.reliability.kill import content
 
 pytestmark = pytest.mark.slow
@@ -34,10 +34,17 @@ QUICK = ("-m", "model=bm25", "stage=[index,search,evaluate]", "index.k1=0.9,1.2,
 KINDS = {"checkpoint": 2, "encoding": 2, "index": 4, "run": 4, "measures": 4}
 
 
-def start(folder: Path, collection: Path, *more: str) -> Command:
+def start(folder: Path, collection: Path, *more: str) -> subprocess.Popen[str]:
     """Start a command in a folder of its own; its log is added to the folder's."""
     folder.mkdir(exist_ok=True)
-    return commands.start(folder, command(collection, *more), folder / "log.txt")
+    with (folder / "log.txt").open("a") as log:
+        arguments = [sys.executable, str(ROOT / "run.py"), *command(collection, *more)]
+        # shells let background jobs ignore SIGINT, and so would this one
+        return subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log, text=True, preexec_fn=_heed_interrupts)
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def finish(folder: Path, collection: Path, *more: str) -> str:
@@ -168,7 +175,7 @@ def artifacts_of(folder: Path) -> Iterator[Path]:
     return (folder / "artifacts").glob("*/[!.]*/manifest.json")
 
 
-def wait_for(folder: Path, job: Command, *, artifacts: int) -> list[psutil.Process]:
+def wait_for(folder: Path, job: subprocess.Popen[str], *, artifacts: int) -> list[psutil.Process]:
     """Wait until so many artifacts exist; returns the processes that the command has started."""
     while len(list(artifacts_of(folder))) < artifacts:
         assert job.poll() is None, (folder / "log.txt").read_text()
@@ -178,7 +185,7 @@ def wait_for(folder: Path, job: Command, *, artifacts: int) -> list[psutil.Proce
     return found
 
 
-def worker_of(job: Command, log: Path) -> psutil.Process:
+def worker_of(job: subprocess.Popen[str], log: Path) -> psutil.Process:
     """The process that writes to a worker's log."""
     for process in psutil.Process(job.pid).children():
         if os.path.realpath(f"/proc/{process.pid}/fd/1") == str(log.resolve()):

@@ -30,6 +30,10 @@ def save_learned(loss: nn.Module, folder: Path) -> None:
 def continue_from(loss: nn.Module, folder: Path) -> None:
     """Begin the trained scales of a loss where those of the same kind of loss ended, which made a checkpoint.
 
+    Args:
+        loss: a loss or a sum of losses.
+        folder: of the checkpoint; nothing changes if it has no such file.
+
     Raises:
         UserError: if the file is damaged.
     """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch.optim import Optimizer
 
+from irexp.artifact.hub import fetch_model
 from irexp.config.schema import FalseNegatives, Machine, Negatives, Training
 from irexp.dataset.collection import Documents, Examples, Topics
 from irexp.dataset.draw import Draw, Sampler
@@ -89,7 +90,7 @@ def fit(
     if loss is None:
         raise UserError("there is no loss to minimise; set loss=…, or skip fine-tuning: training=none")
     if initial is not None:
-        continue_from(loss, Path(initial))
+        continue_from(loss, Path(initial) if Path(initial).is_dir() else fetch_model(str(initial)))
     setup = TrainingSetup(
         loss,
         learnt,

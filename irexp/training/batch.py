@@ -310,10 +310,8 @@ class Batches(Dataset[Batch | PairBatch]):
         target_BN[:, : len(doc_ids)] = 0.0
         column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
         for row, example in enumerate(own):
-            if not example.in_batch:
-                target_BN[row] = torch.nan
-                target_BN[row, [column[doc_id] for doc_id in example.doc_ids]] = 0.0
-            for doc_id in relevant[example.query.query_id] & column.keys():
+            others = set() if example.in_batch else column.keys() - set(example.doc_ids)
+            for doc_id in others | (relevant[example.query.query_id] & column.keys()):
                 target_BN[row, column[doc_id]] = torch.nan
             target_BN[row, column[example.doc_ids[0]]] = 1.0
         return mine, set(doc_ids[: self._rank * share]), target_BN, self._lists(own, column, relevant)

@@ -86,7 +86,7 @@ def test_a_second_round_begins_with_the_scale_that_the_first_one_learnt(compose:
     "text", ["{", "[]", '{"scale": {"KLDivergence": 0}}', '{"scale": {"KLDivergence": null}}', "{}"]
 )
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
-    """The error says how to begin anew."""
+    """The error says how to begin without it."""
     (tmp_path / LEARNED).write_text(text)
     with pytest.raises(UserError, match=r"loss\.json is damaged"):
         continue_from(KLDivergence(learn_scale=True), tmp_path)

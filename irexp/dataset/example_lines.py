@@ -30,6 +30,9 @@ _LISTS = ("document_ids", "doc_ids", "documents", "docs", "passages")
 _SCORES = ("scores", "score")
 _TARGETS = (*_SCORES, "labels", "label")
 
+#: Values of FlagEmbedding's `type` with which a line's documents get the prompt of its query.
+_SYMMETRIC = ("symmetric_sts", "symmetric_clustering")
+
 #: What a line may be, for messages.
 OBJECTS = (
     "{query, pos, neg}, {query, positive, negative}, {query, positive_passages, negative_passages}, {query_id, "
@@ -54,6 +57,7 @@ class Listed(NamedTuple):
         text: the query's text, where an object tells which it is.
         is_id: whether `query` is an id for certain, since it stands under such a key.
         prompt: what is put in front of the query; None for the model's own.
+        document_prompt: the same of its documents.
     """
 
     query: object
@@ -62,6 +66,7 @@ class Listed(NamedTuple):
     text: str | None = None
     is_id: bool = False
     prompt: str | None = None
+    document_prompt: str | None = None
 
     @property
     def ids(self) -> list[object]:
@@ -134,7 +139,8 @@ def _of_object(fields: Mapping[str, Any]) -> list[Listed]:
     if prompt is not None and not isinstance(prompt, str):
         raise ValueError("the prompt is not a text")
     query, is_id = (text, False) if query_id is None else (query_id, True)
-    place = Listed(query, [], text=text, is_id=is_id, prompt=prompt)
+    document_prompt = prompt if fields.get("type") in _SYMMETRIC else None
+    place = Listed(query, [], text=text, is_id=is_id, prompt=prompt, document_prompt=document_prompt)
     if place.query is None:
         raise ValueError(f"it has no query, only {', '.join(fields)[:60] or 'nothing'}")
     for positives, negatives in _SIDES:

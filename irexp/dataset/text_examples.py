@@ -78,7 +78,8 @@ class TextFileExamples(Examples):
         found = self.listed(position)
         query, *documents = map(str, found.texts)
         targets = found.scores or [1.0] + [0.0] * (len(documents) - 1)
-        return Example(Query(id_of(query), query), tuple(map(id_of, documents)), tuple(targets), found.prompt)
+        ids = tuple(map(id_of, documents))
+        return Example(Query(id_of(query), query), ids, tuple(targets), found.prompt, found.document_prompt)
 
     def doc_ids(self) -> set[str]:
         """The ids of all documents in the examples."""

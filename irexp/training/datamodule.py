@@ -225,7 +225,9 @@ def _check(examples: Examples, model: Model, negatives: Draw, *, needs_positive:
     found = [examples[position] for position in range(min(len(examples), _LOOKED_AT))]
     check_skip(negatives.skip, found)
     of_sets = examples.mixture.prompts if examples.mixture is not None else ()
-    check_prompts(model, [*of_sets, *((example.query_prompt, example.document_prompt) for example in found)])
+    has_both = isinstance(model, BiEncoder)  # a pair has the query's prompt alone, also of a line with a symmetric type
+    prompts = [(example.query_prompt, example.document_prompt if has_both else None) for example in found]
+    check_prompts(model, [*of_sets, *prompts])
 
 
 def check_batch_size(training: Training, machine: Machine) -> None:

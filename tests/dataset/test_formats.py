@@ -93,6 +93,16 @@ def test_tevatrons_passages_are_found_by_their_ids_in_a_collection(tmp_path: Pat
         len(FileExamples(write(tmp_path / "w.jsonl", lines(without))))
 
 
+@pytest.mark.parametrize("kind", ["symmetric_sts", "symmetric_clustering"])
+def test_documents_of_a_symmetric_type_have_the_prompt_of_the_query(tmp_path: Path, kind: str) -> None:
+    """As FlagEmbedding does; with another type or none they have the model's own."""
+    rows = ({**FLAG_SCORED, "type": kind}, {**FLAG_SCORED, "type": "symmetric_class"}, {**FLAG, "type": kind})
+    examples = TextFileExamples(write(tmp_path / "t.jsonl", lines(*rows[:2])))
+    assert [examples[n].document_prompt for n in range(2)] == ["find: ", None]
+    assert {examples[n].query_prompt for n in range(2)} == {"find: "}
+    assert TextFileExamples(write(tmp_path / "n.jsonl", lines(rows[2])))[0].document_prompt is None
+
+
 def test_tab_separated_texts_are_read(tmp_path: Path) -> None:
     """As MS MARCO's triples of texts; the query of two lines is one query, whose positives are both known."""
     examples = TextFileExamples(write(tmp_path / "t.tsv", "cats\ta cat\ta dog\ncats\ttwo cats\ta dog\n"))

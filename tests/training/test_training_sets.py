@@ -26,7 +26,8 @@ TOYS_FOLDER = (
 #: The overrides of each kind of training set, with the files that `files` writes.
 KINDS = {
     "texts": "dataset=texts dataset.train.path={folder}/texts.jsonl",
-    "prompted texts": "dataset=texts dataset.train.path={folder}/prompted.jsonl model=mono loss=margin_mse",
+    "prompted texts": "dataset=texts dataset.train.path={folder}/prompted.jsonl loss=margin_mse",
+    "prompted texts, in pairs": "dataset=texts dataset.train.path={folder}/prompted.jsonl model=mono loss=margin_mse",
     "run by rank": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run model=mono loss=rank_net",
     "run, drawn": f"dataset=run {TOYS_FOLDER} dataset.train.run.path={{folder}}/a.run loss=rank_net negatives.count=2 "
     "negatives.sampler=log_random negatives.skip=1",
@@ -48,7 +49,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder in BEIR's layout, and a file of each kind over it."""
     folder = tmp_path_factory.mktemp("files")
     texts = [{"query": f"find {text}", "pos": [text], "neg": [TOYS[n - 1]]} for n, text in enumerate(TOYS)]
-    prompted = [each | {"pos_scores": [2.0], "neg_scores": [0.5], "prompt": "look: "} for each in texts]
+    prompted = [
+        each | {"pos_scores": [2.0], "neg_scores": [0.5], "prompt": "look: ", "type": "symmetric_sts"} for each in texts
+    ]
     others = {n: [f"d{(n + k) % 5}" for k in range(1, 4)] for n in range(5)}
     mined = [{"qid": f"q{n}", "pos": [f"d{n}"], "neg": {"bm25": ids}} for n, ids in others.items()]
     scores: list[Any] = [[f"q{n}", {f"d{n}": 3.0, **dict.fromkeys(ids, 1.0)}] for n, ids in others.items()]

@@ -58,6 +58,8 @@ def _replaced(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for option in (tmp_path / "conf" / "training").glob("*.yaml"):
         if option.stem != "none":
             OmegaConf.save({**OmegaConf.load(option), **SHORT}, option)
+    of_recipe = tmp_path / "conf" / "experiment" / "hard_negatives.yaml"  # it has its own numbers of steps
+    of_recipe.write_text(re.sub(r"(steps[:=] ?)\d+", r"\g<1>2", of_recipe.read_text(encoding="utf8")), encoding="utf8")
     recipes.write_files(tmp_path / "files")
     # a model of two steps finds no document clearly less relevant than another
     mined = tmp_path / "conf" / "negatives" / "mined.yaml"

@@ -100,13 +100,16 @@ def test_the_tables_of_engines_are_those_of_their_record(
 def test_one_command_makes_every_table_of_speed() -> None:
     """Each recipe that needs no GPU is among what it runs, and each interpreter is handed on to those that compare."""
     make = runpy.run_path(str(ROOT / "experiments" / "speed" / "make.py"))
-    words = [word for command in make["commands"](["pylate=p/bin/python", "dataset=aws_howto"]) for word in command]
+    given = ["pylate=p/bin/python", "lightning_ir=l/bin/python", "dataset=aws_howto"]
+    words = [word for command in make["commands"](given) for word in command]
     named = [name for word in words if word.startswith("experiment=") for name in word.split("=")[1].split(",")]
     assert sorted([*named, "speed_gpu"]) == SPEED
     assert words.count("dataset=aws_howto") == 2
     path = str(Path("p/bin/python").absolute())
     assert f"stage.peers.python.pylate={path}" in words and words[words.index("--pylate") + 1] == path
-    assert (ROOT / "tests" / "benchmark" / "fit_peers.py").is_file()
+    scripts = [word.removeprefix("tests.benchmark.") for word in words if word.startswith("tests.benchmark.")]
+    assert scripts == ["fit_peers", "end_to_end"]
+    assert all((ROOT / "tests" / "benchmark" / f"{script}.py").is_file() for script in scripts)
 
 
 def test_the_table_of_experiments_is_generated() -> None:

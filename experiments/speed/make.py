@@ -35,7 +35,12 @@ def commands(arguments: list[str]) -> list[list[str]]:
         [*run, "experiment=speed_keys", *overrides],
         [*run, "experiment=speed_growth"],
         [sys.executable, "-m", "tests.benchmark.fit_peers", *options, *trainings],
+        *([_end_to_end(pythons["lightning_ir"])] if "lightning_ir" in pythons else []),
     ]
+
+
+def _end_to_end(python: str) -> list[str]:
+    return [sys.executable, "-m", "tests.benchmark.end_to_end", "--lightning-ir", python, "--output", str(FOLDER)]
 
 
 def main(arguments: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irexp import component, encode, fit, load, open_documents, open_examples, re_rank, save
+from irexp import (
+    build_index,
+    component,
+    encode,
+    fit,
+    load,
+    open_documents,
+    open_examples,
+    open_index,
+    open_topics,
+    re_rank,
+    save,
+    search,
+)
 from irexp.config.schema import Encoding, Machine
+from irexp.evaluation.run_file import write_run
 from irexp.index.vectors import TokenVectors
 from irexp.model.bi_encoder import BiEncoder
+from irexp.peer.chain import Chain, run_of
 from irexp.peer.growth_work import grow as grow
 from irexp.peer.training import CLIP_NORM, WEIGHT_DECAY, Training
 from irexp.peer.work import Encoder, Scorer, Work
@@ -106,3 +122,26 @@ def train(training: Training, folder: Path) -> float:
     )
     save(model, folder)
     return found
+
+
+def stages_of(chain: Chain) -> dict[str, Callable[[], object]]:
+    """What indexes, searches and re-ranks."""
+    lengths = {"query_length": chain.query_length, "document_length": chain.document_length}
+    encoder, scorer = load(chain.encoder, **lengths), load(chain.scorer, **lengths)
+    documents, topics = open_documents(chain.data), open_topics(chain.data)
+    vectors, index = Path(chain.output) / "encoding", Path(chain.output) / "index"
+    machine = component("machine", "cpu", threads=1, progress=False)
+
+    def run_index() -> None:
+        build_index(encode(encoder, documents, vectors, machine=machine), index, machine=machine)
+
+    def run_search() -> None:
+        opened = open_index(component("index", "faiss_flat"), index)
+        found = search(opened, topics, model=encoder, depth=chain.depth, machine=machine)
+        write_run(run_of(chain, "search"), found, tag="irexp")
+
+    def run_re_rank() -> None:
+        run = run_of(chain, "search")
+        write_run(run_of(chain, "re_rank"), re_rank(scorer, run, topics, documents, machine=machine), tag="irexp")
+
+    return {"index": run_index, "search": run_search, "re_rank": run_re_rank}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import torch
 from lightning_ir import (
     BiEncoderModule,
     CrossEncoderModule,
+    DocDataset,
+    FaissFlatIndexConfig,
+    FaissSearchConfig,
+    IndexCallback,
     LightningIRDataModule,
     LightningIRTrainer,
+    QueryDataset,
+    ReRankCallback,
+    RunDataset,
+    SearchCallback,
     TupleDataset,
     models,
 )
@@ -23,6 +32,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from irexp.peer.chain import Chain, run_of
 from irexp.peer.training import CLIP_NORM, Training, make_optimizer
 from irexp.peer.work import Encoder, Scorer, Work
 
@@ -65,15 +75,8 @@ def open_encoder(model: str, folder: str, query_length: int, document_length: in
 
 
 def open_scorer(model: str, folder: str, query_length: int, document_length: int, device: str) -> Scorer:
-    """A cross-encoder whose head includes BERT's pooler."""
-    lengths = {"query_length": query_length, "doc_length": document_length}
-    config = models.MonoConfig(**lengths, pooling_strategy="bert_pool", linear_bias=True)
-    module = CrossEncoderModule(model=models.MonoModel.from_pretrained(folder, config=config)).eval()
-    weights = load_file(Path(folder) / "model.safetensors")
-    for ours, theirs in (("bert.pooler.dense", module.model.bert_pool[0]), ("classifier", module.model.linear)):
-        theirs.weight.data, theirs.bias.data = weights[f"{ours}.weight"], weights[f"{ours}.bias"]
-
-    module.to(device)
+    """A cross-encoder."""
+    module = _new_scorer(folder, query_length, document_length).to(device)
 
     def compute(pairs: list[tuple[str, str]], work: Work) -> NDArray[np.float32]:
         parts = []
@@ -85,6 +88,53 @@ def open_scorer(model: str, folder: str, query_length: int, document_length: int
         return np.concatenate(parts)
 
     return compute
+
+
+def stages_of(chain: Chain) -> dict[str, Callable[[], object]]:
+    """What indexes with faiss, searches and re-ranks."""
+    encoder = _new_module("sbert", chain.encoder, chain.query_length, chain.document_length).eval()
+    scorer = _new_scorer(chain.scorer, chain.query_length, chain.document_length)
+    name = f"chain-{Path(chain.output).name}"  # a process registers a name once
+    files = {part: str(Path(chain.data) / f"{part}.tsv") for part in ("docs", "queries")}
+    register_new_dataset(name, **files)
+    documents, queries = DocDataset(name, num_docs=chain.documents), QueryDataset(name, num_queries=chain.queries)
+    index, found, final = Path(chain.output) / "index", run_of(chain, "search"), run_of(chain, "re_rank")
+    named = found.with_name(f"found__{name}.run")  # the library reads the collection's name from the file's
+
+    def run_index() -> None:
+        _trainer(IndexCallback(FaissFlatIndexConfig(), index)).index(encoder, _data(documents, _BATCH_SIZE))
+
+    def run_search() -> None:
+        settings = {"save_dir": found.parent, "run_name": named.name, "use_gpu": False}
+        callback = SearchCallback(FaissSearchConfig(k=chain.depth), index, **settings)
+        _trainer(callback).search(encoder, _data(queries, _BATCH_SIZE))
+        found.symlink_to(named)
+
+    def run_re_rank() -> None:
+        callback = ReRankCallback(save_dir=final.parent, run_name=final.name)
+        _trainer(callback).re_rank(scorer, _data(RunDataset(named, depth=chain.depth), 1))
+
+    return {"index": run_index, "search": run_search, "re_rank": run_re_rank}
+
+
+def _trainer(callback: Any) -> Any:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return LightningIRTrainer(callbacks=[callback], accelerator="cpu", **quiet)
+
+
+def _data(dataset: Any, batch_size: int) -> Any:
+    return LightningIRDataModule(inference_datasets=[dataset], inference_batch_size=batch_size)
+
+
+def _new_scorer(folder: str, query_length: int, document_length: int) -> Any:
+    """A cross-encoder whose head includes BERT's pooler."""
+    lengths = {"query_length": query_length, "doc_length": document_length}
+    config = models.MonoConfig(**lengths, pooling_strategy="bert_pool", linear_bias=True)
+    module = CrossEncoderModule(model=models.MonoModel.from_pretrained(folder, config=config)).eval()
+    weights = load_file(Path(folder) / "model.safetensors")
+    for ours, theirs in (("bert.pooler.dense", module.model.bert_pool[0]), ("classifier", module.model.linear)):
+        theirs.weight.data, theirs.bias.data = weights[f"{ours}.weight"], weights[f"{ours}.bias"]
+    return module
 
 
 def train(training: Training, folder: Path) -> float:

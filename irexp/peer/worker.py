@@ -24,6 +24,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from irexp.artifact.hardware import usable_processors
+from irexp.peer.chain import Chain, timed
 from irexp.peer.training import Training
 from irexp.peer.work import Work
 
@@ -96,6 +97,9 @@ def answer(library: str, request: dict[str, Any]) -> dict[str, Any]:
         found, device = train(library, training, Path(request["folder"])), training.device
     elif request["task"] == "grow":
         found, device = _module(library).grow(request), "cpu"
+    elif request["task"] == "chain":
+        torch.set_num_threads(1)
+        found, device = timed(_module(library).stages_of(Chain(**request["chain"]))), "cpu"
     else:
         found, device = compute(library, Work(**request)), request["device"]
     return {**found, "mib": peak_memory(device)}

@@ -47,6 +47,7 @@ _QUERY_LENGTH, _DOCUMENT_LENGTH = 24, 80
 _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "irexp, machine.forward_tokens=1024": {"machine": {"forward_tokens": 1024}},
     "irexp, training.length_buckets=50": {"training": {"length_buckets": 50}},
+    "irexp, machine.compile=true": {"machine": {"compile": True}},
 }
 
 

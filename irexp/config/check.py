@@ -10,14 +10,14 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.component import component_faults
-from irexp.config.limits import CHOICES, MEASURES, RANGES
+from irexp.config.limits import ARGUMENT_RANGES, CHOICES, MEASURES, RANGES
 from irexp.config.packages import packages_of_targets
 from irexp.config.schema import RECORDS, Config
 from irexp.types import UserError
@@ -85,7 +85,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
     if keys is None:
         faults += [f"{key}: needs a value, as {key}=…" for key in missing_keys(config)]
     faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
-    return faults + _table_faults(config) + component_faults(config, wanted)
+    return faults + _table_faults(config) + component_faults(config, wanted) + _argument_faults(config, wanted)
 
 
 def _table_faults(config: DictConfig) -> list[str]:
@@ -150,10 +150,28 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
         value = schema[key]
         if name in CHOICES and value is not None and value not in CHOICES[name]:
             faults.append(f"{name}: {value!r} is not a choice{near(str(value), CHOICES[name])}")
-        least, most = RANGES.get(name, (None, None))
-        if least is not None and value is not None and not least <= value <= (value if most is None else most):
-            allowed = f"at least {least}" if most is None else f"from {least} to {most}"
-            faults.append(f"{name}: {value} is out of range; it must be {allowed}")
+        faults += _range_faults(name, value, RANGES)
+    return faults
+
+
+def _range_faults(name: str, value: Any, ranges: Mapping[str, tuple[float, float | None]]) -> list[str]:
+    """What is wrong with a number; None is always allowed."""
+    least, most = ranges.get(name, (None, None))
+    if least is None or value is None or least <= value <= (value if most is None else most):
+        return []
+    allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+    return [f"{name}: {value} is out of range; it must be {allowed}"]
+
+
+def _argument_faults(config: DictConfig, keys: Collection[str]) -> list[str]:
+    """What is wrong with numbers that a function, or a class of another library, takes."""
+    faults = []
+    for name in ARGUMENT_RANGES:
+        group, _, key = name.partition(".")
+        node = config.get(group) if group in keys else None
+        value = node.get(key) if isinstance(node, DictConfig) else None
+        if isinstance(value, int | float):  # another type has a fault of its own
+            faults += _range_faults(name, value, ARGUMENT_RANGES)
     return faults
 
 

@@ -80,6 +80,24 @@ RANGES: dict[str, tuple[float, float | None]] = {
     "machine.resume_every": (1, None),
 }
 
+#: The same for arguments that are used long after a job began; engines, losses and regularizers check their own.
+ARGUMENT_RANGES: dict[str, tuple[float, float | None]] = {
+    "schedule.warmup": (0, None),
+    "schedule.cycles": (1, None),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.eps": (0, None),
+    "adapter.r": (1, None),
+    "adapter.lora_alpha": (1, None),
+    "adapter.lora_dropout": (0, 1),
+    "model.dim": (1, None),
+    "model.token_dim": (1, None),
+    "model.cls_dim": (0, None),
+    "model.truncate_dim": (1, None),
+    "model.viewers": (1, None),
+    "model.k_train": (1, None),
+    "model.labels": (1, None),
+}
+
 #: The keys whose value names one or more measures.
 MEASURES = (
     *("evaluation.measures", "training.select_by", "training.validation_measures", "fuse.measure"),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from irexp.index.faiss_structure import GPU_MOST, copy_to_gpu, import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -50,6 +51,7 @@ class Binary(StreamedIndex):
             search: the search settings.
         """
         self._search = search or BinarySearch()
+        check_least(1, {"search.candidates": self._search.candidates})
         self._writer: GrowingArrays | None = None
         self._dtype = np.dtype(np.float32)
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)

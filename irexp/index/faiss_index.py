@@ -36,6 +36,7 @@ from irexp.index.faiss_structure import (
     parts,
 )
 from irexp.index.index import DenseIndex, Rows, Scores, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import MARGIN, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -98,6 +99,9 @@ class Faiss(DenseIndex):
         """
         self._factory, self._lists, self._codes = factory, lists, codes
         self._sample, self._seed, self._search = sample, seed, search or FaissSearch()
+        check_least(1, {"lists": lists, "codes": codes, "sample": sample})
+        check_least(1, {f"search.{name}": value for name, value in vars(self._search).items()})
+        check_least(0, {"seed": seed})
         self._index: Any = None
         self._gpu: Any = None
         self._folder: Path | None = None

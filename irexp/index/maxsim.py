@@ -24,6 +24,7 @@ from torch import Tensor
 
 from irexp.index.growing import GrowingArrays, clear_arrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import as_rows, count_candidates, merge, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
@@ -71,6 +72,7 @@ class MaxSim(StreamedIndex):
             search: the search settings.
         """
         self._precision, self._factor, self._search = precision, pool_factor, search or MaxSimSearch()
+        check_least(1, {"pool_factor": pool_factor, "search.candidates": self._search.candidates})
         self._folder: Path | None = None
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))

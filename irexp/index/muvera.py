@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from irexp.index.index import DenseIndex, Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import as_rows, count_candidates, merge, no_results, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
@@ -78,6 +79,8 @@ class Muvera(StreamedIndex):
             )
         self._engine, self._repetitions, self._signs, self._block_dim = engine, repetitions, signs, block_dim
         self._factor, self._seed, self._search = pool_factor, seed, search or MuveraSearch()
+        check_least(1, {"pool_factor": pool_factor})
+        check_least(0, {"seed": seed, "search.rescored": self._search.rescored})
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._row_n = np.empty(0, np.int64)

@@ -33,6 +33,7 @@ from irexp.index.centroids import k_means, nearest
 from irexp.index.faiss_structure import import_faiss
 from irexp.index.growing import GrowingArrays, read_arrays, remove_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import count_candidates, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.threads import in_threads
@@ -96,6 +97,9 @@ class Plaid(StreamedIndex):
             raise UserError(f"index.bits={bits}: residuals have 1, 2, 4 or 8 bits")
         self._bits, self._centroids, self._iterations = bits, centroids, iterations
         self._factor, self._seed, self._search = pool_factor, seed, search or PlaidSearch()
+        check_least(1, {"centroids": centroids, "pool_factor": pool_factor})
+        check_least(1, {"search.probes": self._search.probes, "search.candidates": self._search.candidates})
+        check_least(0, {"iterations": iterations, "seed": seed, "search.rescored": self._search.rescored})
         self._device = torch.device("cpu")
         self._folder: Path | None = None
         self._store: TokenStore | None = None

@@ -23,6 +23,7 @@ import torch
 from irexp.config.installation import install_command
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
+from irexp.index.ranges import check_fractions, check_least
 from irexp.index.rescore import no_results
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -82,6 +83,10 @@ class Seismic(StreamedIndex):
             "summary_energy": summary_energy,
         }
         self._terms, self._threshold, self._search = terms, threshold, search or SeismicSearch()
+        check_least(1, {"postings": postings, "min_cluster_size": min_cluster_size})
+        check_least(1, {"terms": terms, "search.terms": self._search.terms})
+        check_least(0, {"search.heap_factor": self._search.heap_factor})
+        check_fractions({"centroid_fraction": centroid_fraction, "summary_energy": summary_energy})
         self._folder: Path | None = None
         self._dataset: Any = None
         self._index: Any = None

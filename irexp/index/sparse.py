@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
 from irexp.index.prune import prune
+from irexp.index.ranges import check_least
 from irexp.index.shards import EncodedDocuments
 from irexp.index.threads import in_threads
 from irexp.index.vectors import Queries, Vectors, dim
@@ -68,6 +69,7 @@ class SparseIndex(StreamedIndex):
         """
         self._weights, self._terms, self._threshold = weights, terms, threshold
         self._search = search or SparseSearch()
+        check_least(1, {"terms": terms, "search.terms": self._search.terms})
         self._writer: GrowingArrays | None = None
         self._waiting: list[scipy.sparse.csr_array] = []
         self._arrays: dict[str, NDArray[Any]] = {}

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from irexp.index.index import DenseIndex, Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import count_candidates, no_results, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.token_store import TokenStore, read_tokens
@@ -64,6 +65,8 @@ class TokenRetrieval(StreamedIndex):
             search: the search settings.
         """
         self._engine, self._factor, self._seed, self._search = engine, pool_factor, seed, search or TokenSearch()
+        check_least(1, {"pool_factor": pool_factor, "search.tokens": self._search.tokens})
+        check_least(0, {"seed": seed, "search.rescored": self._search.rescored})
         self._store: TokenStore | None = None
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._owner_T = np.empty(0, np.int32)

@@ -31,12 +31,8 @@ class TokenStore:
         """Open or resume a folder.
 
         Raises:
-            UserError: if the factor is below 1, or the vectors have token ids and must not be pooled.
+            UserError: if the vectors have token ids and must not be pooled.
         """
-        if factor < 1:
-            raise UserError(
-                f"index.pool_factor={factor}: it must be at least 1; 1 keeps every vector, 2 keeps half of them"
-            )
         if encoding.has_token_ids:
             raise UserError("this model compares only vectors of the same token; use index=coil")
         self._arrays = GrowingArrays(folder)

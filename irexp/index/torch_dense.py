@@ -21,6 +21,7 @@ from torch import Tensor
 
 from irexp.index.growing import GrowingArrays, read_arrays
 from irexp.index.index import Rows, Scores, StreamedIndex, check_dim
+from irexp.index.ranges import check_least
 from irexp.index.rescore import MARGIN, count_candidates, rescore
 from irexp.index.shards import EncodedDocuments
 from irexp.index.vectors import Queries, Vectors, dim
@@ -57,6 +58,7 @@ class TorchDense(StreamedIndex):
             search: the search settings.
         """
         self._precision, self._search = precision, search or TorchDenseSearch()
+        check_least(1, {"search.candidates": self._search.candidates})
         self._writer: GrowingArrays | None = None
         self._dtype = np.dtype(np.float32)
         self._vector_NH: NDArray[np.float32] = np.empty((0, 0), np.float32)

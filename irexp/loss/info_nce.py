@@ -39,7 +39,7 @@ class InfoNCE(Loss):
             UserError: if the temperature or the difference is not above 0, or in-batch negatives are to have targets.
         """
         super().__init__()
-        if min_target_diff is not None and min_target_diff <= 0:
+        if min_target_diff is not None and not min_target_diff > 0:
             raise UserError(f"loss.min_target_diff={min_target_diff}: it tells negatives apart and must be above 0")
         if min_target_diff is not None and in_batch:
             raise UserError(

@@ -71,6 +71,6 @@ def check_temperature(temperature: float) -> float:
     Raises:
         UserError: if it is not.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise UserError(f"loss.temperature={temperature}: it divides scores and must be above 0")
     return temperature

@@ -130,6 +130,6 @@ def check_max_grade(max_grade: float | None) -> float | None:
     Raises:
         UserError: if it is not.
     """
-    if max_grade is not None and max_grade <= 0:
+    if max_grade is not None and not max_grade > 0:
         raise UserError(f"loss.max_grade={max_grade}: it is the best document's grade and must be above 0")
     return max_grade

@@ -27,7 +27,7 @@ class Scale(nn.Module):
             learn_scale: whether it is trained; None for no.
         """
         super().__init__()
-        if scale is not None and scale <= 0:
+        if scale is not None and not scale > 0:
             raise UserError(f"loss.scale={scale}: it multiplies the student's scores and must be above 0")
         self.start, self.is_learned = 1.0 if scale is None else scale, bool(learn_scale)
         # of one element, not a scalar, so that it can be sharded

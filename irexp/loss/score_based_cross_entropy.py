@@ -34,7 +34,7 @@ class ScoreBasedInBatchCrossEntropy(Loss):
             temperature: divides the scores: 0.05 for the cosine, 1 for an unbounded inner product.
         """
         super().__init__()
-        if min_target_diff <= 0:
+        if not min_target_diff > 0:
             raise UserError(
                 f"loss.min_target_diff={min_target_diff}: it tells negatives from the positive and must be above 0"
             )

@@ -30,7 +30,7 @@ class WeightedSum(Loss):
         for name, weight in weights.items():
             if name not in losses:
                 raise UserError(f"loss.weights.{name}: there is no such loss in the sum; there are {', '.join(losses)}")
-            if weight < 0:
+            if not weight >= 0:
                 raise UserError(f"loss.weights.{name}={weight}: it must be at least 0")
         self.losses = nn.ModuleDict(dict(losses))
         self.weights = {name: float(weights.get(name, 1.0)) for name in losses}

@@ -39,7 +39,7 @@ class Regularizer(nn.Module, ABC):
         """
         super().__init__()
         for name, value in (("query_weight", query_weight), ("document_weight", document_weight), ("ramp", ramp)):
-            if value < 0:
+            if not value >= 0:
                 raise UserError(f"regularizer.{name}={value}: it must be at least 0")
         self.query_weight, self.document_weight, self.ramp = query_weight, document_weight, ramp
 

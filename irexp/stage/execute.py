@@ -37,6 +37,7 @@ from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
 from irexp.stage.resources import require_resources
+from irexp.stage.settings import require_settings
 from irexp.study.trial import RunningTrial
 from irexp.types import UserError
 
@@ -103,12 +104,13 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
 
 
 def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found]]:
-    """The same as `steps_to_run`, after a check of what these steps need: packages, files, and where they write.
+    """The same as `steps_to_run`, after a check of what these steps need: settings, packages, files, where they write.
 
     Raises:
-        UserError: naming what is missing.
+        UserError: naming what is wrong or missing.
     """
     wanted, found = steps_to_run(plan, store)
+    require_settings(wanted)
     require_packages(wanted)
     require_files(wanted)
     require_resources(wanted)

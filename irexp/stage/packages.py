@@ -6,6 +6,7 @@ the command that installs what is missing. A precision of int8 needs packages, t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.plan import Step
+from irexp.artifact.values import select
 from irexp.config.built import built
 
 #: The precision in which a stage's model computes, by stage.
@@ -54,20 +56,28 @@ def components_with(method: str, steps: Iterable[Step], *, package: str = "") ->
         steps: all of them make an artifact.
         package: only components whose class is in it are looked at; the others are not even imported.
     """
+    for node in component_nodes(steps):
+        target = str(node["_target_"])
+        if target.startswith(package) and hasattr(get_object(target), method):
+            yield built(node)
+
+
+def component_nodes(steps: Iterable[Step]) -> Iterator[DictConfig]:
+    """The nodes of the components that steps use, those of equal settings once.
+
+    A backbone is used only to make a checkpoint, which all else is made from.
+    """
+    seen: set[tuple[str, str]] = set()
     for step in steps:
-        for node in _components(step):
-            target = str(node["_target_"])
-            if target.startswith(package) and hasattr(get_object(target), method):
-                yield built(node)
-
-
-def _components(step: Step) -> Iterator[DictConfig]:
-    """The nodes of a step's settings; a backbone is used only to make a checkpoint, which all else is made from."""
-    assert step.stage is not None
-    for setting in step.stage.settings:
-        is_used = setting.path != "model" or step.stage.makes == "checkpoint"
-        if is_used and setting.when(step.experiment.values):
-            yield from _nodes(OmegaConf.select(step.experiment.config, setting.path))
+        assert step.stage is not None
+        for setting in step.stage.settings:
+            is_used = setting.path != "model" or step.stage.makes == "checkpoint"
+            if not is_used or not setting.when(step.experiment.values):
+                continue
+            content = setting.path, json.dumps(select(step.experiment.values, setting.path), default=str)
+            if content not in seen:
+                seen.add(content)
+                yield from _nodes(OmegaConf.select(step.experiment.config, setting.path))
 
 
 def _nodes(value: Any) -> Iterator[DictConfig]:

@@ -127,6 +127,8 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_runs() -> None:
             "training.learning_rate: -1.0 is out of range; it must be at least 0",
         ),
         ("training.steps=interval(1,1)", "training.steps: Value '1.0' of type 'float' could not be converted"),
+        ("schedule.warmup=-1", "schedule.warmup: -1 is out of range; it must be at least 0"),
+        ("optimizer.weight_decay=-0.1", "optimizer.weight_decay: -0.1 is out of range; it must be at least 0"),
         ("search.depth=range(0,10)", "search.depth: 0 is out of range; it must be at least 1"),
         ("search.depth=tag(a,choice(1,2,0))", "search.depth: 0 is out of range; it must be at least 1"),
         ("seed=shuffle(choice(1,x,2))", "seed: Value 'x' of type 'str' could not be converted to Integer"),

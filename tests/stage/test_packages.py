@@ -56,6 +56,21 @@ def test_the_engine_is_looked_for_before_the_training(
     assert install_command("seismic") in text and "Python 3.11 on Linux x86_64" in text
 
 
+def test_settings_of_engine_and_loss_are_checked_before_the_training(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """All that are refused are named at once; before, an engine was only made after hours of training."""
+    wrong = ["index.search.terms=0", "loss.temperature=0"]
+    overrides = settings(tmp_path, collection, "model=splade", "training.steps=2", *wrong)
+    with pytest.raises(UserError) as error:
+        run(compose, overrides, STAGES)
+    assert str(error.value).splitlines() == [
+        "loss.temperature=0: it divides scores and must be above 0",
+        "index.search.terms=0: it must be at least 1",
+    ]
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
 def test_milvus_is_looked_for_before_the_training(
     compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

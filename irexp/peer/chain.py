@@ -30,6 +30,7 @@ class Chain:
         depth: documents per query, of which all are re-ranked.
         documents: how many there are.
         queries: how many there are.
+        threads: 1 for one thread; None for all cores.
     """
 
     encoder: str
@@ -41,6 +42,7 @@ class Chain:
     depth: int
     documents: int
     queries: int
+    threads: int | None
 
 
 def timed(work: Mapping[str, Callable[[], object]]) -> dict[str, Any]:

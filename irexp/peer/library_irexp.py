@@ -130,7 +130,7 @@ def stages_of(chain: Chain) -> dict[str, Callable[[], object]]:
     encoder, scorer = load(chain.encoder, **lengths), load(chain.scorer, **lengths)
     documents, topics = open_documents(chain.data), open_topics(chain.data)
     vectors, index = Path(chain.output) / "encoding", Path(chain.output) / "index"
-    machine = component("machine", "cpu", threads=1, progress=False)
+    machine = component("machine", "cpu", threads=chain.threads, progress=False)
 
     def run_index() -> None:
         build_index(encode(encoder, documents, vectors, machine=machine), index, machine=machine)

@@ -98,8 +98,9 @@ def answer(library: str, request: dict[str, Any]) -> dict[str, Any]:
     elif request["task"] == "grow":
         found, device = _module(library).grow(request), "cpu"
     elif request["task"] == "chain":
-        torch.set_num_threads(1)
-        found, device = timed(_module(library).stages_of(Chain(**request["chain"]))), "cpu"
+        chain = Chain(**request["chain"])
+        torch.set_num_threads(chain.threads or usable_processors())
+        found, device = timed(_module(library).stages_of(chain)), "cpu"
     else:
         found, device = compute(library, Work(**request)), request["device"]
     return {**found, "mib": peak_memory(device)}

@@ -1,9 +1,9 @@
 """Index, search and re-rank in irexp beside Lightning IR: `python -m tests.benchmark.end_to_end`.
 
-Both work on the embedded collection with the same weights, on one thread, each in a process of its own: exact dense
-search for the top 100, which a cross-encoder re-ranks. A turn begins with texts on disk and ends with a run on disk;
-opening the models is not timed. The runs of both must agree. experiments/speed/README.md says how to make the
-environment.
+Both work on the embedded collection with the same weights, each in a process of its own, in turns: exact dense search
+for the top 100, which a cross-encoder re-ranks, first with one thread, then with all cores. A turn begins with texts on
+disk and ends with a run on disk; opening the models is not timed. The runs of both must agree.
+experiments/speed/README.md says how to make the environment.
 
     python -m tests.benchmark.end_to_end --lightning-ir lir/bin/python --output experiments/speed
 """
@@ -11,6 +11,7 @@ environment.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import statistics
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from irexp import component, new_model, save
+from irexp.artifact.hardware import usable_processors
 from irexp.artifact.provenance import processor
 from irexp.dataset.aws_howto import AwsHowtoDocuments, AwsHowtoTopics
 from irexp.dataset.collection import Documents, Topics
@@ -74,17 +76,21 @@ def check_same(ours: Chain, theirs: Chain) -> None:
             raise RuntimeError(f"{stage}: {shared:.1%} of the results are the same, and scores differ by {largest:.2g}")
 
 
-def table(found: Mapping[str, list[dict[str, Any]]]) -> str:
-    """The Markdown table: per stage and in all, the medians over the rounds, and of the ratio in each round."""
+def table(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> str:
+    """The Markdown table: per stage and in all, the medians over the rounds, and of the ratio in each round.
+
+    Args:
+        found: by number of threads (`one`, `all`) and library, the answer of each round.
+    """
     rows = [
-        "| stage | irexp, CPU s | Lightning IR, CPU s | of irexp's | irexp, s | Lightning IR, s | of irexp's |",
+        "| stage | irexp, CPU s of a thread | Lightning IR | of irexp's | irexp, s, all cores | Lightning IR | of irexp's |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, stages in (*((stage, [stage]) for stage in STAGES), ("all", list(STAGES))):
         cells = [name]
-        for kind in ("cpu_seconds", "wall_seconds"):
+        for threads, kind in (("one", "cpu_seconds"), ("all", "wall_seconds")):
             ours, theirs = (
-                [sum(one["stages"][stage][kind] for stage in stages) for one in found[library]]
+                [sum(one["stages"][stage][kind] for stage in stages) for one in found[threads][library]]
                 for library in ("irexp", _OTHER)
             )
             ratio = statistics.median(second / first for first, second in zip(ours, theirs, strict=True))
@@ -97,7 +103,7 @@ def about(record: Mapping[str, Any]) -> str:
     """What the table's values depend on."""
     versions = (f"{name}: {', '.join(f'{k} {v}' for k, v in of.items())}" for name, of in record["versions"].items())
     sizes = f"{record['documents']:,} documents, {record['queries']:,} queries, top {record['depth']}"
-    return "; ".join([record["processor"], f"one thread, {record['backbone']}", sizes, *versions]) + "."
+    return "; ".join([f"{record['processor']}, {record['cores']} cores", record["backbone"], sizes, *versions]) + "."
 
 
 def main() -> None:
@@ -118,7 +124,8 @@ def main() -> None:
             save(new_model(model, backbone=component("backbone", options.backbone), **_LENGTHS), folder / name)
         sizes = write_data(folder / "data", AwsHowtoDocuments(), AwsHowtoTopics("test"))
         record = {
-            **{"processor": processor(), "backbone": options.backbone, "depth": options.depth, **sizes},
+            **{"processor": processor(), "cores": usable_processors(), "backbone": options.backbone},
+            **{"depth": options.depth, **sizes},
             "versions": {"irexp": ours.versions, LIBRARIES[_OTHER].name: other.versions},
             "rounds": rounds([ours, other], folder, options.rounds, depth=options.depth, **sizes),
         }
@@ -131,20 +138,24 @@ def main() -> None:
 
 def rounds(
     workers: list[Worker], folder: Path, count: int, *, depth: int, documents: int, queries: int
-) -> dict[str, list[dict[str, Any]]]:
-    """The answers of irexp and another library, which takes its turn first in every second round."""
-    found: dict[str, list[dict[str, Any]]] = {each.library: [] for each in workers}
-    for number in range(count):
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """By number of threads, the answers of irexp and another library, which is the first in every second round."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {
+        threads: {each.library: [] for each in workers} for threads in ("one", "all")
+    }
+    parts = {"encoder": "encoder", "scorer": "scorer", "data": "data"}
+    paths = {name: str(folder / part) for name, part in parts.items()}
+    for number, threads in itertools.product(range(count), found):
         chains = {}
         for each in workers if number % 2 == 0 else workers[::-1]:
-            output = folder / f"{each.library}-{number}"
+            output = folder / f"{each.library}-{number}-{threads}"
             output.mkdir()
-            parts = {"encoder": "encoder", "scorer": "scorer", "data": "data"}
-            paths = {name: str(folder / part) for name, part in parts.items()}
-            chain = Chain(**paths, output=str(output), **_LENGTHS, depth=depth, documents=documents, queries=queries)
-            found[each.library].append(each.ask({"task": "chain", "chain": asdict(chain)}))
+            sizes = {"depth": depth, "documents": documents, "queries": queries}
+            chain = Chain(**paths, output=str(output), **_LENGTHS, **sizes, threads=1 if threads == "one" else None)
+            answer = each.ask({"task": "chain", "chain": asdict(chain)})
+            found[threads][each.library].append(answer)
             chains[each.library] = chain
-            log.info("round %d, %s: %s", number + 1, each.library, found[each.library][-1]["stages"])
+            log.info("round %d, threads %s, %s: %s", number + 1, threads, each.library, answer["stages"])
         check_same(chains["irexp"], chains[workers[1].library])
     return found
 

@@ -83,7 +83,7 @@ def table(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> str:
         found: by number of threads (`one`, `all`) and library, the answer of each round.
     """
     rows = [
-        "| stage | irexp, CPU s of a thread | Lightning IR | of irexp's | irexp, s, all cores | Lightning IR | of irexp's |",
+        "| stage | irexp, CPU s | Lightning IR | of irexp's | irexp, s, all cores | Lightning IR | of irexp's |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, stages in (*((stage, [stage]) for stage in STAGES), ("all", list(STAGES))):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Examples, Topics
 from irexp.dataset.example_lines import OBJECTS, Listed, json_examples, tsv_example
-from irexp.dataset.packed import PackedTexts
+from irexp.dataset.packed import PackedTexts, first_place
 from irexp.dataset.text_file import check_text, lines_of, read_id, resolve
 from irexp.progress import counted
 from irexp.types import Example, Query
@@ -100,7 +100,7 @@ class ListedExamples(Examples):
         rows = self._rows
         if (number := rows.queries.find(query_id)) is None:
             return frozenset()
-        start, end = np.searchsorted(rows.query_R, [number, number + 1])
+        start, end = (first_place(rows.query_R, one) for one in (number, number + 1))
         return frozenset(rows.documents[document] for document in rows.document_R[start:end].tolist())
 
     @cached_property

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Documents, Topics
 from irexp.dataset.local_format import FileFormat, Format, documents_in, queries_in
-from irexp.dataset.packed import hash_of
+from irexp.dataset.packed import first_place, hash_of
 from irexp.dataset.qrels import read_qrels
 from irexp.dataset.text_file import RandomAccess, resolve
 from irexp.progress import progress
@@ -66,8 +66,9 @@ class LocalDocuments(Documents):
         hash_N, start_N, end_N = self._index
         found: dict[str, Document] = {}
         for doc_id in doc_ids:
-            position = int(np.searchsorted(hash_N, hash_of(doc_id)))
-            while position < len(hash_N) and hash_N[position] == hash_of(doc_id):
+            wanted = hash_of(doc_id)
+            position = first_place(hash_N, wanted)
+            while position < len(hash_N) and int(hash_N[position]) == wanted:
                 text = self._pieces.read(int(start_N[position]), int(end_N[position]))
                 document = Document(*self._file.read(text, self._path))
                 if document.doc_id == doc_id:

@@ -32,7 +32,7 @@ class PackedTexts:
         """The number of a text; None if it is not among them. The first search sorts their hashes."""
         hash_N, number_N = self._sorted
         wanted = hash_of(text)
-        place = int(np.searchsorted(hash_N, np.uint64(wanted)))
+        place = first_place(hash_N, wanted)
         while place < len(hash_N) and int(hash_N[place]) == wanted:
             if self[number := int(number_N[place])] == text:
                 return number
@@ -49,3 +49,12 @@ class PackedTexts:
 def hash_of(text: str) -> int:
     """64 bits that are the same in every process, unlike Python's `hash`."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def first_place(sorted_N: NDArray[np.integer], number: int) -> int:
+    """Where a number is in a sorted array, or would be, before equal ones.
+
+    It is looked for in the array's type: for another one, such as that of a Python integer, numpy copies the whole
+    array at each call.
+    """
+    return int(np.searchsorted(sorted_N, sorted_N.dtype.type(number)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from irexp.dataset.collection import DataError, Examples, Mixture
 from irexp.dataset.derived import DerivedExamples
+from irexp.dataset.packed import first_place
 from irexp.types import Example, ScoredDoc
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class PairScores:
         hash_N, score_N = self._hash_N[start:end], self._score_N[start:end]
         found: list[float | None] = []
         for wanted in map(_hash, doc_ids):
-            place = int(np.searchsorted(hash_N, np.uint64(wanted)))
+            place = first_place(hash_N, wanted)
             is_there = place < len(hash_N) and int(hash_N[place]) == wanted
             found.append(float(score_N[place]) if is_there else None)
         return found

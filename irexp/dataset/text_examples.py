@@ -21,6 +21,7 @@ from irexp.dataset.collection import DataError, Documents, Examples
 from irexp.dataset.example_lines import Listed
 from irexp.dataset.examples import is_json_lines, parsed
 from irexp.dataset.in_memory import Joined
+from irexp.dataset.packed import first_place
 from irexp.dataset.text_file import RandomAccess, check_text, lines_of, resolve
 from irexp.progress import counted
 from irexp.types import Document, Example, Query
@@ -108,7 +109,7 @@ class TextFileExamples(Examples):
     def find(self, doc_id: str) -> str | None:
         """The text of a document; None if no example has it."""
         places = self._places
-        place = int(np.searchsorted(places.document_D, np.uint64(_hash(doc_id))))
+        place = first_place(places.document_D, _hash(doc_id))
         if place == len(places.document_D):
             return None
         texts = map(str, self.listed(int(places.example_D[place])).texts[1:])

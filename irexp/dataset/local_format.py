@@ -64,17 +64,16 @@ class FileFormat(ABC):
     def _from_fields(self, record: Mapping[str, Any], place: str) -> tuple[str, str]:
         """The id, and the text from the chosen fields or those with the usual names."""
         found = next((record[key] for key in _ID_KEYS if record.get(key) not in (None, "")), None)
-        names = ", ".join(record).encode("utf8", "backslashreplace").decode()[:200] or "nothing"
         if found is None:
-            raise DataError(f"{place}: there is no id ({', '.join(_ID_KEYS[:4])}), only {names}")
+            raise DataError(f"{place}: there is no id ({', '.join(_ID_KEYS[:4])}), only {_names(record)}")
         if (fields := self._chosen(place)) is not None:
             if absent := [field for field in fields if field not in record]:
-                raise DataError(f"{place}: there is no {', '.join(absent)}, only {names}")
+                raise DataError(f"{place}: there is no {', '.join(absent)}, only {_names(record)}")
         else:
             title = next((key for key in _TITLE_KEYS if record.get(key)), None)
             text = next((key for key in _TEXT_KEYS if key in record), None)
             if text is None:
-                raise DataError(f"{place}: there is no text ({', '.join(_TEXT_KEYS[:3])}), only {names}")
+                raise DataError(f"{place}: there is no text ({', '.join(_TEXT_KEYS[:3])}), only {_names(record)}")
             fields = [key for key in (title, text) if key is not None]
         parts = [record[field] for field in fields if record[field] is not None]
         for part in parts:
@@ -89,7 +88,7 @@ class JsonLines(FileFormat):
 
     def records(self) -> Iterator[Record]:
         """Every line that is not empty."""
-        return (_as_record(line) for line in lines_of(self._path) if line.text.strip())
+        return (Record(*line) for line in lines_of(self._path) if line.text.strip())
 
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The id and the text under their usual names."""
@@ -116,7 +115,7 @@ class Tsv(FileFormat):
         lines = (line for line in lines_of(self._path) if line.text.strip())
         for position, line in enumerate(lines):
             if position or self._header is None:
-                yield _as_record(line)
+                yield Record(*line)
 
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The id is the first column; the text is all others, or those chosen by number (from 1) or by name."""
@@ -173,7 +172,8 @@ class Csv(FileFormat):
                 return
             if columns:
                 text = "".join(line.text for line in taken)
-                yield _as_record(taken[0]._replace(text=text)), columns
+                first = taken[0]
+                yield Record(text, first.place, first.start, first.start + len(text.encode())), columns
             taken.clear()
 
     @cached_property
@@ -266,5 +266,6 @@ def _column_number(field: str, place: str) -> int:
     return int(field)
 
 
-def _as_record(line: Line) -> Record:
-    return Record(line.text, line.place, line.offset, line.offset + len(line.text.encode()))
+def _names(record: Mapping[str, Any]) -> str:
+    """The fields of a record, for a message."""
+    return ", ".join(record).encode("utf8", "backslashreplace").decode()[:200] or "nothing"

@@ -41,12 +41,12 @@ def elements(path: str, name: str) -> Iterator[Record]:
                 if begun:
                     raise DataError(f"{line.place}: an element begins before the one at {begun.place} has ended")
                 _check_outside(outside + before, line.place)
-                begun, outside = line._replace(offset=line.offset + len(line.text[:end].encode())), ""
+                begun, outside = line._replace(start=line.start + len(line.text[:end].encode())), ""
             elif not begun:
                 raise DataError(f"{line.place}: a closing tag without an opening tag before it")
             else:
                 text = "".join([*inside, before, match[0]])
-                yield Record(text, begun.place, begun.offset, begun.offset + len(text.encode()))
+                yield Record(text, begun.place, begun.start, begun.start + len(text.encode()))
                 inside, begun, end = [], None, match.end()
         if begun:
             inside.append(line.text[end:])

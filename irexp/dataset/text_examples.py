@@ -159,8 +159,8 @@ class TextFileExamples(Examples):
                     examples.append(len(lines))
                 lines.append(len(starts))
                 ranks.append(rank)
-            starts.append(line.offset)
-            ends.append(line.offset + len(line.text.encode()))
+            starts.append(line.start)
+            ends.append(line.end)
         if not lines:
             raise DataError(f"{resolve(self._path)} has no training examples")
         document_D, first_D = np.unique(np.frombuffer(documents, dtype=np.uint64), return_index=True)

@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
-    """A line of a file; `place` is `path:number` and `offset` counts bytes of the uncompressed file."""
+    """A line of a file; `place` is `path:number`; `start` and `end` count bytes of the uncompressed file."""
 
     text: str
     place: str
-    offset: int
+    start: int
+    end: int
 
 
 class Record(NamedTuple):
@@ -81,8 +82,8 @@ def lines_of(path: str) -> Iterator[Line]:
                     raise DataError(
                         f"{file}:{number}: this is not text, it holds the byte 0; is it UTF-16 or compressed?"
                     )
-                yield Line(text, f"{file}:{number}", offset + mark)
-                offset += len(raw)
+                start, offset = offset + mark, offset + len(raw)
+                yield Line(text, f"{file}:{number}", start, offset)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start}); convert it with iconv, or "

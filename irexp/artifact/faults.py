@@ -133,6 +133,12 @@ def _fit_faults(values: Values) -> Iterator[str]:
             "training.validate_every is set, but there is no dataset.dev to validate on; set dataset.dev, or set "
             "training.validate_every=null, which keeps the last weights"
         )
+    if values["training"]["validate_every"] is None:
+        if values["training"]["patience"] is not None:
+            yield "training.patience counts validations, and there are none; set training.validate_every"
+        if values["validation"]:
+            yield "validation names sets to validate on, and training.validate_every=null never does; set one of them"
+    yield from _schedule_faults(values)
     if values["loss"] is None:
         yield "there is no loss to minimise; choose one, or skip fine-tuning with training=none"
     yield from _target_faults(values)
@@ -140,6 +146,17 @@ def _fit_faults(values: Values) -> Iterator[str]:
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
     yield from _mining_faults(negatives)
+
+
+def _schedule_faults(values: Values) -> Iterator[str]:
+    """Numbers with which a training learns nothing, or ends before it has begun."""
+    steps = values["training"]["steps"]
+    for name, key in (("schedule", "warmup"), ("regularizer", "ramp")):
+        number = values[name].get(key) if isinstance(values[name], Mapping) else None
+        if steps and isinstance(number, int | float) and number > 1 and number >= steps:
+            yield f"{name}.{key}={number} steps are not over when training.steps={steps} are; set fewer, or a fraction"
+    if values["training"]["learning_rate"] == 0 and not values["training"]["head_learning_rate"]:
+        yield "training.learning_rate=0 trains nothing; set it above 0, or training=none"
 
 
 def _mining_faults(negatives: Mapping[str, Any]) -> Iterator[str]:
@@ -203,6 +220,8 @@ def _fuse_faults(values: Values) -> Iterator[str]:
         yield f"fuse.runs={runs}: a fusion needs at least two runs"
     if weights is not None and len(weights) != len(runs):
         yield f"fuse.weights has {len(weights)} weights for {len(runs)} runs"
+    if unused := [key for key in ("weights", "dev_runs") if fuse[key] is not None and fuse["method"] != "wsum"]:
+        yield f"fuse.{unused[0]} is used by fuse.method=wsum alone, and it is {fuse['method']}; set one or the other"
     if not is_tuned(values):
         return
     steps = 1 / fuse["step"] if fuse["step"] > 0 else 0.0

@@ -134,7 +134,7 @@ class Store:
     def _find(self, identity: Identity) -> Path | None:
         """The artifact's folder, found by the digest alone."""
         kind, _, name = identity.name.partition("/")
-        found = next((path for path in self.all(kind) if path.name.endswith(f"-{name[-8:]}")), None)
+        found = next(iter(self.all(kind, f"*-{name[-8:]}")), None)
         if found is None:  # a process died between the two steps of replacing it
             for kept in (self.root / kind).glob(f".replaced-*-{name[-8:]}"):
                 final = kept.with_name(kept.name.removeprefix(".replaced-"))
@@ -288,14 +288,18 @@ class Store:
         paths = sorted((self.root / kind).glob("[!.]*"))
         return [path for path in paths if path.is_dir() and not (path / MANIFEST).is_file()]
 
-    def all(self, kind: str) -> list[Path]:
+    def all(self, kind: str, name: str = "*") -> list[Path]:
         """Every complete artifact of a kind, by name.
+
+        Args:
+            kind: such as `checkpoint`.
+            name: a pattern of their names.
 
         Raises:
             UserError: if the root cannot be read.
         """
         try:
-            found = list((self.root / kind).glob(f"*/{MANIFEST}"))
+            found = list((self.root / kind).glob(f"{name}/{MANIFEST}"))
         except OSError as error:
             raise UserError(
                 f"paths.artifacts={self.root}: it cannot be read ({error.strerror}); name another folder"

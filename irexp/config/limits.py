@@ -8,6 +8,7 @@ COMPUTED = ("float32", "bfloat16", "int8")
 #: The choices of a plain value, besides null where its type allows it.
 CHOICES: dict[str, tuple[str, ...]] = {
     "training.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "training.quantization": ("4bit",),
     "negatives.sampler": ("random", "top", "log_random", "single_relevant", "top_and_random"),
     "negatives.keep_by": ("top", "random"),
     "fuse.method": ("rrf", "sum", "mnz", "wsum"),
@@ -88,8 +89,9 @@ ARGUMENT_RANGES: dict[str, tuple[float, float | None]] = {
     "optimizer.eps": (0, None),
     "adapter.r": (1, None),
     "adapter.lora_alpha": (1, None),
-    "adapter.lora_dropout": (0, 1),
+    "adapter.lora_dropout": (0, 0.99),
     "model.dim": (1, None),
+    "model.projection_dim": (1, None),
     "model.token_dim": (1, None),
     "model.cls_dim": (0, None),
     "model.truncate_dim": (1, None),

@@ -54,9 +54,13 @@ class HardNegativeExamples(ListedExamples):
             targets_are_scores: whether the scores are the targets; if not, they only filter.
 
         Raises:
-            DataError: if there is a margin and no scores.
+            DataError: if there is a margin and no scores, or no negative would be used.
         """
         super().__init__(topics)
+        if systems == [] or (per_system is not None and per_system < 1):
+            raise DataError(
+                f"dataset.train.systems={systems} and per_system={per_system} leave no negatives; null uses all"
+            )
         if margin is not None and scores_path is None:
             raise DataError(f"dataset.train.margin={margin} compares scores; set dataset.train.scores_path")
         self._path, self._systems, self._per_system = path, systems, per_system
@@ -66,10 +70,11 @@ class HardNegativeExamples(ListedExamples):
         """The examples in the order of the file."""
         scores = None if self._scores_path is None else read_scores(self._scores_path)
         left_out = without = 0
+        seen: set[str] = set()
         for line in lines_of(self._path):
             if not line.text.strip():
                 continue
-            query_id, positives, negatives = self._parsed(line.text, line.place)
+            query_id, positives, negatives = self._parsed(line.text, line.place, seen)
             for positive in positives:
                 ids = [positive, *(doc_id for doc_id in negatives if doc_id not in positives)]
                 if scores is None:
@@ -83,6 +88,11 @@ class HardNegativeExamples(ListedExamples):
                 kept = [positive, *(d for d in ids[1:] if d in score_of and score_of[d] <= highest)]
                 left_out += len(ids) - len(kept)
                 yield line.place, [query_id, *kept], [score_of[d] for d in kept] if self._targets_are_scores else None
+        if unknown := sorted(set(self._systems or ()) - seen):
+            raise DataError(
+                f"dataset.train.systems: no line of {self._path} has negatives of {', '.join(unknown)}; it has those "
+                f"of {', '.join(sorted(seen)) or 'none'}"
+            )
         if left_out or without:
             log.info(
                 "%s: %d negatives have no score or one too near to the positive's, and %d positives have no score; "
@@ -92,14 +102,16 @@ class HardNegativeExamples(ListedExamples):
                 without,
             )
 
-    def _parsed(self, text: str, place: str) -> tuple[str, list[str], list[str]]:
-        """The query, its positives, and the negatives of the chosen systems: all of rank 1, then all of rank 2."""
+    def _parsed(self, text: str, place: str, seen: set[str]) -> tuple[str, list[str], list[str]]:
+        """The query, its positives, and the negatives of the chosen systems: all of rank 1, then all of rank 2.
+
+        The names of the line's systems are added to `seen`.
+        """
         try:
             fields = json.loads(text)
             query_id, by_system = fields["qid"], fields["neg"]
             positives = [read_id(doc_id, place) for doc_id in fields["pos"]]
-            if unknown := set(self._systems or ()) - by_system.keys():
-                log.debug("%s: there are no negatives of %s", place, ", ".join(sorted(unknown)))
+            seen.update(by_system)
             chosen = [ids for name, ids in by_system.items() if self._systems is None or name in self._systems]
             if not all(isinstance(ids, list) for ids in chosen):
                 raise TypeError("the negatives of a system are not a list")

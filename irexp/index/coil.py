@@ -126,10 +126,14 @@ class CoilIndex(StreamedIndex):
             inside = slice(int(start_I1[place]), int(start_I1[place + 1]))
             product_P = products(vector_H, np.asarray(self._arrays["vectors"][inside], dtype=np.float32))
             document_P = self._arrays["documents"][inside]
-            (first,) = np.nonzero(np.diff(document_P, prepend=-1))
-            best = np.maximum.reduceat(product_P, first)
-            score_N[document_P[first]] += best if token_id < 0 else np.maximum(best, 0)
-            is_found_N[document_P[first]] = True
+            is_first_P = np.ones(len(document_P), np.bool_)
+            np.not_equal(document_P[1:], document_P[:-1], out=is_first_P[1:])
+            owner, best = document_P, product_P
+            if not is_first_P.all():  # a document has the token several times
+                first = np.flatnonzero(is_first_P)
+                owner, best = document_P[first], np.maximum.reduceat(product_P, first)
+            score_N[owner] += best if token_id < 0 else np.maximum(best, 0)
+            is_found_N[owner] = True
         return np.where(is_found_N, score_N, np.float32(-np.inf))
 
 

@@ -39,6 +39,7 @@ _NOT_INCREMENTAL = {
 _ONLY_CLUSTERS = ("ResidualCoarseQuantizer", "LocalSearchCoarseQuantizer")
 
 
+@functools.cache  # reading the packages' metadata takes longer than a search
 def import_faiss() -> Any:
     """The faiss module, if exactly one of its distributions is installed.
 

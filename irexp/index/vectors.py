@@ -80,7 +80,7 @@ def take(vectors: Queries, rows: NDArray[np.int64] | slice) -> Queries:
         inside = slice(int(starts_N1[first]), int(starts_N1[max(first, last)]))
         ids = None if vectors.token_ids_T is None else vectors.token_ids_T[inside]
         return TokenVectors(vectors.vectors_TH[inside], starts_N1[first : max(first, last) + 1] - starts_N1[first], ids)
-    length_N = np.diff(starts_N1)[rows]
+    length_N = starts_N1[rows + 1] - starts_N1[rows]
     new_N1 = np.concatenate([[0], np.cumsum(length_N)])
     token_T = np.arange(new_N1[-1]) + np.repeat(starts_N1[rows] - new_N1[:-1], length_N)
     ids = None if vectors.token_ids_T is None else vectors.token_ids_T[token_T]

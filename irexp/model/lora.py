@@ -52,6 +52,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
         )
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
+        _check_targets(config.target_modules, encoder)
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
         for parameter in encoder.parameters():  # peft has frozen all of them
             parameter.requires_grad = True
@@ -88,6 +89,16 @@ def _with_layers(config: LoraConfig, encoder: PreTrainedModel) -> LoraConfig:
         return replace(config)  # peft writes into it
     log.info("adapter: peft has no default layers for the model type %s: all linear layers are adapted", kind)
     return replace(config, target_modules="all-linear")
+
+
+def _check_targets(names: Any, encoder: PreTrainedModel) -> None:
+    """Refuse the name of no module; peft adapts the others, and says nothing. A text is a pattern, which it checks."""
+    modules = [name for name, _ in encoder.named_modules()]
+    for name in [] if names is None or isinstance(names, str) else sorted(names):
+        if not any(module == name or module.endswith(f".{name}") for module in modules):
+            raise UserError(
+                f"adapter: a {type(encoder).__name__} has no module {name!r}; name layers in adapter.target_modules"
+            )
 
 
 def _inject(config: Any, encoder: PreTrainedModel, place: object, advice: str) -> None:

@@ -42,6 +42,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
         UserError: if another process is making an artifact, or a manifest is damaged: the inputs of that artifact would
             look unused.
     """
+    _check_tables(tables, is_confirmed=confirm)
     store = Store(Path(artifacts))
     for folder in (folder for kind in KINDS for folder in store.all(kind)):
         read_manifest(folder)
@@ -59,6 +60,17 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
         for name in needless:
             store.remove(lineage.folders[name])
     return needless
+
+
+def _check_tables(tables: Sequence[str], *, is_confirmed: bool) -> None:
+    """Refuse to remove anything where none of the folders with tables exists: what tables need would look unused."""
+    if not tables or any(Path(folder).is_dir() for folder in tables):
+        return
+    missing = ", ".join(str(Path(folder).absolute()) for folder in tables)
+    text = f"stage=clean: there are no tables, since none of these folders exists: {missing}"
+    if is_confirmed:
+        raise UserError(f"{text}; name those that hold them in stage.clean.tables, or set stage.clean.tables=[]")
+    log.warning("%s", text)
 
 
 def _recipes(commands: Iterable[str]) -> list[str]:

@@ -10,11 +10,11 @@ from irexp.stage.packages import component_nodes
 from irexp.types import UserError
 
 #: The packages whose components are made only to see whether they can be; they are small, and read nothing.
-_CHECKED = ("irexp.index.", "irexp.loss.", "irexp.regularizer.")
+_CHECKED = ("irexp.dataset.", "irexp.index.", "irexp.loss.", "irexp.regularizer.")
 
 
 def require_settings(steps: Sequence[Step]) -> None:
-    """Make each engine, loss and regularizer that the steps use, once.
+    """Make each collection, engine, loss and regularizer that the steps use, once.
 
     Raises:
         UserError: with the message of every one that refuses its settings.

@@ -61,7 +61,9 @@ _STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "
 
 
 def _check(experiment: Experiment, measure: str) -> None:
-    """Refuse to tune without development queries, or by a measure that is not evaluated."""
+    """Refuse to tune a table, without development queries, or by a measure that is not evaluated."""
+    if experiment.values["rows"] or experiment.values["columns"]:
+        raise UserError("stage=tune varies one experiment on one collection; set rows=null columns=null suite=none")
     dev = experiment.config.dataset.dev
     if dev is None or next(iter(built(dev).queries()), None) is None:
         raise UserError("stage=tune needs development queries, but dataset.dev has none; set dataset.dev")

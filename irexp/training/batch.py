@@ -26,7 +26,7 @@ from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.training.buckets import by_length
-from irexp.training.false_negatives import same_texts
+from irexp.training.false_negatives import by_text, same_texts
 from irexp.training.mixed_order import MixedOrder
 from irexp.training.prompts import padded, padded_pairs
 from irexp.types import Example, Tokens, UserError
@@ -247,7 +247,8 @@ class Batches(Dataset[Batch | PairBatch]):
             known[example.query.query_id] |= {example.doc_ids[0]}
         doc_ids = {doc_id for example in compared for doc_id in example.doc_ids}
         texts = self._documents.get_many(doc_ids.union(*known.values()))
-        return {query_id: ids | same_texts(ids, doc_ids, texts) for query_id, ids in known.items()}
+        with_text = by_text(doc_ids, texts)
+        return {query_id: ids | same_texts(ids, with_text, texts) for query_id, ids in known.items()}
 
     def _draw_negatives(self, position: int, number: int, row: int) -> Example:
         """An example with some of its negatives, a new sample at each step, of documents that have a text."""

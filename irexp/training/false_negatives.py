@@ -61,7 +61,18 @@ def without_false_negatives(score_BN: Tensor, target_BN: Tensor, settings: False
     return target_BN.masked_fill(is_false_BN, torch.nan)
 
 
-def same_texts(relevant: Collection[str], doc_ids: Iterable[str], texts: Mapping[str, Document]) -> frozenset[str]:
-    """The documents of `doc_ids` that have the text of a relevant one, whitespace around it aside."""
+def by_text(doc_ids: Iterable[str], texts: Mapping[str, Document]) -> dict[str, list[str]]:
+    """The documents that have each text, whitespace around it aside."""
+    found: dict[str, list[str]] = {}
+    for doc_id in doc_ids:
+        if doc_id in texts:
+            found.setdefault(texts[doc_id].text.strip(), []).append(doc_id)
+    return found
+
+
+def same_texts(
+    relevant: Collection[str], with_text: Mapping[str, Collection[str]], texts: Mapping[str, Document]
+) -> frozenset[str]:
+    """The documents of `with_text` that have the text of a relevant one."""
     known = {texts[doc_id].text.strip() for doc_id in relevant if doc_id in texts}
-    return frozenset(doc_id for doc_id in doc_ids if doc_id in texts and texts[doc_id].text.strip() in known)
+    return frozenset(doc_id for text in known for doc_id in with_text.get(text, ()))

@@ -35,6 +35,7 @@ class MixedOrder:
         self._mixing, self._size, self._seed = mixture.mixing, size, seed
         self._passes: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._epochs: dict[int, NDArray[np.int64]] = {}
+        self._rounds: dict[int, NDArray[np.int64]] = {}
 
     @property
     def examples(self) -> int:
@@ -96,7 +97,9 @@ class MixedOrder:
         round_, within = divmod(number, len(self._turns))
         order = self._turns
         if self._mixing == "proportional_batches":
-            order = np.random.default_rng([self._seed, round_]).permutation(order)
+            if round_ not in self._rounds:
+                self._rounds = {round_: np.random.default_rng([self._seed, round_]).permutation(order)}
+            order = self._rounds[round_]
         place = int(order[within])
         return place, round_ * int((order == place).sum()) + int((order[:within] == place).sum())
 

@@ -200,6 +200,15 @@ def test_mined_negatives_are_taken_from_the_systems_rank_by_rank(tmp_path: Path)
     assert mined(tmp_path, per_system=1)[0].doc_ids == ("11", "20")
 
 
+def test_systems_without_negatives_are_refused(tmp_path: Path) -> None:
+    """A misspelt one left a training with in-batch negatives alone."""
+    with pytest.raises(DataError, match=r"no line of .* has negatives of BM25; it has those of bm25, dense"):
+        len(mined(tmp_path, systems=["BM25", "dense"]))
+    for changes in ({"systems": []}, {"per_system": 0}, {"per_system": -1}):
+        with pytest.raises(DataError, match=r"leave no negatives; null uses all"):
+            mined(tmp_path, **changes)
+
+
 @pytest.mark.parametrize("kind", ["pickle", "jsonl", "run"])
 def test_a_cross_encoders_scores_become_the_targets_and_filter(tmp_path: Path, kind: str) -> None:
     """22 scores within the margin of the positive, and 21 has no score."""

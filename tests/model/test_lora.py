@@ -238,6 +238,14 @@ def classifier(tmp_path: Path) -> Callable[[str], Any]:
     return make
 
 
+def test_each_name_of_a_target_must_be_that_of_a_module(tmp_path: Path) -> None:
+    """Peft adapts those that it finds, and says nothing of the others."""
+    model = made("mono", tmp_path / "start")
+    with pytest.raises(UserError, match=r"has no module 'vlaue'; name layers in adapter\.target_modules"):
+        add_lora(model, LoraConfig(target_modules=["query", "vlaue"]))
+    add_lora(model, LoraConfig(target_modules=["query", "value"]))
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft
 def test_modules_that_peft_trained_as_a_whole_replace_the_bases(classifier: Any, tmp_path: Path) -> None:
     """The scores equal peft's, also after the merged model is saved and loaded."""

@@ -69,6 +69,12 @@ def test_tuning_without_development_queries_is_refused(compose: Compose, tmp_pat
         tuned(compose, tmp_path, collection)
 
 
+def test_a_table_is_not_tuned(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Of its cells only the last one would be measured, on the queries that its column names."""
+    with pytest.raises(UserError, match="set rows=null columns=null suite=none"):
+        tuned(compose, tmp_path, collection, 'rows={A:[],B:["index.k1=2"]}')
+
+
 def test_combinations_keep_lists_whole() -> None:
     """A list is one value, and every combination is tried once, in order."""
     assert combinations(["a=[1,2],[3]"]) == [["a=[1,2]"], ["a=[3]"]]

@@ -126,8 +126,10 @@ def train(training: Training, folder: Path) -> float:
 
 def stages_of(chain: Chain) -> dict[str, Callable[[], object]]:
     """What indexes, searches and re-ranks."""
-    lengths = {"query_length": chain.query_length, "document_length": chain.document_length}
-    encoder, scorer = load(chain.encoder, **lengths), load(chain.scorer, **lengths)
+    encoder, scorer = (
+        load(folder, query_length=chain.query_length, document_length=chain.document_length)
+        for folder in (chain.encoder, chain.scorer)
+    )
     documents, topics = open_documents(chain.data), open_topics(chain.data)
     vectors, index = Path(chain.output) / "encoding", Path(chain.output) / "index"
     machine = component("machine", "cpu", threads=chain.threads, progress=False)

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 SHARED, TOLERANCE = 0.99, 1e-3
 
 _OTHER = "lightning_ir"
-_LENGTHS = {"query_length": 24, "document_length": 80}  # as conf/dataset/aws_howto.yaml
+_LENGTHS: dict[str, Any] = {"query_length": 24, "document_length": 80}  # as conf/dataset/aws_howto.yaml
 
 
 def write_data(folder: Path, documents: Documents, topics: Topics) -> dict[str, int]:
@@ -144,13 +144,13 @@ def rounds(
         threads: {each.library: [] for each in workers} for threads in ("one", "all")
     }
     parts = {"encoder": "encoder", "scorer": "scorer", "data": "data"}
-    paths = {name: str(folder / part) for name, part in parts.items()}
+    paths: dict[str, Any] = {name: str(folder / part) for name, part in parts.items()}
     for number, threads in itertools.product(range(count), found):
         chains = {}
         for each in workers if number % 2 == 0 else workers[::-1]:
             output = folder / f"{each.library}-{number}-{threads}"
             output.mkdir()
-            sizes = {"depth": depth, "documents": documents, "queries": queries}
+            sizes: dict[str, Any] = {"depth": depth, "documents": documents, "queries": queries}
             chain = Chain(**paths, output=str(output), **_LENGTHS, **sizes, threads=1 if threads == "one" else None)
             answer = each.ask({"task": "chain", "chain": asdict(chain)})
             found[threads][each.library].append(answer)

@@ -23,8 +23,8 @@ TOPICS = TextTopics({"a": "a song", "b": "to\ncopy"}, {"a": ["1"], "b": ["2"]})
 def chain(folder: Path, name: str) -> Chain:
     """A pipeline of three documents per query."""
     (folder / name).mkdir()
-    paths = {part: str(folder / part) for part in ("encoder", "scorer", "data")}
-    sizes = {"depth": 3, "documents": 6, "queries": 2, "threads": 1}
+    paths: dict[str, Any] = {part: str(folder / part) for part in ("encoder", "scorer", "data")}
+    sizes: dict[str, Any] = {"depth": 3, "documents": 6, "queries": 2, "threads": 1}
     return Chain(**paths, output=str(folder / name), query_length=8, document_length=12, **sizes)
 
 

@@ -204,7 +204,8 @@ def test_systems_without_negatives_are_refused(tmp_path: Path) -> None:
     """A misspelt one left a training with in-batch negatives alone."""
     with pytest.raises(DataError, match=r"no line of .* has negatives of BM25; it has those of bm25, dense"):
         len(mined(tmp_path, systems=["BM25", "dense"]))
-    for changes in ({"systems": []}, {"per_system": 0}, {"per_system": -1}):
+    wrong: list[dict[str, Any]] = [{"systems": []}, {"per_system": 0}, {"per_system": -1}]
+    for changes in wrong:
         with pytest.raises(DataError, match=r"leave no negatives; null uses all"):
             mined(tmp_path, **changes)
 

@@ -32,7 +32,7 @@ def settings() -> Iterator[tuple[str, str]]:
     for path in sorted((CONF / "index").glob("*.yaml")):
         node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         assert isinstance(node, dict)
-        yield from ((path.stem, name) for name in numbers(node) if name not in ANY)
+        yield from ((path.stem, name) for name in numbers({str(k): v for k, v in node.items()}) if name not in ANY)
 
 
 @pytest.mark.parametrize(("option", "name"), list(settings()))

@@ -49,6 +49,16 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for override in _replaced(plan):
+        group = override.lstrip("+~").partition(".")[0]
+        log.warning("%s: ignored, since the table's rows or columns choose %s=…; write it into these", override, group)
+
+
+def _replaced(plan: Plan) -> list[str]:
+    """The typed values that no step has, since each row or column chooses another option of their group."""
+    kept = {override for step in plan.steps for override in step.experiment.overrides}
+    own = plan.experiment.overrides if plan.steps else ()
+    return [override for override in own if override not in kept and "." in override.partition("=")[0]]
 
 
 def _further(plan: Plan) -> str:

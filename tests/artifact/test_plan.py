@@ -209,6 +209,15 @@ def test_what_would_have_no_effect_is_a_fault(compose: Compose, overrides: list[
         plan_of(compose, *overrides, stages=["fuse"] if "model=fusion" in overrides else ["fit"])
 
 
+def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    """Each column's own collection has its own lengths; a value that one row keeps is not ignored."""
+    columns = "columns={A:['dataset=aws_howto'],B:['dataset=aws_howto','seed=1']}"
+    with caplog.at_level("WARNING"):
+        plan_of(compose, "model=bm25", "dataset.query_length=7", "index.k1=2", columns, stages=["search"])
+    (text,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    assert text.startswith("dataset.query_length=7: ignored, since the table's rows or columns choose dataset=…")
+
+
 def test_a_dataset_without_judgements_is_searched_but_not_evaluated(compose: Compose) -> None:
     """`stage=retrieve` makes the run, and gives the reason for skipping the evaluation."""
     overrides = ["dataset=files", "dataset.documents.path=a.tsv", "dataset.test.queries_path=b.tsv", "model=bm25"]

@@ -52,15 +52,11 @@ def check_quantization(model: Model, training: Training, *, devices: int) -> Non
     """Check that frozen weights can be quantised, if that is wanted.
 
     Raises:
-        UserError: if the setting is unknown, there are no adapters or several devices, bitsandbytes is not installed,
+        UserError: if there are no adapters or several devices, bitsandbytes is not installed,
             or the transformers have no linear layers.
     """
     if training.quantization is None:
         return
-    if training.quantization != "4bit":
-        raise UserError(
-            f"training.quantization={training.quantization}: there is no such quantization; set 4bit, or null for none"
-        )
     if not any("lora_" in name for name, _ in model.named_parameters()):
         raise UserError(
             "training.quantization=4bit: weights of 4 bits cannot be trained, only adapters on top of them; set "

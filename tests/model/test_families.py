@@ -249,14 +249,14 @@ def test_a_length_above_the_backbones_maximum_is_refused(
 def test_invalid_settings_of_a_family_are_refused(compose: Compose, folders: dict[str, Path]) -> None:
     """Each error names the setting and the reason."""
     for family, override, message in (
-        ("coil", "model.token_dim=0", "they must be at least 1 and 0"),
-        ("mvr", "model.viewers=0", "needs at least one"),
+        ("coil", "model.token_dim=0", "model.token_dim: 0 is out of range; it must be at least 1"),
+        ("mvr", "model.viewers=0", "model.viewers: 0 is out of range"),
         ("xtr", "model.k_train=0", "it must be at least 1"),
         ("mono_t5", "model.template='no places'", "it must contain {query} and {document} once each"),
         ("mono_t5", "model.true_token=True_", "the vocabulary has no token 'True_'"),
         ("mono_t5", "model.true_token=Yes", "the vocabulary has no token 'Yes'; .* such as 'yes'"),
         ("sbert", "model.truncate_dim=400", "the vectors have 16 dimensions"),
-        ("sbert", "model.truncate_dim=0", "model.truncate_dim=0: the vectors have 16 dimensions"),
+        ("sbert", "model.truncate_dim=0", "model.truncate_dim: 0 is out of range"),
         ("sbert", "model.matryoshka_dims=[8,17]", r"matryoshka_dims=\[8, 17\]: the vectors have 16 dimensions$"),
         ("sbert", "model={truncate_dim:4,matryoshka_dims:[8]}", "16 dimensions, of which model.truncate_dim keeps 4"),
         ("sbert", "model.append_eos=true", "the backbone's tokenizer has no end token"),

@@ -52,7 +52,7 @@ def test_the_record_says_several_processes_only_of_stages_that_they_share() -> N
     folder = Path(__file__).parents[2] / "experiments" / "speed"
     costs = [Cost(**cost) for cost in json.loads((folder / "growth.json").read_text(encoding="utf8"))["costs"]]
     assert {cost.stage for cost in costs if cost.processes > 1} == set(SHARED) == {"encode"}
-    assert len(costs) == 3 * (len(STAGES) + len(SHARED))
+    assert len(costs) == 4 * (len(STAGES) + len(SHARED))
     assert f"\n\n{table(costs)}\n\n" in (folder / "README.md").read_text(encoding="utf8")
 
 

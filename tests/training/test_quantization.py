@@ -75,7 +75,6 @@ def test_adapters_are_merged_into_the_original_weights(compose: Compose, tmp_pat
 @pytest.mark.parametrize(
     ("kind", "devices", "adapter", "message"),
     [
-        ("8bit", 1, "lora", r"quantization=8bit: there is no such quantization; set 4bit"),
         ("4bit", 1, None, "cannot be trained, only adapters on top of them; set adapter=lora"),
         ("4bit", 2, "lora", "trains on one device; set machine.devices=1"),
     ],

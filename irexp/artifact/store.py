@@ -289,11 +289,7 @@ class Store:
         return [path for path in paths if path.is_dir() and not (path / MANIFEST).is_file()]
 
     def all(self, kind: str, name: str = "*") -> list[Path]:
-        """Every complete artifact of a kind, by name.
-
-        Args:
-            kind: such as `checkpoint`.
-            name: a pattern of their names.
+        """Every complete artifact of a kind, by name, or those whose names have a pattern.
 
         Raises:
             UserError: if the root cannot be read.

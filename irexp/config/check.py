@@ -164,7 +164,7 @@ def _range_faults(name: str, value: Any, ranges: Mapping[str, tuple[float, float
 
 
 def _argument_faults(config: DictConfig, keys: Collection[str]) -> list[str]:
-    """What is wrong with numbers that a function, or a class of another library, takes."""
+    """What is wrong with the numbers in `ARGUMENT_RANGES`."""
     faults = []
     for name in ARGUMENT_RANGES:
         group, _, key = name.partition(".")

@@ -40,7 +40,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
 
     Raises:
         UserError: if another process is making an artifact, or a manifest is damaged: the inputs of that artifact would
-            look unused.
+            look unused; or if it is confirmed, and each of the folders with tables is missing.
     """
     _check_tables(tables, is_confirmed=confirm)
     store = Store(Path(artifacts))
@@ -67,7 +67,7 @@ def _check_tables(tables: Sequence[str], *, is_confirmed: bool) -> None:
     if not tables or any(Path(folder).is_dir() for folder in tables):
         return
     missing = ", ".join(str(Path(folder).absolute()) for folder in tables)
-    text = f"stage=clean: there are no tables, since none of these folders exists: {missing}"
+    text = f"stage=clean finds no table, since none of these folders exists: {missing}"
     if is_confirmed:
         raise UserError(f"{text}; name those that hold them in stage.clean.tables, or set stage.clean.tables=[]")
     log.warning("%s", text)

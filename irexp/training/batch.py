@@ -246,8 +246,7 @@ class Batches(Dataset[Batch | PairBatch]):
         for example in own:
             known[example.query.query_id] |= {example.doc_ids[0]}
         doc_ids = {doc_id for example in compared for doc_id in example.doc_ids}
-        texts = self._documents.get_many(doc_ids.union(*known.values()))
-        with_text = by_text(doc_ids, texts)
+        with_text = by_text(doc_ids, texts := self._documents.get_many(doc_ids.union(*known.values())))
         return {query_id: ids | same_texts(ids, with_text, texts) for query_id, ids in known.items()}
 
     def _draw_negatives(self, position: int, number: int, row: int) -> Example:

@@ -52,8 +52,8 @@ def check_quantization(model: Model, training: Training, *, devices: int) -> Non
     """Check that frozen weights can be quantised, if that is wanted.
 
     Raises:
-        UserError: if there are no adapters or several devices, bitsandbytes is not installed,
-            or the transformers have no linear layers.
+        UserError: if nothing but frozen weights would be trained, there are several devices, bitsandbytes is not
+            installed, or the transformers lack linear layers.
     """
     if training.quantization is None:
         return

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
-from irexp.artifact.plan import Plan
-from irexp.artifact.spec import StageSpec
+from irexp.artifact.plan import Plan, Step
+from irexp.artifact.spec import Other, StageSpec
 from irexp.artifact.stages import STAGES
-from irexp.artifact.values import MINING, Values, is_given, is_taught, is_trained, is_tuned, ships_candidates
+from irexp.artifact.values import (
+    MINING,
+    Values,
+    is_given,
+    is_taught,
+    is_trained,
+    is_tuned,
+    select,
+    ships_candidates,
+)
 from irexp.config.check import ConfigError, near
 from irexp.config.target import constant
 from irexp.types import Representation, engine_fault
@@ -41,6 +51,7 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
         elif step.stage is not None:
             prefix = "" if step.experiment is plan.experiment else f"{step.reason}: "
             found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
+            found += [f"{prefix}{fault}" for fault in _depth_faults(step)]
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
         found.append(f"there is nothing to make: {reasons or 'no stage was requested'}{_further(plan)}")
@@ -49,9 +60,49 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for text in dict.fromkeys(text for step in plan.steps for text in _measures_beyond(step)):
+        log.warning("%s", text)
     for override in _replaced(plan):
         group = override.lstrip("+~").partition(".")[0]
         log.warning("%s: ignored, since the table's rows or columns choose %s=…; write it into these", override, group)
+
+
+def _run_depth(run: Step) -> tuple[str, int] | None:
+    """The setting that says how many documents per query a run holds, and that number; None for a given run."""
+    key = {"search": "search.depth", "re_rank": "re_rank.depth", "fuse": "fuse.depth"}.get(
+        run.stage.name if run.stage else ""
+    )
+    depth = None if key is None else select(run.experiment.values, key)
+    return None if key is None or depth is None else (key, depth)
+
+
+def _depth_faults(step: Step) -> Iterator[str]:
+    """Depths of runs that are read further down than they go."""
+    assert step.stage is not None
+    for name, run in step.before:
+        source = step.stage.inputs[name]
+        if isinstance(source, Other) and source.kind == "run" and step.stage.name != "fuse":
+            key = f"{source.setting.partition('.')[0]}.depth"
+            wanted, held = select(step.experiment.values, key), _run_depth(run)
+            if wanted is not None and held is not None and wanted > held[1]:
+                yield (
+                    f"{key}={wanted}: the run of {source.setting} holds {held[1]} documents per query; add "
+                    f"{held[0]}={wanted} to {source.setting}, or lower {key}"
+                )
+
+
+def _measures_beyond(step: Step) -> Iterator[str]:
+    """Warnings of measures that look further down a run than it goes."""
+    run = step.inputs.get("run") if step.stage is not None and step.stage.name == "evaluate" else None
+    if not isinstance(run, Step) or (held := _run_depth(run)) is None:
+        return
+    for measure in step.experiment.values["evaluation"]["measures"]:
+        cut = re.search(r"@(\d+)$", measure)
+        if cut is not None and int(cut[1]) > held[1]:
+            yield (
+                f"{measure} of {select(step.experiment.values, 'model.name')} counts {held[1]} documents per query, "
+                f"since the run holds no more ({held[0]})"
+            )
 
 
 def _replaced(plan: Plan) -> list[str]:
@@ -109,11 +160,20 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
     """Why a stage cannot run in an experiment."""
     if stage.name == "fit" and is_trained(values):
         yield from _fit_faults(values)
+    elif stage.name == "fit":
+        if (epochs := values["training"]["epochs"]) is not None:
+            yield f"training.epochs={epochs}: nothing is trained, since training.steps=0; set one of them to null"
     elif stage.name == "re_rank":
         if values["re_rank"]["depth"] is None:
             yield "re_rank.depth is not set: give the number of documents to score per query"
         if ships_candidates(values) and "_target_" not in values["re_rank"]["candidates"]:
             yield "re_rank.candidates names no component: it needs _target_, as in conf/re_rank/scoreddocs.yaml"
+        for key in ("remove_query", "exclude_path"):
+            if ships_candidates(values) and values["search"][key]:
+                yield (
+                    f"search.{key}={values['search'][key]}: all documents that the collection ships are re-ranked, "
+                    f"and nothing is searched; set search=default"
+                )
     elif stage.name in ("encode", "index", "search"):
         yield from _engine_faults(values)
     elif stage.name == "fuse":
@@ -155,6 +215,13 @@ def _fit_faults(values: Values) -> Iterator[str]:
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
+    if negatives["candidates"] is None and negatives["depth"] is not None:
+        yield f"negatives.depth={negatives['depth']}: there is no run; set negatives.candidates=[model=bm25]"
+    if negatives["count"] is None and negatives["sampler"] in ("top", "log_random", "top_and_random"):
+        yield (
+            f"negatives.sampler={negatives['sampler']} draws negatives.count documents, which is not set, so that all "
+            f"are taken; set that number"
+        )
     yield from _mining_faults(negatives)
 
 

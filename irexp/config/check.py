@@ -108,7 +108,8 @@ def _table_faults(config: DictConfig) -> list[str]:
 def near(word: str, choices: Iterable[str], *, cutoff: float = 0.5) -> str:
     """The end of an error message: the nearest spelling, or all choices."""
     names = [str(choice) for choice in choices]
-    matches = difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
+    begun = [name for name in names if len(word) > 1 and name.startswith(word)]
+    matches = begun if len(begun) == 1 else difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
     if matches:
         return f"; did you mean {matches[0]}?"
     return f"; there are {', '.join(sorted(names))}" if names else ""

@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "evaluation.significance": ("t", "wilcoxon", "randomisation"),
     "evaluation.correction": ("holm", "bonferroni", "none"),
     "machine.accelerator": ("auto", "cpu", "gpu", "mps"),
+    "machine.strategy": ("auto", "ddp_spawn", "fsdp", "deepspeed", "deepspeed_stage_3"),
 }
 
 #: The smallest and the largest number that a plain value may be; None: no largest. Null is always allowed.

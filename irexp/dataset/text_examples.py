@@ -2,7 +2,7 @@
 
 Lines are those of sentence-transformers, Tevatron and FlagEmbedding, see `irexp.dataset.example_lines`, or
 tab-separated texts. Equal texts are one document or query, whose id is a digest of the text. The texts stay in the
-file: in memory are 20 bytes per example, 16 per line and 12 per document, and the lines that were used last.
+file: in memory are 28 bytes per example, 16 per line and 12 per document, and the lines that were used last.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class _Places:
     Attributes:
         starts, ends: where each line begins and ends.
         lines, ranks: the line of each example, and its number among the examples of the line.
-        query_N, example_N: the sorted hashes of the examples' queries, and the example of each.
+        query_N, positive_N, example_N: the sorted hashes of the examples' queries, then of their positives, and the
+            example of each.
         document_D, example_D: the sorted hashes of the documents, and an example that has the document.
     """
 
@@ -46,6 +47,7 @@ class _Places:
     lines: array[int]
     ranks: array[int]
     query_N: NDArray[np.uint64]
+    positive_N: NDArray[np.uint64]
     example_N: NDArray[np.int32]
     document_D: NDArray[np.uint64]
     example_D: NDArray[np.int32]
@@ -89,8 +91,9 @@ class TextFileExamples(Examples):
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
         """The positives of all examples of a query, with scores or without."""
         places, wanted = self._places, np.uint64(_hash(query_id))
-        start, end = np.searchsorted(places.query_N, wanted), np.searchsorted(places.query_N, wanted, "right")
-        found = [self[position] for position in places.example_N[start:end].tolist()]
+        inside = slice(*(int(np.searchsorted(places.query_N, wanted, side)) for side in ("left", "right")))
+        _, first = np.unique(places.positive_N[inside], return_index=True)  # a query has few, in thousands of triples
+        found = [self[position] for position in places.example_N[inside][first].tolist()]
         return frozenset(example.doc_ids[0] for example in found if example.query.query_id == query_id)
 
     def texts(self, collection: Documents) -> Documents:
@@ -135,7 +138,7 @@ class TextFileExamples(Examples):
     @cached_property
     def _places(self) -> _Places:
         starts, ends, lines, ranks = array("q"), array("q"), array("i"), array("i")
-        queries, documents, examples = array("Q"), array("Q"), array("i")
+        queries, positives, documents, examples = array("Q"), array("Q"), array("Q"), array("i")
         scored: bool | None = None
         for line in counted(
             lines_of(self._path), unit=" lines", desc=f"check {resolve(self._path).name}", delayed=True
@@ -154,6 +157,7 @@ class TextFileExamples(Examples):
                     raise DataError(f"{line.place}: some examples have scores and some have none")
                 scored = found.scores is not None
                 queries.append(_hash(id_of(str(query))))
+                positives.append(_hash(id_of(str(texts[0]))))
                 for text in texts if rank == 0 else texts[:1]:  # all share their negatives
                     documents.append(_hash(id_of(str(text))))
                     examples.append(len(lines))
@@ -164,10 +168,20 @@ class TextFileExamples(Examples):
         if not lines:
             raise DataError(f"{resolve(self._path)} has no training examples")
         document_D, first_D = np.unique(np.frombuffer(documents, dtype=np.uint64), return_index=True)
-        query_N = np.frombuffer(queries, dtype=np.uint64)
-        order_N = np.argsort(query_N, kind="stable")
+        query_N, positive_N = np.frombuffer(queries, dtype=np.uint64), np.frombuffer(positives, dtype=np.uint64)
+        order_N = np.lexsort((positive_N, query_N))
         example_D = np.frombuffer(examples, dtype=np.int32)[first_D]
-        return _Places(starts, ends, lines, ranks, query_N[order_N], order_N.astype(np.int32), document_D, example_D)
+        return _Places(
+            starts,
+            ends,
+            lines,
+            ranks,
+            query_N[order_N],
+            positive_N[order_N],
+            order_N.astype(np.int32),
+            document_D,
+            example_D,
+        )
 
 
 class ExampleDocuments(Documents):

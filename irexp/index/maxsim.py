@@ -78,6 +78,7 @@ class MaxSim(StreamedIndex):
         self._tokens = TokenVectors(np.empty((0, 0), np.float32), np.zeros(1, np.int64))
         self._compared_TH = torch.empty(0)
         self._row_N = np.empty(0, dtype=np.int64)
+        self._groups: list[tuple[int, int, int]] = []
 
     @classmethod
     def is_exact(cls, settings: Mapping[str, Any]) -> bool:
@@ -120,6 +121,9 @@ class MaxSim(StreamedIndex):
         arrays = read_arrays(folder, "index=maxsim")
         self._tokens = read_tokens(folder, "index=maxsim")
         self._row_N = np.asarray(arrays["rows"])
+        lengths, firsts = np.unique(np.diff(self._tokens.starts_N1), return_index=True)
+        lasts = [*firsts[1:].tolist(), len(self._row_N)]
+        self._groups = list(zip(lengths.tolist(), firsts.tolist(), lasts, strict=True))
         coarse = as_tensor(arrays["bfloat16"]).view(torch.bfloat16) if "bfloat16" in arrays else None
         self._compared_TH = as_tensor(arrays["vectors"]) if coarse is None else coarse
 
@@ -168,12 +172,10 @@ class MaxSim(StreamedIndex):
             lower = torch.bfloat16
         query_QH = torch.from_numpy(np.ascontiguousarray(queries.vectors_TH)).to(device, lower)
         tokens_B = torch.from_numpy(np.diff(queries.starts_N1)).to(device)
-        length_N = np.diff(self._tokens.starts_N1)
-        lengths, firsts = np.unique(length_N, return_index=True)
-        for length, first, last in zip(lengths.tolist(), firsts, [*firsts[1:], len(length_N)], strict=True):
+        for length, first, last in self._groups:
             step = max(1, (_BLOCK_TOKENS if device.type == "cpu" else _BLOCK_TOKENS_ON_GPU) // max(1, length))
-            for start in range(int(first), int(last), step):
-                end = min(start + step, int(last))
+            for start in range(first, last, step):
+                end = min(start + step, last)
                 if length == 0:
                     yield torch.full((end - start, count(queries)), -torch.inf, device=device)
                     continue

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.plan import Step
+from irexp.artifact.values import is_taught
 from irexp.config.built import built
+from irexp.config.schema import RECORDS
 from irexp.stage.packages import component_nodes
 from irexp.types import UserError
 
@@ -14,17 +19,48 @@ _CHECKED = ("irexp.dataset.", "irexp.index.", "irexp.loss.", "irexp.regularizer.
 
 
 def require_settings(steps: Sequence[Step]) -> None:
-    """Make each collection, engine, loss and regularizer that the steps use, once.
+    """Make each collection, engine, loss and regularizer that the steps use, once, and compare those of a training.
 
     Raises:
         UserError: with the message of every one that refuses its settings.
     """
-    faults: dict[str, None] = {}
+    faults = dict.fromkeys(_faults(steps))
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _faults(steps: Sequence[Step]) -> Iterator[str]:
     for node in component_nodes(steps):
         if str(node["_target_"]).startswith(_CHECKED):
             try:
                 built(node)
             except UserError as error:
-                faults[str(error)] = None
-    if faults:
-        raise UserError("\n".join(faults))
+                yield str(error)
+    for step in steps:
+        if step.trains:
+            try:
+                _check_training(step)
+            except UserError as error:
+                yield str(error)
+
+
+def _check_training(step: Step) -> None:
+    """Compare the settings of a training; its model is known unless it begins from a checkpoint."""
+    from irexp.training.settings import check_settings  # torch and Lightning take seconds to import
+
+    config = step.experiment.config
+    is_known = step.inputs["initial"] is None and "_target_" in config.model
+    check_settings(
+        get_object(config.model._target_) if is_known else None,
+        built(config.loss),
+        regularizer=built(config.regularizer),
+        false_negatives=_record(config, "false_negatives"),
+        training=_record(config, "training"),
+        machine=_record(config, "machine"),
+        optimizer=built(config.optimizer),
+        is_taught=is_taught(step.experiment.values),
+    )
+
+
+def _record(config: DictConfig, name: str) -> object:
+    return RECORDS[name](**OmegaConf.to_container(config[name], resolve=True))

@@ -17,7 +17,7 @@ from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.buckets import text_lengths
-from irexp.training.false_negatives import check_false_negatives
+from irexp.training.false_negatives import check_guide
 from irexp.training.prompts import check_prompts
 from irexp.training.setup import TrainingSetup
 from irexp.training.validation import ValidationBatch
@@ -56,7 +56,6 @@ class RetrievalData(LightningDataModule):
         `needs_own` whether it compares the documents of an example (None: unless `in_batch`).
         """
         super().__init__()
-        check_batch_size(training, machine)
         self._examples, self._documents, self._model = examples, examples.texts(documents), model
         self._training, self._machine, self._in_batch, self._seed = training, machine, in_batch, seed
         self._negatives, self._same_text, self._guide = negatives, same_text, guide
@@ -96,7 +95,7 @@ class RetrievalData(LightningDataModule):
             seed=setup.seed,
             validation=validation,
             same_text=bool(setup.false_negatives.same_text),
-            guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
+            guide=check_guide(setup.guide, setup.false_negatives),
             needs_positive=any(p.loss.in_batch and not p.loss.takes_scores_in_batch for p in setup.loss.parts()),
             needs_own=any(not p.loss.in_batch and not p.loss.compares_viewers for p in setup.loss.parts()),
         )
@@ -119,11 +118,6 @@ class RetrievalData(LightningDataModule):
     def steps(self) -> int:
         """The total number of optimizer steps."""
         training = self._training
-        if (training.steps is None) == (training.epochs is None):
-            raise UserError(
-                f"training.steps={training.steps} and training.epochs={training.epochs}: set one of them, and the "
-                f"other to null"
-            )
         if training.steps is not None:
             return training.steps
         return -(-self._batches.examples * (training.epochs or 0) // training.batch_size)
@@ -228,18 +222,3 @@ def _check(examples: Examples, model: Model, negatives: Draw, *, needs_positive:
     has_both = isinstance(model, BiEncoder)  # a pair has the query's prompt alone, also of a line with a symmetric type
     prompts = [(example.query_prompt, example.document_prompt if has_both else None) for example in found]
     check_prompts(model, [*of_sets, *prompts])
-
-
-def check_batch_size(training: Training, machine: Machine) -> None:
-    """Check that the global batch size can be divided among devices and accumulated batches.
-
-    Raises:
-        UserError: if it cannot.
-    """
-    parts = training.accumulate_batches * machine.devices * machine.num_nodes
-    if training.batch_size < 1 or training.batch_size % parts:
-        raise UserError(
-            f"training.batch_size={training.batch_size} is the total over devices and accumulated batches; it must be "
-            f"a multiple of {parts} (accumulate_batches {training.accumulate_batches} x devices {machine.devices} x "
-            f"nodes {machine.num_nodes})"
-        )

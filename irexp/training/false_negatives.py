@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from irexp.config.schema import FalseNegatives
-from irexp.loss.loss import Loss
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.model import Model
 from irexp.types import Document, UserError
@@ -27,17 +26,12 @@ def compares_scores(settings: FalseNegatives) -> bool:
     return settings.guide is not None or settings.margin is not None or settings.relative_margin is not None
 
 
-def check_false_negatives(settings: FalseNegatives, guide: Model | None, loss: Loss) -> BiEncoder | None:
-    """The guide, if the settings fit the loss.
+def check_guide(guide: Model | None, settings: FalseNegatives) -> BiEncoder | None:
+    """The guide, if there is one.
 
     Raises:
-        UserError: if scores are to be compared without in-batch negatives, or the guide does not embed texts.
+        UserError: if it does not embed texts.
     """
-    if compares_scores(settings) and not loss.in_batch:
-        raise UserError(
-            "false_negatives.margin, relative_margin and guide leave out documents of other queries, and the loss "
-            "compares each query with its own alone; set false_negatives=none or same_text, or an in-batch loss"
-        )
     if guide is not None and not isinstance(guide, BiEncoder):
         raise UserError(
             f"false_negatives.guide={settings.guide}: it scores every query with every document of the batch, which "

@@ -28,7 +28,7 @@ from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.averaging import WeightAverage
 from irexp.training.batch import Batch, PairBatch
-from irexp.training.false_negatives import check_false_negatives, compares_scores, without_false_negatives
+from irexp.training.false_negatives import check_guide, compares_scores, without_false_negatives
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
 from irexp.training.optimizer import make_optimizer
@@ -113,7 +113,7 @@ class RetrievalModule(LightningModule):
             is_compiled=machine.compile,
             forward_tokens=machine.forward_tokens or forward_budget_of(device_of(machine.accelerator), model.width),
             false_negatives=setup.false_negatives,
-            guide=check_false_negatives(setup.false_negatives, setup.guide, setup.loss),
+            guide=check_guide(setup.guide, setup.false_negatives),
         )
 
     def training_step(self, batch: Batch | PairBatch, number: int) -> Tensor:
@@ -202,10 +202,8 @@ class RetrievalModule(LightningModule):
     def _penalty(self, queries: Encoded, documents: Encoded, is_new_N: Tensor | None) -> Tensor:
         """The penalty on the embeddings of all processes, each text counted once."""
         assert self.regularizer is not None
-        if not isinstance(queries, Embeddings) or not isinstance(documents, Embeddings):
-            raise UserError(
-                "a regularizer needs one vector per text, but the model has one per token; set regularizer=none"
-            )
+        assert isinstance(queries, Embeddings)
+        assert isinstance(documents, Embeddings)
         document_NH = documents.vectors_BH if is_new_N is None else documents.vectors_BH[is_new_N]
         mean = own_mean if is_new_N is None else self._mean
         penalty: Tensor = self.regularizer(

@@ -12,13 +12,14 @@ device, and each would run all stages.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 from lightning.pytorch.strategies import Strategy
+from torch.optim import Optimizer
 
 from irexp.config.installation import install_command
-from irexp.config.schema import Machine
+from irexp.config.schema import Machine, Training
 from irexp.training.eight_bit import adamw_8bit
-from irexp.training.setup import TrainingSetup
 from irexp.training.sharding import ShardedStrategy
 from irexp.training.zero import ZeroStrategy
 from irexp.types import UserError
@@ -37,25 +38,16 @@ def strategy_of(machine: Machine) -> str | Strategy:
     return "ddp_spawn" if machine.strategy == "auto" and devices > 1 else machine.strategy
 
 
-def check_strategy(setup: TrainingSetup) -> None:
+def check_strategy(machine: Machine, training: Training, optimizer: Callable[..., Optimizer]) -> None:
     """Check that the strategy can be had, and fits the training.
 
     Raises:
-        UserError: if it starts run.py again, shards weights in a way that irexp does not gather again, needs a package
-            or several devices, or lacks what a setting asks for.
+        UserError: if it needs a package or several devices, or lacks what a setting asks for.
     """
-    name, training = setup.machine.strategy, setup.training
-    if name == "ddp":
-        raise UserError("machine.strategy=ddp would start run.py again for each device; use ddp_spawn or auto")
-    is_sharding = name == "fsdp" or name in _ZERO_STAGES
-    if name.startswith(("fsdp", "deepspeed", "model_parallel")) and not is_sharding:
-        raise UserError(
-            f"machine.strategy={name} is not supported; set machine.strategy=fsdp or {' or '.join(_ZERO_STAGES)}, "
-            f"which share gradients and the optimizer's state among the devices"
-        )
-    if not is_sharding:
+    name = machine.strategy
+    if name != "fsdp" and name not in _ZERO_STAGES:
         return
-    if setup.machine.devices * setup.machine.num_nodes == 1:
+    if machine.devices * machine.num_nodes == 1:
         raise UserError(
             f"machine.strategy={name} shares the optimizer's state among several devices, and there is one; set "
             f"machine.devices, or machine.strategy=auto"
@@ -63,8 +55,8 @@ def check_strategy(setup: TrainingSetup) -> None:
     lacking = {
         "training.ema_decay": training.ema_decay is not None and name != "deepspeed",  # which holds all weights
         "training.precision=16-mixed": training.precision == "16-mixed",
-        "machine.compile=true": setup.machine.compile,
-        "optimizer=adamw_8bit": getattr(setup.optimizer, "func", setup.optimizer) is adamw_8bit,
+        "machine.compile=true": machine.compile,
+        "optimizer=adamw_8bit": getattr(optimizer, "func", optimizer) is adamw_8bit,
     }
     if found := [setting for setting, is_set in lacking.items() if is_set]:
         raise UserError(

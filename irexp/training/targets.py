@@ -33,7 +33,7 @@ def check_targets(model: Model, loss: Loss, examples: Examples) -> None:
     sets = _first_of_sets(examples)
     found = [example for one in sets for example in one]
     for part in loss.parts():
-        _check_model(model, part.loss)
+        check_family(type(model), part.loss)
         if part.loss.needs_scores:
             _check_scores(part.loss, examples, sets)
         if part.loss.needs_grades:
@@ -52,17 +52,22 @@ def _first_of_sets(examples: Examples) -> list[list[Example]]:
     ]
 
 
-def _check_model(model: Model, loss: Loss) -> None:
+def check_family(family: type[Model], loss: Loss) -> None:
+    """Compare a loss with a family of models.
+
+    Raises:
+        UserError: if the family has not what the loss compares.
+    """
     name = type(loss).__name__
-    if isinstance(model, CrossEncoder) and loss.in_batch:
+    if issubclass(family, CrossEncoder) and loss.in_batch:
         raise UserError(
             f"{name}: the loss needs in-batch negatives, but a cross-encoder only scores each query's own documents; "
             f"set loss=lce, or loss.in_batch=false"
         )
-    if loss.compares_viewers and not isinstance(model, MVR):
+    if loss.compares_viewers and not issubclass(family, MVR):
         raise UserError(
-            f"{name} compares a query with each viewer of a document, and {model.name} has no viewers; set model=mvr, "
-            f"or another loss"
+            f"{name} compares a query with each viewer of a document, and a {family.__name__} has no viewers; set "
+            f"model=mvr, or another loss"
         )
 
 

@@ -15,23 +15,24 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
 from irexp.config.schema import Machine, Training
-from irexp.model.cross_encoder import CrossEncoder
+from irexp.dataset.scores import ScoredExamples
 from irexp.model.device import device_of
 from irexp.model.model import Model
 from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
 from irexp.training.callbacks import Best, History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
-from irexp.training.false_negatives import check_false_negatives
+from irexp.training.false_negatives import check_guide
 from irexp.training.module import RetrievalModule
-from irexp.training.optimizer import check_kernel, frozen, warn_of_learning_rate
+from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import Nodes, own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.quantization import check_quantization, quantised
+from irexp.training.settings import check_settings
 from irexp.training.setup import TrainingSetup
 from irexp.training.sharding import gathers_weights
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
-from irexp.training.strategy import check_strategy, strategy_of
+from irexp.training.strategy import strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.traps import warn_of_traps
@@ -84,14 +85,20 @@ def check_setup(model: Model, setup: TrainingSetup) -> None:
     Raises:
         UserError: if loss, regularizer, targets, precision or strategy do not fit the model or the machine.
     """
+    check_settings(
+        type(model),
+        setup.loss,
+        regularizer=setup.regularizer,
+        false_negatives=setup.false_negatives,
+        training=setup.training,
+        machine=setup.machine,
+        optimizer=setup.optimizer,
+        is_taught=isinstance(setup.examples, ScoredExamples),
+    )
     _check_dtypes(model)
     check_targets(model, setup.loss, setup.examples)
-    check_kernel(setup.optimizer, setup.training)
-    check_strategy(setup)
     check_quantization(model, setup.training, devices=setup.machine.devices * setup.machine.num_nodes)
-    if isinstance(model, CrossEncoder) and setup.regularizer is not None:
-        raise UserError("a regularizer needs embeddings, which a cross-encoder does not have; set regularizer=none")
-    check_false_negatives(setup.false_negatives, setup.guide, setup.loss)
+    check_guide(setup.guide, setup.false_negatives)
     warn_of_learning_rate(model, setup.training)
 
 

@@ -21,6 +21,13 @@ from tests.chains import Compose
         (["training.learning_rate=0"], r"training\.learning_rate=0.* trains nothing"),
         (["training.validate_every=null", "training.patience=3"], r"training\.patience counts validations"),
         (["training.validate_every=null", "validation=nano_beir"], r"training\.validate_every=null never does"),
+        (["training=none", "training.epochs=3"], r"training\.epochs=3: nothing is trained"),
+        (["negatives.depth=50"], r"negatives\.depth=50: there is no run"),
+        (
+            ["negatives=bm25", "negatives.depth=200"],
+            r"negatives\.depth=200: the run .* add search\.depth=200",
+        ),
+        (["negatives.sampler=top"], r"negatives\.sampler=top draws negatives\.count documents, which is not set"),
         (["training.quantization=8bit", "adapter=lora"], r"training\.quantization: '8bit' is not a choice"),
     ],
 )
@@ -28,6 +35,38 @@ def test_what_would_have_no_effect_is_a_fault(compose: Compose, overrides: list[
     """Each was accepted, and ignored or trained nothing."""
     with pytest.raises(UserError, match=fault):
         plan_of(compose, *overrides, stages=["fuse"] if "model=fusion" in overrides else ["fit"])
+
+
+def test_a_run_is_not_read_further_down_than_it_goes(compose: Compose) -> None:
+    """Re-ranking 200 of 100 documents would re-rank 100; a cascade's second stage reads what the first one kept."""
+    mono = ["model=mono", "re_rank=bm25"]
+    deep = r"re_rank\.depth=200: the run of re_rank\.candidates holds 100 documents per query; add search\.depth=200"
+    with pytest.raises(UserError, match=deep):
+        plan_of(compose, *mono, "re_rank.depth=200", stages=["re_rank"])
+    plan_of(compose, *mono, "re_rank.depth=200", "search.depth=200", stages=["re_rank"])
+    plan_of(
+        compose, *mono, "re_rank.depth=200", 're_rank.candidates=["model=bm25","search.depth=200"]', stages=["re_rank"]
+    )
+    cascade = [
+        "model=mono",
+        "re_rank=colbert_over_bm25",
+        're_rank.candidates=["model=colbert","re_rank=bm25","re_rank.depth=10"]',
+    ]
+    with pytest.raises(UserError, match=r"re_rank\.depth=20: .* holds 10 documents per query; add re_rank\.depth=20"):
+        plan_of(compose, *cascade, stages=["re_rank"])
+
+
+def test_a_measure_beyond_the_depth_of_its_run_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    """R@1000 of a run of 100 documents is R@100; with a depth of 1,000 nothing is said."""
+    measures = "evaluation.measures=['nDCG@10','R@1000']"
+    with caplog.at_level("WARNING"):
+        plan_of(compose, "model=bm25", measures, stages=["evaluate"])
+    (text,) = [record.getMessage() for record in caplog.records]
+    assert text == "R@1000 of bm25 counts 100 documents per query, since the run holds no more (search.depth)"
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        plan_of(compose, "model=bm25", measures, "search=deep", stages=["evaluate"])
+    assert not caplog.records
 
 
 def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,12 +12,11 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.schema import FalseNegatives
 from irexp.dataset.collection import Documents
 from irexp.loss.info_nce import InfoNCE
-from irexp.loss.rank_net import RankNet
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.pipeline.component import component
 from irexp.training.batch import Batch, Batches, PairBatch
-from irexp.training.false_negatives import check_false_negatives, without_false_negatives
+from irexp.training.false_negatives import check_guide, without_false_negatives
 from irexp.training.module import RetrievalModule
 from irexp.types import Document, UserError
 from tests.training.eight import BACKBONE, Eight, Listed
@@ -131,12 +130,10 @@ def test_a_guide_decides_and_is_not_trained(
 
 
 def test_what_cannot_be_filtered_is_refused(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """Scores are compared with those of other queries' documents, by a bi-encoder."""
-    with pytest.raises(UserError, match="each query with its own alone; set false_negatives=none or same_text"):
-        check_false_negatives(FalseNegatives(margin=0.1), None, RankNet())
+    """Scores are compared by a bi-encoder."""
     mono = Mono(backbones["encoder"], name="mono")
     with pytest.raises(
         UserError, match=r"false_negatives\.guide=x: .* needs a bi-encoder, and mono is a cross-encoder"
     ):
-        check_false_negatives(FalseNegatives(guide="x"), mono, InfoNCE())
-    assert check_false_negatives(FalseNegatives(same_text=True), None, RankNet()) is None
+        check_guide(mono, FalseNegatives(guide="x"))
+    assert check_guide(None, FalseNegatives(same_text=True)) is None

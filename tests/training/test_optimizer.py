@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
-from irexp.loss.info_nce import InfoNCE
 from irexp.loss.margin_mse import MarginMSE
 from irexp.model.colbert import ColBERT
 from irexp.model.splade import SPLADE
@@ -23,11 +21,8 @@ from irexp.training.averaging import WeightAverage
 from irexp.training.eight_bit import adamw_8bit
 from irexp.training.optimizer import check_kernel, depth_of, frozen, make_optimizer, warn_of_learning_rate
 from irexp.training.schedule import constant
-from irexp.training.setup import TrainingSetup
-from irexp.training.strategy import check_strategy
 from irexp.types import UserError
 from tests import tiny
-from tests.training.eight import PAIRS, Eight
 
 
 @pytest.fixture
@@ -201,51 +196,6 @@ def test_adamw_8bit_says_what_it_needs(model: ColBERT) -> None:
     """A machine without a GPU cannot run it, whether or not its package is installed."""
     with pytest.raises(UserError, match="optimizer=adamw_8bit needs"):
         adamw_8bit(model.parameters())
-
-
-SHARDED = {"strategy": "fsdp", "devices": 2}
-ZERO = {"strategy": "deepspeed", "devices": 2}
-
-
-@pytest.mark.parametrize(
-    ("machine", "training", "optimizer_name", "message"),
-    [
-        ({"strategy": "ddp", "devices": 2}, {}, "adamw", "use ddp_spawn or auto"),
-        ({"strategy": "deepspeed_stage_1", "devices": 2}, {}, "adamw", r"not supported; set machine\.strategy=fsdp or"),
-        ({"strategy": "fsdp"}, {}, "adamw", r"there is one; set machine\.devices"),
-        ({"strategy": "deepspeed"}, {}, "adamw", r"there is one; set machine\.devices"),
-        (SHARDED, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work with"),
-        (SHARDED, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work"),
-        (SHARDED | {"compile": True}, {}, "adamw", r"^machine\.compile=true does not work"),
-        (SHARDED, {}, "adamw_8bit", r"^optimizer=adamw_8bit does not work"),
-        (ZERO | {"strategy": "deepspeed_stage_3"}, {"ema_decay": 0.9}, "adamw", r"^training\.ema_decay does not work"),
-        (ZERO, {"precision": "16-mixed"}, "adamw", r"^training\.precision=16-mixed does not work with .*deepspeed"),
-        (ZERO, {"ema_decay": 0.9}, "adamw", r"needs the package deepspeed: pip install .*\[deepspeed\]"),
-    ],
-)
-def test_a_strategy_that_cannot_be_used_is_refused(
-    machine: dict[str, Any],
-    training: dict[str, Any],
-    optimizer_name: str,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """In one line, before anything is started, with what to set instead; where deepspeed is not installed."""
-    setup = TrainingSetup(
-        InfoNCE(),
-        PAIRS,
-        Eight(),
-        None,
-        component("training", **training),
-        component("machine", **machine),
-        component("optimizer", optimizer_name),
-        component("schedule"),
-        seed=1,
-    )
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=message) as error:
-        check_strategy(setup)
-    assert "\n" not in str(error.value)
 
 
 def test_a_learned_scale_keeps_its_rate_while_a_search_raises_the_models(model: ColBERT) -> None:

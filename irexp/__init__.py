@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from irexp.dataset.sources import open_documents, open_examples, open_topics
     from irexp.model.load import load, save
-    from irexp.pipeline.component import component, new_model
+    from irexp.pipeline.component import component
     from irexp.pipeline.encode import encode
     from irexp.pipeline.evaluate import compare, evaluate
     from irexp.pipeline.fit import fit
     from irexp.pipeline.index import build_index, open_index
     from irexp.pipeline.mine import mine
+    from irexp.pipeline.new_model import new_model
     from irexp.pipeline.re_rank import re_rank
     from irexp.pipeline.score import score
     from irexp.pipeline.search import search
@@ -29,7 +30,7 @@ _MODULES = {
     "fit": "irexp.pipeline.fit",
     "load": "irexp.model.load",
     "mine": "irexp.pipeline.mine",
-    "new_model": "irexp.pipeline.component",
+    "new_model": "irexp.pipeline.new_model",
     "open_documents": "irexp.dataset.sources",
     "open_examples": "irexp.dataset.sources",
     "open_index": "irexp.pipeline.index",

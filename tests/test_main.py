@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chains import write_collection
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "lightning", "transformers", "faiss"]
 
@@ -21,6 +23,20 @@ def test_no_torch_for_help(start: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "checkpoint: own" in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_no_torch_for_bm25(tmp_path: Path) -> None:
+    """Indexing, searching and evaluating texts imports neither: they would take most of the time."""
+    collection = write_collection(tmp_path, {"q": "make cups"}, {"test": "q\td0\t1\n"})
+    places = [f"dataset.path={collection}", f"paths.artifacts={tmp_path / 'artifacts'}", f"hydra.run.dir={tmp_path}"]
+    typed = ["run.py", "model=bm25", "stage=[index,search,evaluate]", "dataset=local", *places]
+    code = (
+        f"import sys; sys.argv = {typed}; import runpy; runpy.run_path('run.py', run_name='__main__'); "
+        f"print(sorted({{*{HEAVY}}} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "evaluate: made in" in done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
 
 

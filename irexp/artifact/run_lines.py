@@ -11,7 +11,8 @@ import math
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import gt, itemgetter
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -35,6 +36,9 @@ _WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
 def in_rank_order(score_of: Mapping[str, float]) -> list[str]:
     """The document ids of one query, best first: score descending, then document id ascending."""
+    scores = list(score_of.values())
+    if all(map(gt, scores, scores[1:])):  # as in most runs
+        return list(score_of)
     return sorted(score_of, key=lambda doc_id: (-score_of[doc_id], doc_id))
 
 
@@ -46,14 +50,14 @@ class Rankings:
 
     def __init__(self, run: Iterable[ScoredDoc]) -> None:
         """Read the run; the order of its lines does not matter."""
-        self._numbers: dict[str, int] = {}
-        self._ids, self._ends = bytearray(), array("q", [0])
-        self._scores, numbers = array("d"), array("i")
+        of_query: dict[str, int] = {}
+        ids, ends, scores, numbers = bytearray(), array("q", [0]), array("d"), array("i")
         for query_id, doc_id, score in run:
-            numbers.append(self._numbers.setdefault(query_id, len(self._numbers)))
-            self._scores.append(score)
-            self._ids += doc_id.encode()
-            self._ends.append(len(self._ids))
+            numbers.append(of_query.setdefault(query_id, len(of_query)))
+            scores.append(score)
+            ids += doc_id.encode()
+            ends.append(len(ids))
+        self._numbers, self._ids, self._ends, self._scores = of_query, ids, ends, scores
         number_N = np.frombuffer(numbers, dtype=np.int32)
         self._line_N = np.argsort(number_N, kind="stable")
         self._bounds = np.searchsorted(number_N[self._line_N], np.arange(len(self._numbers) + 1))
@@ -99,7 +103,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
             is listed twice for a query.
     """
     pairs = array("q")
-    for line_number, (query_id, doc_id, score_text) in _columns(path):
+    for line_number, query_id, doc_id, score_text in _columns(path):
         try:
             score = float(score_text)
         except ValueError:
@@ -116,7 +120,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
 def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
     """Name the first document that is listed twice; equal hashes may, rarely, belong to different documents."""
     seen: dict[tuple[str, str], int] = {}
-    for line_number, (query_id, doc_id, _) in _columns(path):
+    for line_number, query_id, doc_id, _ in _columns(path):
         if hash((query_id, doc_id)) in pairs:
             if first := seen.get((query_id, doc_id)):
                 pair = f"query {query_id[:80]!r} has document {doc_id[:80]!r}"
@@ -124,64 +128,41 @@ def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
             seen[query_id, doc_id] = line_number
 
 
-def _columns(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+def _columns(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """The number (from 1) of each line that is not empty, its query, its document and its score."""
-    split: Callable[[str], list[str]] = _by_whitespace
-    wanted = 0
-    is_metadata = False
-    for line_number, line in _lines(path):
-        if not wanted and (line == START or is_metadata):  # before the first line of the run
-            is_metadata = line != END
-            continue
-        if not line.strip():
-            continue
-        if not wanted:
-            split, wanted = _separation(line)
-        columns = split(line)
-        if len(columns) != wanted:
-            separator = "whitespace" if split is _by_whitespace else "tabs, as on its first line"
-            names = "the six columns " + " ".join(COLUMNS) if wanted == len(COLUMNS) else "query_id doc_id score"
-            raise UserError(
-                f"{path}:{line_number}: not a line of a TREC run: expected {names}, separated by {separator}; found "
-                f"{line[:200]!r}"
-            )
-        query, document, score = (columns[place] for place in _PLACES[wanted])
-        if wanted == _THREE and _INTEGER.fullmatch(score):
-            raise UserError(
-                f"{path}:{line_number}: of three columns the last must be a score with a decimal point, and "
-                f"{score[:80]} may be a rank, as in MS MARCO's runs; write the six columns {' '.join(COLUMNS)}"
-            )
-        try:
-            query_id, doc_id = as_id(query), as_id(document)
-        except ValueError as error:
-            raise UserError(f"{path}:{line_number}: {error}") from None
-        yield line_number, (query_id, doc_id, score)
-
-
-def _by_tabs(line: str) -> list[str]:
-    return line.split("\t")
-
-
-def _by_whitespace(line: str) -> list[str]:
-    return _WHITESPACE.split(line.strip(WHITESPACE))
-
-
-def _separation(line: str) -> tuple[Callable[[str], list[str]], int]:
-    """How the columns of a run are separated, and how many there are, by its first line."""
-    by_tabs, by_whitespace = len(_by_tabs(line)), len(_by_whitespace(line))
-    if by_tabs == len(COLUMNS) or by_whitespace == len(COLUMNS):
-        return (_by_tabs if by_tabs == len(COLUMNS) else _by_whitespace), len(COLUMNS)
-    if by_tabs == _THREE:
-        return _by_tabs, _THREE
-    return _by_whitespace, _THREE if by_whitespace == _THREE else len(COLUMNS)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    line_number = 0
+    line_number, wanted, is_metadata, by_tabs = 0, 0, False, False
+    query_text: str | None = None
+    query_id = ""
     try:
         with _open(path) as file:
             for line_number, line in enumerate(file, start=1):
-                yield line_number, line.rstrip("\n")
+                if not wanted:  # before the first line of the run
+                    if is_metadata or line.rstrip("\n") == START:
+                        is_metadata = line.rstrip("\n") != END
+                        continue
+                    if not line.strip():
+                        continue
+                    by_tabs, wanted = _separation(line)
+                    columns_of = itemgetter(*_PLACES[wanted])
+                columns = line.split("\t") if by_tabs else _by_whitespace(line)
+                if len(columns) != wanted:
+                    if not line.strip():
+                        continue
+                    raise UserError(f"{path}:{line_number}: {_other_columns(line, wanted, by_tabs=by_tabs)}")
+                query, document, score = columns_of(columns)
+                if wanted == _THREE and _INTEGER.fullmatch(score.strip()):
+                    raise UserError(
+                        f"{path}:{line_number}: of three columns the last must be a score with a decimal point, and "
+                        f"{score.strip()[:80]} may be a rank, as in MS MARCO's runs; write the six columns "
+                        f"{' '.join(COLUMNS)}"
+                    )
+                try:
+                    if query != query_text:
+                        query_text, query_id = query, as_id(query)
+                    doc_id = as_id(document)
+                except ValueError as error:
+                    raise UserError(f"{path}:{line_number}: {error}") from None
+                yield line_number, query_id, doc_id, score
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such run file; check the path, or run stage=search") from None
     except UnicodeDecodeError as error:
@@ -190,6 +171,28 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(
             f"{path}:{line_number + 1}: cannot be read: {error}; download or create the file again"
         ) from error
+
+
+def _other_columns(line: str, wanted: int, *, by_tabs: bool) -> str:
+    """What is wrong with a line that has other columns than the first one."""
+    names = "the six columns " + " ".join(COLUMNS) if wanted == len(COLUMNS) else "query_id doc_id score"
+    separator = "tabs, as on its first line" if by_tabs else "whitespace"
+    found = line.rstrip("\n")[:200]
+    return f"not a line of a TREC run: expected {names}, separated by {separator}; found {found!r}"
+
+
+def _by_whitespace(line: str) -> list[str]:
+    return _WHITESPACE.split(line.strip(WHITESPACE))
+
+
+def _separation(line: str) -> tuple[bool, int]:
+    """Whether single tabs separate the columns of a run, and how many there are, by its first line."""
+    by_tabs, by_whitespace = line.count("\t") + 1, len(_by_whitespace(line))
+    if by_tabs == len(COLUMNS) or by_whitespace == len(COLUMNS):
+        return by_tabs == len(COLUMNS), len(COLUMNS)
+    if by_tabs == _THREE:
+        return True, _THREE
+    return False, _THREE if by_whitespace == _THREE else len(COLUMNS)
 
 
 def _open(path: Path) -> TextIO:

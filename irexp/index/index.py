@@ -14,16 +14,18 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from irexp.index.shards import EncodedDocuments
 from irexp.index.texts import Texts
 from irexp.index.vectors import Queries, Representation, Vectors, count
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from hydra.utils import get_class
 
 from irexp.index.index import Index, Rows, Scores, Source
@@ -26,6 +25,9 @@ from irexp.index.rescore import merge
 from irexp.index.texts import Texts
 from irexp.index.vectors import Queries
 from irexp.types import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 #: The file with the rows of a part.
 _ROWS = "rows.json"
@@ -113,6 +115,8 @@ class Sharded(Index):
 
     def to(self, device: torch.device) -> None:
         """Spread the parts over the GPUs, if there are any."""
+        import torch
+
         devices = torch.cuda.device_count() if device.type == "cuda" else 1
         for number, engine in enumerate(self._engines):
             engine.to(torch.device("cuda", number % devices) if device.type == "cuda" else device)

@@ -14,7 +14,7 @@ from irexp.evaluation.measures import Measured, parse_measures
 from irexp.evaluation.measures import evaluate as evaluate_run
 from irexp.evaluation.table import Result, Table, make_table
 from irexp.pipeline.component import component
-from irexp.pipeline.re_rank import RunSource, lines_of_run
+from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ from irexp.model.model import Model
 from irexp.model.trial import check_saving
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import check_precision, is_helper, prepare
-from irexp.pipeline.re_rank import RunSource, lines_of_run
+from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.pipeline.scratch import new_folder
 from irexp.regularizer.regularizer import Regularizer
 from irexp.training.setup import TrainingSetup

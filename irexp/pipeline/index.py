@@ -105,17 +105,17 @@ def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine
     Returns:
         The number of documents; 0 on every node but the first.
     """
-    device = prepare(machine)
     if is_helper(machine) and not isinstance(engine, Sharded):
         return 0
     check_engine(engine, source.representation)
     if isinstance(engine, Sharded) and isinstance(source, EncodedDocuments):
         work = partial(_build_parts, engine=engine, encoding=source.folder, folder=folder, machine=machine)
-        share_work(work, machine, device)
+        share_work(work, machine, prepare(machine))
         if is_helper(machine):
             return 0
     else:
-        engine.build_on(device)
+        if isinstance(source, EncodedDocuments):  # nobody who indexes texts waits for torch to be imported
+            engine.build_on(prepare(machine))
         _build(engine.build, source, folder, machine, total=total)
     IdList.write(folder / _IDS, source.ids)
     return len(source)

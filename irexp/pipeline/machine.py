@@ -9,16 +9,18 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irexp.artifact.hardware import usable_processors
 from irexp.config.schema import Machine
-from irexp.training.nodes import node_rank
+from irexp.training.nodes import meeting_point, node_rank
 from irexp.types import UserError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     import torch
 
     from irexp.model.batching import TokenBudget
@@ -160,36 +162,84 @@ def is_helper(machine: Machine) -> bool:
 
 
 def share_work(work: Work, machine: Machine, device: torch.device) -> None:
-    """Run work that devices share: one device in this process, several in one process each, by Lightning.
+    """Run work that devices share: one device in this process, several in one process each.
 
-    Of a share, the devices make that.
+    Of a share, the devices make that. The processes need nothing of one another but to be waited for, which takes no
+    Lightning: importing that takes each of them eight seconds.
     """
     number, shares = share() or (0, 1)
     if machine.devices * machine.num_nodes == 1:
         work(device, number, shares)
         return
-    from lightning.fabric import Fabric
-    from lightning.fabric.strategies.ddp import DDPStrategy
+    from torch.multiprocessing import get_context
+    from torch.multiprocessing.spawn import spawn
 
-    from irexp.training.processes import Nodes, own_errors
+    from irexp.training.processes import own_errors
 
-    # gloo rather than NCCL, whose watchdog ends a job in which one process waits half an hour for another
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=_TIMEOUT)
-    fabric = Fabric(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.num_nodes,
-        strategy=strategy,
-        plugins=[Nodes(machine.num_nodes)],
-    )
+    meeting = meeting_point() if machine.num_nodes > 1 else None
+    shared = _Shared(work, machine, device.type, node_rank(machine.num_nodes), meeting, number, shares)
+    log.info("starting %d processes", machine.devices)
+    pipes = [get_context("spawn").Pipe(duplex=False) for _ in range(machine.devices)]
     with own_errors():
-        fabric.launch(partial(_in_process, work=work, machine=machine, number=number, shares=shares))
+        # what a process is started with must fit into a pipe, or the next one would start when it has imported all
+        started = spawn(_receive, ([reader for reader, _ in pipes],), machine.devices, join=False)  # type: ignore[no-untyped-call]
+        for reader, _ in pipes:
+            reader.close()
+        for _, writer in pipes:
+            with suppress(BrokenPipeError), writer:  # of a process that has ended, whose error follows
+                writer.send(shared)
+        while not started.join():
+            pass
 
 
-def _in_process(fabric: Any, work: Work, machine: Machine, number: int, shares: int) -> None:
-    import torch
+def _receive(local_rank: int, readers: list[Connection]) -> None:
+    """Do the work that is sent to this process."""
+    for rank, reader in enumerate(readers):
+        if rank != local_rank:
+            reader.close()
+    with readers[local_rank] as reader:
+        shared = reader.recv()
+    shared.run(local_rank)
 
-    processes = fabric.world_size
-    torch.set_num_threads(machine.threads or max(1, usable_processors() // machine.devices))
-    work(fabric.device, number * processes + fabric.global_rank, shares * processes)
-    fabric.barrier()
+
+@dataclass(frozen=True)
+class _Shared:
+    """Work that processes share.
+
+    Attributes:
+        work: see `share_work`.
+        machine: the settings.
+        kind: of the devices.
+        node: the rank of this node.
+        meeting: where the processes of several nodes meet; None on one node.
+        number: the share that all of them make.
+        shares: how many such shares there are.
+    """
+
+    work: Work
+    machine: Machine
+    kind: str
+    node: int
+    meeting: tuple[str, int] | None
+    number: int
+    shares: int
+
+    def run(self, local_rank: int) -> None:
+        """Do the part of a process of this node, and wait for the other nodes."""
+        import torch
+        from torch import distributed
+
+        devices = self.machine.devices
+        torch.set_num_threads(self.machine.threads or max(1, usable_processors() // devices))
+        processes, rank = devices * self.machine.num_nodes, self.node * devices + local_rank
+        device = torch.device(self.kind, local_rank) if self.kind == "cuda" else torch.device(self.kind)
+        if self.kind == "cuda":
+            torch.cuda.set_device(device)
+        if self.meeting is not None:
+            # gloo rather than NCCL, whose watchdog ends a job in which one process waits half an hour for another
+            place = "tcp://{}:{}".format(*self.meeting)
+            distributed.init_process_group("gloo", place, _TIMEOUT, world_size=processes, rank=rank)
+        self.work(device, self.number * processes + rank, self.shares * processes)
+        if self.meeting is not None:
+            distributed.barrier()
+            distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from irexp.dataset.scores import PairScores
 from irexp.dataset.sources import ExampleSource, open_examples
 from irexp.evaluation.run_file import read_run, run_heads
 from irexp.pipeline.component import component
-from irexp.pipeline.re_rank import RunSource, lines_of_run
+from irexp.pipeline.run_source import RunSource, lines_of_run
 
 
 def mine(

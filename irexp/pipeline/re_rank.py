@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from irexp.pipeline.batch_files import batch_prefix, own_batches, write_batch
 from irexp.pipeline.component import component
 from irexp.pipeline.machine import token_budget
 from irexp.pipeline.precision import Lowered, prepare_scorer
+from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
 
@@ -33,9 +34,6 @@ log = logging.getLogger(__name__)
 
 #: Candidate tokens that are in memory at a time: 2 GiB as fp32 vectors of 128 dimensions.
 _MAX_TOKENS = 2**22
-
-#: A run: its lines or its file.
-RunSource = Iterable[ScoredDoc] | str | Path
 
 #: A query with the ids of its candidates.
 Candidates = tuple[Query, list[str]]
@@ -135,11 +133,6 @@ def _scored_before(work: Path | None) -> Iterator[ScoredDoc]:
 def _prefix(work: Path | None, batch: Sequence[Candidates]) -> Path | None:
     """How the names of a batch's files begin."""
     return None if work is None else batch_prefix(work, [(query.query_id, doc_ids) for query, doc_ids in batch])
-
-
-def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
-    """The lines of a run; a file is read."""
-    return read_run(Path(run)) if isinstance(run, str | Path) else run
 
 
 def check_depth(depth: int | None) -> None:

@@ -11,7 +11,8 @@ from irexp.evaluation.run_file import run_heads
 from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.precision import prepare_scorer
-from irexp.pipeline.re_rank import Candidates, RunSource, lines_of_run, score_candidates
+from irexp.pipeline.re_rank import Candidates, score_candidates
+from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.types import Query, ScoredDoc
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-
-import torch
+from typing import TYPE_CHECKING
 
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
@@ -15,13 +15,16 @@ from irexp.dataset.sources import TopicSource, open_topics
 from irexp.index.index import Index
 from irexp.index.ranking import rank
 from irexp.index.vectors import Queries
-from irexp.model.model import Model
 from irexp.pipeline.component import component
-from irexp.pipeline.encode import check_bi_encoder
 from irexp.pipeline.index import OpenIndex, check_engine
 from irexp.pipeline.machine import prepare, token_budget
 from irexp.progress import progress
 from irexp.types import Query, ScoredDoc, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from irexp.model.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -125,14 +128,20 @@ def search_batches(
     """
     if not batches:
         return
-    device = prepare(machine)
-    embed = query_encoder(model, index.engine, device, machine)
-    index.engine.to(device)
+    computing: Callable[[], AbstractContextManager[object]] = nullcontext
+    if model is None:  # an engine of texts, for which nobody waits for torch to be imported
+        embed = query_encoder(None, index.engine, None, machine)
+    else:
+        import torch
+
+        device = prepare(machine)
+        embed, computing = query_encoder(model, index.engine, device, machine), torch.inference_mode
+        index.engine.to(device)
     total = done + sum(map(len, batches))
     with progress(total=total, initial=done, unit=" queries", desc="search", shown=machine.progress) as bar:
         for batch in batches:
             texts = [query.text for query in batch]
-            with torch.inference_mode():
+            with computing():
                 rankings = rank(
                     index.engine, embed(texts), depth + remove_query, doc_ids=index.doc_ids, excluded=excluded
                 )
@@ -145,12 +154,15 @@ def search_batches(
 
 
 def query_encoder(
-    model: Model | None, engine: Index, device: torch.device, machine: Machine
+    model: Model | None, engine: Index, device: torch.device | None, machine: Machine
 ) -> Callable[[list[str]], Queries]:
     """The function that turns query texts into an engine's input: vectors, or without a model the texts."""
     if model is None:
         check_engine(engine, "text")
         return list
+    from irexp.pipeline.encode import check_bi_encoder  # imports transformers, which BM25 does not need
+
+    assert device is not None
     encoder = check_bi_encoder(model)
     check_engine(engine, encoder.representation)
     return partial(encoder.to(device).embed_queries, budget=token_budget(machine, encoder, device))

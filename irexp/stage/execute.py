@@ -151,16 +151,16 @@ def execute(
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
     wanted, found = checked_steps(plan, store)
-    has_trained = False
+    is_first = True
     for step in plan.steps:
         if step in wanted:
-            if has_trained:
+            if not is_first:
                 gc.collect()  # a trainer and its model refer to each other, and must not crowd the next step's memory
+            is_first = False
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]
             logged = {"logger": logger_of(step), "trial": trial if step in own_row(plan) else None}
             outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
             found[step] = Found("complete", Path(outcome.path) if outcome.path else None, outcome.measures)
-            has_trained = step.trains
         elif step in plan.goals:
             outcome = _already_done(step, found[step])
             result = outcome.measures
@@ -220,6 +220,7 @@ def _run(
     ):
         if making.found is None:
             call = built(step.experiment.stage_node(stage.name))
+            gc.freeze()  # or the collector would walk through all of torch and transformers for every million new lines
             with measured_resources() as resources:
                 measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)

@@ -6,18 +6,20 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irexp.config.schema import Machine, Search
 from irexp.dataset.collection import Topics
 from irexp.dataset.text_file import lines_of, read_id
 from irexp.evaluation.run_file import RUN
 from irexp.index.index import Index
-from irexp.model.model import Model
 from irexp.pipeline.batch_files import batch_file, batch_prefix, join_batches, own_batches, write_batch
 from irexp.pipeline.index import open_index
 from irexp.pipeline.machine import is_helper
 from irexp.pipeline.search import check_depth, query_batches, search_batches, warn_of_no_hit, warn_of_unknown
-from irexp.stage.checkpoint import open_encoder
+
+if TYPE_CHECKING:
+    from irexp.model.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,11 @@ def search(
     total = sum(len(batch) for batch, _ in own)
     if done := total - sum(len(batch) for batch, _ in missing):
         log.info("resuming after %s queries that are answered already", f"{done:,}")
-    encoder = None if checkpoint is None else open_encoder(checkpoint, model)
+    encoder = None
+    if checkpoint is not None:
+        from irexp.stage.checkpoint import open_encoder  # imports transformers, which BM25 does not need
+
+        encoder = open_encoder(checkpoint, model)
     opened = open_index(index, index_folder)
     if not is_helper(machine):
         warn_of_unknown(topics, opened.doc_ids)

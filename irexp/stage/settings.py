@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.plan import Step
 from irexp.artifact.values import is_taught
@@ -48,19 +47,15 @@ def _check_training(step: Step) -> None:
     """Compare the settings of a training; its model is known unless it begins from a checkpoint."""
     from irexp.training.settings import check_settings  # torch and Lightning take seconds to import
 
-    config = step.experiment.config
+    config, values = step.experiment.config, step.experiment.values
     is_known = step.inputs["initial"] is None and "_target_" in config.model
     check_settings(
         get_object(config.model._target_) if is_known else None,
         built(config.loss),
         regularizer=built(config.regularizer),
-        false_negatives=_record(config, "false_negatives"),
-        training=_record(config, "training"),
-        machine=_record(config, "machine"),
+        false_negatives=RECORDS["false_negatives"](**values["false_negatives"]),
+        training=RECORDS["training"](**values["training"]),
+        machine=RECORDS["machine"](**values["machine"]),
         optimizer=built(config.optimizer),
-        is_taught=is_taught(step.experiment.values),
+        is_taught=is_taught(values),
     )
-
-
-def _record(config: DictConfig, name: str) -> object:
-    return RECORDS[name](**OmegaConf.to_container(config[name], resolve=True))

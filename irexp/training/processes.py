@@ -1,20 +1,16 @@
-"""Training on several devices and nodes: the address at which processes meet, and how their errors are reported."""
+"""How the errors of processes that share work are reported."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
 #: The line of a traceback with an error's type, of irexp, torch or Optuna.
@@ -22,42 +18,6 @@ _RAISED = re.compile(r"^((?:irexp|torch|optuna)(?:\.\w+)+): ", re.MULTILINE)
 
 #: How torch says that a process of a data loader was killed.
 _LOADER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\)")
-
-#: The range of ports, from which a Slurm job's number selects one.
-_FIRST_PORT, _PORTS = 15_000, 10_000
-
-
-class Nodes(LightningEnvironment):
-    """The environment of nodes that each start their own processes.
-
-    Inside a Slurm job Lightning would read the rank of a process from Slurm's variables, which count the tasks that
-    Slurm started, not the processes that irexp starts.
-    """
-
-    def __init__(self, num_nodes: int) -> None:
-        """Set the number of nodes; if there are several, `node_rank` tells them apart by environment variables."""
-        super().__init__()
-        self._num_nodes = num_nodes
-
-    def node_rank(self) -> int:
-        """The rank of this node."""
-        return node_rank(self._num_nodes)
-
-    @property
-    def main_address(self) -> str:
-        """The address of the first node: MASTER_ADDR, or the first of Slurm's list."""
-        nodes = os.environ.get("SLURM_JOB_NODELIST")
-        if self._num_nodes == 1 or nodes is None or "MASTER_ADDR" in os.environ:
-            return super().main_address
-        return SLURMEnvironment.resolve_root_node_address(nodes)
-
-    @property
-    def main_port(self) -> int:
-        """The port on the first node: MASTER_PORT, or one derived from the Slurm job's number, equal on all nodes."""
-        job = os.environ.get("SLURM_JOB_ID")
-        if self._num_nodes == 1 or job is None or "MASTER_PORT" in os.environ:
-            return super().main_port
-        return _FIRST_PORT + int(job) % _PORTS
 
 
 @contextmanager

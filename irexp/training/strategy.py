@@ -14,18 +14,47 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import Strategy
 from torch.optim import Optimizer
 
 from irexp.config.installation import install_command
 from irexp.config.schema import Machine, Training
 from irexp.training.eight_bit import adamw_8bit
+from irexp.training.nodes import meeting_point, node_rank
 from irexp.training.sharding import ShardedStrategy
 from irexp.training.zero import ZeroStrategy
 from irexp.types import UserError
 
 #: The strategies that use the package deepspeed, with ZeRO's stage.
 _ZERO_STAGES = {"deepspeed": 2, "deepspeed_stage_3": 3}
+
+
+class Nodes(LightningEnvironment):
+    """The environment of nodes that each start their own processes.
+
+    Inside a Slurm job Lightning would read the rank of a process from Slurm's variables, which count the tasks that
+    Slurm started, not the processes that irexp starts.
+    """
+
+    def __init__(self, num_nodes: int) -> None:
+        """Set the number of nodes; if there are several, environment variables tell them apart."""
+        super().__init__()
+        self._num_nodes = num_nodes
+
+    def node_rank(self) -> int:
+        """The rank of this node."""
+        return node_rank(self._num_nodes)
+
+    @property
+    def main_address(self) -> str:
+        """The address of the first node."""
+        return super().main_address if self._num_nodes == 1 else meeting_point()[0]
+
+    @property
+    def main_port(self) -> int:
+        """The port on the first node."""
+        return super().main_port if self._num_nodes == 1 else meeting_point()[1]
 
 
 def strategy_of(machine: Machine) -> str | Strategy:

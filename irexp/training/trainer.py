@@ -25,14 +25,14 @@ from irexp.training.datamodule import RetrievalData
 from irexp.training.false_negatives import check_guide
 from irexp.training.module import RetrievalModule
 from irexp.training.optimizer import frozen, warn_of_learning_rate
-from irexp.training.processes import Nodes, own_errors
+from irexp.training.processes import own_errors
 from irexp.training.pruning import Pruning
 from irexp.training.quantization import check_quantization, quantised
 from irexp.training.settings import check_settings
 from irexp.training.setup import TrainingSetup
 from irexp.training.sharding import gathers_weights
 from irexp.training.signals import keyboard_interrupts, stopped_by_sigterm
-from irexp.training.strategy import strategy_of
+from irexp.training.strategy import Nodes, strategy_of
 from irexp.training.targets import check_targets
 from irexp.training.tracking import relayed
 from irexp.training.traps import warn_of_traps

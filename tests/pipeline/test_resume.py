@@ -17,8 +17,9 @@ from irexp.index.parts import Parts
 from irexp.index.shards import EncodedDocuments, ShardWriter, write_shard
 from irexp.model.batching import TokenBudget
 from irexp.model.model import Model
-from irexp.pipeline.component import component, new_model
+from irexp.pipeline.component import component
 from irexp.pipeline.encode import check_bi_encoder, write_encoding
+from irexp.pipeline.new_model import new_model
 from irexp.pipeline.re_rank import Candidates, _scores, score_candidates
 from irexp.types import Query
 from tests.chains import TEXTS

@@ -11,7 +11,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from irexp.dataset.collection import DataError
-from irexp.training.processes import Nodes, own_errors
+from irexp.training.nodes import meeting_point, node_rank
+from irexp.training.processes import own_errors
+from irexp.training.strategy import Nodes
 from irexp.training.tracking import relayed
 from irexp.types import UserError
 
@@ -102,6 +104,20 @@ def test_nodes_of_a_slurm_job_meet_on_its_first_node(
         monkeypatch.setenv(name, value)
     nodes = Nodes(2)
     assert (nodes.node_rank(), nodes.main_address, nodes.main_port) == expected
+    assert (node_rank(2), *meeting_point()) == expected
+
+
+@pytest.mark.parametrize("known", [{}, {"MASTER_ADDR": "10.0.0.7"}, {"MASTER_PORT": "29500"}])
+def test_nodes_that_do_not_know_where_to_meet_are_refused(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, str]
+) -> None:
+    """Each would choose a port of its own, and wait for the others for ever."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_NODELIST", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="set MASTER_ADDR to the address of the first node and MASTER_PORT"):
+        meeting_point()
 
 
 def test_a_second_relay_adds_to_the_metrics_of_the_first(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_one_command_makes_every_table_of_speed() -> None:
     path = str(Path("p/bin/python").absolute())
     assert f"stage.peers.python.pylate={path}" in words and words[words.index("--pylate") + 1] == path
     scripts = [word.removeprefix("tests.benchmark.") for word in words if word.startswith("tests.benchmark.")]
-    assert scripts == ["fit_peers", "end_to_end"]
+    assert scripts == ["fit_peers", "start_up", "end_to_end"]
     assert all((ROOT / "tests" / "benchmark" / f"{script}.py").is_file() for script in scripts)
 
 

@@ -35,6 +35,7 @@ def commands(arguments: list[str]) -> list[list[str]]:
         [*run, "experiment=speed_keys", *overrides],
         [*run, "experiment=speed_growth"],
         [sys.executable, "-m", "tests.benchmark.fit_peers", *options, *trainings],
+        [sys.executable, "-m", "tests.benchmark.start_up", "--output", str(FOLDER)],
         *([_end_to_end(pythons["lightning_ir"])] if "lightning_ir" in pythons else []),
     ]
 

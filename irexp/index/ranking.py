@@ -9,6 +9,7 @@ Shapes: B queries, K results per query.
 
 import logging
 from collections.abc import Sequence, Set
+from operator import gt
 
 import numpy as np
 
@@ -52,13 +53,13 @@ def rank(
         for query, scores, rows in zip(open_queries.tolist(), score_BK, row_BK, strict=True):
             pairs = zip(rows.tolist(), scores.tolist(), strict=True)
             found = [(doc_ids[row], score) for row, score in pairs if row >= 0]
-            kept = [result for result in found if result[0] not in excluded]
+            kept = [result for result in found if result[0] not in excluded] if excluded else found
             is_whole = len(kept) > depth and kept[depth - 1][1] > found[-1][1]
             is_all = asked == len(index) or len(found) < asked
             is_cut = not is_whole and not is_all and asked == index.most_results and len(kept) >= depth
             cut += is_cut
             if is_whole or is_all or is_cut:
-                rankings[query] = sorted(kept, key=lambda result: (-result[1], result[0]))[:depth]
+                rankings[query] = _in_rank_order(kept)[:depth]
             else:
                 still_open.append(query)
         most = len(index) if asked >= index.most_results else index.most_results  # beyond it, the engine says why not
@@ -68,6 +69,13 @@ def rank(
             "%d queries have more equal scores at their end than the engine returns: which are kept is open", cut
         )
     return rankings
+
+
+def _in_rank_order(found: Ranking) -> Ranking:
+    scores = [score for _, score in found]
+    if all(map(gt, scores, scores[1:])):  # most engines sort, and few scores are equal
+        return found
+    return sorted(found, key=lambda result: (-result[1], result[0]))
 
 
 def _filled(queries: Queries) -> np.ndarray:

@@ -13,7 +13,7 @@ from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
 from irexp.dataset.sources import TopicSource, open_topics
 from irexp.index.index import Index
-from irexp.index.ranking import rank
+from irexp.index.ranking import Ranking, rank
 from irexp.index.vectors import Queries
 from irexp.pipeline.component import component
 from irexp.pipeline.index import OpenIndex, check_engine
@@ -81,11 +81,11 @@ def stream_search(
     batches = query_batches(topics, machine.query_batch)
     warn_of_unknown(topics, index.doc_ids)
     hits = 0
-    for lines in search_batches(
+    for rankings in search_batches(
         index, batches, model=model, depth=depth, remove_query=remove_query, excluded=excluded, machine=machine
     ):
-        yield from lines
-        hits += len({line.query_id for line in lines})
+        yield from lines_of_batch(rankings)
+        hits += sum(bool(ranking) for _, ranking in rankings)
     warn_of_no_hit(sum(map(len, batches)), hits)
 
 
@@ -113,7 +113,7 @@ def search_batches(
     excluded: Set[str],
     machine: Machine,
     done: int = 0,
-) -> Iterator[list[ScoredDoc]]:
+) -> Iterator[list[tuple[str, Ranking]]]:
     """Yield the top documents of each batch of queries: a run of ten million lines is written without holding it.
 
     Args:
@@ -145,12 +145,18 @@ def search_batches(
                 rankings = rank(
                     index.engine, embed(texts), depth + remove_query, doc_ids=index.doc_ids, excluded=excluded
                 )
-            lines: list[ScoredDoc] = []
-            for query, ranking in zip(batch, rankings, strict=True):
-                kept = [(d, s) for d, s in ranking if not (remove_query and d == query.query_id)][:depth]
-                lines += (ScoredDoc(query.query_id, doc_id, score) for doc_id, score in kept)
-            yield lines
+            yield [
+                (query.query_id, [each for each in ranking if not remove_query or each[0] != query.query_id][:depth])
+                for query, ranking in zip(batch, rankings, strict=True)
+            ]
             bar.update(len(batch))
+
+
+def lines_of_batch(rankings: Sequence[tuple[str, Ranking]]) -> Iterator[ScoredDoc]:
+    """The lines of a run, one by one: in a list the collector of garbage would look at each of them several times."""
+    for query_id, ranking in rankings:
+        for doc_id, score in ranking:
+            yield ScoredDoc(query_id, doc_id, score)
 
 
 def query_encoder(

@@ -16,7 +16,14 @@ from irexp.index.index import Index
 from irexp.pipeline.batch_files import batch_file, batch_prefix, join_batches, own_batches, write_batch
 from irexp.pipeline.index import open_index
 from irexp.pipeline.machine import is_helper
-from irexp.pipeline.search import check_depth, query_batches, search_batches, warn_of_no_hit, warn_of_unknown
+from irexp.pipeline.search import (
+    check_depth,
+    lines_of_batch,
+    query_batches,
+    search_batches,
+    warn_of_no_hit,
+    warn_of_unknown,
+)
 
 if TYPE_CHECKING:
     from irexp.model.model import Model
@@ -71,8 +78,8 @@ def search(
         machine=machine,
         done=done,
     )
-    for (_, prefix), lines in zip(missing, found, strict=True):
-        write_batch(prefix, lines)
+    for (_, prefix), rankings in zip(missing, found, strict=True):
+        write_batch(prefix, lines_of_batch(rankings))
     if is_helper(machine):
         return {}
     answered = join_batches(prefixes, folder / RUN)

@@ -151,12 +151,8 @@ def execute(
         The step, its outcome, and what its function returned; its recorded measures if it was already done.
     """
     wanted, found = checked_steps(plan, store)
-    is_first = True
     for step in plan.steps:
         if step in wanted:
-            if not is_first:
-                gc.collect()  # a trainer and its model refer to each other, and must not crowd the next step's memory
-            is_first = False
             inputs = [_argument(plan, step, name, found) for name in _taken(step)]
             logged = {"logger": logger_of(step), "trial": trial if step in own_row(plan) else None}
             outcome, result = _run(step, inputs, store, output, logged, is_forced=step in plan.forced)
@@ -220,7 +216,7 @@ def _run(
     ):
         if making.found is None:
             call = built(step.experiment.stage_node(stage.name))
-            gc.freeze()  # or the collector would walk through all of torch and transformers for every million new lines
+            _spare_what_is_imported()
             with measured_resources() as resources:
                 measures = call(making.folder, *inputs, **(logged if stage.logged else {}))
             seconds = round(time.perf_counter() - start, 2)
@@ -230,6 +226,13 @@ def _run(
     if is_forced:
         _compare(step, making.changed)
     return Outcome(stage.name, "made", str(store.folder(step.artifact)), seconds, measures), measures
+
+
+def _spare_what_is_imported() -> None:
+    """Let the collector of garbage pass over all modules: of a million new lines it would take most of the time."""
+    if gc.get_freeze_count():  # a trainer and its model refer to each other, and must not crowd this step's memory
+        gc.collect()
+    gc.freeze()
 
 
 def _record(

@@ -83,7 +83,8 @@ def measure(
 
 def table(found: Mapping[str, Sequence[float]]) -> str:
     """The Markdown table: medians over the rounds of what a command takes beyond Python's own start."""
-    rows = ["| command | CPU s |", "| --- | ---: |"]
+    own = f"| Python's own start: `python -c pass` | {statistics.median(found[PYTHON]):.2f} |"
+    rows = ["| command | CPU s |", "| --- | ---: |", own]
     for name in COMMANDS:
         beyond = [seconds - own for seconds, own in zip(found[name], found[PYTHON], strict=True)]
         rows.append(f"| {name}: `{' '.join(_shown(COMMANDS[name]))}` | {statistics.median(beyond):.2f} |")

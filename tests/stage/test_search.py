@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from irexp.evaluation.run_file import read_run
 from irexp.index.index import Index
@@ -86,3 +89,20 @@ def test_a_share_without_a_batch_opens_no_index(
         with making_share((number, 2)):
             assert run(compose, overrides, ["search"])["search"].status == "made a share"
         assert len(opened) == count
+
+
+def test_what_an_earlier_step_left_is_freed(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The collector spares what is imported, but not what refers to itself, as a trainer and its model do."""
+    overrides = settings(tmp_path, collection, "model=bm25")
+    run(compose, overrides, ["index"])
+    model = torch.nn.Linear(1, 1)
+    model.itself = [model]  # type: ignore[assignment]
+    left = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert left() is not None
+        run(compose, overrides, ["search"])
+        assert left() is None
+    finally:
+        gc.enable()

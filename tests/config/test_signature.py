@@ -25,6 +25,7 @@ from irexp.config.annotation import Allowed, Annotation, Items, Word, allowed
 from irexp.config.signature import signature_of
 from irexp.config.source import Definition, UnreadableError, find
 from irexp.config.target import target_of
+from irexp.model.model import Model
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,7 @@ FURTHER = [
 #: Names that modules import for type checkers alone.
 FOR_TYPES = {
     **{"LoraConfig": peft.LoraConfig, "TaskType": TaskType, "PeftType": PeftType, "Tensor": torch.Tensor},
-    **{"Callable": Callable, "BaseSampler": BaseSampler, "BasePruner": BasePruner},
+    **{"Callable": Callable, "BaseSampler": BaseSampler, "BasePruner": BasePruner, "Model": Model},
 }
 
 Alias = Literal["x", "y"]

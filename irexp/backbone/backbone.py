@@ -73,8 +73,8 @@ class Backbone(ABC):
         """The encoder, without its unused pooler.
 
         Raises:
-            UserError: if it cannot be found, lacks a weight, has one that belongs to no known head, or is an
-                encoder-decoder whose encoder other libraries would not use alone, such as BART.
+            UserError: if it cannot be found, lacks a weight, has one that belongs to no known head, is an
+                encoder-decoder whose encoder other libraries would not use alone, such as BART, or wraps its encoder.
         """
         from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
@@ -85,6 +85,15 @@ class Backbone(ABC):
             raise UserError(
                 f"{name}: transformers has no class for the encoder of a {config.model_type} alone, so that other "
                 f"libraries would read its decoder's vectors from the same files; use an encoder, a decoder or a T5"
+            )
+        if config.model_type == "dpr":
+            name, _ = self.location()
+            kind = (config.architectures or ["DPRQuestionEncoder"])[0]
+            part = "ctx_encoder" if "Context" in kind else "question_encoder"
+            raise UserError(
+                f"{name}: a {kind} returns no vectors of tokens; save the BERT in it, and the tokenizer beside that: "
+                f"transformers.{kind}.from_pretrained('{name}').{part}.bert_model.save_pretrained('bert'); then set "
+                f"model_type in bert/config.json to bert"
             )
         encoder, missing = self._load(AutoModelForTextEncoding if config.is_encoder_decoder or is_half else AutoModel)
         self._refuse(encoder, [key for key in missing if not any(part in key for part in _UNUSED)])
@@ -182,6 +191,8 @@ class Backbone(ABC):
             options["use_safetensors"] = any(folder.glob("*.safetensors"))
         self._refuse_quantised()
         self._refuse_kernels()
+        if self.load_config().model_type == "big_bird":  # else the first short batch turns sparse attention off for all
+            options["attention_type"] = "original_full"
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are an error below
         model, information = self._read(loader, dtype=self.dtype, **options)
         if self.key_mapping:

@@ -18,6 +18,27 @@ _RESERVE_POSITIONS = (
 )
 
 
+def check_end(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compare a classifier's logits of a token with and without padding on its right, where irexp pads.
+
+    Raises:
+        UserError: if they differ, since it reads the last position, or takes another token for padding.
+    """
+    import torch
+
+    padding = int(tokenizer.pad_token_id or 0)
+    token = _word(tokenizer)
+    with torch.inference_mode():
+        alone = encoder(input_ids=torch.tensor([[token]]), attention_mask=torch.tensor([[1]])).logits
+        padded = encoder(input_ids=torch.tensor([[token, padding]]), attention_mask=torch.tensor([[1, 0]])).logits
+    if not torch.allclose(alone, padded, rtol=0, atol=0.01 * float(alone.abs().max())):
+        raise UserError(
+            f"{tokenizer.name_or_path}: a {type(encoder).__name__} would read the padding of its batch: it classifies "
+            f"by the last position, or pad_token_id={encoder.config.pad_token_id} in config.json is not the "
+            f"tokenizer's, {padding}; correct that, or use another backbone"
+        )
+
+
 def check_padding_side(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare a token's vector with and without padding on its left, if the tokenizer pads there.
 
@@ -31,7 +52,7 @@ def check_padding_side(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     import torch
 
     padding = int(tokenizer.pad_token_id or 0)
-    token = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
+    token = _word(tokenizer)
     with torch.inference_mode():
         alone = encoder(input_ids=torch.tensor([[token]]), attention_mask=torch.tensor([[1]]))[0]
         padded = encoder(input_ids=torch.tensor([[padding, token]]), attention_mask=torch.tensor([[0, 1]]))[0]
@@ -42,6 +63,11 @@ def check_padding_side(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerB
             f"{tokenizer.name_or_path}: padding_side=left in its tokenizer_config.json is not supported with a "
             f"{type(encoder).__name__}, whose vectors would depend on the batch in other libraries; set it to right"
         )
+
+
+def _word(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of a token that is not special."""
+    return next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -114,8 +114,7 @@ class Seismic(StreamedIndex):
     def add(self, vectors: Vectors) -> None:
         """Add a batch of document vectors."""
         assert isinstance(vectors, scipy.sparse.csr_array)
-        if (vectors.data < 0).any():
-            raise UserError("index=seismic does not accept negative weights, which this model makes; use index=sparse")
+        _refuse_negative(vectors)
         part = prune(vectors, self._terms, self._threshold)
         part.sort_indices()
         present = np.flatnonzero(np.diff(part.indptr))  # the package does not accept empty documents
@@ -152,6 +151,7 @@ class Seismic(StreamedIndex):
         """The best documents of each query in the blocks that are scored."""
         assert isinstance(queries, scipy.sparse.csr_array)
         check_dim(dim(queries), self._shape[1])
+        _refuse_negative(queries)
         depth = min(depth, len(self))
         score_BK, row_BK = no_results(queries.shape[0], depth)
         if self._index is None:
@@ -182,3 +182,8 @@ def _package() -> Any:
             f"index=seismic needs its package ({error}): {install_command('seismic')}; it has wheels only for "
             f"Python 3.11 on Linux x86_64, so use index=sparse elsewhere"
         ) from error
+
+
+def _refuse_negative(vectors: scipy.sparse.csr_array) -> None:
+    if (vectors.data < 0).any():
+        raise UserError("index=seismic does not accept negative weights, which this model makes; use index=sparse")

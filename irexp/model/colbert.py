@@ -83,9 +83,10 @@ class ColBERT(SharedBiEncoder, Nested):
             document_length=document_length,
             query_tokens=int(query_marker is not None),
             document_tokens=int(document_marker is not None),
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
         )
         self.query_marker, self.document_marker = query_marker, document_marker
-        self.query_prompt, self.document_prompt = query_prompt or "", document_prompt or ""
         self._add_markers()
         if query_expansion and self.tokenizer.mask_token_id is None:
             raise UserError("model.query_expansion=true: the backbone's tokenizer has no mask token; set it to false")

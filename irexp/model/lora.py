@@ -42,13 +42,18 @@ def add_lora(model: Model, config: LoraConfig) -> None:
     """Add adapters to a model and freeze the weights that they adapt.
 
     Raises:
-        UserError: if they are not LoRA, name modules to save, or no layer has one of their target names.
+        UserError: if they are not LoRA, name modules, biases or tokens to train, or no layer has a target's name.
     """
     _require_lora(config, "adapter")
     if config.modules_to_save:
         raise UserError(
             f"adapter.modules_to_save={list(config.modules_to_save)} is not supported: the layers on top of the "
             f"transformer are always trained and saved; set it to null"
+        )
+    if config.bias != "none" or config.trainable_token_indices:
+        key, value = ("bias", config.bias) if config.bias != "none" else ("trainable_token_indices", "…")
+        raise UserError(
+            f"adapter.{key}={value} is not supported: of the transformer, only adapters are trained; leave it out"
         )
     for encoder in transformers_of(model).values():
         words = encoder.get_input_embeddings()
@@ -196,7 +201,14 @@ def put_adapter(encoder: PreTrainedModel, place: Path) -> set[str]:
     path = place / _FILE
     state = read_safetensors(path) if path.is_file() else read_torch(path.with_suffix(".bin"))
     state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
-    result: Any = set_peft_model_state_dict(encoder, state)
+    try:
+        result: Any = set_peft_model_state_dict(encoder, state)
+    except RuntimeError as error:  # weights of other shapes
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} does not fit a {type(encoder).__name__} ({reason[:300]}); if its vocabulary was enlarged, merge "
+            f"the adapters into the enlarged model and name that one"
+        ) from error
     missing = [name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name]
     if missing or result.unexpected_keys:
         raise UserError(f"{path}: missing weights {missing[:4]}, unexpected weights {result.unexpected_keys[:4]}")
@@ -233,7 +245,7 @@ def adapted(model: Model, config: LoraConfig | None) -> Iterator[None]:
 def merge_adapter(encoder: PreTrainedModel) -> None:
     """Merge a transformer's adapters into its weights; modules trained as a whole replace the original ones."""
     from peft.tuners.lora import LoraLayer
-    from peft.utils import ModulesToSaveWrapper
+    from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
 
     for name, layer in list(encoder.named_modules()):
         parent, _, attribute = name.rpartition(".")
@@ -242,6 +254,9 @@ def merge_adapter(encoder: PreTrainedModel) -> None:
             setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
         elif isinstance(layer, ModulesToSaveWrapper):
             setattr(encoder.get_submodule(parent), attribute, layer.modules_to_save["default"])
+        elif isinstance(layer, TrainableTokensWrapper):
+            layer.token_adapter.merge()
+            setattr(encoder.get_submodule(parent), attribute, layer.original_module)
     encoder._hf_peft_config_loaded = False
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from irexp.backbone.backbone import Backbone, without_cache
+from irexp.backbone.tokenizer import check_end
 from irexp.model.checkpoint import cross_encoder
 from irexp.model.checkpoint.layout import Home, Layout, Reader
 from irexp.model.cross_encoder import ScoreActivation
@@ -57,10 +58,17 @@ class Mono(PairEncoder):
                 newly drawn one.
 
         Raises:
-            UserError: if the backbone has no classification head, or no padding token.
+            UserError: if the backbone has no classification head, or no padding token, or reads padding.
         """
         encoder = backbone.load_classifier(labels, has_head=has_head)
-        super().__init__(backbone, encoder, name=name, query_length=query_length, document_length=document_length)
+        super().__init__(
+            backbone,
+            encoder,
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+            query_prompt=query_prompt,
+        )
         if encoder.config.pad_token_id is None:
             encoder.config.pad_token_id = self.tokenizer.pad_token_id
         if encoder.config.pad_token_id is None:
@@ -68,8 +76,8 @@ class Mono(PairEncoder):
                 f"model=mono: the backbone's tokenizer has no padding token, which a {type(encoder).__name__} needs to "
                 f"find the end of a pair; save a tokenizer with a pad_token"
             )
+        check_end(encoder, self.tokenizer)
         self.labels = labels
-        self.query_prompt = query_prompt or ""
         self.activation = activation
 
     def score_pairs(self, tokens: Tokens, sizes: Sequence[int]) -> Tensor:

@@ -39,6 +39,8 @@ class OneEncoder(Model):
         document_length: int | None,
         query_tokens: int = 0,
         document_tokens: int = 0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
     ) -> None:
         """Keep a loaded transformer and load its tokenizer.
 
@@ -50,6 +52,8 @@ class OneEncoder(Model):
             document_length: tokens kept per document; None for 256, or the transformer's maximum.
             query_tokens: the number of tokens that the model adds to each query.
             document_tokens: the number of tokens that the model adds to each document.
+            query_prompt: text put in front of every query, of a family that has such prompts.
+            document_prompt: text put in front of every document, of a family that has such prompts.
 
         Raises:
             UserError: if a length exceeds the transformer's maximum, or leaves no room for a text.
@@ -60,10 +64,13 @@ class OneEncoder(Model):
         check_vocabulary(encoder, self.tokenizer)
         self.longest = max_positions(encoder.config, self.tokenizer)
         special = self.tokenizer.num_special_tokens_to_add() if self.counts_special_tokens else 0
-        self.query_length = read_length("query", query_length, self.longest, extra_tokens=special + query_tokens)
-        self.document_length = read_length(
-            "document", document_length, self.longest, extra_tokens=special + document_tokens
-        )
+        extra = {"query": special + query_tokens, "document": special + document_tokens}
+        for side, prompt in (("query", query_prompt), ("document", document_prompt)):
+            if prompt:
+                setattr(self, f"{side}_prompt", prompt)
+                extra[side] += len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        self.query_length = read_length("query", query_length, self.longest, extra_tokens=extra["query"])
+        self.document_length = read_length("document", document_length, self.longest, extra_tokens=extra["document"])
 
     def encoders(self) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
         """The only transformer and its tokenizer."""

@@ -8,7 +8,7 @@ al. 2024, arXiv:2411.04403):
 
     mlm      as above: expands a text by words that it does not contain
     lexical  as above, but zero for words that the text does not contain
-    static   a learned weight per word of the text, special tokens excluded: no encoder is run
+    static   a learned weight per word of the text, [UNK] included: no encoder is run
     binary   weight 1 per word of the text
 
 Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
@@ -16,6 +16,7 @@ Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -72,7 +73,8 @@ class SPLADE(SharedBiEncoder):
             document_encoding: how documents become vectors.
             pooling: max, or sum as in the first SPLADE.
             activation: log(1 + relu(x)), or the same with a second log(1 + x) (OpenSearch's version 3).
-            max_active_dims: outside of training, the number of largest weights kept per text; None for all.
+            max_active_dims: outside of training, the number of weights kept per text, the largest by absolute value;
+                None for all.
             query_prompt: text put in front of every query.
             document_prompt: text put in front of every document.
             query_length: tokens kept per query; None for 32, or the encoder's maximum if that is smaller.
@@ -82,7 +84,15 @@ class SPLADE(SharedBiEncoder):
             UserError: if the head's logits are not a linear function of hidden states.
         """
         masked_lm = backbone.load_masked_lm()
-        super().__init__(backbone, masked_lm, name=name, query_length=query_length, document_length=document_length)
+        super().__init__(
+            backbone,
+            masked_lm,
+            name=name,
+            query_length=query_length,
+            document_length=document_length,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+        )
         self.decoder: nn.Linear = masked_lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         if not self._splits():
             raise UserError(
@@ -95,7 +105,6 @@ class SPLADE(SharedBiEncoder):
         if max_active_dims is not None and max_active_dims < 1:
             raise UserError(f"model.max_active_dims={max_active_dims}: it must be at least 1, or null for all")
         self.max_active_dims = max_active_dims
-        self.query_prompt, self.document_prompt = query_prompt or "", document_prompt or ""
         self.static_weights = nn.Parameter(torch.ones(self.embedding_dim)) if query_encoding == "static" else None
 
     @property
@@ -109,7 +118,8 @@ class SPLADE(SharedBiEncoder):
             return self._finish(self._presence(tokens))
         if self.query_encoding == "static":
             assert self.static_weights is not None
-            return self._finish(self._presence(tokens) * self.static_weights)
+            added = self.tokenizer("")["input_ids"]
+            return self._finish(self._presence(tokens, excluded=added) * self.static_weights)
         return self._encode(tokens, is_lexical=self.query_encoding == "lexical")
 
     def encode_documents(self, tokens: Tokens) -> Embeddings:
@@ -151,16 +161,17 @@ class SPLADE(SharedBiEncoder):
     def _finish(self, weight_BV: Tensor) -> Embeddings:
         if self.max_active_dims is None or self.training:
             return Embeddings(weight_BV)
-        best = weight_BV.topk(min(self.max_active_dims, self.embedding_dim), dim=-1)
-        return Embeddings(torch.zeros_like(weight_BV).scatter(1, best.indices, best.values))
+        kept_BK = weight_BV.abs().topk(min(self.max_active_dims, self.embedding_dim), dim=-1).indices
+        return Embeddings(torch.zeros_like(weight_BV).scatter(1, kept_BK, weight_BV.gather(1, kept_BK)))
 
     def _activate(self, logit: Tensor) -> Tensor:
         weight = torch.log1p(torch.relu(logit))
         return torch.log1p(weight) if self.activation == "log1p_log1p" else weight
 
-    def _presence(self, tokens: Tokens) -> Tensor:
-        """1 for each word of a text, special tokens excluded, else 0."""
-        is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, self.tokenizer.all_special_ids)
+    def _presence(self, tokens: Tokens, *, excluded: Sequence[int] | None = None) -> Tensor:
+        """1 for each word of a text, else 0; special tokens are no words, or those that are given."""
+        ids = self.tokenizer.all_special_ids if excluded is None else excluded
+        is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, ids)
         presence_BV = torch.zeros(len(is_word_BL), self.embedding_dim, device=is_word_BL.device)
         return presence_BV.scatter_reduce(1, tokens.input_ids_BL, is_word_BL.float(), "amax")
 

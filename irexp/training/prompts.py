@@ -13,6 +13,7 @@ from typing import Literal
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder, PairIds
 from irexp.model.model import Model
+from irexp.model.one_encoder import OneEncoder
 from irexp.types import Tokens, UserError
 
 #: The attribute of a model that holds a prompt.
@@ -81,10 +82,13 @@ def check_prompts(model: Model, prompts: Iterable[tuple[str | None, str | None]]
             if prompt is None:
                 continue
             with _prompted(model, name, prompt):
-                if not isinstance(model, BiEncoder):
-                    continue
                 is_query = name == "query_prompt"
-                (ids,) = (model.tokenize_queries if is_query else model.tokenize_documents)([""])
+                if isinstance(model, BiEncoder):
+                    (ids,) = (model.tokenize_queries if is_query else model.tokenize_documents)([""])
+                elif isinstance(model, OneEncoder):  # whose lengths are those of the texts alone
+                    ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+                else:
+                    continue
                 length = model.query_length if is_query else model.document_length
             if length is not None and len(ids) >= length:
                 raise UserError(

@@ -16,6 +16,9 @@ from irexp.types import Example, UserError
 
 log = logging.getLogger(__name__)
 
+#: The highest grade whose gain, summed over a list, is far from the end of float32.
+HIGHEST_GRADE = 100
+
 #: The first examples, which are taken to be like the others.
 _LOOKED_AT = 100
 
@@ -121,4 +124,10 @@ def _check_grades(loss: Loss, found: Sequence[Example]) -> None:
         raise UserError(
             f"{type(loss).__name__} learns grades of relevance, at least 0, and a training example has the target "
             f"{lowest:g}, a teacher's score; set loss.max_grade=4, which maps each query's scores to 0 … 4"
+        )
+    highest = max(max(example.targets) for example in found)
+    if highest > HIGHEST_GRADE and getattr(loss, "max_grade", None) is None:
+        raise UserError(
+            f"{type(loss).__name__} weighs a grade g with 2^g - 1, and a training example has the target {highest:g}, "
+            f"above {HIGHEST_GRADE}; set loss.max_grade=4, which maps each query's scores to 0 … 4"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -79,6 +80,21 @@ def test_an_encoder_decoder_without_a_class_for_its_encoder_is_refused(tmp_path:
         DenseBiEncoder(backbone)
 
 
+def test_a_bert_within_a_dpr_model_is_named(tmp_path: Path) -> None:
+    """Its output has no vectors of tokens; the BERT in it, saved as the message says, is a backbone."""
+    backbone = made(tmp_path / "dpr", "dpr", "DPRQuestionEncoder", **SIZES)
+    message = r"a DPRQuestionEncoder returns no vectors .*\.question_encoder\.bert_model\.save_pretrained\('bert'\)"
+    with pytest.raises(UserError, match=message):
+        DenseBiEncoder(backbone)
+    inner = transformers.DPRQuestionEncoder.from_pretrained(tmp_path / "dpr").question_encoder.bert_model
+    inner.save_pretrained(tmp_path / "bert")
+    path = tmp_path / "bert" / "config.json"
+    path.write_text(path.read_text().replace('"model_type": "dpr"', '"model_type": "bert"'))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "bert" / name).write_bytes((tmp_path / "dpr" / name).read_bytes())
+    assert DenseBiEncoder(HuggingFaceBackbone(str(tmp_path / "bert"))).embedding_dim == 16
+
+
 @pytest.mark.parametrize(
     ("kind", "head", "settings"),
     [
@@ -140,6 +156,28 @@ def test_a_decoder_without_a_padding_token_is_refused_as_a_cross_encoder(tmp_pat
         Mono(HuggingFaceBackbone(str(folder)))
 
 
+XLNET: dict[str, Any] = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24, "initializer_range": 0.5}
+
+
+def test_a_classifier_that_reads_padding_is_refused(tmp_path: Path) -> None:
+    """XLNet's reads the last position; a decoder's the last token that is not config.json's padding token."""
+    with pytest.raises(UserError, match="a XLNetForSequenceClassification would read the padding of its batch"):
+        Mono(made(tmp_path / "xlnet", "xlnet", "XLNetForSequenceClassification", **XLNET, num_labels=1))
+    llama = made(tmp_path / "llama", "llama", "LlamaForSequenceClassification", **DECODER, pad_token_id=3, num_labels=1)
+    with pytest.raises(UserError, match=r"pad_token_id=3 in config\.json is not the tokenizer's, 0"):
+        Mono(llama)
+
+
+def test_bigbirds_vectors_do_not_depend_on_what_was_encoded_before(tmp_path: Path) -> None:
+    """Its sparse attention is left at the first text shorter than some blocks, and for all later ones."""
+    sizes = SIZES | {"max_position_embeddings": 64, "block_size": 2, "num_random_blocks": 1, "initializer_range": 0.5}
+    model = DenseBiEncoder(made(tmp_path, "big_bird", "BigBirdModel", **sizes), document_length=64).eval()
+    long = ["list all buckets and delete the queue of an instance " * 4]
+    before = model.embed_documents(long)
+    model.embed_documents(["list"])
+    np.testing.assert_array_equal(model.embed_documents(long), before)
+
+
 DECODER: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "bos_token_id": 2, "eos_token_id": 3}
 
 
@@ -165,8 +203,7 @@ def test_a_decoder_does_not_fill_its_cache(kind: str, family: type[Any], tmp_pat
 
 def test_relative_positions_do_not_limit_the_length(tmp_path: Path) -> None:
     """XLNet's max_position_embeddings is -1, which must not become the maximum length."""
-    sizes = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24}
-    model = DenseBiEncoder(made(tmp_path, "xlnet", "XLNetModel", **sizes), document_length=64)
+    model = DenseBiEncoder(made(tmp_path, "xlnet", "XLNetModel", **XLNET), document_length=64)
     assert model.document_tower.max_length == 64  # the tokenizer's
     assert model.score(tiny.QUERIES, tiny.DOCUMENTS).isfinite().all()
 

@@ -23,6 +23,7 @@ from irexp.index.sparse import SparseIndex, SparseSearch
 from irexp.index.token_retrieval import TokenRetrieval, TokenSearch
 from irexp.index.token_store import pool
 from irexp.index.vectors import TokenVectors
+from irexp.types import UserError
 from tests.engines import CLUSTERED, COUNT, ENGINES, IDS, built, clustered, encode, exact, named
 
 
@@ -107,6 +108,16 @@ def test_seismic_looks_up_the_heaviest_terms_of_a_query(tmp_path: Path) -> None:
     engine = Seismic(postings=12, summary_energy=1.0, search=SeismicSearch(terms=2, heap_factor=0.0))
     index = built(engine, encode(tmp_path / "encoding", documents), tmp_path / "index")
     assert [doc_id for doc_id, _ in rank(index, query, 5, doc_ids=IDS)[0]] == [IDS[1], IDS[4]]
+
+
+def test_seismic_refuses_negative_weights(tmp_path: Path) -> None:
+    """Of documents, and of queries, as learned static weights may be: it would leave out what they subtract."""
+    documents = scipy.sparse.csr_array(np.eye(12, dtype=np.float32))
+    with pytest.raises(UserError, match="index=seismic does not accept negative weights"):
+        built(Seismic(postings=12), encode(tmp_path / "negative", -documents), tmp_path / "refused")
+    index = built(Seismic(postings=12), encode(tmp_path / "encoding", documents), tmp_path / "index")
+    with pytest.raises(UserError, match="index=seismic does not accept negative weights"):
+        index.search(-documents, 5)
 
 
 def test_uint8_weights_are_within_half_a_step(tmp_path: Path) -> None:

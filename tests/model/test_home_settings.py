@@ -124,13 +124,14 @@ def test_every_pooling_without_the_prompt_is_as_in_sentence_transformers(
 
 
 def test_poolings_of_the_old_layout_are_concatenated(long: Folders, tmp_path: Path) -> None:
-    """Flags of version 5 select several poolings, concatenated in the order of the flags."""
-    SentenceTransformer(modules=dense(long["plain"]), device="cpu").save(str(tmp_path))
+    """Flags of version 5 select several poolings, concatenated in the library's order, which a layer on top shows."""
+    modules = [*dense(long["plain"]), Dense(32, 8)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path))
     flags = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True, "pooling_mode_cls_token": False}
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **flags}))
     ours = assert_equal_at_home(tmp_path)
     assert isinstance(ours, DenseBiEncoder)
-    assert ours.embedding_dim == 32
+    assert ours.embedding_dim == 8
 
 
 @pytest.mark.parametrize("kind", [SentenceTransformer, SparseEncoder], ids=lambda kind: kind.__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
-from transformers import AutoTokenizer, BertForSequenceClassification
+from transformers import AutoTokenizer, BertForSequenceClassification, BertModel
 
 from irexp import load, save
 from irexp.backbone.hugging_face import HuggingFaceBackbone
@@ -218,6 +218,29 @@ def test_adapters_that_could_not_be_merged_are_refused_before_training(tmp_path:
         UserError, match=r"adapter\.modules_to_save=\['classifier'\] is not supported: the layers on top"
     ):
         add_lora(model, LoraConfig(target_modules=["query"], modules_to_save=["classifier"]))
+    for more in ({"bias": "all"}, {"trainable_token_indices": [7]}):
+        with pytest.raises(UserError, match=rf"adapter\.{next(iter(more))}=.* only adapters are trained; leave it out"):
+            add_lora(model, LoraConfig(target_modules=["query"], **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft
+def test_tokens_that_peft_trained_are_merged(tmp_path: Path) -> None:
+    """The vectors equal peft's, also after the merged model is saved and loaded."""
+    base = BertModel.from_pretrained(tiny.bert(tmp_path / "base"), add_pooling_layer=False)
+    theirs = get_peft_model(base, LoraConfig(r=2, target_modules=["query"], trainable_token_indices=[13, 18])).eval()
+    for parameter in (parameter for parameter in theirs.parameters() if parameter.requires_grad):
+        torch.nn.init.normal_(parameter, std=0.4)
+    theirs.save_pretrained(str(tmp_path / "adapter"))
+    ours = load(tmp_path / "adapter", like=partial(DenseBiEncoder, pooling="cls"))  # type: ignore[arg-type]
+    assert isinstance(ours, DenseBiEncoder)
+    with torch.no_grad():
+        found = theirs(input_ids=torch.tensor(ours.tokenize_queries(tiny.QUERIES[:1]))).last_hidden_state[:, 0]
+    expected = torch.nn.functional.normalize(found) if ours.is_normalized else found
+    save(ours, tmp_path / "saved")
+    for opened in (ours, load(tmp_path / "saved")):
+        assert isinstance(opened, DenseBiEncoder)
+        vector = torch.from_numpy(opened.embed_queries(tiny.QUERIES[:1]))
+        torch.testing.assert_close(vector, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.fixture

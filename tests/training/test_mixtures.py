@@ -198,6 +198,8 @@ def test_prompts_that_a_model_cannot_use_are_refused(model: DenseBiEncoder) -> N
         check_prompts(mono, [(None, "text: ")])
     with pytest.raises(UserError, match=r"the query_prompt 'one two .* fills the 16 tokens of a text; shorten it"):
         check_prompts(model, [("one two three four five six seven eight nine ten " * 2, None)])
+    with pytest.raises(UserError, match=r"the query_prompt 'find .* fills the 8 tokens of a text; shorten it"):
+        check_prompts(mono, [("find the one of these that is asked for: ", None)])
 
 
 class Run(ScoredDocs):

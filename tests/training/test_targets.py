@@ -9,6 +9,7 @@ import pytest
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.dataset.collection import Examples
 from irexp.dataset.mixture import MixedExamples, TrainingSet
+from irexp.loss.approx_ndcg import ApproxNDCG
 from irexp.loss.info_nce import InfoNCE
 from irexp.loss.kl_divergence import KLDivergence
 from irexp.loss.lce import LCE
@@ -74,6 +75,15 @@ def test_a_loss_over_an_order_takes_relevance_and_scores(
     for examples in (RELEVANCE, LOGITS):
         check_targets(model, loss, examples)
     assert not caplog.records
+
+
+def test_grades_that_overflow_are_refused(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """2^g of 200 is infinite in float32, and every loss after it NaN; percentages are such grades."""
+    model = DenseBiEncoder(backbones["encoder"])
+    percentages = Targets((100.0, 50.0), (1.0, 200.0, 0.0))
+    with pytest.raises(UserError, match=r"ApproxNDCG weighs .* the target 200, above 100; set loss\.max_grade=4"):
+        check_targets(model, ApproxNDCG(), percentages)
+    check_targets(model, ApproxNDCG(max_grade=4), percentages)
 
 
 def test_a_temperature_that_hides_the_differences_of_cosines_is_warned_of(

@@ -9,6 +9,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -26,15 +27,28 @@ def digest_of(made_from: dict[str, Any]) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file's content, or of the names and contents of all files in a folder except hidden ones."""
+    """SHA-256 of a file's content, or of the names and contents of all files in a folder except hidden ones.
+
+    Folders that are links are followed, as by what reads the files.
+    """
     if path.is_file():
         return _file_digest(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path)
-        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
-            digest.update(f"{relative.as_posix()}\0{_file_digest(file)}\n".encode())
+    for file in sorted(_files_below(path, frozenset())):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _files_below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """The files in a folder at any depth that are not hidden; a link to a folder above it is not followed."""
+    here = above | {folder.resolve()}
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.resolve() not in here:
+            yield from _files_below(path, here)
 
 
 def exists(path: Path) -> bool:

@@ -26,7 +26,7 @@ from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
 from irexp.config.composition import composed_config, copied
 from irexp.config.installation import CONF
-from irexp.config.override import single_option_faults
+from irexp.config.override import overruled_faults, single_option_faults
 from irexp.config.resolvers import unresolved_environment
 from irexp.types import UserError
 
@@ -155,7 +155,7 @@ def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list
 
 def changed_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
     """The overrides less those of groups that the changes replace, and then the changes."""
-    replaced = {_key(change) for change in changes if "." not in _key(change)}
+    replaced = {_key(change) for change in changes if "." not in _key(change) and "@" not in change.partition("=")[0]}
     return [override for override in overrides if _group(override) not in replaced] + list(changes)
 
 
@@ -186,7 +186,7 @@ def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str
     except HydraException as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the overrides {' '.join(overrides)} do not compose: {reason}") from error
-    if faults := single_option_faults(options, config, overrides):
+    if faults := [*single_option_faults(options, config, overrides), *overruled_faults(config, overrides)]:
         raise ConfigError(faults)
     return config, {group: option for group, option in options.items() if not group.startswith("hydra")}
 

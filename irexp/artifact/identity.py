@@ -169,8 +169,7 @@ def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
     Nulls are dropped, so that a new option which defaults to null leaves old digests alone; a `_target_` enters by
     class name, so that moving a module keeps artifacts, and one of a declared package by its path and version; a local
     file or folder (a key that is `path` or ends in `_path`) enters by the digest of its content, a hub model by its
-    revision; 1.0 equals 1; a value from the
-    environment enters by its digest, since it may be a secret.
+    revision; 1.0 equals 1; a text from the environment enters by its digest, since it may be a secret.
 
     Args:
         value: resolved.
@@ -197,7 +196,7 @@ def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
         file = existing_file(Path(value).expanduser())
         if file is not None:
             return {"content": content_digest(file)}
-    if isinstance(recorded, str) and "${" in recorded and recorded != value:
+    if isinstance(value, str) and isinstance(recorded, str) and "${" in recorded and recorded != value:
         return f"from the environment, sha256 {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]}"
     if isinstance(value, float) and value.is_integer():
         return int(value)

@@ -184,16 +184,14 @@ class Store:
         for hidden in partial.glob(".*"):  # what only a process that resumes needs
             shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
         sync(partial)
-        in_the_way = {path: _aside(path) for path in {old, final} if path is not None and path.exists()}
+        in_the_way = {path: _aside(path) for path in {old, final} if path is not None and os.path.lexists(path)}
         for path, aside in in_the_way.items():
-            if aside.exists():  # of an earlier replacement, whose process died before it removed this
-                shutil.rmtree(aside)
+            _remove(aside)  # of an earlier replacement, whose process died before it removed this
             os.replace(path, aside)
         os.replace(partial, final)
         sync_entries(final.parent)
         for aside in {*in_the_way.values(), _aside(final)}:
-            if aside.exists():
-                shutil.rmtree(aside)
+            _remove(aside)
 
     @contextmanager
     def sharing(self, identity: Identity) -> Iterator[Making]:
@@ -258,9 +256,14 @@ class Store:
         return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if is_locked(path)]
 
     def remove(self, folder: Path) -> None:
-        """Remove an artifact, its manifest first: without that, what a dying process leaves is not an artifact."""
-        (folder / MANIFEST).unlink()
-        shutil.rmtree(folder)
+        """Remove an artifact, its manifest first: without that, what a dying process leaves is not an artifact.
+
+        Of one that is a link to another folder, both are removed.
+        """
+        content = folder.resolve()
+        (content / MANIFEST).unlink()
+        shutil.rmtree(content)
+        _remove(folder)
         folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
 
     def _partial(self, identity: Identity) -> Path:
@@ -328,6 +331,14 @@ def changed_files(old: Path, new: Path) -> list[str]:
         return [MANIFEST]
     before, after = ({n: e["sha256"] for n, e in read_manifest(folder)["files"].items()} for folder in (old, new))
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one, whose content stays; nothing if there is none."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _aside(folder: Path) -> Path:

@@ -77,6 +77,8 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
         keys: the top-level keys to check; None for all.
     """
     wanted = [str(key) for key in config] if keys is None else keys
+    if numbers := _number_faults(config):
+        return numbers  # without which nothing below finds its way
     known = Config.__dataclass_fields__
     faults = [f"{key}: there is no such key{near(key, known)}" for key in wanted if key not in known]
     faults += _plain_faults(config, "", Config, [key for key in _TOP if key in wanted])
@@ -85,7 +87,36 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
     if keys is None:
         faults += [f"{key}: needs a value, as {key}=…" for key in missing_keys(config)]
     faults += [fault for key in MEASURES if key.partition(".")[0] in wanted for fault in _measure_faults(config, key)]
+    faults += _empty_faults(config, wanted)
     return faults + _table_faults(config) + component_faults(config, wanted) + _argument_faults(config, wanted)
+
+
+def _number_faults(config: DictConfig) -> list[str]:
+    """The rows and columns whose name is a number, as 2019 without quotes is in a file."""
+    return [
+        f'{key}: the name {name!r} is a number; write it in quotes: "{name!s}"'
+        for key in ("rows", "columns")
+        if OmegaConf.is_dict(config.get(key))
+        for name in config[key]
+        if not isinstance(name, str)
+    ]
+
+
+def _empty_faults(config: DictConfig, keys: Collection[str]) -> list[str]:
+    """The paths and artifacts that are an empty text, as `key=$UNSET` gives: it would be taken for a folder."""
+    written = _plain(config, resolve=False)
+    flat = _texts_of({key: written[key] for key in written if key in keys}, "")
+    named = {key for key, text in flat if not text.strip() and (key.endswith("path") or key.startswith("artifact."))}
+    named |= {key for key, text in flat if key == "re_rank.candidates" and not text.strip()}
+    return [f"{key}: is empty; give a value, or null for none" for key in sorted(named)]
+
+
+def _texts_of(value: Any, path: str) -> list[tuple[str, str]]:
+    """The texts in dictionaries, with their dotted paths."""
+    if isinstance(value, str):
+        return [(path, value)]
+    entries = value.items() if isinstance(value, dict) else ()
+    return [found for key, inner in entries for found in _texts_of(inner, f"{path}.{key}".lstrip("."))]
 
 
 def _table_faults(config: DictConfig) -> list[str]:
@@ -140,7 +171,7 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
     schema = _schema(record)
     faults = []
     for key in keys:
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+        if OmegaConf.is_missing(node, key) or not _resolves(node, key):
             continue
         name = f"{prefix}{key}"
         try:
@@ -153,6 +184,16 @@ def _plain_faults(node: DictConfig, prefix: str, record: type, keys: Iterable[st
             faults.append(f"{name}: {value!r} is not a choice{near(str(value), CHOICES[name])}")
         faults += _range_faults(name, value, RANGES)
     return faults
+
+
+def _resolves(node: DictConfig, key: str) -> bool:
+    """Whether a key holds a value, or an interpolation of one; what cannot be resolved has its own fault."""
+    if not OmegaConf.is_interpolation(node, key):
+        return True
+    try:
+        return node[key] is not None
+    except OmegaConfBaseException:
+        return False
 
 
 def _range_faults(name: str, value: Any, ranges: Mapping[str, tuple[float, float | None]]) -> list[str]:

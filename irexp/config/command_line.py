@@ -33,7 +33,7 @@ from yaml import YAMLError
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.hydra_node import hydra_faults
 from irexp.config.installation import install_command
-from irexp.config.override import choices, combinations, parse, single_option_faults, values
+from irexp.config.override import choices, combinations, overruled_faults, parse, single_option_faults, values
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
 from irexp.config.schema import register_schema
 
@@ -228,6 +228,7 @@ def _compose(files: _Files, groups: Sequence[str], settings: list[Override]) -> 
     """The configuration with the chosen options and Hydra's own settings, and the faults of these settings."""
     config = files.compose(groups)
     faults = single_option_faults(config.hydra.runtime.choices, config, groups)
+    faults += overruled_faults(config, [*groups, *(str(each.input_line) for each in settings)])
     return config, faults + [f for each in settings if each.is_hydra_override() for f in _set(config, each, files)]
 
 

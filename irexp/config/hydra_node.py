@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,9 @@ _CALLED = ("()", "class", "queue", "listener")
 #: Where the launchers of irexp are.
 LAUNCHERS = "hydra_plugins.irexp_launcher."
 
+#: The number of a job, in the name of its folder.
+_NUMBER = re.compile(r"\$\{hydra[:.]job\.(num|id)\}")
+
 #: Objects that a value may refer to.
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -37,6 +41,7 @@ def hydra_faults(config: DictConfig) -> list[str]:
     faults = component_faults(config, ["hydra"])
     if not faults:
         faults += _launcher_faults(OmegaConf.select(config, "hydra.launcher"))
+    faults += _folder_faults(config)
     if VARIABLE in (OmegaConf.select(config, "hydra.job.env_set") or {}):  # set before a job checks its configuration
         faults.append(f"hydra.job.env_set.{VARIABLE}: a configuration declares no package; set it in the environment")
     for name in ("job_logging", "hydra_logging"):
@@ -44,6 +49,25 @@ def hydra_faults(config: DictConfig) -> list[str]:
         if isinstance(node, DictConfig):
             for path, value in _texts(OmegaConf.to_container(node, resolve=False), ()):
                 faults += _logging_faults(value, path, ".".join(("hydra", name, *path)))
+    return faults
+
+
+def _folder_faults(config: DictConfig) -> list[str]:
+    """What is wrong with the folders of jobs: each has its own below the sweep's, and all see the same artifacts."""
+    faults = []
+    if OmegaConf.select(config, "hydra.job.chdir"):
+        faults.append(
+            "hydra.job.chdir=true: a relative path, as that of the artifacts, would mean another folder in each job; "
+            "leave it false"
+        )
+    sweep = OmegaConf.to_container(OmegaConf.select(config, "hydra.sweep") or OmegaConf.create(), resolve=False)
+    subdir = str(sweep.get("subdir") or "") if isinstance(sweep, dict) else ""
+    if subdir and (not _NUMBER.search(subdir) or "override_dirname" in subdir or "/" in _NUMBER.sub("", subdir)):
+        faults.append(
+            f"hydra.sweep.subdir={subdir}: the folder of each job is one name with its number, without which jobs "
+            f"would replace each other's records; write ${{hydra.job.num}}, or for example "
+            f"${{hydra.job.num}}-${{model.name}}"
+        )
     return faults
 
 

@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.installation import CONF
 
@@ -98,6 +98,23 @@ def single_option_faults(chosen: Mapping[str, Any], config: DictConfig, override
         elif group not in chosen and isinstance(config.get(group), DictConfig) and f"~{group}" not in typed:
             faults.append(f"{group}: a file lists several options, of which a job takes one; keep one in its defaults")
     return faults
+
+
+def overruled_faults(config: DictConfig, overrides: Iterable[str]) -> list[str]:
+    """Whether `training=none` was chosen, and a recipe sets the steps after it: what was to be untrained would train.
+
+    Args:
+        config: the composed configuration.
+        overrides: those that compose it, and those that are set later.
+    """
+    keys = {override.partition("=")[0].lstrip("+"): override.partition("=")[2] for override in overrides}
+    steps = OmegaConf.select(config, "training.steps")
+    if keys.get("training") != "none" or "training.steps" in keys or not steps:
+        return []
+    return [
+        f"training=none: another file sets training.steps={steps} after it, so that the model would be trained; write "
+        f"training=none,training.steps=0 in a list of overrides, or both on the command line"
+    ]
 
 
 def combinations(groups: Sequence[list[str]]) -> list[tuple[str, ...]]:

@@ -27,7 +27,7 @@ def register_resolvers() -> None:
 
 
 def unresolved_environment(config: DictConfig, values: dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration, but with `${oc.env:NAME}` as written, so that a secret is not recorded.
+    """The resolved configuration, but with `${oc.env:NAME}` as written where it is a text, which may be a secret.
 
     Args:
         config: the configuration.
@@ -58,11 +58,11 @@ def _recorded(node: DictConfig | ListConfig, values: Any) -> Any:
 
 
 def _recorded_item(node: DictConfig | ListConfig, key: Any, value: Any) -> Any:
-    if OmegaConf.is_missing(node, key):
+    if OmegaConf.is_missing(node, key) or isinstance(value, bool | int | float):  # which is no secret
         return value
     try:
         found = node[key]
-    except OmegaConfBaseException:  # a number, in whose place the text does not fit
+    except OmegaConfBaseException:  # a choice, in whose place the text does not fit
         written: Any = OmegaConf.to_container(node, resolve=False)
         return written[key]
     if isinstance(found, DictConfig | ListConfig):

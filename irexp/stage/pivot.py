@@ -108,20 +108,57 @@ def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) ->
     """The label of each one's row."""
     names = [f"measures/{one.folder.name}" for one in placed]
     keys = [one.row or same_row(name, lineage) for one, name in zip(placed, names, strict=True)]
-    seeds = [_seed(one.folder) for one in placed]
-    for level in (1, 2):
-        places = list(zip(keys, columns, seeds, strict=True))
-        crowded = {place[0] for place in places if places.count(place) > 1}
+    contents = [_content(name, lineage) for name in names]
+    places = list(zip(columns, (_seed(one.folder) for one in placed), strict=True))
+    for level in (1, 2, 3):
+        crowded = _crowded(keys, places, contents)
         keys = [
-            same_row(name, lineage, level=level) if key in crowded and one.row is None else key
-            for one, key, name in zip(placed, keys, names, strict=True)
+            _key([same_row(name, lineage, level=level), *([content] if level == 3 else [])])
+            if key in crowded and one.row is None
+            else key
+            for one, key, name, content in zip(placed, keys, names, contents, strict=True)
         ]
+    for one, key in zip(placed, keys, strict=True):
+        if one.row is not None and key in _crowded(keys, places, contents, differing=True):
+            raise UserError(
+                f"rows: {one.row!r} holds experiments on one collection that differ in more than their seeds; give "
+                f"each its own row"
+            )
     first_of: dict[str, str] = {}
     for one, key, name in zip(placed, keys, names, strict=True):
         if one.row is None:
             first_of.setdefault(key, name)
     automatic = dict(zip(first_of, labels(list(first_of.values()), lineage, without=("seed",)), strict=True))
     return [automatic.get(key, key) if one.row is None else one.row for one, key in zip(placed, keys, strict=True)]
+
+
+def _crowded(
+    keys: Sequence[str], places: Sequence[tuple[str, int | None]], contents: Sequence[str], *, differing: bool = False
+) -> set[str]:
+    """The keys of which a column holds a seed twice, or experiments that differ in more than their seeds.
+
+    Args:
+        keys: of the rows.
+        places: the column and the seed of each.
+        contents: what each was made from, but for seeds.
+        differing: whether a seed may be there twice, since the table's own check names it.
+    """
+    found: dict[tuple[str, str], list[tuple[int | None, str]]] = {}
+    for key, (column, seed), content in zip(keys, places, contents, strict=True):
+        found.setdefault((key, column), []).append((seed, content))
+    return {
+        key
+        for (key, _), members in found.items()
+        if len({content for _, content in members}) > 1
+        or (not differing and len({seed for seed, _ in members}) < len(members))
+    }
+
+
+def _content(name: str, lineage: Lineage) -> str:
+    """What measures were made from, at any depth, without seeds, versions of stages and names, as a key."""
+    ends = ("seed", "content_version", "name", "digest")
+    settings = lineage.all_settings(name)
+    return _key({path: value for path, value in settings.items() if path.rpartition(".")[2] not in ends})
 
 
 def _ranked(folder: Path, lineage: Lineage) -> str:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from irexp.artifact.content import digest_of
 from irexp.artifact.experiment import Experiment, search_path
+from irexp.artifact.identity import Identity
 from irexp.artifact.objective import objective_names, own_row
 from irexp.artifact.plan import make_plan
 from irexp.config.built import built
@@ -68,7 +69,7 @@ def make_search(typed: Sequence[str], settings: Settings, config: DictConfig, lo
             f"machine.num_nodes={config.machine.num_nodes}: each node would draw trials of its own; search on one node"
         )
     space = parse_space(typed, settings.params, loader)
-    objectives = _objectives(space, settings, config, loader)
+    objectives, measured = _objectives(space, settings, config, loader)
     folders = search_path(config.hydra.overrides.hydra)
     fixed = loader.load_configuration(config.hydra.job.config_name, [*folders, *space.fixed], RunMode.RUN)
     OmegaConf.set_struct(fixed, False)
@@ -77,6 +78,7 @@ def make_search(typed: Sequence[str], settings: Settings, config: DictConfig, lo
     parts = {
         "configuration": OmegaConf.to_container(content, resolve=False, enum_to_str=True),
         "swept": {key: distribution_to_json(each) for key, each in space.swept.items()},
+        "measured": measured,  # by the content of their files and the versions of their stages
         "objectives": objectives,
         "directions": settings.directions,
     }
@@ -90,11 +92,17 @@ def make_search(typed: Sequence[str], settings: Settings, config: DictConfig, lo
     )
 
 
-def _objectives(space: Space, settings: Settings, config: DictConfig, loader: ConfigLoader) -> list[str]:
-    """The names of the objectives, by the plan of a job that is drawn as a sample."""
+def _objectives(
+    space: Space, settings: Settings, config: DictConfig, loader: ConfigLoader
+) -> tuple[list[str], list[str]]:
+    """The names of the objectives and of the measured artifacts, by the plan of a job that is drawn as a sample.
+
+    The sample is the same for every sampler and seed, which the trials of a resumed study may have other ones of.
+    """
     import optuna
 
-    sample = optuna.create_study(sampler=built(settings.sampler)(seed=settings.seed)).ask(dict(space.swept))
+    built(settings.sampler)(seed=settings.seed)  # whose faults come first
+    sample = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask(dict(space.swept))
     overrides = space.overrides(sample.params)
     job = loader.load_sweep_config(config, overrides)
     with open_dict(job):
@@ -117,7 +125,8 @@ def _objectives(space: Space, settings: Settings, config: DictConfig, loader: Co
             f"hydra.sweeper.prune=true compares the validations of one fit per trial, and the columns train "
             f"{len(trained)} models; set hydra.sweeper.prune=false"
         )
-    return names
+    made = [step.artifact for step in plan.own if isinstance(step.artifact, Identity)]
+    return names, [identity.name for identity in made if identity.kind != "speed"]  # which depends on the machine
 
 
 def _check_launcher(config: DictConfig) -> None:

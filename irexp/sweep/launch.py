@@ -136,11 +136,6 @@ def _check(jobs: Mapping[int, DictConfig]) -> None:
     """
     faults = []
     for config in jobs.values():
-        if config.hydra.job.chdir:
-            faults.append(
-                "hydra.job.chdir=true: a relative path would mean another folder in each job, and this launcher makes "
-                "the artifacts of all jobs; leave it false"
-            )
         if config.machine.num_nodes > 1:
             faults.append(
                 f"machine.num_nodes={config.machine.num_nodes}: this launcher uses one node per step; leave it 1, or "

@@ -215,6 +215,30 @@ def test_folder_digests_ignore_hidden_files_and_include_names(tmp_path: Path) ->
     assert content_digest(tmp_path) != before
 
 
+def test_a_folders_digest_follows_links(tmp_path: Path) -> None:
+    """What is read through a link to a folder or a file decides it; a link to a folder above is not followed."""
+    (tmp_path / "elsewhere").mkdir()
+    config = tmp_path / "elsewhere" / "config.json"
+    config.write_text("mean")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "1_Pooling").symlink_to(config.parent)
+    (model / "above").symlink_to(tmp_path)
+    before = content_digest(model)
+    config.write_text("cls")
+    assert content_digest(model) != before
+    (model / "1_Pooling").unlink()
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text("mean")
+    (model / "above").unlink()
+    config.unlink()
+    whole = content_digest(model)
+    (model / "1_Pooling" / "config.json").rename(config)
+    (model / "1_Pooling").rmdir()
+    (model / "1_Pooling").symlink_to(config.parent)
+    assert content_digest(model) == whole
+
+
 def test_a_hub_model_enters_by_the_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newly fetched commit moves the identity of what is made from the model."""
     references = tmp_path / "models--org--model" / "refs"

@@ -171,6 +171,25 @@ def test_an_artifact_that_was_complete_but_not_moved_is_not_made_again(tmp_path:
     assert store.has(identity) and not (store.open(identity) / ".working").exists() and not partial.exists()
 
 
+def test_an_artifact_that_is_a_link_is_replaced_and_removed(tmp_path: Path) -> None:
+    """As of one that was moved to another disk: replacing it leaves that copy; a link that leads nowhere is none."""
+    store, identity, other = Store(tmp_path / "store"), _identity(a=1), tmp_path / "other"
+    _make(store, identity)
+    folder = store.open(identity)
+    folder.rename(other)
+    folder.symlink_to(other)
+    with store.making(identity, resumes=False, again=True) as making:
+        (making.folder / "file").write_text("y")
+    assert (folder / "file").read_text() == "y" and not folder.is_symlink() and (other / "file").read_text() == "x"
+    store.remove(folder)
+    folder.symlink_to(other)
+    store.remove(folder)
+    assert not other.exists() and not folder.is_symlink()
+    folder.symlink_to(other)
+    _make(store, identity)
+    assert store.has(identity) and not folder.is_symlink()
+
+
 def test_a_damaged_artifact_can_be_replaced(tmp_path: Path) -> None:
     """The old manifest is only compared with the new one; that it cannot be read must not lose the new artifact."""
     store, identity = Store(tmp_path), _identity(a=1)

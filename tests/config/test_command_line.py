@@ -255,6 +255,14 @@ def test_a_right_command_line_has_no_fault(arguments: tuple[str, ...]) -> None:
     assert _faults(*arguments, "seeed=1") == ["seeed: there is no such key; did you mean seed?"]
 
 
+def test_a_recipe_that_trains_is_not_silently_untrained() -> None:
+    """The steps that a recipe sets win over an option; those that are typed over both."""
+    arguments = ("training=none", "experiment=hard_negatives")
+    (fault,) = _faults(*arguments)
+    assert fault.startswith("training=none: another file sets training.steps=150 after it")
+    check_command_line([*arguments, "training.steps=0"], CONF)
+
+
 @pytest.mark.parametrize(
     "flags", [["--help"], ["--cfg", "job"], ["-c", "job", "--resolve"], ["--info=all"], ["--hydra-help"]]
 )

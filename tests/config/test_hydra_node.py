@@ -70,6 +70,25 @@ def test_any_other_callable_in_the_logging_setup_is_refused(config: DictConfig, 
     assert fault.startswith(f"hydra.{key}")
 
 
+@pytest.mark.parametrize(
+    ("subdir", "is_right"),
+    [
+        ("${hydra.job.num}", True),
+        ("${hydra.job.num}-${model.name}", True),
+        ("${model.name}", False),
+        ("${hydra.job.num}/x", False),
+        ("${hydra.job.override_dirname}", False),
+        ("${hydra.job.num}-${hydra.job.override_dirname}", False),
+    ],
+)
+def test_each_job_has_a_folder_of_its_own(config: DictConfig, subdir: str, is_right: bool) -> None:
+    """Directly below the sweep's, where the table and the list of failures look; and no relative path changes."""
+    OmegaConf.update(config, "hydra.sweep.subdir", subdir)
+    assert (hydra_faults(config) == []) == is_right
+    OmegaConf.update(config, "hydra.job.chdir", True)
+    assert any(fault.startswith("hydra.job.chdir=true: a relative path") for fault in hydra_faults(config))
+
+
 def launcher(name: str, *overrides: str) -> DictConfig:
     """The configuration with a launcher."""
     register_resolvers()

@@ -220,7 +220,7 @@ def test_adapters_that_could_not_be_merged_are_refused_before_training(tmp_path:
         add_lora(model, LoraConfig(target_modules=["query"], modules_to_save=["classifier"]))
     for more in ({"bias": "all"}, {"trainable_token_indices": [7]}):
         with pytest.raises(UserError, match=rf"adapter\.{next(iter(more))}=.* only adapters are trained; leave it out"):
-            add_lora(model, LoraConfig(target_modules=["query"], **more))  # type: ignore[arg-type]
+            add_lora(model, LoraConfig(target_modules=["query"], **more))
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft

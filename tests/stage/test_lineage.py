@@ -72,7 +72,7 @@ def test_why_lists_every_setting_in_which_two_lineages_differ(
 @pytest.mark.parametrize(
     ("typed", "stages"),
     [
-        (["search.depth=3"], "[fit,encode,index,search,evaluate]"),
+        (["search.depth=3", "objective=[nDCG@10]"], "[fit,encode,index,search,evaluate]"),
         (["model=bm25", "index.k1=0.9"], "[index,search,evaluate]"),
         (["model=sbert", "re_rank=bm25"], "[fit,re_rank,evaluate]"),
         (["model=fusion", 'fuse.runs=[["model=bm25"],["model=sbert","training=none"]]'], "[fuse,evaluate]"),

@@ -11,11 +11,13 @@ import pytest
 
 from irexp import load
 from irexp.artifact.experiment import composed
+from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import Placed, make_plan
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.table import Table
 from irexp.stage.execute import execute
+from irexp.stage.pivot import pivot
 from irexp.stage.report import report
 from irexp.types import UserError
 from tests.chains import STAGES, Compose, run, settings
@@ -129,6 +131,36 @@ def test_seeds_are_one_row_and_other_settings_are_not(compose: Compose, tmp_path
     ]
     assert "mean and standard deviation of 2 seeds" in table.footer
     assert "Documents: title and text." in table.footer and "Search: exact." in table.footer
+
+
+def test_experiments_that_differ_in_more_than_seeds_are_not_averaged(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Not even with other seeds: in the content of a file that both name, or that of a run of another program."""
+    excluded, their = tmp_path / "excluded.txt", tmp_path / "their.run"
+    for seed, line in ((1, "d3\n"), (2, "d1\n")):
+        excluded.write_text(line)
+        run(compose, settings(tmp_path, collection, "model=bm25", f"seed={seed}", f"search.exclude_path={excluded}"))
+    for text in ("d0 Q0 d3 1 2.0 x\n", "d0 Q0 d1 1 2.0 x\n"):
+        their.write_text(text)
+        for seed in (3, 4):
+            run(compose, settings(tmp_path, collection, f"artifact.run={their}", f"seed={seed}"), ["evaluate"])
+    table = table_of(tmp_path, "nDCG@10")
+    assert [row.label.split()[0] for row in table.rows] == ["bm25"] * 2 + ["their.run"] * 2
+    assert len({row.label for row in table.rows}) == 4 and [len(row.results) for row in table.rows] == [1, 1, 1, 1]
+
+
+def test_a_named_row_holds_one_experiment(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Two seeds of one, but not of two under one name."""
+    placed = []
+    for seed, depth in ((1, 5), (2, 5), (3, 7)):
+        typed = settings(tmp_path, collection, "model=bm25", f"seed={seed}", f"search.depth={depth}")
+        measured = run(compose, typed)["evaluate"].path
+        placed.append(Placed(Path(str(measured)), row="ours", column=None))
+    lineage = Lineage(Store(tmp_path / "artifacts"))
+    assert {one.result.label for one in pivot(placed[:2], lineage)} == {"ours"}
+    with pytest.raises(UserError, match="rows: 'ours' holds experiments on one collection that differ in more than"):
+        pivot(placed, lineage)
 
 
 @pytest.mark.parametrize(

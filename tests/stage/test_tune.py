@@ -69,6 +69,13 @@ def test_tuning_without_development_queries_is_refused(compose: Compose, tmp_pat
         tuned(compose, tmp_path, collection)
 
 
+def test_tuning_without_judgements_is_refused(compose: Compose, tmp_path: Path, judged: Path) -> None:
+    """Before the first search."""
+    with pytest.raises(UserError, match="stage=tune measures the development queries, of which it cannot: "):
+        tuned(compose, tmp_path, judged, "dataset.dev.qrels_path=null")
+    assert not (tmp_path / "artifacts").exists()
+
+
 def test_a_table_is_not_tuned(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """Of its cells only the last one would be measured, on the queries that its column names."""
     with pytest.raises(UserError, match="set rows=null columns=null suite=none"):

@@ -118,6 +118,17 @@ def test_another_search_space_is_another_study(sweeping: Sweep) -> None:
     assert len(list((sweeping.folder / "artifacts" / "study").iterdir())) == 3
 
 
+def test_other_content_in_a_file_is_another_study(sweeping: Sweep, collection: Path) -> None:
+    """The same command with other judgements draws its trials again, whatever the sampler's seed is."""
+    typed = ("dataset=local", f"dataset.path={collection}")
+    sweeping(lambda value: value, *typed, trials=1)
+    sweeping(lambda value: value, *typed, trials=1, seed=5)
+    assert len(list((sweeping.folder / "artifacts" / "study").iterdir())) == 1
+    (collection / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td3\t1\n")
+    sweeping(lambda value: value, *typed, trials=1)
+    assert len(list((sweeping.folder / "artifacts" / "study").iterdir())) == 2
+
+
 def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
     """Its overrides are those of the sweep with the drawn values; the table lists every trial."""
     assert sweeping(lambda value: -abs(value - 0.5)) == [[max(-abs(value - 0.5) for value in sweeping.asked)]]

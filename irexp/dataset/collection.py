@@ -129,13 +129,17 @@ class Examples(ABC):
 
     def unknown_doc_ids(self, collection: Documents) -> set[str]:
         """The ids of the examples' documents whose texts are neither in the examples nor in the collection."""
-        texts = self.texts(collection)
-        named = sorted(self.doc_ids())
-        unknown: set[str] = set()
-        for start in range(0, len(named), _CHUNK):
-            chunk = named[start : start + _CHUNK]
-            unknown.update(set(chunk).difference(texts.get_many(chunk)))
-        return unknown
+        return unknown_ids(self.texts(collection), self.doc_ids())
+
+
+def unknown_ids(documents: Documents, doc_ids: Iterable[str]) -> set[str]:
+    """The ids of no document in a collection, whose texts are read in pieces."""
+    named = sorted(doc_ids)
+    unknown: set[str] = set()
+    for start in range(0, len(named), _CHUNK):
+        chunk = named[start : start + _CHUNK]
+        unknown.update(set(chunk).difference(documents.get_many(chunk)))
+    return unknown
 
 
 def is_labelled(example: Example) -> bool:

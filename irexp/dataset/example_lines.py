@@ -5,6 +5,7 @@ Ids or texts may stand for a query and its documents: a line's keys do not tell,
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -38,6 +39,17 @@ OBJECTS = (
     "{query, pos, neg}, {query, positive, negative}, {query, positive_passages, negative_passages}, {query_id, "
     "positive_document_ids, negative_document_ids} or {query, documents, scores}"
 )
+
+
+def is_header(texts: Sequence[object]) -> bool:
+    """Whether texts are the usual names of a query and of its documents, as in the first line of a table.
+
+    >>> is_header(["Query", "positive", "negative"]), is_header(["query", "a document of queries"])
+    (True, False)
+    """
+    names = [str(text).strip().lower() for text in texts]
+    sides = {*itertools.chain.from_iterable(_SIDES), *_LISTS, "document", "passage"}
+    return names[0] in _QUERIES and len(names) > 1 and all(name.rstrip("_0123456789") in sides for name in names[1:])
 
 
 class Passage(NamedTuple):

@@ -108,9 +108,15 @@ class ListedExamples(Examples):
         queries, texts, documents = PackedTexts(), PackedTexts(), PackedTexts()
         query_number: dict[str, int] = {}
         for query in self.read_queries():
-            if query_number.setdefault(query.query_id, len(query_number)) == len(queries):
+            known = query_number.setdefault(query.query_id, len(query_number))
+            if known == len(queries):
                 queries.append(query.query_id)
                 texts.append(query.text)
+            elif texts[known] != query.text:
+                raise DataError(
+                    f"the training query {query.query_id!r} has two texts, {texts[known][:60]!r} and "
+                    f"{query.text[:60]!r}; give each its own id, as of files that were joined"
+                )
         number_of: dict[str, int] = {}
 
         def number(doc_id: str) -> int:

@@ -24,9 +24,21 @@ log = logging.getLogger(__name__)
 
 Format = Literal["jsonl", "tsv", "csv", "trec"]
 
-_ID_KEYS = ("_id", "id", "doc_id", "docno", "docid", "pid", "query_id", "qid")
+#: `pid` before `docid`, since a passage of MS MARCO v2 names its document, too.
+_ID_KEYS = ("_id", "id", "doc_id", "docno", "pid", "docid", "query_id", "qid")
 _TITLE_KEYS = ("title", "headline")
-_TEXT_KEYS = ("text", "contents", "body", "passage", "abstract", "query", "document_text", "query_text")
+_TEXT_KEYS = (
+    "text",
+    "contents",
+    "body",
+    "passage",
+    "abstract",
+    "query",
+    "document_text",
+    "query_text",
+    "doc_text",
+    "question",
+)
 
 #: Column names by which the header of a table or of a qrels file is recognised.
 _COLUMN_KEYS = {*_ID_KEYS, *_TITLE_KEYS, *_TEXT_KEYS, "topic", "corpus_id", "document"}
@@ -136,7 +148,7 @@ class Tsv(FileFormat):
         if first is None or not names_columns(_tabbed(first.text)):
             return None
         log.info("%s: the first line is a header, not a document or query", first.place)
-        return [_plain_name(column) for column in _tabbed(first.text)]
+        return [plain_name(column) for column in _tabbed(first.text)]
 
 
 class Csv(FileFormat):
@@ -179,7 +191,7 @@ class Csv(FileFormat):
     @cached_property
     def _header(self) -> list[str]:
         columns = next((columns for _, columns in self._rows()), [])
-        names = [_plain_name(column) for column in columns]
+        names = [plain_name(column) for column in columns]
         if not {*names} & {*_ID_KEYS} or not {*names} & {*_TITLE_KEYS, *_TEXT_KEYS}:
             first = ",".join(columns)[:60]
             raise DataError(f"{resolve(self._path)}: a CSV file needs a header such as id,title,text, not {first!r}")
@@ -242,11 +254,12 @@ def queries_in(path: str, kind: Format) -> FileFormat:
 
 def names_columns(columns: list[str]) -> bool:
     """Whether a first line is a header: it has usual column names, first of an id, then of another id or a text."""
-    first, *others = map(_plain_name, columns)
+    first, *others = map(plain_name, columns)
     return first in _COLUMN_KEYS and not _COLUMN_KEYS.isdisjoint(others)
 
 
-def _plain_name(column: str) -> str:
+def plain_name(column: str) -> str:
+    """A column's name in lower case, with underscores."""
     return column.strip().lower().replace("-", "_")
 
 

@@ -174,7 +174,7 @@ def mine_negatives(
         found = _candidates(example.query, example.doc_ids[0], known, runs, scores, settings)
         passed = [one for one in found if one.outcome == "kept"]
         if scores is not None:
-            passed.sort(key=lambda one: (-(one.score or 0.0), one.doc_id))
+            passed.sort(key=lambda one: (one.score is None, -(one.score or 0.0), one.doc_id))
         drawn = _drawn(passed, settings, (seed, position))
         kept = {one.doc_id for one in drawn}
         for one in found:
@@ -225,7 +225,7 @@ def _candidates(
         doc_ids = list(run.rankings.get(query.query_id, ()))[: settings.depth]
         table = run.scores if scores is None else scores
         best, *own = table.of(query.query_id, [positive, *doc_ids])
-        outcome_of = _filter(settings, best)
+        outcome_of = _filter(settings, best, is_re_scored=scores is not None)
         for rank, (doc_id, score) in enumerate(zip(doc_ids, own, strict=True), start=1):
             outcome: Outcome = "known to be relevant" if doc_id in known else outcome_of(rank, score)
             before = found.get(doc_id)
@@ -237,11 +237,13 @@ def _candidates(
     return sorted(found.values(), key=lambda one: one.rank)  # stable: of equal ranks, the first run's first
 
 
-def _filter(settings: Negatives, positive: float | None) -> Callable[[int, float | None], Outcome]:
-    """The function that decides on a candidate from its rank and its score."""
+def _filter(
+    settings: Negatives, positive: float | None, *, is_re_scored: bool
+) -> Callable[[int, float | None], Outcome]:
+    """The function that decides on a candidate from its rank and its score, which a re-ranker's order needs, too."""
     margins = (settings.absolute_margin, settings.relative_margin)
     has_margin = any(margin is not None for margin in margins)
-    by_score = has_margin or settings.min_score is not None or settings.max_score is not None
+    by_score = is_re_scored or has_margin or settings.min_score is not None or settings.max_score is not None
     limits: list[float] = []
     if positive is not None and settings.absolute_margin is not None:
         limits.append(positive - settings.absolute_margin)

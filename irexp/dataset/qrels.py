@@ -6,13 +6,21 @@ import logging
 import re
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.local_format import names_columns
+from irexp.dataset.local_format import names_columns, plain_name
 from irexp.dataset.text_file import lines_of, read_id
 from irexp.types import MOST_RELEVANT, WHITESPACE, Qrel
 
 log = logging.getLogger(__name__)
 
 _WHITESPACE = re.compile(f"[{WHITESPACE}]+")
+
+#: Names of the columns of query, document and grade.
+_QUERY = ("query_id", "qid", "query", "topic", "topic_id", "q_id")
+_DOCUMENT = ("corpus_id", "doc_id", "docid", "docno", "pid", "document", "document_id", "passage_id", "did")
+_GRADE = ("score", "relevance", "rel", "label", "grade", "relevancy", "judgement", "judgment")
+
+#: Query, document and grade of three or four columns.
+_PLACES = (0, -2, -1)
 
 #: A whole number, also as spreadsheets write it (`1.0`).
 _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
@@ -21,23 +29,25 @@ _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 def read_qrels(path: str) -> list[Qrel]:
     """The judgements of a file, in its order; ids are read by `irexp.types.as_id`.
 
-    The first line may be a header with the usual column names, as in BEIR.
+    The first line may be a header with the usual column names, as in BEIR; then the columns may be in any order.
 
     Raises:
         DataError: for a malformed line, a relevance that is not a whole number, or contradictory judgements.
     """
     judgements: dict[tuple[str, str], int] = {}
     read = 0
-    is_first = True
+    is_first, places = True, _PLACES
     for line in lines_of(path):
         if not line.text.strip():
             continue
         columns = _columns(line.text, line.place)
         is_header, is_first = is_first and names_columns(columns) and not _WHOLE.fullmatch(columns[-1].strip()), False
         if is_header:
+            places = _places(columns, line.place)
             continue
-        query_id, doc_id = read_id(columns[0], line.place), read_id(columns[-2], line.place)
-        relevance = _relevance(columns[-1].strip(WHITESPACE), line.place)
+        query, document, grade = (columns[place] for place in places)
+        query_id, doc_id = read_id(query, line.place), read_id(document, line.place)
+        relevance = _relevance(grade.strip(WHITESPACE), line.place)
         known = judgements.setdefault((query_id, doc_id), relevance)
         if known != relevance:
             raise DataError(
@@ -50,6 +60,28 @@ def read_qrels(path: str) -> list[Qrel]:
     if repeated := read - len(judgements):
         log.warning("%d judgements of %s are duplicates and count once", repeated, path)
     return [Qrel(query_id, doc_id, relevance) for (query_id, doc_id), relevance in judgements.items()]
+
+
+def _places(header: list[str], place: str) -> tuple[int, int, int]:
+    """The columns of query, document and grade by their names; as without a header where it names no query or document.
+
+    Raises:
+        DataError: if it names one of them, or both and no grade.
+    """
+    names = [plain_name(column) for column in header]
+    query, document, grade = (
+        next((n for n, name in enumerate(names) if name in usual), None) for usual in (_QUERY, _DOCUMENT, _GRADE)
+    )
+    if query is None and document is None:
+        return _PLACES
+    if grade is None and len(names) == 3 and query is not None and document is not None:
+        grade = 3 - query - document
+    if query is None or document is None or grade is None:
+        raise DataError(
+            f"{place}: the header names {', '.join(names)}; call the columns query-id, corpus-id and score, or "
+            f"remove it"
+        )
+    return query, document, grade
 
 
 def _columns(text: str, place: str) -> list[str]:

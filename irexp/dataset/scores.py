@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from array import array
 from collections.abc import Iterable, Sequence
 
@@ -69,6 +70,12 @@ class ScoredExamples(DerivedExamples):
         for position in range(len(examples)):
             example = examples[position]
             found = scores.of(example.query.query_id, example.doc_ids)
+            for doc_id, score in zip(example.doc_ids, found, strict=True):
+                if score is not None and not math.isfinite(score):
+                    raise DataError(
+                        f"teacher.scores: the score of document {doc_id!r} for the query {example.query.query_id!r} is "
+                        f"{score}, which teaches nothing; remove the line"
+                    )
             if found[0] is None:
                 dropped += 1
                 continue

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Documents, Examples
-from irexp.dataset.example_lines import Listed
+from irexp.dataset.example_lines import Listed, is_header
 from irexp.dataset.examples import is_json_lines, parsed
 from irexp.dataset.in_memory import Joined
 from irexp.dataset.packed import first_place
@@ -147,6 +147,8 @@ class TextFileExamples(Examples):
                 continue
             for rank, found in enumerate(parsed(line.text, line.place, is_json=self._is_json)):
                 query, *texts = found.texts
+                if not starts and not self._is_json and is_header(found.texts):
+                    raise DataError(f"{line.place}: this is a header, {line.text.strip()!r}, not an example; remove it")
                 if query is None:
                     raise DataError(f'{line.place}: its query has an id and no text; add its text as "query"')
                 if not all(isinstance(text, str) and text.strip() for text in (query, *texts)):

@@ -17,6 +17,7 @@ Shapes: R runs, D documents found by any run for a query, N documents of one run
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,6 +29,8 @@ from irexp.config.measure import counting_from
 from irexp.evaluation.measures import ENGINE, relevance_by_query
 from irexp.evaluation.run_file import in_rank_order
 from irexp.types import Qrel, ScoredDoc, UserError
+
+log = logging.getLogger(__name__)
 
 #: Query → document → score.
 ScoresByQuery = dict[str, dict[str, float]]
@@ -104,6 +107,13 @@ def best_weights(
         raise UserError(
             f"fuse.weights cannot be tuned: no query with a document of relevance {least} or more has results in all "
             "runs; check dataset.dev, or set the weights"
+        )
+    relevant = sum(max(judged[query].values()) >= least for query in judged)
+    if len(shared) < relevant:
+        log.warning(
+            "fuse.weights are tuned on the %d of %d development queries for which all runs have results",
+            len(shared),
+            relevant,
         )
     engine = ENGINE.evaluator([measure], {query: judged[query] for query in shared})
     matched = list(_matched([{query: run[query] for query in shared} for run in runs], norm=norm, k=None))

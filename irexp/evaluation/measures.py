@@ -130,11 +130,20 @@ def evaluate(
             f"{_sample(relevance_of)}; evaluate the run with the qrels of its own collection"
         )
     per_query = {str(measure): dict.fromkeys(relevance_of, 0.0) for measure in measures}
+    is_known = False
     for part in _parts(rankings):
+        is_known = is_known or any(not relevance_of[query].keys().isdisjoint(found) for query, found in part.items())
         judged = {query_id: _for_engine(relevance_of[query_id]) for query_id in part}
         for metric in itertools.chain.from_iterable(ENGINE.iter_calc(group, judged, part) for group in _groups(names)):
             for name in names[metric.measure]:
                 per_query[name][metric.query_id] = float(metric.value)
+    if not is_known:
+        log.warning(
+            "no result of the run is judged for its query, so that all measures are 0: are the ids of its documents, "
+            "such as %s, those of the qrels, such as %s?",
+            _sample(doc_id for _, found in rankings for doc_id in found),
+            _sample(doc_id for found in relevance_of.values() for doc_id in found),
+        )
     missing, highest = len(relevance_of) - len(rankings), _highest(relevance_of)
     _log_what_counts(lines, measures, judged=len(relevance_of), missing=missing, relevance=relevance, highest=highest)
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from irexp.config.schema import Machine
-from irexp.dataset.collection import Documents, ScoredDocs
+from irexp.dataset.collection import Documents, ScoredDocs, unknown_ids
 from irexp.dataset.sources import DocumentSource, TopicSource, open_documents, open_topics
 from irexp.evaluation.run_file import in_rank_order, read_run, run_heads
 from irexp.index.compare import compare
@@ -101,8 +102,10 @@ def score_candidates(
     if done:
         log.info("resuming after %s pairs that are scored already", f"{done:,}")
     most = max(1, _MAX_TOKENS // scorer.document_length)
+    batches = list(own_batches(_batches(rankings, machine.query_batch, most=most)))
+    _check_texts(documents, batches, found)
     with progress(total=total, initial=done, unit=" pairs", desc="re_rank", shown=machine.progress) as bar:
-        for batch in own_batches(_batches(rankings, machine.query_batch, most=most)):
+        for batch in batches:
             missing = [(query, doc_ids) for query, doc_ids in batch if len(found[query.query_id]) < len(doc_ids)]
             if not missing:
                 continue
@@ -116,6 +119,24 @@ def score_candidates(
     if empty := sum(not doc_ids for _, doc_ids in rankings):
         log.warning("%d of %d queries have no candidate", empty, len(rankings))
     return list(_ranked(found))
+
+
+def _check_texts(
+    documents: Documents, batches: Iterable[Sequence[Candidates]], found: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Look up the candidates that are not scored yet, before the first is, which may be hours before the last.
+
+    Raises:
+        UserError: if the collection lacks one.
+    """
+    wanted: set[str] = set()
+    for query, doc_ids in itertools.chain.from_iterable(batches):
+        wanted.update(doc_id for doc_id in doc_ids if doc_id not in found[query.query_id])
+    if unknown := unknown_ids(documents, wanted):
+        raise UserError(
+            f"{len(unknown)} documents of the run are not in the collection, such as {min(unknown)!r}; check "
+            f"dataset.documents and re_rank.candidates"
+        )
 
 
 def _ranked(found: Mapping[str, Mapping[str, float]]) -> Iterator[ScoredDoc]:
@@ -200,11 +221,6 @@ def _scores(
     """The scores of a batch of queries, in the order of their candidates; `advance` is called with numbers of pairs."""
     wanted = sorted({doc_id for _, doc_ids in batch for doc_id in doc_ids})
     texts = documents.get_many(wanted)
-    if unknown := [doc_id for doc_id in wanted if doc_id not in texts]:
-        raise UserError(
-            f"{len(unknown)} documents of the run are not in the collection, such as {unknown[0]!r}; check "
-            f"dataset.documents and re_rank.candidates"
-        )
     if isinstance(scorer, CrossEncoder):
         lists = [(query.text, [texts[doc_id].text for doc_id in doc_ids]) for query, doc_ids in batch]
         parts = Parts(prefix, advance=lambda rows: advance(len(rows)))

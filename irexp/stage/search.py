@@ -66,15 +66,24 @@ def search(
 
         encoder = open_encoder(checkpoint, model)
     opened = open_index(index, index_folder)
+    excluded = _excluded(search)
     if not is_helper(machine):
         warn_of_unknown(topics, opened.doc_ids)
+        if strange := excluded.difference(opened.doc_ids):
+            log.warning(
+                "%d of the %d ids in search.exclude_path=%s are not in the index, such as %r",
+                len(strange),
+                len(excluded),
+                search.exclude_path,
+                min(strange),
+            )
     found = search_batches(
         opened,
         [batch for batch, _ in missing],
         model=encoder,
         depth=search.depth,
         remove_query=search.remove_query,
-        excluded=_excluded(search),
+        excluded=excluded,
         machine=machine,
         done=done,
     )

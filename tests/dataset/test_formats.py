@@ -111,6 +111,9 @@ def test_tab_separated_texts_are_read(tmp_path: Path) -> None:
     assert examples.relevant_doc_ids(id_of("dogs")) == frozenset()
     assert examples.doc_ids() == {id_of(text) for text in ("a cat", "two cats", "a dog")}
     assert [document.text for document in examples.documents] == ["a cat", "a dog", "two cats"]
+    path = write(tmp_path / "h.tsv", "query\tpositive\tnegative_1\ncats\ta cat\ta dog\n")
+    with pytest.raises(DataError, match=r"h\.tsv:1: this is a header, 'query.*negative_1', not an example; remove it"):
+        len(TextFileExamples(path))
 
 
 def test_several_positives_make_several_examples_with_the_same_negatives(tmp_path: Path) -> None:
@@ -181,6 +184,15 @@ def test_objects_of_ids_are_read_like_lists(tmp_path: Path) -> None:
     assert examples[0] == Example(Query("1", "one"), ("10", "12"), (0.5, 0.25))
     with pytest.raises(DataError, match=r"s\.jsonl:1: it has no text of its query; set dataset.train.topics"):
         len(FileExamples(str(tmp_path / "s.jsonl")))
+
+
+def test_a_query_id_with_two_texts_is_an_error(tmp_path: Path) -> None:
+    """As in two files that are joined, whose queries are numbered from 1 in each."""
+    joined = lines(TEVATRON_IDS, TEVATRON_IDS)
+    assert len(FileExamples(write(tmp_path / "same.jsonl", joined))) == 4
+    other = lines(TEVATRON_IDS, {**TEVATRON_IDS, "query_text": "dogs"})
+    with pytest.raises(DataError, match="the training query '1' has two texts, 'cats' and 'dogs'; give each its own"):
+        len(FileExamples(write(tmp_path / "other.jsonl", other)))
 
 
 MINED = {"qid": 1, "pos": [11], "neg": {"bm25": [20, 10, 21, 11], "dense": [20, 22]}}

@@ -267,11 +267,30 @@ def test_unknown_text_fields_are_named(tmp_path: Path, name: str, text: str, fie
         ("\nquery-id\tcorpus-id\tscore\nq1\td1\t+1\n", [Qrel("q1", "d1", 1)]),
         ("qid Q0 docid rel\nq1 0 d\u00a01 -2\n", [Qrel("q1", "d\u00a01", -2)]),
         ("query document 1\n", [Qrel("query", "document", 1)]),
+        ("corpus-id\tquery-id\tscore\n1\t0\t2\n", [Qrel("0", "1", 2)]),
+        ("query_id\tdoc_id\trelevance\titeration\nq1\td1\t1\t0\n", [Qrel("q1", "d1", 1)]),
+        ("query-id\tcorpus-id\tgain\nq1\td1\t1\n", [Qrel("q1", "d1", 1)]),
     ],
 )
 def test_only_a_header_is_skipped(tmp_path: Path, text: str, expected: list[Qrel]) -> None:
-    """A first line that is a judgement counts, even if its ids look like column names or its grade is `1.0`."""
+    """A first line that is a judgement counts, even if its ids look like column names or its grade is `1.0`.
+
+    A header's names say which column is which.
+    """
     assert read_qrels(write(tmp_path / "q.qrels", text)) == expected
+
+
+def test_a_header_of_judgements_names_both_ids(tmp_path: Path) -> None:
+    """Otherwise a column would be taken for another one by its place."""
+    with pytest.raises(DataError, match=r"q\.qrels:1: the header names qid, text, score; call the columns query-id"):
+        read_qrels(write(tmp_path / "q.qrels", "qid\ttext\tscore\nq1\td1\t1\n"))
+
+
+def test_a_passage_that_names_its_document_has_its_own_id(tmp_path: Path) -> None:
+    """As those of MS MARCO v2, several of which are of one document."""
+    lines = [json.dumps({"pid": f"p{n}", "passage": "a", "docid": "d"}) for n in range(2)]
+    documents = LocalDocuments(write(tmp_path / "corpus.jsonl", "\n".join(lines)))
+    assert [document.doc_id for document in documents] == ["p0", "p1"]
 
 
 @pytest.mark.parametrize("relevance", ["0.5", "high", "", "1e3", "1_0", "٣", "nan", "1000001", "-1000001", "9" * 5000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,21 @@ def test_the_scores_of_a_re_ranker_replace_those_of_the_run() -> None:
         "d8",
         "d7",
     ]
+
+
+def test_a_candidate_that_the_re_ranker_did_not_score_is_dropped() -> None:
+    """Its place among logits, most of which are negative, is not known."""
+    scores = [ScoredDoc("q", doc_id, score) for doc_id, score in (("d5", 4.0), ("d7", -2.0), ("d8", -1.0))]
+    found = mined(RUN, scores=scores, keep=3)
+    assert negatives(found)["d5"] == ["d8", "d7"]
+    assert sum(count for (outcome, _), count in found.histogram.items() if outcome == "without a score") > 0
+
+
+def test_a_teachers_infinite_score_is_named() -> None:
+    """Its loss would be NaN, for which lowering the learning rate is no help."""
+    scores = [ScoredDoc("q", "d5", 4.0), ScoredDoc("q", "d0", math.inf)]
+    with pytest.raises(DataError, match=r"teacher\.scores: the score of document 'd0' for the query 'q' is inf"):
+        ScoredExamples(examples(), PairScores(scores))
 
 
 def test_a_margin_without_the_score_of_the_positive_drops_its_candidates(caplog: pytest.LogCaptureFixture) -> None:

@@ -125,6 +125,17 @@ def test_tuned_weights_favour_the_better_run() -> None:
     assert best_weights([good, good], qrels, norm="none", measure=measure, step=0.25) == [1, 0]
 
 
+def test_weights_of_few_queries_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Only queries that all runs answer can say how they go together."""
+    (measure,) = parse_measures(["RR"])
+    qrels = [Qrel(f"q{n}", "y", 1) for n in range(5)]
+    whole = {f"q{n}": {"y": 1.0, "z": 0.0} for n in range(5)}
+    best_weights([whole, whole], qrels, norm="none", measure=measure, step=0.5)
+    assert "fuse.weights" not in caplog.text
+    best_weights([whole, {"q0": {"y": 1.0}}], qrels, norm="none", measure=measure, step=0.5)
+    assert "fuse.weights are tuned on the 1 of 5 development queries for which all runs have results" in caplog.text
+
+
 def test_a_cutoff_over_judged_documents_does_not_cut_the_ranking() -> None:
     """With judged_only, the unjudged first document must not use up the cutoff of 1, so the second one decides."""
     bad, good = {"q": {"u": 3.0, "x": 1.0, "y": 0.0}}, {"q": {"u": 3.0, "y": 1.0, "x": 0.0}}

@@ -244,6 +244,14 @@ def test_a_grade_that_no_one_chose_is_logged(caplog: pytest.LogCaptureFixture) -
     assert "grades from 2 count as relevant in RR@10; the highest is 3" in caplog.text
 
 
+def test_a_run_with_other_ids_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Of its documents none is judged, as of ids with and without a prefix; its measures are 0."""
+    evaluate([ScoredDoc("q", "17", 1.0), ScoredDoc("r", "9", 1.0)], [Qrel("q", "17", 1)], parse_measures(["RR"]))
+    assert "no result of the run is judged" not in caplog.text
+    evaluate([ScoredDoc("q", "doc17", 1.0)], [Qrel("q", "17", 1)], parse_measures(["RR"]))
+    assert "are the ids of its documents, such as 'doc17', those of the qrels, such as '17'?" in caplog.text
+
+
 def test_evaluation_needs_less_than_100_bytes_per_line(tmp_path: Path) -> None:
     """Runs of millions of lines fit into memory while they are read and measured."""
     import tracemalloc

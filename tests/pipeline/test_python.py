@@ -284,6 +284,7 @@ def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
         (lambda model: search(build_index(TEXTS), QUERIES, model=new_model(backbone=model)), "faiss_flat"),
         (lambda model: evaluate([ScoredDoc("q9", "1", 1.0)], QRELS), "no query in common"),
         (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),
+        (lambda model: evaluate({"q1": {"1": 1.0}}, QRELS), "a run is a file, or .*, not a dictionary"),  # type: ignore[dict-item]
         (lambda model: compare({}), "nothing to compare"),
         (lambda model: _fit(model, [("one text",)]), "training example 0"),
         (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "pass documents=… with their texts"),

@@ -204,12 +204,13 @@ def test_the_overrides_of_another_experiment_make_its_artifact(compose: Compose,
 def test_re_ranking_that_cannot_work_is_refused(compose: Compose, settings: list[str], tmp_path: Path) -> None:
     """Unknown documents, a run over other queries, a depth of 0, and an index of a cross-encoder."""
     theirs = tmp_path / "theirs.run"
-    theirs.write_text("q0 Q0 nowhere 1 0.5 x\n")
+    theirs.write_text("q0 Q0 d1 1 0.5 x\nq1 Q0 nowhere 1 0.5 x\n")
     base = [*settings, "model=mono", "training.steps=0"]
-    overrides = [*base, f"re_rank.candidates={theirs}"]
+    overrides = [*base, f"re_rank.candidates={theirs}", "machine.query_batch=1"]
     checkpoint = run(compose, overrides, ["fit"])["fit"].path
     with pytest.raises(UserError, match="1 documents of the run are not in the collection, such as 'nowhere'"):
         run(compose, overrides, ["re_rank"])
+    assert list(tmp_path.glob("**/*.run")) == [theirs]  # not even of the query before it
     theirs.write_text("other Q0 d1 1 0.5 x\n")
     with pytest.raises(UserError, match="answers none of the queries"):
         run(compose, overrides, ["re_rank"])

@@ -44,7 +44,7 @@ def test_a_killed_search_resumes(
     model: str,
 ) -> None:
     """Killed in its third batch of queries, it does not search the others again, and writes the same bytes."""
-    (removed := tmp_path / "removed.txt").write_text("d5\n")
+    (removed := tmp_path / "removed.txt").write_text("d5\nd05\n")
     more = [f"model={model}", "machine.query_batch=1", "search.remove_query=true", f"search.exclude_path={removed}"]
     overrides = settings(tmp_path, collection, *more)
     stages = [name for name in STAGES[:-1] if model == "sbert" or name in ("index", "search")]
@@ -64,6 +64,7 @@ def test_a_killed_search_resumes(
     with caplog.at_level("INFO"):
         resumed = run(compose, overrides, stages)["search"]
     assert calls == 3 + 2
+    assert "1 of the 2 ids in search.exclude_path" in caplog.text and "such as 'd05'" in caplog.text
     assert "resuming after 2 queries" in caplog.text
     assert run_of(resumed) == run_of(whole)
     assert resumed.measures == whole.measures

@@ -13,6 +13,7 @@ from irexp.model.load import load
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.callbacks import read_history
 from irexp.types import UserError
+from tests import tiny
 from tests.training.test_quantization import needs_bitsandbytes
 from tests.trainings import SMALL, Compose, assert_equal, fit, weights
 
@@ -85,7 +86,9 @@ def test_the_validated_and_saved_weights_are_the_average(compose: Compose, tmp_p
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_compiled_transformers_learn_the_same(compose: Compose, tmp_path: Path) -> None:
     """Weights after two steps differ by rounding only, and the saved model is an ordinary one; dropout is another."""
+    small = tiny.bert(tmp_path / "bert", num_hidden_layers=1, initializer_range=0.02)  # each layer is compiled
     more = (*SHORT, "training.steps=2", "training.validate_every=null", "training.learning_rate=1e-5")
+    more = (*more, "backbone=hugging_face", f"backbone.name_or_path={small}")
     fit(compose, tmp_path / "plain", *more)
     fit(compose, tmp_path / "compiled", *more, "machine.compile=true")
     one, two = weights(tmp_path / "plain"), weights(tmp_path / "compiled")

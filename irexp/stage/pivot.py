@@ -118,8 +118,9 @@ def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) ->
             else key
             for one, key, name, content in zip(placed, keys, names, contents, strict=True)
         ]
+    differing = _crowded(keys, places, contents, differing=True)
     for one, key in zip(placed, keys, strict=True):
-        if one.row is not None and key in _crowded(keys, places, contents, differing=True):
+        if one.row is not None and key in differing:
             raise UserError(
                 f"rows: {one.row!r} holds experiments on one collection that differ in more than their seeds; give "
                 f"each its own row"
@@ -155,8 +156,8 @@ def _crowded(
 
 
 def _content(name: str, lineage: Lineage) -> str:
-    """What measures were made from, at any depth, without seeds, versions of stages and names, as a key."""
-    ends = ("seed", "content_version", "name", "digest")
+    """What measures were made from, at any depth, without seeds, versions of stages, names and machines, as a key."""
+    ends = ("seed", "content_version", "name", "digest", "processor", "gpu")
     settings = lineage.all_settings(name)
     return _key({path: value for path, value in settings.items() if path.rpartition(".")[2] not in ends})
 

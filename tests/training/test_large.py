@@ -87,8 +87,8 @@ def test_the_validated_and_saved_weights_are_the_average(compose: Compose, tmp_p
 def test_compiled_transformers_learn_the_same(compose: Compose, tmp_path: Path) -> None:
     """Weights after two steps differ by rounding only, and the saved model is an ordinary one; dropout is another."""
     small = tiny.bert(tmp_path / "bert", num_hidden_layers=1, initializer_range=0.02)  # each layer is compiled
-    more = (*SHORT, "training.steps=2", "training.validate_every=null", "training.learning_rate=1e-5")
-    more = (*more, "backbone=hugging_face", f"backbone.name_or_path={small}")
+    backbone = ("backbone=hugging_face", f"backbone.name_or_path={small}")
+    more = (*SHORT, *backbone, "training.steps=2", "training.validate_every=null", "training.learning_rate=1e-5")
     fit(compose, tmp_path / "plain", *more)
     fit(compose, tmp_path / "compiled", *more, "machine.compile=true")
     one, two = weights(tmp_path / "plain"), weights(tmp_path / "compiled")

@@ -189,7 +189,7 @@ def _sides(fields: Mapping[str, Any], positives: str, negatives: str, place: Lis
         if are_margins and len(ours) == 1 and len(scores) == len(theirs):  # of the positive to each negative
             scores = [max(scores), *(max(scores) - margin for margin in scores)]
         return [place._replace(documents=[*ours, *theirs], scores=scores)]
-    if fields.get("pos_scores") is None and fields.get("neg_scores") is None:
+    if fields.get("pos_scores") in (None, []) and fields.get("neg_scores") in (None, []):
         return [place._replace(documents=[one, *theirs]) for one in ours]
     of_ours, of_theirs = (_numbers(_as_list(fields.get(key) or [])) for key in ("pos_scores", "neg_scores"))
     if (len(of_ours), len(of_theirs)) != (len(ours), len(theirs)):

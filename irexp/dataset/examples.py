@@ -96,12 +96,13 @@ class ListedExamples(Examples):
         return {self._rows.documents[number] for number in named.tolist()}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The documents that are judged relevant, or are the positive of an example."""
+        """The documents that are judged relevant, or are the positive of an example; the query's own, if it is one."""
         rows = self._rows
+        own = {query_id} if self._topics is not None and self._topics.remove_query else set()
         if (number := rows.queries.find(query_id)) is None:
-            return frozenset()
+            return frozenset(own)
         start, end = (first_place(rows.query_R, one) for one in (number, number + 1))
-        return frozenset(rows.documents[document] for document in rows.document_R[start:end].tolist())
+        return frozenset(own.union(rows.documents[document] for document in rows.document_R[start:end].tolist()))
 
     @cached_property
     def _rows(self) -> _Rows:

@@ -186,6 +186,12 @@ def test_objects_of_ids_are_read_like_lists(tmp_path: Path) -> None:
         len(FileExamples(str(tmp_path / "s.jsonl")))
 
 
+def test_empty_lists_of_scores_are_none(tmp_path: Path) -> None:
+    """As some files of FlagEmbedding have."""
+    examples = TextFileExamples(write(tmp_path / "t.jsonl", lines({**FLAG, "pos_scores": [], "neg_scores": []})))
+    assert examples[0].targets == (1.0, 0.0, 0.0)
+
+
 def test_a_query_id_with_two_texts_is_an_error(tmp_path: Path) -> None:
     """As in two files that are joined, whose queries are numbered from 1 in each."""
     joined = lines(TEVATRON_IDS, TEVATRON_IDS)

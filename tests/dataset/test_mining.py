@@ -111,6 +111,15 @@ def test_a_candidate_that_the_re_ranker_did_not_score_is_dropped() -> None:
     assert sum(count for (outcome, _), count in found.histogram.items() if outcome == "without a score") > 0
 
 
+def test_a_querys_own_document_is_no_negative_of_it() -> None:
+    """Where queries are documents, as the topics say, which every search finds first."""
+    own = TextTopics({"d9": "a question"}, {"d9": ["d0"]}, remove_query=True)
+    lines = [ScoredDoc("d9", f"d{number}", float(number)) for number in range(10)]
+    settings = Negatives(candidates=None, depth=3, count=None)
+    found = mine_negatives(QrelExamples(own), [run(lines)], None, settings, seed=1, shown=False)
+    assert found[0].doc_ids == ("d0", "d8", "d7")
+
+
 def test_a_teachers_infinite_score_is_named() -> None:
     """Its loss would be NaN, for which lowering the learning rate is no help."""
     scores = [ScoredDoc("q", "d5", 4.0), ScoredDoc("q", "d0", math.inf)]

@@ -45,8 +45,9 @@ Work = Callable[["torch.device", int, int], object]
 def prepare(machine: Machine) -> torch.device:
     """Set the threads of this process, and how a processor's memory is kept, and choose its device.
 
-    The default is one thread fewer than the cores that this process may use: on two cores that other programs used,
-    too, two torch threads were up to ten times slower than one, because every operation waits for the slower thread.
+    The default is one thread fewer than the cores that this process may use, because every operation waits for the
+    slowest thread: of two cores, both took 0.73 of one's time for a training, and 2 times as long while another program
+    used one of them (10 times while several did). Threads that do not spin while they wait gain nothing over one.
     """
     import torch
 

@@ -34,15 +34,22 @@ def content_digest(path: Path) -> str:
     if path.is_file():
         return _file_digest(path)
     digest = hashlib.sha256()
-    for file in sorted(_files_below(path, frozenset())):
+    for file in sorted(_files_below(path, frozenset(path.resolve().parents))):
         digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
     return digest.hexdigest()
 
 
 def _files_below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """The files in a folder at any depth that are not hidden; a link to a folder above it is not followed."""
+    """The files in a folder at any depth that are not hidden.
+
+    A link to a folder above is not followed, and a folder that may not be read has no files.
+    """
     here = above | {folder.resolve()}
-    for path in folder.iterdir():
+    try:
+        paths = list(folder.iterdir())
+    except PermissionError:
+        paths = []
+    for path in paths:
         if path.name.startswith("."):
             continue
         if path.is_file():

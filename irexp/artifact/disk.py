@@ -1,10 +1,11 @@
-"""What the store asks of the file system: locks between processes, and that what was written is on the disk."""
+"""What the store asks of the file system: locks, that what was written is on the disk, and the removal of folders."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,3 +51,11 @@ def hold_lock(path: Path, name: str, *, is_shared: bool = False) -> Iterator[Non
             log.info("another process is making %s: waiting for it", name)
             fcntl.flock(file, kind)
         yield
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, or a link to one, whose content stays; nothing if there is none."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

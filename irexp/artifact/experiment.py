@@ -83,7 +83,7 @@ class Experiment:
 
     @cached_property
     def recorded(self) -> Values:
-        """The values as they are recorded and shown: what is taken from the environment stays `${oc.env:NAME}`."""
+        """The values as they are recorded and shown: a text from the environment stays `${oc.env:NAME}`."""
         return unresolved_environment(self.config, dict(self.values))
 
     @cached_property

@@ -39,7 +39,7 @@ def provenance(
     Args:
         overrides: the overrides typed after `run.py`.
         options: the chosen option of each configuration group.
-        configuration: the composed configuration, resolved except for what is taken from the environment.
+        configuration: the composed configuration, resolved except for texts from the environment.
         seconds: how long the stage took.
         output: the job's folder, which has its log, and the patch if the code was changed since its commit.
         resources: the energy and load of the stage, if they were measured.

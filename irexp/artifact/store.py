@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from irexp.artifact.disk import hold_lock, is_locked, sync, sync_entries
+from irexp.artifact.disk import hold_lock, is_locked, remove_folder, sync, sync_entries
 from irexp.artifact.identity import Given, Identity
 from irexp.artifact.manifest import GLANCE, MANIFEST, DamagedArtifactError, check, read_manifest, write_manifest
 from irexp.types import UserError
@@ -186,12 +186,12 @@ class Store:
         sync(partial)
         in_the_way = {path: _aside(path) for path in {old, final} if path is not None and os.path.lexists(path)}
         for path, aside in in_the_way.items():
-            _remove(aside)  # of an earlier replacement, whose process died before it removed this
+            remove_folder(aside)  # of an earlier replacement, whose process died before it removed this
             os.replace(path, aside)
         os.replace(partial, final)
         sync_entries(final.parent)
         for aside in {*in_the_way.values(), _aside(final)}:
-            _remove(aside)
+            remove_folder(aside)
 
     @contextmanager
     def sharing(self, identity: Identity) -> Iterator[Making]:
@@ -263,7 +263,7 @@ class Store:
         content = folder.resolve()
         (content / MANIFEST).unlink()
         shutil.rmtree(content)
-        _remove(folder)
+        remove_folder(folder)
         folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
 
     def _partial(self, identity: Identity) -> Path:
@@ -331,14 +331,6 @@ def changed_files(old: Path, new: Path) -> list[str]:
         return [MANIFEST]
     before, after = ({n: e["sha256"] for n, e in read_manifest(folder)["files"].items()} for folder in (old, new))
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder, or a link to one, whose content stays; nothing if there is none."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
 
 
 def _aside(folder: Path) -> Path:

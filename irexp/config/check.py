@@ -69,6 +69,10 @@ def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+#: Keys that name another experiment or its file.
+_EXPERIMENTS = ("re_rank.candidates", "negatives.candidates", "negatives.scores", "teacher.scores", "score.candidates")
+
+
 def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> list[str]:
     """Every fault of a composed configuration.
 
@@ -92,9 +96,10 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
 
 
 def _number_faults(config: DictConfig) -> list[str]:
-    """The rows and columns whose name is a number, as 2019 without quotes is in a file."""
+    """The rows and columns whose name is no text, as 2019 or yes without quotes is in a file."""
     return [
-        f'{key}: the name {name!r} is a number; write it in quotes: "{name!s}"'
+        f"{key}: the name {name!r} is a {'truth value (yes, no, on, off)' if isinstance(name, bool) else 'number'}; "
+        f"write it in quotes"
         for key in ("rows", "columns")
         if OmegaConf.is_dict(config.get(key))
         for name in config[key]
@@ -107,7 +112,7 @@ def _empty_faults(config: DictConfig, keys: Collection[str]) -> list[str]:
     written = _plain(config, resolve=False)
     flat = _texts_of({key: written[key] for key in written if key in keys}, "")
     named = {key for key, text in flat if not text.strip() and (key.endswith("path") or key.startswith("artifact."))}
-    named |= {key for key, text in flat if key == "re_rank.candidates" and not text.strip()}
+    named |= {key for key, text in flat if key in _EXPERIMENTS and not text.strip()}
     return [f"{key}: is empty; give a value, or null for none" for key in sorted(named)]
 
 
@@ -191,9 +196,10 @@ def _resolves(node: DictConfig, key: str) -> bool:
     if not OmegaConf.is_interpolation(node, key):
         return True
     try:
-        return node[key] is not None
+        node[key]
     except OmegaConfBaseException:
         return False
+    return True
 
 
 def _range_faults(name: str, value: Any, ranges: Mapping[str, tuple[float, float | None]]) -> list[str]:

@@ -107,14 +107,18 @@ def overruled_faults(config: DictConfig, overrides: Iterable[str]) -> list[str]:
         config: the composed configuration.
         overrides: those that compose it, and those that are set later.
     """
-    keys = {override.partition("=")[0].lstrip("+"): override.partition("=")[2] for override in overrides}
-    steps = OmegaConf.select(config, "training.steps")
-    if keys.get("training") != "none" or "training.steps" in keys or not steps:
+    typed = {override.partition("=")[0].lstrip("+"): override.partition("=")[2] for override in overrides}
+    if typed.get("training", "").strip("'\"") != "none":
         return []
-    return [
-        f"training=none: another file sets training.steps={steps} after it, so that the model would be trained; write "
-        f"training=none,training.steps=0 in a list of overrides, or both on the command line"
-    ]
+    for key, value in (("steps", 0), ("epochs", None)):
+        found = OmegaConf.select(config, f"training.{key}")
+        if found and f"training.{key}" not in typed:
+            none = "null" if value is None else value
+            return [
+                f"training=none: another file sets training.{key}={found} after it, so that the model would be "
+                f"trained; add training.{key}={none}"
+            ]
+    return []
 
 
 def combinations(groups: Sequence[list[str]]) -> list[tuple[str, ...]]:

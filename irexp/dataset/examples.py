@@ -113,10 +113,10 @@ class ListedExamples(Examples):
             if known == len(queries):
                 queries.append(query.query_id)
                 texts.append(query.text)
-            elif texts[known] != query.text:
+            elif texts[known].strip() != query.text.strip():
                 raise DataError(
                     f"the training query {query.query_id!r} has two texts, {texts[known][:60]!r} and "
-                    f"{query.text[:60]!r}; give each its own id, as of files that were joined"
+                    f"{query.text[:60]!r}; two files with the same ids may have been joined; give each query its own id"
                 )
         number_of: dict[str, int] = {}
 

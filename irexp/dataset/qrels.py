@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 _WHITESPACE = re.compile(f"[{WHITESPACE}]+")
 
-#: Names of the columns of query, document and grade.
-_QUERY = ("query_id", "qid", "query", "topic", "topic_id", "q_id")
-_DOCUMENT = ("corpus_id", "doc_id", "docid", "docno", "pid", "document", "document_id", "passage_id", "did")
+#: Names of the columns of query, document and grade, those of ids first; `pid` before `docid`, as of documents.
+_QUERY = ("query_id", "qid", "topic_id", "q_id", "topic", "query")
+_DOCUMENT = ("corpus_id", "doc_id", "docno", "pid", "docid", "passage_id", "document_id", "did", "document")
 _GRADE = ("score", "relevance", "rel", "label", "grade", "relevancy", "judgement", "judgment")
 
 #: Query, document and grade of three or four columns.
@@ -63,25 +63,26 @@ def read_qrels(path: str) -> list[Qrel]:
 
 
 def _places(header: list[str], place: str) -> tuple[int, int, int]:
-    """The columns of query, document and grade by their names; as without a header where it names no query or document.
+    """The columns of query, document and grade by their names, and by their usual places where names are unknown.
 
     Raises:
-        DataError: if it names one of them, or both and no grade.
+        DataError: if a known name is at another than its usual place, and another name is not known.
     """
     names = [plain_name(column) for column in header]
     query, document, grade = (
-        next((n for n, name in enumerate(names) if name in usual), None) for usual in (_QUERY, _DOCUMENT, _GRADE)
+        next((names.index(name) for name in usual if name in names), None) for usual in (_QUERY, _DOCUMENT, _GRADE)
     )
-    if query is None and document is None:
-        return _PLACES
-    if grade is None and len(names) == 3 and query is not None and document is not None:
+    if query is not None and document is not None and grade is None and len(names) == 3:
         grade = 3 - query - document
-    if query is None or document is None or grade is None:
+    if query is not None and document is not None and grade is not None:
+        return query, document, grade
+    usual = (0, len(names) - 2, len(names) - 1)
+    if any(found not in (None, where) for found, where in zip((query, document, grade), usual, strict=True)):
         raise DataError(
             f"{place}: the header names {', '.join(names)}; call the columns query-id, corpus-id and score, or "
             f"remove it"
         )
-    return query, document, grade
+    return usual
 
 
 def _columns(text: str, place: str) -> list[str]:

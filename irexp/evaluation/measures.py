@@ -138,12 +138,7 @@ def evaluate(
             for name in names[metric.measure]:
                 per_query[name][metric.query_id] = float(metric.value)
     if not is_known:
-        log.warning(
-            "no result of the run is judged for its query, so that all measures are 0: are the ids of its documents, "
-            "such as %s, those of the qrels, such as %s?",
-            _sample(doc_id for _, found in rankings for doc_id in found),
-            _sample(doc_id for found in relevance_of.values() for doc_id in found),
-        )
+        _warn_of_other_ids(rankings, relevance_of)
     missing, highest = len(relevance_of) - len(rankings), _highest(relevance_of)
     _log_what_counts(lines, measures, judged=len(relevance_of), missing=missing, relevance=relevance, highest=highest)
     aggregated = {str(measure): _aggregate(measure, per_query[str(measure)]) for measure in measures}
@@ -295,6 +290,15 @@ def _log_what_counts(
         log.info("%d results have the query's own id and are left out", lines.removed)
     if highest > 1 and (graded := ", ".join(str(measure) for measure in measures if leaves_grade_open(measure))):
         log.info("grades from %d count as relevant in %s; the highest is %d", relevance or 1, graded, highest)
+
+
+def _warn_of_other_ids(rankings: Rankings, relevance_of: Mapping[str, Mapping[str, int]]) -> None:
+    log.warning(
+        "no result of the run is judged for its query, so that no measure of relevance is above 0: are the ids of its "
+        "documents, such as %s, those of the qrels, such as %s?",
+        _sample(doc_id for _, found in rankings for doc_id in found),
+        _sample(doc_id for found in relevance_of.values() for doc_id in found),
+    )
 
 
 def _parts(rankings: Iterable[tuple[str, list[str]]]) -> Iterator[dict[str, Ranked]]:

@@ -1,7 +1,7 @@
 """The place of each measured run in a table: its collection is the column, seeds are averaged, the rest is the row.
 
 A collection is documents, queries and judgements. Two runs are of the same row if their recorded settings differ only
-in seed and collection.
+in seed and collection; on one collection, also the content of files must be the same.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pivot(placed: Iterable[Placed], lineage: Lineage) -> list[Pivoted]:
         lineage: of the store that holds them.
 
     Raises:
-        UserError: if a named column holds several collections.
+        UserError: if a named column holds several collections, or a named row several experiments.
     """
     found = one_per_run(list(placed))
     columns = _columns(found, lineage)
@@ -118,7 +118,7 @@ def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) ->
             else key
             for one, key, name, content in zip(placed, keys, names, contents, strict=True)
         ]
-    differing = _crowded(keys, places, contents, differing=True)
+    differing = _crowded(keys, places, [_content(name, lineage, files=False) for name in names], differing=True)
     for one, key in zip(placed, keys, strict=True):
         if one.row is not None and key in differing:
             raise UserError(
@@ -155,9 +155,15 @@ def _crowded(
     }
 
 
-def _content(name: str, lineage: Lineage) -> str:
-    """What measures were made from, at any depth, without seeds, versions of stages, names and machines, as a key."""
-    ends = ("seed", "content_version", "name", "digest", "processor", "gpu")
+def _content(name: str, lineage: Lineage, *, files: bool = True) -> str:
+    """What measures were made from, at any depth, without seeds, versions of stages, names and machines, as a key.
+
+    Args:
+        name: the name of the measures' artifact.
+        lineage: the store's.
+        files: whether the content of files counts, of which a named row may have one for each seed.
+    """
+    ends = ("seed", "content_version", "name", "digest", "processor", "gpu", *(() if files else ("content",)))
     settings = lineage.all_settings(name)
     return _key({path: value for path, value in settings.items() if path.rpartition(".")[2] not in ends})
 

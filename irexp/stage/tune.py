@@ -42,7 +42,7 @@ def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure:
     tried = combinations(sweep)
     plans = [make_plan(_varied(experiment, changes), _STAGES) for changes in tried]
     if reason := next((plan.skipped["evaluate"] for plan in plans if "evaluate" in plan.skipped), None):
-        raise UserError(f"stage=tune measures the development queries, of which it cannot: {reason}; set dataset.dev")
+        raise UserError(f"stage=tune cannot measure the development queries: {reason}; set dataset.dev")
     store = Store(experiment.root)
     rows = []
     for changes, plan in zip(

@@ -225,6 +225,8 @@ def test_a_folders_digest_follows_links(tmp_path: Path) -> None:
     (model / "1_Pooling").symlink_to(config.parent)
     (model / "above").symlink_to(tmp_path)
     before = content_digest(model)
+    (tmp_path / "beside").write_text("x")
+    assert content_digest(model) == before
     config.write_text("cls")
     assert content_digest(model) != before
     (model / "1_Pooling").unlink()

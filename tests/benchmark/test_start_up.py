@@ -41,4 +41,4 @@ def test_the_table_leaves_out_pythons_own_start() -> None:
 def test_cpu_time_is_that_of_the_process() -> None:
     """What a process computes is counted, though not how long it waits."""
     busy = "import time\nwhile time.process_time() < 0.5: pass"
-    assert cpu_seconds([sys.executable, "-c", busy], ROOT) >= 0.5
+    assert cpu_seconds([sys.executable, "-c", busy], ROOT) >= 0.49  # the system counts in hundredths

@@ -260,6 +260,7 @@ def test_a_recipe_that_trains_is_not_silently_untrained() -> None:
     arguments = ("training=none", "experiment=hard_negatives")
     (fault,) = _faults(*arguments)
     assert fault.startswith("training=none: another file sets training.steps=150 after it")
+    assert fault.endswith("; add training.steps=0")
     check_command_line([*arguments, "training.steps=0"], CONF)
 
 

@@ -194,10 +194,10 @@ def test_empty_lists_of_scores_are_none(tmp_path: Path) -> None:
 
 def test_a_query_id_with_two_texts_is_an_error(tmp_path: Path) -> None:
     """As in two files that are joined, whose queries are numbered from 1 in each."""
-    joined = lines(TEVATRON_IDS, TEVATRON_IDS)
+    joined = lines(TEVATRON_IDS, {**TEVATRON_IDS, "query_text": "cats "})
     assert len(FileExamples(write(tmp_path / "same.jsonl", joined))) == 4
     other = lines(TEVATRON_IDS, {**TEVATRON_IDS, "query_text": "dogs"})
-    with pytest.raises(DataError, match="the training query '1' has two texts, 'cats' and 'dogs'; give each its own"):
+    with pytest.raises(DataError, match="the training query '1' has two texts, 'cats' and 'dogs'; two files"):
         len(FileExamples(write(tmp_path / "other.jsonl", other)))
 
 

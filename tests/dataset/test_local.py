@@ -270,6 +270,9 @@ def test_unknown_text_fields_are_named(tmp_path: Path, name: str, text: str, fie
         ("corpus-id\tquery-id\tscore\n1\t0\t2\n", [Qrel("0", "1", 2)]),
         ("query_id\tdoc_id\trelevance\titeration\nq1\td1\t1\t0\n", [Qrel("q1", "d1", 1)]),
         ("query-id\tcorpus-id\tgain\nq1\td1\t1\n", [Qrel("q1", "d1", 1)]),
+        ("qid\tdocid\tpid\trel\nq1\td\tp1\t1\n", [Qrel("q1", "p1", 1)]),
+        ("query_id iter doc_id rating\nq1 0 d1 1\n", [Qrel("q1", "d1", 1)]),
+        ("qid\t_id\tscore\nq1\td1\t1\n", [Qrel("q1", "d1", 1)]),
     ],
 )
 def test_only_a_header_is_skipped(tmp_path: Path, text: str, expected: list[Qrel]) -> None:
@@ -280,10 +283,10 @@ def test_only_a_header_is_skipped(tmp_path: Path, text: str, expected: list[Qrel
     assert read_qrels(write(tmp_path / "q.qrels", text)) == expected
 
 
-def test_a_header_of_judgements_names_both_ids(tmp_path: Path) -> None:
+def test_a_header_in_another_order_names_all_columns(tmp_path: Path) -> None:
     """Otherwise a column would be taken for another one by its place."""
-    with pytest.raises(DataError, match=r"q\.qrels:1: the header names qid, text, score; call the columns query-id"):
-        read_qrels(write(tmp_path / "q.qrels", "qid\ttext\tscore\nq1\td1\t1\n"))
+    with pytest.raises(DataError, match=r"q\.qrels:1: the header names corpus_id, id, score; call"):
+        read_qrels(write(tmp_path / "q.qrels", "corpus-id\tid\tscore\nd1\tq1\t1\n"))
 
 
 def test_a_passage_that_names_its_document_has_its_own_id(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_tuning_without_development_queries_is_refused(compose: Compose, tmp_pat
 
 def test_tuning_without_judgements_is_refused(compose: Compose, tmp_path: Path, judged: Path) -> None:
     """Before the first search."""
-    with pytest.raises(UserError, match="stage=tune measures the development queries, of which it cannot: "):
+    with pytest.raises(UserError, match="stage=tune cannot measure the development queries: "):
         tuned(compose, tmp_path, judged, "dataset.dev.qrels_path=null")
     assert not (tmp_path / "artifacts").exists()
 

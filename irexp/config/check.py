@@ -96,7 +96,7 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
 
 
 def _number_faults(config: DictConfig) -> list[str]:
-    """The rows and columns whose name is no text, as 2019 or yes without quotes is in a file."""
+    """The rows and columns whose name is not a text, as 2019 or yes without quotes is in a file."""
     return [
         f"{key}: the name {name!r} is a {'truth value (yes, no, on, off)' if isinstance(name, bool) else 'number'}; "
         f"write it in quotes"

@@ -58,7 +58,7 @@ def _recorded(node: DictConfig | ListConfig, values: Any) -> Any:
 
 
 def _recorded_item(node: DictConfig | ListConfig, key: Any, value: Any) -> Any:
-    if OmegaConf.is_missing(node, key) or isinstance(value, bool | int | float):  # which is no secret
+    if OmegaConf.is_missing(node, key) or isinstance(value, bool | int | float):  # not a secret
         return value
     try:
         found = node[key]

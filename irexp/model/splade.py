@@ -169,7 +169,7 @@ class SPLADE(SharedBiEncoder):
         return torch.log1p(weight) if self.activation == "log1p_log1p" else weight
 
     def _presence(self, tokens: Tokens, *, excluded: Sequence[int] | None = None) -> Tensor:
-        """1 for each word of a text, else 0; special tokens are no words, or those that are given."""
+        """1 for each word of a text, else 0, and 0 for special tokens, or for the tokens that are given instead."""
         ids = self.tokenizer.all_special_ids if excluded is None else excluded
         is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, ids)
         presence_BV = torch.zeros(len(is_word_BL), self.embedding_dim, device=is_word_BL.device)

@@ -97,7 +97,7 @@ def _objectives(
 ) -> tuple[list[str], list[str]]:
     """The names of the objectives and of the measured artifacts, by the plan of a job that is drawn as a sample.
 
-    The sample is the same for every sampler and seed, which the trials of a resumed study may have other ones of.
+    The sample is the same for every sampler and seed, of which a resumed study may have others.
     """
     import optuna
 

@@ -57,7 +57,7 @@ def test_the_value_is_used_and_decides_the_identity(
     """Another value makes other artifacts, another variable with the same value the same ones."""
     experiment = Experiment(tuple(overrides), compose(*overrides))
     assert (experiment.values["model"]["query_prompt"], experiment.values["seed"]) == (f"{SECRET}: ", 7)
-    assert experiment.recorded["seed"] == 7  # no secret, and what seeds are averaged by
+    assert experiment.recorded["seed"] == 7  # a number is not a secret; seeds are averaged by it
     before = _digests(planned(compose, overrides))
     monkeypatch.setenv("OTHER", SECRET)
     renamed = [*overrides[:-2], "model.query_prompt='${oc.env:OTHER}: '", overrides[-1]]

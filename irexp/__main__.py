@@ -1,5 +1,6 @@
 """The command line, `irexp --help`: compose a configuration, check it, run its stages."""
 
+import gc
 import sys
 
 import hydra
@@ -19,11 +20,14 @@ def run(config: DictConfig) -> float | list[float] | None:
     """Run one job, in a sweep one of many; returns its objective to the sweeper."""
     from irexp.stage.job import run_job  # Lightning after Hydra has set up logging, and nothing heavy for --help
 
+    gc.freeze()  # what is imported and composed, which later collections need not walk through
+    gc.enable()
     return run_job(config)
 
 
 def main() -> None:
     """Check what was typed, and run it under Hydra; exits with 130 after SIGINT (Ctrl-C) and with 143 after SIGTERM."""
+    gc.disable()  # until a job runs: the collector would walk again and again through what is composed, for nothing
     try:
         with stopped_by_sigterm():
             check_arguments(sys.argv[1:], CONF)

@@ -16,6 +16,7 @@ from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser import overrides_parser
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, base
 from omegaconf.grammar_parser import parse
@@ -24,6 +25,7 @@ from omegaconf.grammar_parser import parse
 _READ: dict[tuple[str, int], bytes] = {}
 
 _interpolation_map = defaults_list._create_interpolation_map
+_functions = functools.cache(overrides_parser.create_functions)
 
 
 def remember() -> None:
@@ -32,6 +34,8 @@ def remember() -> None:
     # The choices so far, which Hydra makes a configuration of for each file, although few name an option by another's.
     defaults_list._create_interpolation_map = _map_if_used  # type: ignore[assignment]
     base.parse = _parsed  # type: ignore[attr-defined]
+    # The functions of the grammar of overrides, whose signatures Hydra would read for each of --help's 184 groups.
+    overrides_parser.create_functions = _functions
 
 
 class _Repository(ConfigRepository):
@@ -51,6 +55,16 @@ class _Repository(ConfigRepository):
         found = pickle.loads(_READ[key])
         assert isinstance(found, ConfigResult)
         return found
+
+    @functools.cached_property
+    def _options(self) -> dict[tuple[str, ObjectType | None], list[str]]:
+        return {}  # by group; --help lists all groups twice
+
+    def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
+        key = (group_name, results_filter)
+        if key not in self._options:
+            self._options[key] = super().get_group_options(group_name, results_filter)
+        return list(self._options[key])
 
 
 def _map_if_used(overrides: Any, defaults: Sequence[InputDefault], self_added: bool) -> DictConfig:

@@ -6,13 +6,16 @@ A run is ordered by score descending, then document id ascending; the rank colum
 ignored, and so is ir_metadata in front of the run (`irexp.artifact.ir_metadata`). Ids are read by `irexp.types.as_id`.
 """
 
+import functools
 import gzip
+import logging
 import math
 import re
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from operator import gt, itemgetter
+from contextlib import suppress
+from operator import gt, itemgetter, lt
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -20,6 +23,8 @@ import numpy as np
 
 from irexp.artifact.ir_metadata import END, START
 from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
@@ -102,6 +107,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
         UserError: if the file cannot be read, a line has other columns or a score that is not a number, or a document
             is listed twice for a query.
     """
+    _warn_of_ranks(path)
     pairs = array("q")
     for line_number, query_id, doc_id, score_text in _columns(path):
         try:
@@ -115,6 +121,31 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
     pair_N = np.sort(np.frombuffer(pairs, dtype=np.int64))
     if (pair_N[1:] == pair_N[:-1]).any():
         _raise_if_repeated(path, set(pair_N[1:][pair_N[1:] == pair_N[:-1]].tolist()))
+
+
+@functools.cache
+def _warn_of_ranks(path: Path) -> None:
+    """Warn once of a run in which a larger score has a later rank, as of distances, by its first query."""
+    score_of: dict[int, float] = {}
+    with suppress(OSError, EOFError, zlib.error, ValueError), _open(path) as file:  # which reading the run explains
+        first = ""
+        for line in file:
+            columns = line.split("\t") if line.count("\t") == len(COLUMNS) - 1 else _by_whitespace(line)
+            if line.startswith("#") or len(columns) != len(COLUMNS):
+                continue
+            first = first or columns[0]
+            if columns[0] != first:
+                break
+            score_of[int(columns[3])] = float(columns[4])
+    scores = [score_of[rank] for rank in sorted(score_of)]
+    if len(scores) > 1 and all(map(lt, scores, scores[1:])):
+        log.warning(
+            "%s: of query %s, the document of rank %d has the smallest score, and larger scores count as better, as in "
+            "trec_eval; if these are distances, write them with a minus",
+            path,
+            first,
+            min(score_of),
+        )
 
 
 def _raise_if_repeated(path: Path, pairs: set[int]) -> None:
@@ -158,7 +189,7 @@ def _columns(path: Path) -> Iterator[tuple[int, str, str, str]]:
                     )
                 try:
                     if query != query_text:
-                        query_text, query_id = query, as_id(query)
+                        query_text, query_id = query, as_id(query.removeprefix("\ufeff"))  # of joined files
                     doc_id = as_id(document)
                 except ValueError as error:
                     raise UserError(f"{path}:{line_number}: {error}") from None

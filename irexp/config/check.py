@@ -236,18 +236,21 @@ def _schema(record: type) -> DictConfig:
 
 
 def _measure_faults(config: DictConfig, key: str) -> list[str]:
-    """What is wrong with the names of measures at a key."""
-    from irexp.config.measure import parse_measure  # imports ir_measures, for which --help need not wait
+    """What is wrong with the names of measures at a key, and those that cannot count from the collection's grade."""
+    from irexp.config.measure import counting_from, parse_measure  # imports ir_measures, for which --help need not wait
 
     try:
         value = OmegaConf.select(config, key)
+        grade = OmegaConf.select(config, "dataset.test.relevance") if key == "evaluation.measures" else None
     except OmegaConfBaseException:
         return []  # what cannot be resolved has its own fault
     names = value if isinstance(value, ListConfig) else [value]
     faults = []
     for name in (name for name in names if isinstance(name, str)):
         try:
-            parse_measure(name)
+            measure = parse_measure(name)
+            if isinstance(grade, int):
+                counting_from(measure, grade)
         except UserError as error:
             faults.append(f"{key}: {error}")
     return faults

@@ -76,7 +76,7 @@ def lines_of(path: str) -> Iterator[Line]:
     with _as_data_error(file), _open(file) as lines:
         try:
             for number, raw in enumerate(lines, 1):
-                mark = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+                mark = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0  # of a file, or of joined ones
                 text = raw[mark:].decode("utf8")
                 if "\0" in text:
                     raise DataError(

@@ -72,6 +72,28 @@ def test_the_measure_of_stage_tune_is_checked(compose: Compose) -> None:
     check(compose("stage=tune"))
 
 
+@pytest.mark.parametrize(
+    ("grade", "measures", "fault"),
+    [
+        (0, "[nDCG@10]", r"dataset\.test\.relevance=0: the smallest relevant grade is at least 1"),
+        (2, "['RR(rel=1)@10']", r"RR@10 counts from grade 1, which its printed name omits"),
+        (2, "['RR(rel=2)@10',nDCG@10,R@100]", None),
+    ],
+)
+def test_measures_that_cannot_count_from_the_grade_are_faults(
+    compose: Compose, grade: int, measures: str, fault: str | None
+) -> None:
+    """Else only the evaluation would say so, after everything else."""
+    config = compose(
+        "dataset=local", "dataset.path=x", f"dataset.test.relevance={grade}", f"evaluation.measures={measures}"
+    )
+    if fault is None:
+        check(config)
+    else:
+        with pytest.raises(ConfigError, match=rf"evaluation\.measures: {fault}"):
+            check(config)
+
+
 def test_choices_ranges_and_measures_are_of_existing_keys() -> None:
     """A check of a renamed key would never run; and each number of a record has a range."""
     records = RECORDS | {"hydra.launcher.default": Resources}

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf, base
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
 from irexp.config.composition import composed_config
+from irexp.config.remembered import _Repository
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -66,3 +70,16 @@ def test_a_value_that_does_not_parse_is_refused_each_time() -> None:
         with pytest.raises(GrammarParseError):
             OmegaConf.update(config, "b", "${a", force_add=True)
             _ = config.b
+
+
+def test_the_options_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a caller does with the list changes nothing, and groups are not those of options."""
+    write(tmp_path, "config", "defaults: [group: first, _self_]\n")
+    for name in ("group/first", "group/second", "group/inner/third"):
+        write(tmp_path, name, "x: 1\n")
+    repository = _Repository(create_config_search_path(str(tmp_path)))
+    assert repository.get_group_options("group") == ["first", "second"]
+    assert repository.get_group_options("group", ObjectType.GROUP) == ["inner"]
+    monkeypatch.setattr(ConfigRepository, "get_group_options", None)
+    repository.get_group_options("group").clear()
+    assert repository.get_group_options("group") == ["first", "second"]

@@ -41,6 +41,17 @@ def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: s
     assert documents.get_many(["β/2 x", "c", "a"]) == {"a": EXPECTED[0], "β/2 x": EXPECTED[1]}
 
 
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(("name", "text"), [("c.jsonl", JSONL), ("c.tsv", TSV)])
+def test_joined_files_may_have_a_byte_order_mark_each(tmp_path: Path, name: str, text: str, packed: str) -> None:
+    """`cat` of two files with marks: the second mark is no part of an id, nor an error in JSON."""
+    documents = LocalDocuments(
+        write(tmp_path / (name + packed), "".join(f"\ufeff{line}\n" for line in text.splitlines()))
+    )
+    assert list(documents) == EXPECTED
+    assert documents.get_many(["β/2 x", "a"]) == {"a": EXPECTED[0], "β/2 x": EXPECTED[1]}
+
+
 def test_a_compressed_file_is_found_without_its_suffix(tmp_path: Path) -> None:
     """The path `corpus.jsonl` opens corpus.jsonl.gz if only that exists."""
     write(tmp_path / "corpus.jsonl.gz", JSONL)

@@ -41,6 +41,31 @@ def test_a_run_of_another_program_is_read(tmp_path: Path) -> None:
     ]
 
 
+def test_joined_runs_may_have_a_byte_order_mark_each(tmp_path: Path) -> None:
+    """`cat a.run b.run` of a program that writes one: the mark is no part of a query's id."""
+    (tmp_path / "a.run").write_text("\ufeff1 Q0 d1 1 2.5 t\n\ufeff2 Q0 d1 1 2.5 t\n2 Q0 d2 2 1.5 t\n", encoding="utf8")
+    assert [line.query_id for line in read_run(tmp_path / "a.run")] == ["1", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "warned"), [((0.1, 0.2, 0.9), True), ((0.9, 0.2, 0.1), False), ((1, 1, 1), False), ((0.1,), False)]
+)
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_a_run_of_distances_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scores: tuple[float, ...], separator: str, *, warned: bool
+) -> None:
+    """Its ranks contradict its scores, which decide; it is said once, in whatever order the lines come."""
+    lines = [("1", "Q0", f"d{rank}", str(rank), str(score), "t") for rank, score in enumerate(scores, 1)]
+    lines = [*reversed(lines), ("2", "Q0", "d1", "1", "3", "t"), ("2", "Q0", "d2", "2", "2", "t")]
+    (tmp_path / "a.run").write_text("".join(separator.join(line) + "\n" for line in lines))
+    for _ in range(2):
+        assert len(list(read_run(tmp_path / "a.run"))) == len(lines)
+    assert [
+        record.getMessage().startswith(f"{tmp_path}/a.run: of query 1, the document of rank 1")
+        for record in caplog.records
+    ] == [True] * warned
+
+
 @pytest.mark.parametrize(
     ("text", "doc_ids"),
     [

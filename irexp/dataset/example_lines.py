@@ -31,6 +31,12 @@ _LISTS = ("document_ids", "doc_ids", "documents", "docs", "passages")
 _SCORES = ("scores", "score")
 _TARGETS = (*_SCORES, "labels", "label")
 
+#: What is wrong with a file in which some examples have scores; labels of 0 and 1 alone are none.
+SOME_HAVE_SCORES = (
+    "some examples have scores and some have none; give scores to all or to none (grades, of which some lines have "
+    "only 0 and 1, belong under the key scores, not labels)"
+)
+
 #: Values of FlagEmbedding's `type` with which a line's documents get the prompt of its query.
 _SYMMETRIC = ("symmetric_sts", "symmetric_clustering")
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Examples, Topics
-from irexp.dataset.example_lines import OBJECTS, Listed, json_examples, tsv_example
+from irexp.dataset.example_lines import OBJECTS, SOME_HAVE_SCORES, Listed, json_examples, tsv_example
 from irexp.dataset.packed import PackedTexts, first_place
 from irexp.dataset.text_file import check_text, lines_of, read_id, resolve
 from irexp.progress import counted
@@ -136,7 +136,7 @@ class ListedExamples(Examples):
                 unknown.add(ids[0])
                 continue
             if scored not in (None, scores is not None):
-                raise DataError(f"{place}: some examples have scores and some have none")
+                raise DataError(f"{place}: {SOME_HAVE_SCORES}")
             scored = scores is not None
             if not all(map(math.isfinite, scores or [])):
                 raise DataError(f"{place}: a score is not finite, and teaches nothing; remove the document")

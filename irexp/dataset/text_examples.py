@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Documents, Examples
-from irexp.dataset.example_lines import Listed, is_header
+from irexp.dataset.example_lines import SOME_HAVE_SCORES, Listed, is_header
 from irexp.dataset.examples import is_json_lines, parsed
 from irexp.dataset.in_memory import Joined
 from irexp.dataset.packed import first_place
@@ -156,7 +156,7 @@ class TextFileExamples(Examples):
                 for text in (query, *texts, found.prompt or ""):
                     check_text(str(text), line.place)
                 if scored not in (None, found.scores is not None):
-                    raise DataError(f"{line.place}: some examples have scores and some have none")
+                    raise DataError(f"{line.place}: {SOME_HAVE_SCORES}")
                 scored = found.scores is not None
                 queries.append(_hash(id_of(str(query))))
                 positives.append(_hash(id_of(str(texts[0]))))

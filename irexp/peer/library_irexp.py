@@ -28,6 +28,7 @@ from irexp import (
     save,
     search,
 )
+from irexp.artifact.hardware import usable_processors
 from irexp.config.schema import Encoding, Machine
 from irexp.evaluation.run_file import write_run
 from irexp.index.vectors import TokenVectors
@@ -104,7 +105,8 @@ def train(training: Training, folder: Path) -> float:
         "ramp": training.ramp,
     }
     groups: dict[str, dict[str, Any]] = {"training": {}, "machine": {}, "optimizer": {}, **training.settings}
-    machine = {"threads": training.threads, "progress": False, "resume_every": training.steps + 1, **groups["machine"]}
+    threads = training.threads or usable_processors()  # as the other libraries, one more than irexp's default
+    machine = {"threads": threads, "progress": False, "resume_every": training.steps + 1, **groups["machine"]}
     fit(
         model,
         loss,

@@ -169,7 +169,7 @@ def test_a_wrong_line_of_texts_is_named(tmp_path: Path, fields: object, message:
 def test_scores_in_some_lines_of_texts_are_an_error(tmp_path: Path) -> None:
     """A loss would take relevance for scores."""
     path = write(tmp_path / "t.jsonl", lines(FLAG, FLAG_SCORED))
-    with pytest.raises(DataError, match=r"t\.jsonl:2: some examples have scores"):
+    with pytest.raises(DataError, match=r"t\.jsonl:2: some examples have scores .* under the key scores, not labels"):
         len(TextFileExamples(path))
 
 

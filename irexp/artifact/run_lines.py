@@ -15,7 +15,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from operator import gt, itemgetter, lt
+from operator import gt, itemgetter, le
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -125,7 +125,7 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
 
 @functools.cache
 def _warn_of_ranks(path: Path) -> None:
-    """Warn once of a run in which a larger score has a later rank, as of distances, by its first query."""
+    """Warn once of a run in which larger scores have later ranks, as of distances, by its first query."""
     score_of: dict[int, float] = {}
     with suppress(OSError, EOFError, zlib.error, ValueError), _open(path) as file:  # which reading the run explains
         first = ""
@@ -138,7 +138,7 @@ def _warn_of_ranks(path: Path) -> None:
                 break
             score_of[int(columns[3])] = float(columns[4])
     scores = [score_of[rank] for rank in sorted(score_of)]
-    if len(scores) > 1 and all(map(lt, scores, scores[1:])):
+    if scores and scores[0] < scores[-1] and all(map(le, scores, scores[1:])):  # equal ones are rounded
         log.warning(
             "%s: of query %s, the document of rank %d has the smallest score, and larger scores count as better, as in "
             "trec_eval; if these are distances, write them with a minus",

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from irexp.config.check import ConfigError, config_faults, near
-from irexp.config.hydra_node import hydra_faults
+from irexp.config.hydra_node import hydra_faults, place_faults
 from irexp.config.installation import install_command
 from irexp.config.override import choices, combinations, overruled_faults, parse, single_option_faults, values
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
@@ -150,10 +150,12 @@ def _faults(typed: Namespace, files: _Files) -> list[str]:
             swept, more = parse(_swept_by_files(config, overrides), files.loader)
             faults += more
             faults += _ignored_faults(files, alone, groups) + _package_faults(config)
+            faults += place_faults(config, "hydra.sweep.dir")
             if str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
                 faults += [f"{o.input_line}: {_INTERVAL}" for o in [*overrides, *swept] if o.is_interval_sweep()]
         else:
             swept = []
+            faults += place_faults(config, "hydra.run.dir")
             faults += [f"{o.input_line}: {_SEVERAL}" for o in overrides if o.is_sweep_override()]
         further, before, more = _split(swept, files)
         faults += more

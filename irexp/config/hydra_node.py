@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.check import record_faults
 from irexp.config.component import component_faults
@@ -69,6 +72,23 @@ def _folder_faults(config: DictConfig) -> list[str]:
             f"${{hydra.job.num}}-${{model.name}}"
         )
     return faults
+
+
+def place_faults(config: DictConfig, key: str) -> list[str]:
+    """What is wrong with the folder of a job's or a sweep's records, where Hydra would end with a traceback.
+
+    Args:
+        config: composed, with Hydra's own node.
+        key: hydra.run.dir or hydra.sweep.dir.
+    """
+    try:
+        folder = Path(str(OmegaConf.select(config, key))).absolute()
+    except OmegaConfBaseException:
+        return []  # which Hydra reports
+    place = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return []
+    return [f"{key}={folder}: nothing can be written into {place}; set {key} to a folder where that is possible"]
 
 
 def _launcher_faults(node: Any) -> list[str]:

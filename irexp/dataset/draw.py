@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from irexp.dataset.collection import is_labelled
 from irexp.types import Example, UserError
 
 #: How negatives are drawn; also those of Lightning IR (Schlatt et al. 2025), which draws from whole lists.
@@ -61,9 +62,10 @@ class Draw:
         kept += candidate_N.tolist()
         if kept == list(range(len(example.doc_ids))):
             return example
-        return example._replace(
-            doc_ids=tuple(example.doc_ids[n] for n in kept), targets=tuple(example.targets[n] for n in kept)
-        )
+        targets = tuple(example.targets[n] for n in kept)
+        if is_positive_first and is_labelled(example):  # the first one is the positive, also if another one was drawn
+            targets = (1.0,) + (0.0,) * (len(kept) - 1)
+        return example._replace(doc_ids=tuple(example.doc_ids[n] for n in kept), targets=targets)
 
     def _chosen(
         self, candidate_N: NDArray[np.int64], wanted: int, generator: np.random.Generator, *, first: int

@@ -70,7 +70,8 @@ class Listed(NamedTuple):
 
     Attributes:
         query: the query's id or text, as it stands there.
-        documents: the ids or texts of its documents, or passages with both, the positive first.
+        documents: the ids or texts of its documents, or passages with both, the positive first; of an object's list
+            with scores or grades that is the one with the highest.
         scores: a teacher's score of each document; None for none.
         text: the query's text, where an object tells which it is.
         is_id: whether `query` is an id for certain, since it stands under such a key.
@@ -172,7 +173,8 @@ def _of_object(fields: Mapping[str, Any]) -> list[Listed]:
     if len(documents) != len(scores):
         raise ValueError(f"it has {len(scores)} scores and {len(documents)} documents")
     if target in _SCORES or not set(scores) <= {0, 1}:
-        return [place._replace(documents=documents, scores=scores)]
+        order = sorted(range(len(scores)), key=lambda n: -scores[n])  # such lists say of none that it is the positive
+        return [place._replace(documents=[documents[n] for n in order], scores=[scores[n] for n in order])]
     ours, theirs = ([d for d, label in zip(documents, scores, strict=True) if label == wanted] for wanted in (1, 0))
     if not ours:
         raise ValueError(f"none of its {target} is 1")

@@ -115,12 +115,7 @@ def evaluate(
             measure), the run has a duplicate document for a query or the score NaN, or judgements contradict each
             other.
     """
-    names: dict[ir_measures.Measure, list[str]] = {}
-    for measure in measures:
-        counted = measure if relevance is None else counting_from(measure, relevance)
-        names.setdefault(counted, []).append(str(measure))
-    relevance_of = relevance_by_query(qrels)
-    _check_relevance(relevance_of, list(names))
+    names, relevance_of = check_judgements(qrels, measures, relevance)
     lines = _Lines(run, relevance_of, remove_query=remove_query)
     rankings = Rankings(lines)
     if not lines.judged:
@@ -152,6 +147,26 @@ def evaluate(
         remove_query=remove_query,
         qrels_digest=_digest(relevance_of),
     )
+
+
+def check_judgements(
+    qrels: Iterable[Qrel], measures: Sequence[ir_measures.Measure], relevance: int | None
+) -> tuple[dict[ir_measures.Measure, list[str]], dict[str, dict[str, int]]]:
+    """Check judgements before a run is evaluated by them.
+
+    Returns:
+        The names of each measure as it counts here, and the grades of each query's documents.
+
+    Raises:
+        UserError: if no document is relevant (at the grade of a measure), or judgements contradict each other.
+    """
+    names: dict[ir_measures.Measure, list[str]] = {}
+    for measure in measures:
+        counted = measure if relevance is None else counting_from(measure, relevance)
+        names.setdefault(counted, []).append(str(measure))
+    relevance_of = relevance_by_query(qrels)
+    _check_relevance(relevance_of, list(names))
+    return names, relevance_of
 
 
 def save_measured(folder: Path, measured: Measured) -> None:
@@ -285,7 +300,7 @@ def _log_what_counts(
     if missing:
         log.warning("%d of the %d judged queries have no results in the run and count 0", missing, judged)
     if lines.unjudged:
-        log.info("%d queries of the run have no judgements and are left out", len(lines.unjudged))
+        log.warning("%d queries of the run have no judgement and are not counted", len(lines.unjudged))
     if lines.removed:
         log.info("%d results have the query's own id and are left out", lines.removed)
     if highest > 1 and (graded := ", ".join(str(measure) for measure in measures if leaves_grade_open(measure))):

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -59,6 +60,7 @@ def add_lora(model: Model, config: LoraConfig) -> None:
         words = encoder.get_input_embeddings()
         _check_targets(config.target_modules, encoder)
         _inject(_with_layers(config, encoder), encoder, "adapter", "name layers in adapter.target_modules")
+        _check_output(encoder)
         for parameter in encoder.parameters():  # peft has frozen all of them
             parameter.requires_grad = True
         for name, parameter in encoder.base_model.named_parameters():
@@ -104,6 +106,17 @@ def _check_targets(names: Any, encoder: PreTrainedModel) -> None:
             raise UserError(
                 f"adapter: a {type(encoder).__name__} has no module {name!r}; name layers in adapter.target_modules"
             )
+
+
+def _check_output(encoder: PreTrainedModel) -> None:
+    """Refuse an adapted output layer whose weights are the word vectors, too, which merging would change."""
+    head: Any = encoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+    base = getattr(head, "base_layer", None)
+    if base is not None and base.weight is encoder.get_input_embeddings().weight:
+        raise UserError(
+            f"adapter.target_modules: the output layer of a {type(encoder).__name__} has the weights of the word "
+            f"vectors, which merging its adapter would change, too; leave it out"
+        )
 
 
 def _inject(config: Any, encoder: PreTrainedModel, place: object, advice: str) -> None:
@@ -231,12 +244,16 @@ def adapted(model: Model, config: LoraConfig | None) -> Iterator[None]:
         yield
         return
     add_lora(model, config)
+    untrained = {name: each.detach().clone() for name, each in model.named_parameters() if "lora_" in name}
     try:
         yield
     except BaseException:
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in untrained:
+                    parameter.copy_(
+                        untrained[name]
+                    )  # not zero: PiSSA and OLoRA took their first product off the weights
         merge(model)
         raise
     merge(model)

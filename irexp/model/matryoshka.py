@@ -62,6 +62,8 @@ class Nested(BiEncoder):
         if any(not 0 < dim <= self.embedding_dim for dim in self.matryoshka_dims):
             kept = f", of which model.truncate_dim keeps {truncate_dim}" if truncate_dim else ""
             raise UserError(f"model.matryoshka_dims={self.matryoshka_dims}: the vectors have {whole} dimensions{kept}")
+        # whole vectors are always trained; sentence-transformers lists them, too
+        self.matryoshka_dims = [dim for dim in dict.fromkeys(self.matryoshka_dims) if dim != self.embedding_dim]
 
     def similarity(self, query: Encoded, document: Encoded) -> list[Tensor]:
         """score_BN of all queries with all documents: of whole vectors, and in training per Matryoshka dimension."""

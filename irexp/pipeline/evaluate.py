@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from irexp.evaluation.table import Result, Table, make_table
 from irexp.pipeline.component import component
 from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.types import UserError
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -35,17 +32,13 @@ def evaluate(
         UserError: if there are no judgements, the run answers none of the queries, or a measure is unknown.
     """
     opened = _judged(topics)
-    measured = evaluate_run(
+    return evaluate_run(
         lines_of_run(run),
         opened.qrels(),
         parse_measures(component("evaluation").measures if measures is None else measures),
         relevance=opened.relevance,
         remove_query=opened.remove_query,
     )
-    if measured.unjudged_queries:
-        name = run if isinstance(run, str | Path) else "the run"
-        log.warning("%d queries of %s have no judgement and are not counted", measured.unjudged_queries, name)
-    return measured
 
 
 def compare(

@@ -135,7 +135,7 @@ def fit(
         schedule or component("schedule"),
         seed,
         regularizer,
-        Draw(negatives_per_query, sampler, skip if negatives is None else 0),
+        _draw(loss, negatives_per_query, sampler, skip if negatives is None else 0),
         logger,
         false_negatives=left_out,
         guide=None if left_out.guide is None else load(left_out.guide),
@@ -234,6 +234,14 @@ def _data(
     return opened, collection
 
 
+def _draw(loss: Loss, count: int | None, sampler: Sampler, skip: int) -> Draw:
+    """How negatives are drawn; without any, only in-batch negatives can teach."""
+    fewest = 0 if loss.in_batch else 1
+    if count is not None and count < fewest:
+        raise UserError(f"negatives_per_query={count}: {type(loss).__name__} needs at least {fewest}; None draws all")
+    return Draw(count, sampler, skip)
+
+
 @contextmanager
 def _place(folder: str | Path | None, model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -> Iterator[Path]:
     """A new folder, or the folder in which the same call was killed; for None a temporary one.
@@ -265,13 +273,13 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
     for config in transformers.values():
         config.pop("architectures", None)  # saving a model changes it
     parts = {
-        "model": [model.family(), model.known_settings(), transformers],
+        "model": [model.family(), model.known_settings(), transformers, model.query_length, model.document_length],
         "loss": _plain(setup.loss),
         "regularizer": _plain(setup.regularizer),
         "adapter": None if adapter is None else dataclasses.asdict(adapter),
         "optimizer": _call_of(setup.optimizer),
         "schedule": _call_of(setup.schedule),
-        "examples": [len(setup.examples), setup.examples[0], setup.examples[len(setup.examples) - 1]],
+        "examples": [len(setup.examples), *(setup.examples[position] for position in _spread(len(setup.examples)))],
         "documents": list(islice(iter(setup.documents), _LOOKED_AT)),
         "validation": {name: _asked(topics) for name, topics in _topics_of(setup).items()},
         "negatives": dataclasses.asdict(setup.negatives),
@@ -280,6 +288,11 @@ def _described(model: Model, setup: TrainingSetup, adapter: LoraConfig | None) -
         "seed": setup.seed,
     }
     return json.dumps(parts, default=sorted, sort_keys=True)
+
+
+def _spread(count: int) -> list[int]:
+    """Some positions among `count`, the first and the last included."""
+    return sorted({round(place * (count - 1) / 100) for place in range(101)})
 
 
 def _call_of(function: Any) -> list[Any]:

@@ -25,4 +25,4 @@ def lines_of_run(run: RunSource) -> Iterable[ScoredDoc]:
             "a run is a file, or (query id, document id, score) for each result, not a dictionary; "
             "write [(q, d, s) for q, found in run.items() for d, s in found.items()]"
         )
-    return run
+    return (ScoredDoc(str(query_id), str(doc_id), float(score)) for query_id, doc_id, score in run)

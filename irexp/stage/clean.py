@@ -9,8 +9,10 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from irexp.artifact.disk import remove_folder
 from irexp.artifact.experiment import composed
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.manifest import read_manifest
@@ -20,13 +22,13 @@ from irexp.artifact.store import Store
 from irexp.config.check import ConfigError
 from irexp.config.installation import CONF
 from irexp.config.override import as_typed
-from irexp.stage.status import bytes_of, size
+from irexp.stage.status import bytes_in, bytes_of, size
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
 
-def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool) -> list[str]:
+def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool, unfinished: bool = False) -> list[str]:
     """List unused artifacts, and remove them if that is confirmed.
 
     Args:
@@ -34,13 +36,14 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
         artifacts: the folder of all artifacts.
         tables: folders with tables at any depth, each table with a JSON file that names its artifacts.
         confirm: whether to remove them.
+        unfinished: whether to list what killed and failed commands left, too, which they would go on with.
 
     Returns:
         The names of the unused artifacts.
 
     Raises:
         UserError: if another process is making an artifact, or a manifest is damaged: the inputs of that artifact would
-            look unused; or if it is confirmed, and each of the folders with tables is missing.
+            look unused; or if it is confirmed, and there is no table in these folders.
     """
     _check_tables(tables, is_confirmed=confirm)
     store = Store(Path(artifacts))
@@ -50,24 +53,50 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool)
     recipes = _recipes(" ".join(manifest["provenance"].get("command", [])) for manifest in lineage.manifests.values())
     needed = lineage.with_ancestors({*_planned(recipes, artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]
-    space = sum(bytes_of(lineage.manifests[name]) for name in needless)
-    listed = "\n".join(f"  {name}  {size(bytes_of(lineage.manifests[name]))}" for name in needless) or "  nothing"
+    left = dict(store.unfinished())
+    bytes_by_name = {name: bytes_of(lineage.manifests[name]) for name in needless}
+    if unfinished:
+        bytes_by_name |= {f"{name} (unfinished)": bytes_in(folder) for name, folder in left.items()}
+    elif left:
+        log.info(
+            "clean: %d unfinished artifacts, %s, are kept, since the same commands go on with them; "
+            "stage.clean.unfinished=true lists them, too",
+            len(left),
+            size(sum(map(bytes_in, left.values()))),
+        )
+    space = sum(bytes_by_name.values())
+    listed = "\n".join(f"  {name}  {size(count)}" for name, count in bytes_by_name.items()) or "  nothing"
     if busy := store.locked():
         raise UserError(f"stage=clean: another process is making {', '.join(busy)}; run stage=clean when it has ended")
     verb = "removing" if confirm else "confirm=true removes"
     log.info("clean: no recipe, table or other artifact needs these; %s %s:\n%s\n", verb, size(space), listed)
     if confirm:
-        for name in needless:
-            store.remove(lineage.folders[name])
+        with _writing(store):
+            for name in needless:
+                store.remove(lineage.folders[name])
+            for folder in left.values() if unfinished else ():
+                remove_folder(folder)
     return needless
 
 
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """Report a folder in which nothing can be removed."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"stage=clean: nothing can be removed from {store.root}: {error}") from error
+
+
 def _check_tables(tables: Sequence[str], *, is_confirmed: bool) -> None:
-    """Refuse to remove anything where none of the folders with tables exists: what tables need would look unused."""
-    if not tables or any(Path(folder).is_dir() for folder in tables):
+    """Refuse to remove anything where none of the folders holds a table: what tables need would look unused.
+
+    That a folder exists says nothing: Hydra makes one for this job.
+    """
+    if not tables or any(_tables_in(folder) for folder in tables):
         return
-    missing = ", ".join(str(Path(folder).absolute()) for folder in tables)
-    text = f"stage=clean finds no table, since none of these folders exists: {missing}"
+    searched = ", ".join(str(Path(folder).absolute()) for folder in tables)
+    text = f"stage=clean finds no table in {searched}"
     if is_confirmed:
         raise UserError(f"{text}; name those that hold them in stage.clean.tables, or set stage.clean.tables=[]")
     log.warning("%s", text)
@@ -99,9 +128,13 @@ def _planned(recipes: Sequence[str], artifacts: str) -> Iterator[str]:
         yield from (step.name for step in plan.steps if step.artifact is not None and step.stage in STAGES.values())
 
 
+def _tables_in(folder: str) -> list[Path]:
+    return sorted(Path(folder).glob("**/table*.json"))
+
+
 def _rows(folders: Sequence[str]) -> Iterator[str]:
     """The artifacts that the tables in some folders name."""
     for folder in folders:
-        for path in Path(folder).glob("**/table*.json"):
+        for path in _tables_in(folder):
             for row in json.loads(path.read_text(encoding="utf8")):
                 yield from row["artifacts"]

@@ -43,6 +43,9 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
+#: What the system says of a full disk, an exceeded quota and a file that may not grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 #: With less free space than these bytes, any error is taken for a full disk, whatever its text.
 _SPACE = 2**20
 
@@ -296,10 +299,12 @@ def _reporting_full_disk(root: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if os.strerror(errno.ENOSPC) not in str(error) and shutil.disk_usage(root).free > _SPACE:
+        is_full = any(os.strerror(number) in str(error) for number in _FULL)
+        if not is_full and shutil.disk_usage(root).free > _SPACE:
             raise
         raise UserError(
-            f"no space is left on the disk of {root.resolve()} ({error}); free some, or set paths.artifacts to another "
+            f"no space is left on the disk of {root.resolve()}, or in your quota of it ({error}); free some, or set "
+            f"paths.artifacts to another "
             f"disk. The same command resumes where this one stopped."
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,14 +12,21 @@ from omegaconf import OmegaConf
 
 from irexp.artifact.plan import Step
 from irexp.artifact.values import is_given, is_trained, is_tuned, select
+from irexp.config.built import built
 from irexp.config.check import ConfigError
 from irexp.config.target import constant
-from irexp.dataset.collection import DataError
+from irexp.dataset.collection import DataError, Topics
 from irexp.dataset.text_file import resolve
 from irexp.types import Representation, UserError
 
 #: The package of the collections whose settings `path` and `…_path` name files that are read.
 _COLLECTIONS = "irexp.dataset."
+
+#: The queries and judgements of local files.
+_LOCAL_TOPICS = "irexp.dataset.local.LocalTopics"
+
+#: The stages that train; those besides fit look at the losses of a few steps, without validation.
+_TRAINS = ("fit", "find_lr", "overfit")
 
 #: Formats of sparse vectors with the names of their terms.
 TermFormat = Literal["anserini", "ciff", "seismic"]
@@ -41,8 +49,8 @@ def require_files(steps: Iterable[Step]) -> None:
 
     Raises:
         ConfigError: naming each setting whose file does not exist.
-        UserError: if a file that stage=export writes exists, if its format does not take the model's vectors, or if its
-            scale is not above 0.
+        UserError: if local queries or judgements cannot be read or evaluated, if a file that stage=export writes
+            exists, if its format does not take the model's vectors, or if its scale is not above 0.
     """
     for step in steps:
         if step.stage is not None and step.stage.name == "export":
@@ -53,8 +61,41 @@ def require_files(steps: Iterable[Step]) -> None:
             made: Representation | None = constant(model, "representation") if model else None
             if made is not None and not is_given(step.experiment.values, "checkpoint"):
                 check_kind(settings["format"], made, "the model makes")
-    if faults := [fault for step in steps for key in _read(step) for fault in _absent(step, key)]:
+    listed = [(step, key) for step in steps for key in _read(step)]
+    if faults := [fault for step, key in listed for fault in _absent(step, key)]:
         raise ConfigError(faults)
+    checked: set[str] = set()
+    for step, key in listed:
+        _check_topics(step, key, checked)
+
+
+def _check_topics(step: Step, key: str, checked: set[str]) -> None:
+    """Read local queries and judgements once before anything begins, and see what the measures can do with them.
+
+    Raises:
+        UserError: naming the file, and the line of a fault.
+    """
+    node = select(step.experiment.values, key)
+    if not isinstance(node, Mapping) or node.get("_target_") != _LOCAL_TOPICS:
+        return
+    assert step.stage is not None
+    evaluation = step.experiment.values["evaluation"]["measures"] if step.stage.name == "evaluate" else None
+    if (made := repr((node, evaluation))) in checked:
+        return
+    checked.add(made)
+    topics: Topics = built(dict(node))
+    logger = logging.getLogger(_LOCAL_TOPICS.rpartition(".")[0])
+    logger.disabled = True  # the stage itself warns of the same
+    try:
+        queries = sum(1 for _ in topics.queries())
+    finally:
+        logger.disabled = False
+    if not queries:
+        raise UserError(f"{key}: no query of {node['queries_path']} is judged in {node.get('qrels_path')}")
+    if evaluation is not None:
+        from irexp.evaluation.measures import check_judgements, parse_measures
+
+        check_judgements(topics.qrels(), parse_measures(evaluation), topics.relevance)
 
 
 def _read(step: Step) -> list[str]:
@@ -67,7 +108,8 @@ def _read(step: Step) -> list[str]:
     found = keys & {"dataset.documents", "dataset.train", "dataset.dev", "dataset.test", "validation", "search"}
     if name == "fit" and not is_trained(values):
         return []
-    if (name == "fit" and values["training"]["validate_every"] is None) or (name == "fuse" and not is_tuned(values)):
+    validates = name == "fit" and values["training"]["validate_every"] is not None
+    if (name in _TRAINS and not validates) or (name == "fuse" and not is_tuned(values)):
         found -= {"dataset.dev", "validation"}
     if name == "index" and step.inputs["encoding"] is not None:
         found -= {"dataset.documents"}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.lineage import Lineage
-from irexp.artifact.stages import KINDS
 from irexp.artifact.store import Store
 from irexp.types import UserError
 
@@ -32,12 +31,11 @@ def status(output: Path, *, artifacts: str) -> list[tuple[str, ...]]:
         (name, size(bytes_of(manifest)), _age(manifest), _used_by(lineage.users[name]))
         for name, manifest in lineage.manifests.items()
     ]
-    for kind in KINDS:
-        for folder in sorted((store.root / kind).glob(".partial-*")):
-            space = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            rows.append((f"{kind}/{folder.name.removeprefix('.partial-')}", size(space), "", "(unfinished)"))
-    total = sum(bytes_of(manifest) for manifest in lineage.manifests.values())
-    log.info("status: %s\n\n%s\n\n%d artifacts, %s\n", store.root.resolve(), columns(rows), len(rows), size(total))
+    unfinished = [(name, size(bytes_in(folder)), "", "(unfinished)") for name, folder in store.unfinished()]
+    total = f"{len(rows)} artifacts, {size(sum(bytes_of(manifest) for manifest in lineage.manifests.values()))}"
+    total += f", and {len(unfinished)} unfinished" if unfinished else ""
+    rows += unfinished
+    log.info("status: %s\n\n%s\n\n%s\n", store.root.resolve(), columns(rows), total)
     return rows
 
 
@@ -53,6 +51,11 @@ def columns(rows: list[tuple[str, ...]]) -> str:
 def bytes_of(manifest: dict[str, Any]) -> int:
     """The size of an artifact's files in bytes, from its manifest."""
     return sum(int(entry["bytes"]) for entry in manifest["files"].values())
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of a folder's files in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def size(count: float) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from irexp.dataset.collection import Documents, Examples
+from irexp.dataset.collection import Documents, Examples, is_labelled
 from irexp.dataset.draw import Draw
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
@@ -56,6 +56,11 @@ class Lists:
         """The lists on a device."""
         is_relevant_BN = None if self.is_relevant_BN is None else self.is_relevant_BN.to(device)
         return Lists(self.target_BN.to(device), self.column_BN.to(device), is_relevant_BN)
+
+    def best_column(self) -> Tensor:
+        """best_B1: the column of the document with the largest target of each query."""
+        place_B1 = self.target_BN.masked_fill(self.target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
+        return self.column_BN.gather(1, place_B1)
 
     def without_relevant(self) -> Tensor:
         """target_BN, with NaN for documents known to be relevant whose target is not the largest of the query's."""
@@ -332,11 +337,12 @@ class Batches(Dataset[Batch | PairBatch]):
         return _padded(kept, columns, max(len(example.doc_ids) for example in own))
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
-        """An example's documents, less negatives known to be relevant."""
+        """An example's documents, less negatives known to be relevant; a teacher's score of 0 is no label."""
+        labelled = is_labelled(example)
         return [
             (doc_id, target, doc_id in relevant)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
-            if place == 0 or target != 0.0 or doc_id not in relevant
+            if place == 0 or not labelled or doc_id not in relevant
         ]
 
 

@@ -40,18 +40,22 @@ def check_guide(guide: Model | None, settings: FalseNegatives) -> BiEncoder | No
     return guide
 
 
-def without_false_negatives(score_BN: Tensor, target_BN: Tensor, settings: FalseNegatives) -> Tensor:
+def without_false_negatives(
+    score_BN: Tensor, target_BN: Tensor, settings: FalseNegatives, positive_B1: Tensor | None = None
+) -> Tensor:
     """target_BN, with NaN for the negatives whose score is too high.
 
     Args:
         score_BN: of the guide, or the model's own.
         target_BN: largest for the positive; NaN leaves a document out.
         settings: the margins; without any the margin is 0.
+        positive_B1: the columns of the positives; None for those with the largest target, which are always kept.
     """
-    positive_B1 = target_BN.masked_fill(target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
+    largest_B1 = target_BN.masked_fill(target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
+    positive_B1 = largest_B1 if positive_B1 is None else positive_B1
     best_B1 = score_BN.gather(1, positive_B1)
     bound_B1 = best_B1 + (settings.margin or 0.0) + (settings.relative_margin or 0.0) * best_B1.abs()
-    is_false_BN = (score_BN > bound_B1).scatter(1, positive_B1, False)
+    is_false_BN = (score_BN > bound_B1).scatter(1, positive_B1, False).scatter(1, largest_B1, False)
     return target_BN.masked_fill(is_false_BN, torch.nan)
 
 

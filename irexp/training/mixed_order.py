@@ -94,20 +94,29 @@ class MixedOrder:
 
     def _turn(self, number: int) -> tuple[int, int]:
         """The set of a batch, and how many batches of it came before."""
-        round_, within = divmod(number, len(self._turns))
-        order = self._turns
-        if self._mixing == "proportional_batches":
-            if round_ not in self._rounds:
-                self._rounds = {round_: np.random.default_rng([self._seed, round_]).permutation(order)}
-            order = self._rounds[round_]
-        place = int(order[within])
-        return place, round_ * int((order == place).sum()) + int((order[:within] == place).sum())
+        if self._mixing == "round_robin":
+            round_, within = divmod(number, len(self._turns))
+            place = int(self._turns[within])
+            return place, round_ * int(self._weights[place]) + int((self._turns[:within] == place).sum())
+        epoch = int(number * self._size / sum(self._shares()))
+        while epoch and sum(self._batches(epoch)) > number:
+            epoch -= 1
+        while sum(self._batches(epoch + 1)) <= number:
+            epoch += 1
+        before = self._batches(epoch)
+        if epoch not in self._rounds:
+            counts = [end - start for start, end in zip(before, self._batches(epoch + 1), strict=True)]
+            order = np.repeat(np.arange(len(counts)), counts)
+            self._rounds = {epoch: np.random.default_rng([self._seed, epoch]).permutation(order)}
+        within = number - sum(before)
+        place = int(self._rounds[epoch][within])
+        return place, before[place] + int((self._rounds[epoch][:within] == place).sum())
+
+    def _batches(self, epochs: int) -> list[int]:
+        """The batches of each set in so many epochs; a set that does not fill one in an epoch skips some epochs."""
+        return [math.ceil(epochs * share / self._size - 1e-9) for share in self._shares()]
 
     @cached_property
     def _turns(self) -> NDArray[np.int64]:
-        """The set of each batch of a round: with round_robin as often as its weight, else as its share needs."""
-        if self._mixing == "round_robin":
-            counts = [int(weight) for weight in self._weights]
-        else:
-            counts = [max(1, math.ceil(share / self._size)) for share in self._shares()]
-        return np.repeat(np.arange(len(counts)), counts)
+        """The set of each batch of a round, as often as its weight."""
+        return np.repeat(np.arange(len(self._weights)), [int(weight) for weight in self._weights])

@@ -194,7 +194,9 @@ class RetrievalModule(LightningModule):
                 documents = encode_in_chunks(guide.encode_documents, batch.guide[1], self._chunk_size)
                 documents = self._gather(documents) if self._processes > 1 else documents
                 (score_BN,) = guide.similarity(queries, documents)
-        target_BN = without_false_negatives(score_BN.detach(), batch.target_BN, self._false_negatives)
+        is_scored = any(part.loss.takes_scores_in_batch for part in self.loss.parts())
+        positive_B1 = batch.own().best_column() if is_scored else None
+        target_BN = without_false_negatives(score_BN.detach(), batch.target_BN, self._false_negatives, positive_B1)
         share = (target_BN.isnan().sum() - batch.target_BN.isnan().sum()) / target_BN.numel()
         self.log("train/false_negatives", share, batch_size=len(target_BN), sync_dist=True)
         return target_BN

@@ -59,12 +59,13 @@ def make_optimizer(
         training: `learning_rate`, `head_learning_rate` and `layer_decay`.
         steps: the total number of optimizer steps.
     """
-    depths = depth_of(model)
-    highest = max(depths.values(), default=0)
+    if training.layer_decay is not None:
+        _check_layers(model, "training.layer_decay")
+    below = {p: layers - depth for depths, layers in _depths(model) for p, depth in depths.items()}
     groups: dict[tuple[float, bool], list[Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            rate = _rate(training, depths.get(parameter), highest)
+            rate = _rate(training, below.get(parameter))
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     first = training.learning_rate  # the first group's rate is the logged one
 
@@ -135,18 +136,25 @@ def _kernel_of(
     return {"fused": True} if is_open and is_on_processor else {}
 
 
-def _rate(training: Training, depth: int | None, highest: int) -> float:
-    if depth is None:
+def _rate(training: Training, below: int | None) -> float:
+    """The learning rate of a parameter so many layers below the top of its transformer; None: on top of it."""
+    if below is None:
         return training.learning_rate if training.head_learning_rate is None else training.head_learning_rate
     if training.layer_decay is None:
         return training.learning_rate
-    return training.learning_rate * training.layer_decay ** (highest - depth)
+    return training.learning_rate * training.layer_decay**below
 
 
 def depth_of(model: Model) -> dict[Parameter, int]:
     """The depth of each parameter in a transformer; what is above the last layer, such as a norm, has that depth."""
-    found: dict[Parameter, int] = {}
+    return {parameter: depth for depths, _ in _depths(model) for parameter, depth in depths.items()}
+
+
+def _depths(model: Model) -> list[tuple[dict[Parameter, int], int]]:
+    """The depth of each parameter of each transformer, and the number of its layers; 0 if their names are unknown."""
+    listed = []
     for encoder in transformers_of(model).values():
+        found: dict[Parameter, int] = {}
         body = encoder.base_model
         numbers = {name: _LAYER.search(name) for name, _ in body.named_parameters()}
         layers = 1 + max((int(number[1]) for number in numbers.values() if number), default=-1)
@@ -155,7 +163,18 @@ def depth_of(model: Model) -> dict[Parameter, int]:
                 found[parameter] = int(number[1]) + 1
             else:
                 found[parameter] = 0 if "embed" in name or name.startswith(("shared.", "wte.", "wpe.")) else layers
-    return found
+        listed.append((found, layers))
+    return listed
+
+
+def _check_layers(model: Model, setting: str) -> None:
+    """Refuse a setting of layers for a transformer whose parameters' names do not tell their layer."""
+    for encoder, (_, layers) in zip(transformers_of(model).values(), _depths(model), strict=True):
+        if not layers:
+            raise UserError(
+                f"{setting}: the layers of a {type(encoder).__name__} share their weights or have unknown names, and "
+                f"cannot be told apart; set it to null"
+            )
 
 
 @contextmanager
@@ -168,9 +187,10 @@ def frozen(model: Model, layers: int | None) -> Iterator[None]:
     if layers is None:
         yield
         return
+    _check_layers(model, f"training.frozen_layers={layers}")
+    if layers > (fewest := min(number for _, number in _depths(model))):
+        raise UserError(f"training.frozen_layers={layers}: the backbone has {fewest} layers; freeze at most as many")
     depths = depth_of(model)
-    if layers > (highest := max(depths.values(), default=0)):
-        raise UserError(f"training.frozen_layers={layers}: the backbone has {highest} layers; freeze at most as many")
     stopped = [p for p, depth in depths.items() if depth <= layers and p.requires_grad]
     _set_trained(stopped, is_trained=False)
     log.info("training.frozen_layers=%d: %s parameters are not trained", layers, f"{sum(map(torch.numel, stopped)):,}")

@@ -31,7 +31,7 @@ def check_targets(model: Model, loss: Loss, examples: Examples) -> None:
 
     Raises:
         UserError: if the model has not what the loss compares, if the loss learns a teacher's scores and the targets
-            are relevance, or if it learns grades and the targets are scores.
+            are relevance, if it learns grades and the targets are scores, or if no target makes a negative.
     """
     sets = _first_of_sets(examples)
     found = [example for one in sets for example in one]
@@ -41,6 +41,7 @@ def check_targets(model: Model, loss: Loss, examples: Examples) -> None:
             _check_scores(part.loss, examples, sets)
         if part.loss.needs_grades:
             _check_grades(part.loss, found)
+        _check_difference(part.loss, found)
         _warn_of_reach(model, part.loss, found)
 
 
@@ -116,6 +117,21 @@ def _warn_of_reach(model: Model, loss: Loss, found: Sequence[Example]) -> None:
             name,
             max(2.0, widest / reach),
         )
+
+
+def _check_difference(loss: Loss, found: Sequence[Example]) -> None:
+    """Refuse a `min_target_diff` with which no document is a negative; warn if only other queries' documents are."""
+    needed: float | None = getattr(loss, "min_target_diff", None)
+    widest = max(max(example.targets) - min(example.targets) for example in found)
+    if needed is None or widest >= needed:
+        return
+    message = (
+        f"loss.min_target_diff={needed:g}: the targets of a query's documents are at most {widest:.2g} apart, in the "
+        f"first training examples, so that none of them is a negative; lower it"
+    )
+    if not loss.in_batch:
+        raise UserError(message)
+    log.warning("%s, or the negatives are those of the other queries alone", message)
 
 
 def _check_grades(loss: Loss, found: Sequence[Example]) -> None:

@@ -23,7 +23,7 @@ from irexp.training.activations import checkpointed
 from irexp.training.callbacks import Best, History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
 from irexp.training.false_negatives import check_guide
-from irexp.training.module import RetrievalModule
+from irexp.training.module import DivergedError, RetrievalModule
 from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import own_errors
 from irexp.training.pruning import Pruning
@@ -157,8 +157,24 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if training.validate_every:
             found = _keep_best(trainer, module, data, best, folder / "history.csv")
+            _check_finite(module)
             return found | verdict(folder, measure, int(found["steps"]))
+    _check_finite(module)
     return {"steps": float(data.steps)}
+
+
+def _check_finite(module: RetrievalModule) -> None:
+    """Refuse trained weights that are not finite: no later step had a loss to tell that the last one diverged.
+
+    Raises:
+        DivergedError: naming one of them.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and not parameter.isfinite().all():
+            raise DivergedError(
+                f"the trained weights {name.removeprefix('model.')} are not finite after the last step: lower "
+                f"training.learning_rate, set training.clip_norm, or use training.precision=32-true"
+            )
 
 
 @contextmanager
@@ -208,7 +224,9 @@ def _keep_best(
     assert best.monitor is not None
     validated = validations(history, best.monitor)
     unvalidated = data.steps % data.validate_every
-    stopped_early = max(validated, default=0) < data.steps - unvalidated
+    # a trainer whose processes have ended does not know its last step
+    last = trainer.global_step if trainer.world_size == 1 else max(validated, default=0) + unvalidated
+    stopped_early = last < data.steps
     if unvalidated and not stopped_early:
         if trainer.world_size > 1 and validated:
             log.warning(
@@ -217,6 +235,7 @@ def _keep_best(
             )
         else:
             value = trainer.validate(module, data, verbose=False, weights_only=True)[0][best.monitor]
+            value = float(f"{value:.6g}")  # as the history's, so that an equal one is not better
             if value > max(validated.values(), default=-math.inf):
                 return {best.monitor: value, "steps": float(data.steps)}
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 import numpy as np
+import torch
 
 from irexp.dataset.collection import Examples
 from irexp.loss.kl_divergence import KLDivergence
@@ -46,7 +47,13 @@ def warn_of_traps(setup: TrainingSetup, data: RetrievalData, validation: Validat
         data: its batches.
         validation: None without validation.
     """
-    for warning in (*_batch(setup, data), *_epochs(setup, data), *_teacher(setup), *_sample(setup, validation)):
+    for warning in (
+        *_batch(setup, data),
+        *_terms(setup),
+        *_epochs(setup, data),
+        *_teacher(setup),
+        *_sample(setup, validation),
+    ):
         log.warning(warning)
 
 
@@ -71,6 +78,21 @@ def _batch(setup: TrainingSetup, data: RetrievalData) -> Iterator[str]:
         )
 
 
+def _terms(setup: TrainingSetup) -> Iterator[str]:
+    """A loss that is not a mean over queries, of which accumulated batches give another mean."""
+    batches = setup.training.accumulate_batches
+    if batches == 1:
+        return
+    looked_at = [setup.examples[position].targets for position in range(min(_LOOKED_AT, len(setup.examples)))]
+    for part in setup.loss.parts():
+        if len({int(part.loss.terms(torch.tensor([targets]))) for targets in looked_at}) > 1:
+            yield (
+                f"training.accumulate_batches={batches}: the batches of a step weigh the same, and "
+                f"{type(part.loss).__name__} averages over what differs among them, pairs or queries with an order; "
+                f"set training.accumulate_batches=1 if memory allows it"
+            )
+
+
 def _epochs(setup: TrainingSetup, data: RetrievalData) -> Iterator[str]:
     """More passes over the examples than they are usually good for."""
     epochs = data.steps * setup.training.batch_size / data.examples
@@ -84,7 +106,7 @@ def _epochs(setup: TrainingSetup, data: RetrievalData) -> Iterator[str]:
 
 def _teacher(setup: TrainingSetup) -> Iterator[str]:
     """A teacher's scores whose scale the loss cannot use."""
-    if not setup.loss.needs_scores:
+    if not any(part.loss.needs_scores for part in setup.loss.parts()):
         return
     for loss in (part for part in setup.loss.modules() if isinstance(part, KLDivergence)):
         widest = max(_spreads(setup.examples, 0, len(setup.examples)))

@@ -89,7 +89,15 @@ class Validation(Dataset[ValidationBatch], ABC):
 
     def measure(self) -> Validated:
         """The measures over all queries, and a sparse model's sparsity."""
-        measured = self.sample.measure(self.run())
+        run = self.run()
+        if not run:
+            log.warning(
+                "no query of the validation retrieves a document, since the embeddings are empty: lower the weights of "
+                "the regularizer, or training.learning_rate"
+            )
+            zeros = {str(measure): 0.0 for measure in self.sample.measures}
+            return Validated({**zeros, **self.sparsity()}, np.zeros(len(self.sample.queries)))
+        measured = self.sample.measure(run)
         selecting = next(iter(measured.aggregated))
         value_of = measured.per_query[selecting]
         value_Q = np.array([value_of[query.query_id] for query in self.sample.queries])

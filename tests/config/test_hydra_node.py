@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from irexp.config.hydra_node import hydra_faults
+from irexp.config.hydra_node import hydra_faults, place_faults
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 
@@ -23,6 +23,18 @@ def config() -> DictConfig:
         composed = compose("config", return_hydra_config=True)
     OmegaConf.set_struct(composed, False)
     return composed
+
+
+def test_a_place_where_nothing_can_be_written_is_named(config: DictConfig, tmp_path: Path) -> None:
+    """Hydra would end with a traceback; a folder that does not exist yet is made."""
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        OmegaConf.update(config, key, str(tmp_path / "new" / "folder"))
+        assert place_faults(config, key) == []
+        place = tmp_path / "file"  # as root may write everywhere else
+        place.touch()
+        OmegaConf.update(config, key, f"{place}/outputs")
+        (fault,) = place_faults(config, key)
+        assert fault.startswith(f"{key}={place}/outputs: nothing can be written into {place}; set {key} to a folder")
 
 
 def test_the_default_node_has_no_fault(config: DictConfig) -> None:

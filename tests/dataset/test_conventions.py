@@ -42,15 +42,6 @@ def test_collections_set_their_conventions(
     assert (test.relevance, test.remove_query) == (relevance, remove_query)
 
 
-def test_development_queries_have_the_conventions_of_the_test_queries(compose: Compose) -> None:
-    """A folder's judgements are of one scale; else validation would count other documents than the table."""
-    given = ("dataset=local", "dataset.path=x", "dataset.test.relevance=2", "dataset.test.remove_query=true")
-    dev = compose(*given).dataset.dev
-    assert (dev.relevance, dev.remove_query) == (2, True)
-    assert compose(*given, "dataset.dev.relevance=1").dataset.dev.relevance == 1
-    assert compose(*given[:2]).dataset.dev.relevance is None
-
-
 @pytest.mark.parametrize("setting", ["dataset.test.relevance=2", "dataset.test.remove_query=true"])
 @pytest.mark.parametrize("line", ["", "model=mono negatives=none", "model=fusion"])
 def test_a_convention_changes_the_identity_of_the_measures_and_not_of_the_run(

@@ -79,6 +79,13 @@ def test_targets_go_with_their_documents() -> None:
     assert [0.0, *map(float, found.doc_ids[1:])] == list(found.targets)
 
 
+def test_a_drawn_positive_has_the_positives_label() -> None:
+    """Whichever relevant document `single_relevant` puts first; the others are its negatives."""
+    for key in range(20):
+        found = Draw(3, "single_relevant")(TEN, [1, key], is_positive_first=True, relevant={"2", "7"})
+        assert found.targets == (1.0, 0.0, 0.0, 0.0)
+
+
 def test_random_draws_what_it_drew_before_there_were_samplers() -> None:
     """A training that an earlier version began resumes with the same negatives."""
     generator = np.random.default_rng([1, 0])

@@ -54,7 +54,12 @@ def lines(*objects: object) -> str:
         ({**COLUMNS, "label": [1, 2]}, ("a cat", "a dog", "a bird"), (2.0, 1.0, 0.0)),  # margins
         ({**TRIPLET, "score": 2.5}, ("a cat", "a dog"), (2.5, 0.0)),
         (LABELLED, ("a cat", "a dog", "a bird"), (1.0, 0.0, 0.0)),
-        ({"query": "cats", "documents": ["a dog", "a cat"], "scores": [1, 4]}, ("a dog", "a cat"), (1.0, 4.0)),
+        ({"query": "cats", "documents": ["a dog", "a cat"], "scores": [1, 4]}, ("a cat", "a dog"), (4.0, 1.0)),
+        (
+            {"query": "cats", "documents": ["a dog", "a bird", "a cat"], "labels": [0, 1, 2]},
+            ("a cat", "a bird", "a dog"),
+            (2.0, 1.0, 0.0),
+        ),
         (["cats", ["a cat", 2.5], ["a dog", -1.0]], ("a cat", "a dog"), (2.5, -1.0)),
         (["cats", "a cat", "a dog"], ("a cat", "a dog"), (1.0, 0.0)),
     ],
@@ -179,7 +184,7 @@ def test_objects_of_ids_are_read_like_lists(tmp_path: Path) -> None:
     assert examples[0] == Example(Query("1", "cats"), ("10", "12", "13"), (1.0, 0.0, 0.0))
     assert examples[1].doc_ids == ("11", "12", "13")
     assert examples.relevant_doc_ids("1") == {"10", "11"}
-    scored = {"query_id": 1, "document_ids": [10, 12], "scores": [0.5, 0.25]}
+    scored = {"query_id": 1, "document_ids": [12, 10], "scores": [0.25, 0.5]}  # the best one is the positive
     examples = FileExamples(write(tmp_path / "s.jsonl", lines(scored)), topics=TOPICS)
     assert examples[0] == Example(Query("1", "one"), ("10", "12"), (0.5, 0.25))
     with pytest.raises(DataError, match=r"s\.jsonl:1: it has no text of its query; set dataset.train.topics"):

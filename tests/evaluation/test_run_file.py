@@ -48,7 +48,8 @@ def test_joined_runs_may_have_a_byte_order_mark_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "warned"), [((0.1, 0.2, 0.9), True), ((0.9, 0.2, 0.1), False), ((1, 1, 1), False), ((0.1,), False)]
+    ("scores", "warned"),
+    [((0.1, 0.2, 0.9), True), ((0.1, 0.2, 0.2), True), ((0.9, 0.2, 0.1), False), ((1, 1, 1), False), ((0.1,), False)],
 )
 @pytest.mark.parametrize("separator", [" ", "\t"])
 def test_a_run_of_distances_is_warned_of(

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
@@ -19,7 +20,7 @@ from irexp.model.coil import COIL
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.linear_mono import LinearMono
-from irexp.model.lora import add_lora, load_adapter, merge, save_adapter
+from irexp.model.lora import adapted, add_lora, load_adapter, merge, save_adapter, transformers_of
 from irexp.model.model import Model
 from irexp.model.mono import Mono
 from irexp.model.mvr import MVR
@@ -295,6 +296,29 @@ def test_adapters_whose_pooler_or_projection_is_nowhere_are_refused(classifier: 
     like: Any = partial(DenseBiEncoder, pooling="last", projection_dim=4)
     with pytest.raises(UserError, match=r"neither has the weights document_tower\.projections\..* of the con"):
         load(tmp_path / "other", like=like)
+
+
+def test_an_output_layer_with_the_word_vectors_weights_is_not_adapted(tmp_path: Path) -> None:
+    """Merging its adapter would change the embeddings of all words, too."""
+    model = made("decoder", tmp_path / "start")
+    (encoder,) = transformers_of(model).values()
+    encoder.lm_head.weight = encoder.get_input_embeddings().weight
+    with pytest.raises(UserError, match=r"adapter\.target_modules: the output layer .* has the weights of the word"):
+        add_lora(model, LoraConfig(target_modules=["q_proj", "lm_head"]))
+
+
+@pytest.mark.parametrize("initial", [True, "pissa", "olora"])
+def test_an_error_leaves_the_weights_as_they_were(initial: Any, tmp_path: Path) -> None:
+    """Also with adapters whose first product was taken off the weights."""
+    model: Any = made("dense", tmp_path / "start").eval()
+    before = model.embed_queries(tiny.QUERIES)
+    settings = LoraConfig(r=2, target_modules=["query"], init_lora_weights=initial)
+    with pytest.raises(RuntimeError), adapted(model, settings):
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data += 1
+        raise RuntimeError
+    np.testing.assert_allclose(model.embed_queries(tiny.QUERIES), before, rtol=1e-4, atol=1e-5)
 
 
 def test_target_modules_that_match_no_layer_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import re
@@ -19,7 +20,7 @@ from irexp.artifact.manifest import read_manifest
 from irexp.artifact.store import MissingArtifactError
 from irexp.evaluation.run_file import read_run
 from irexp.index.shards import EncodedDocuments
-from irexp.stage.execute import Outcome
+from irexp.stage.execute import Outcome, _reporting_full_disk
 from irexp.stage.verify import verify
 from irexp.types import UserError
 from tests.chains import TEXTS, Compose, name_of, planned, run, settings
@@ -256,6 +257,15 @@ def test_a_full_disk_is_named_and_the_same_command_resumes(compose: Compose, tmp
         run(compose, base, ["index"])
     (partial / "vectors.bin").unlink()
     assert run(compose, base, ["index"])["index"].status == "made"
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG])
+def test_an_exceeded_quota_is_a_full_disk(number: int, tmp_path: Path) -> None:
+    """As users of a cluster know it; another error stays what it is."""
+    with pytest.raises(UserError, match=r"no space is left .*, or in your quota of it"), _reporting_full_disk(tmp_path):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(OSError, match="Permission denied"), _reporting_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_verify_finds_a_changed_byte(compose: Compose, tmp_path: Path, collection: Path) -> None:

@@ -98,6 +98,9 @@ def test_clean_removes_nothing_if_a_manifest_is_damaged(tmp_path: Path, artifact
     (folder / MANIFEST).write_text("{")
     with pytest.raises(UserError, match=f"{folder / MANIFEST} cannot be read"):
         clean(tmp_path, artifacts=str(artifacts), tables=[], confirm=True)
-    with pytest.raises(UserError, match=r"finds no table, since none of these folders exists: .*outptus"):
-        clean(tmp_path, artifacts=str(artifacts), tables=[str(tmp_path / "outptus")], confirm=True)
+    (tmp_path / "outputs").mkdir()  # as Hydra does for the job itself
+    with pytest.raises(UserError, match=r"finds no table in .*outptus, .*outputs; name those that hold them"):
+        clean(
+            tmp_path, artifacts=str(artifacts), tables=[str(tmp_path / n) for n in ("outptus", "outputs")], confirm=True
+        )
     assert len(list(artifacts.glob("*/[!.]*"))) == 5

@@ -32,6 +32,35 @@ def test_a_missing_file_is_found_before_the_first_stage(
     assert not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.parametrize(
+    ("qrels", "measures", "message"),
+    [
+        ("q0\td1\t0.5\n", "[RR@10]", r"test\.tsv:1: the relevance '0\.5' is not a whole number"),
+        ("elsewhere\td1\t1\n", "[RR@10]", r"dataset\.test: no query of .*queries\.jsonl is judged in .*test\.tsv"),
+        (None, "['RR(rel=2)@10']", r"RR\(rel=2\)@10 counts grades from 2, but the largest in the qrels is 1"),
+    ],
+)
+def test_judgements_that_cannot_be_used_are_found_before_the_first_stage(
+    compose: Compose, tmp_path: Path, collection: Path, qrels: str | None, measures: str, message: str
+) -> None:
+    """Else they would be after training, encoding, indexing and search."""
+    if qrels is not None:
+        (collection / "qrels" / "test.tsv").write_text(qrels)
+    with pytest.raises(UserError, match=message):
+        run(compose, settings(tmp_path, collection, f"evaluation.measures={measures}"), STAGES)
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("stage", ["find_lr", "overfit"])
+def test_a_look_at_a_trainings_losses_needs_no_development_queries(
+    compose: Compose, tmp_path: Path, collection: Path, stage: str
+) -> None:
+    """It validates nothing; the training queries are needed."""
+    with pytest.raises(UserError, match=r"dataset\.train\.topics\.qrels_path: .*train\.tsv") as error:
+        run(compose, settings(tmp_path, collection, "training=default", f"stage={stage}"), [stage])
+    assert "dataset.dev" not in str(error.value)
+
+
 def test_files_that_no_stage_reads_may_be_missing(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """Without training no file of it is read; and from the second time on, no file at all."""
     base = settings(tmp_path, collection)

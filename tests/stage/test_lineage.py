@@ -31,9 +31,10 @@ def root(tmp_path: Path) -> str:
 
 
 def test_status_lists_every_artifact_and_its_users(
-    compose: Compose, tmp_path: Path, collection: Path, root: str
+    compose: Compose, tmp_path: Path, collection: Path, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One row per artifact, with what is made from it; an unfinished one is listed as such."""
+    """One row per artifact, with what is made from it; an unfinished one is listed as such, and removed if asked."""
+    caplog.set_level("INFO")
     with pytest.raises(UserError, match="nothing was made yet"):
         status(tmp_path, artifacts=root)
     made = run(compose, settings(tmp_path, collection))
@@ -45,6 +46,15 @@ def test_status_lists_every_artifact_and_its_users(
     runs = {name for name in rows if name.startswith("run/")}
     assert set(rows[index][3].split(", ")) == runs and len(runs) == 2
     assert rows["index/sbert.toys-12345678"][3] == "(unfinished)"
+    assert "7 artifacts, " in caplog.text and ", and 1 unfinished" in caplog.text
+    partial = Path(root) / "index" / ".partial-sbert.toys-12345678"
+    caplog.clear()
+    clean(tmp_path, artifacts=root, tables=[], confirm=False)
+    assert "index/sbert.toys-12345678 (unfinished)" not in caplog.text and "1 unfinished artifacts, 0 B" in caplog.text
+    clean(tmp_path, artifacts=root, tables=[], confirm=False, unfinished=True)
+    assert "index/sbert.toys-12345678 (unfinished)" in caplog.text and partial.is_dir()
+    clean(tmp_path, artifacts=root, tables=[], confirm=True, unfinished=True)
+    assert not partial.exists()
     size, unit = rows[index][1].split()
     assert float(size) > 0 and unit == "kB"
 

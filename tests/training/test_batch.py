@@ -87,6 +87,12 @@ def test_without_in_batch_negatives_a_query_has_only_its_own_documents(model: De
     assert batch.target_BN[q3].isnan().sum() == 1
 
 
+def test_a_teachers_score_of_zero_is_no_label(model: DenseBiEncoder) -> None:
+    """As scores mapped to 0 … 1 have; of a document that is known to be relevant, too."""
+    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.5, 0.0)))
+    assert first(batches(model, examples, size=1, in_batch=False)).target_BN.tolist() == [[1.0, 0.5, 0.0]]
+
+
 def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncoder) -> None:
     """An example without its relevant document is left out; a missing negative has no column."""
     examples = Listed(("q3", ("gone",), (1.0,)), ("q4", ("d5", "gone too"), (1.0, 0.0)))

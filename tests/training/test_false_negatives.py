@@ -15,7 +15,7 @@ from irexp.loss.info_nce import InfoNCE
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.pipeline.component import component
-from irexp.training.batch import Batch, Batches, PairBatch
+from irexp.training.batch import Batch, Batches, Lists, PairBatch
 from irexp.training.false_negatives import check_guide, without_false_negatives
 from irexp.training.module import RetrievalModule
 from irexp.types import Document, UserError
@@ -83,6 +83,15 @@ def test_a_margin_leaves_out_what_scores_too_close_to_the_positive_or_above_it(
         score_BN[1, 0] = -1.5
     found = without_false_negatives(score_BN, target_BN, settings)
     torch.testing.assert_close(found, torch.tensor(expected), equal_nan=True)
+
+
+def test_the_positive_of_a_teachers_scores_is_the_one_to_compare_with() -> None:
+    """Not the first document; neither of the two is left out."""
+    score_BN, target_BN = torch.tensor([[0.9, 0.2, 0.5, 0.1]]), torch.tensor([[1.0, 0, 0, 0]])
+    found = without_false_negatives(score_BN, target_BN, FalseNegatives(margin=0.0), torch.tensor([[1]]))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0, NAN, 0]]), equal_nan=True)
+    lists = Lists(torch.tensor([[2.0, NAN, 5.0], [1.0, -1.0, NAN]]), torch.tensor([[4, 0, 7], [2, 3, 0]]))
+    assert lists.best_column().tolist() == [[7], [2]]
 
 
 def trained(

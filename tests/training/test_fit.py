@@ -139,6 +139,15 @@ def test_training_stops_early_when_validation_does_not_improve(compose: Compose,
     assert max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv")) < 40
 
 
+def test_training_that_stops_early_at_the_last_validation_keeps_the_best(compose: Compose, tmp_path: Path) -> None:
+    """Nothing improves without a learning rate: it stops at step 4 of 5 and keeps the first of equal validations."""
+    more = ("training.steps=5", "training.learning_rate=0", "training.patience=1")
+    assert fit(compose, tmp_path / "run", *more)["steps"] == 2
+    steps = [int(r["step"]) for r in read_history(tmp_path / "run" / "history.csv") if r["name"].startswith("valid")]
+    assert steps == [0, 2, 4]
+    assert fit(compose, tmp_path / "patient", *more[:2])["steps"] == 2
+
+
 @pytest.mark.parametrize(("every", "expected"), [(2, [0, 2, 4, 5]), (100, [0, 5])])
 def test_the_last_step_is_always_validated(compose: Compose, tmp_path: Path, every: int, expected: list[int]) -> None:
     """Five steps, validated every second one or never in between: the fifth is validated at the end."""
@@ -193,6 +202,13 @@ def test_a_diverged_training_stops_with_an_error(compose: Compose, tmp_path: Pat
     """A loss that is not finite stops the training and says how to fix it, rather than saving useless weights."""
     with pytest.raises(UserError, match=r"lower training\.learning_rate"):
         fit(compose, tmp_path / "run", "training.learning_rate=1e30", "training.clip_norm=null", "schedule=constant")
+
+
+def test_a_training_that_diverges_at_its_last_step_is_an_error(compose: Compose, tmp_path: Path) -> None:
+    """Its loss was finite; the weights after it are not."""
+    more = ("training.learning_rate=1e38", "training.clip_norm=null", "schedule=constant", "training.steps=1")
+    with pytest.raises(UserError, match=r"are not finite after the last step: lower training\.learning_rate"):
+        fit(compose, tmp_path / "run", *more, "training.validate_every=null", "optimizer.weight_decay=1e3")
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

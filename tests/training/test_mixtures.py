@@ -88,6 +88,23 @@ def test_a_batch_of_one_set_visits_its_examples_pass_by_pass(mixing: Mixing) -> 
             assert sorted(streams[is_second][first : first + size]) == list(range(start, start + size))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "weights", "size", "epochs"),
+    [((1000, 40), (1.0, 1.0), 64, 20), ((1000, 40), (1.0, 0.1), 64, 40), ((5,) * 10, (1.0,) * 10, 32, 40)],
+)
+def test_batches_of_small_sets_are_as_rare_as_their_examples(
+    sizes: tuple[int, ...], weights: tuple[float, ...], size: int, epochs: int
+) -> None:
+    """Over many epochs an example is visited as often as its weight says, to one batch, also where its set is less."""
+    made = order("proportional_batches", sizes, weights, size)
+    batches = epochs * made.examples // size
+    counts = Counter(int(np.searchsorted(np.cumsum(sizes), made.positions(n)[0], "right")) for n in range(batches))
+    for place, (count, weight) in enumerate(zip(sizes, weights, strict=True)):
+        assert abs(counts[place] - epochs * count * weight / size) <= 2
+    again = order("proportional_batches", sizes, weights, size)
+    assert [again.positions(n) for n in (batches - 1, 0, 7)] == [made.positions(n) for n in (batches - 1, 0, 7)]
+
+
 def test_a_weight_of_round_robin_is_a_number_of_batches() -> None:
     """Two batches of the first set, then one of the second."""
     made = order("round_robin", (8, 8), (2.0, 1.0))

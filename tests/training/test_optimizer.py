@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AlbertConfig, AlbertModel, AutoModel
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.loss.margin_mse import MarginMSE
@@ -117,6 +119,36 @@ def test_the_depth_of_every_weight_of_a_transformer_is_known(
     assert sorted(set(depths.values())) == list(range(max(depths.values()) + 1))
     assert max(depths.values()) == model.encoder.config.num_hidden_layers
     assert len(depths) == len(list(model.encoder.parameters()))
+
+
+def test_two_encoders_of_different_depth_count_their_own_layers(
+    model: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The top layers of both learn at the whole rate, and no more layers can be frozen than the lower one has."""
+    deep = AutoModel.from_pretrained(tiny.bert(tmp_path / "deep", num_hidden_layers=4))
+    towers = {"query": model.encoder, "document": deep}
+    monkeypatch.setattr(optimizer, "transformers_of", lambda _: towers)
+    model.deep = deep
+    found = rates(model, layer_decay=0.5)
+    for layers, name in ((2, "encoder.encoder.layer"), (4, "deep.encoder.layer")):
+        for layer in range(layers):
+            (rate,) = {value for key, (value, _) in found.items() if f"{name}.{layer}." in key}
+            assert rate == 0.5 ** (layers - 1 - layer)
+    with pytest.raises(UserError, match=r"frozen_layers=3: the backbone has 2 layers"), frozen(model, 3):
+        pass
+
+
+def test_layers_that_cannot_be_told_apart_are_refused(model: ColBERT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALBERT's layers share their weights: freezing its embeddings would freeze everything, and decay do nothing."""
+    config = AlbertConfig(
+        vocab_size=30, embedding_size=8, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_hidden_layers=2
+    )
+    monkeypatch.setattr(optimizer, "transformers_of", lambda _: {"document": AlbertModel(config)})
+    with pytest.raises(UserError, match=r"frozen_layers=0: the layers of a AlbertModel share"), frozen(model, 0):
+        pass
+    with pytest.raises(UserError, match=r"training\.layer_decay: the layers of a AlbertModel share"):
+        rates(model, layer_decay=0.5)
+    rates(model)
 
 
 def test_frozen_layers_get_no_gradient_and_can_be_trained_again_afterwards(model: ColBERT) -> None:

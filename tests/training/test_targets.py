@@ -17,6 +17,7 @@ from irexp.loss.list_net import ListNet
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
 from irexp.loss.rank_net import RankNet
+from irexp.loss.score_based_cross_entropy import ScoreBasedInBatchCrossEntropy
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.colbert import ColBERT
 from irexp.model.dense import DenseBiEncoder
@@ -84,6 +85,31 @@ def test_grades_that_overflow_are_refused(backbones: dict[str, HuggingFaceBackbo
     with pytest.raises(UserError, match=r"ApproxNDCG weighs .* the target 200, above 100; set loss\.max_grade=4"):
         check_targets(model, ApproxNDCG(), percentages)
     check_targets(model, ApproxNDCG(max_grade=4), percentages)
+
+
+def test_a_difference_that_no_target_has_is_refused_or_warned_of(
+    backbones: dict[str, HuggingFaceBackbone], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a negative the loss is 0 at every step, and the weights stay as they are."""
+    model = DenseBiEncoder(backbones["encoder"], similarity="dot")
+    with pytest.raises(UserError, match=r"loss\.min_target_diff=3: the targets .* at most 1 apart"):
+        check_targets(model, LCE(min_target_diff=3), RELEVANCE)
+    check_targets(model, LCE(min_target_diff=1), RELEVANCE)
+    check_targets(model, ScoreBasedInBatchCrossEntropy(min_target_diff=3), LOGITS)
+    assert not caplog.records
+    check_targets(model, ScoreBasedInBatchCrossEntropy(min_target_diff=3), COSINES)
+    assert "at most 1.5 apart" in caplog.text and "the negatives are those of the other queries alone" in caplog.text
+
+
+@pytest.mark.parametrize(("loss", "count"), [(LCE(), 0), (InfoNCE(), -1)])
+def test_a_training_without_negatives_is_refused(
+    loss: Loss, count: int, backbones: dict[str, HuggingFaceBackbone]
+) -> None:
+    """Only a loss with in-batch negatives can do without an example's own."""
+    model, texts = DenseBiEncoder(backbones["encoder"]), [("list", "a bucket", "a queue"), ("stop", "an instance", "a")]
+    with pytest.raises(UserError, match=rf"negatives_per_query={count}: {type(loss).__name__} needs at least"):
+        fit(model, loss, texts, steps=1, learning_rate=1e-3, negatives_per_query=count)
+    fit(model, InfoNCE(), texts, steps=1, learning_rate=1e-3, batch_size=2, negatives_per_query=0)
 
 
 def test_a_temperature_that_hides_the_differences_of_cosines_is_warned_of(

@@ -15,6 +15,8 @@ from irexp.loss.info_nce import InfoNCE
 from irexp.loss.kl_divergence import KLDivergence
 from irexp.loss.loss import Loss
 from irexp.loss.margin_mse import MarginMSE
+from irexp.loss.rank_net import RankNet
+from irexp.loss.weighted_sum import WeightedSum
 from irexp.model.dense import DenseBiEncoder
 from irexp.pipeline.component import component
 from irexp.training.datamodule import RetrievalData
@@ -26,6 +28,11 @@ from tests.training.test_targets import COSINES, LOGITS, Targets
 
 #: Forty queries, each with its own document.
 MANY = TextExamples([(f"query {n}", f"document {n}") for n in range(40)])
+
+#: Lists of two and of three documents.
+UNEVEN = Targets((2.0, 1.0), (2.0, 1.0, 0.0))
+
+CLOSE = Targets((0.9, 0.8), (0.3, 0.1))
 
 #: Forty examples of four queries.
 FEW = TextExamples([(f"query {n % 4}", f"document {n}") for n in range(40)])
@@ -84,10 +91,14 @@ def warnings(
             "101 steps of training.batch_size=8 visit each of the 40 training examples 20",
         ),
         (InfoNCE(), MANY, {"steps": None, "epochs": 30}, "visit each of the 40 training examples 30 times"),
-        (MarginMSE(), LOGITS, {"accumulate_batches": 4}, None),
+        (MarginMSE(), COSINES, {"accumulate_batches": 4}, None),
+        (MarginMSE(), LOGITS, {"accumulate_batches": 4}, "MarginMSE averages over what differs among them"),
+        (RankNet(), UNEVEN, {"accumulate_batches": 4}, "RankNet averages over what differs among them"),
+        (RankNet(), UNEVEN, {}, None),
+        (WeightedSum({"a": KLDivergence(), "b": MarginMSE()}), CLOSE, {}, "one query are at most 0.2 apart"),
         (KLDivergence(), LOGITS, {}, None),
-        (KLDivergence(), Targets((0.9, 0.8), (0.3, 0.1)), {}, "scores of one query are at most 0.2 apart"),
-        (KLDivergence(temperature=0.05), Targets((0.9, 0.8), (0.3, 0.1)), {}, None),
+        (KLDivergence(), CLOSE, {}, "scores of one query are at most 0.2 apart"),
+        (KLDivergence(temperature=0.05), CLOSE, {}, None),
         (MarginMSE(), COSINES, {}, None),
     ],
 )

@@ -90,6 +90,25 @@ def test_embeddings_or_scores_that_are_not_finite_are_an_error(
         made.measure()
 
 
+@pytest.mark.parametrize("overrides", [("model=splade",)])
+def test_a_sparse_model_without_terms_has_measures_of_zero(
+    overrides: tuple[str, ...], compose: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A regularizer that is too strong for a while does not end the training, whose earlier weights are kept."""
+    config = compose(*overrides, "training.validation_documents=700", "training.validation_queries=5")
+    model = instantiate(config.model, _convert_="object")().eval()
+    for bias in (each for name, each in model.named_parameters() if name.endswith("bias") and each.numel() > 1000):
+        bias.data.fill_(-1e3)
+    training = cast(Training, OmegaConf.to_object(config.training))
+    made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
+    with torch.inference_mode():
+        for number in range(len(made)):
+            made.collect(made[number])
+    found = made.measure()
+    assert (found.values["nDCG@10"], found.value_Q.tolist()) == (0.0, [0.0] * 5)
+    assert "no query of the validation retrieves a document" in caplog.text
+
+
 def test_a_cross_encoder_re_ranks_bm25s_results(compose: Callable[..., DictConfig]) -> None:
     """Each query has at most `validation_depth` documents, with the model's scores of the query and the document."""
     config = compose("model=mono", "training.validation_documents=700", "training.validation_queries=5")

@@ -10,7 +10,7 @@ Shapes: B queries of this process, N documents per query, L tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -27,6 +27,7 @@ from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.training.buckets import by_length
 from irexp.training.false_negatives import by_text, same_texts
+from irexp.training.lists import Lists, Member, padded_lists
 from irexp.training.mixed_order import MixedOrder
 from irexp.training.prompts import padded, padded_pairs
 from irexp.types import Example, Tokens, UserError
@@ -36,38 +37,6 @@ ALL = Draw()
 
 #: Texts, and the prompt of each or none at all; without one, the model's own.
 Prompted = tuple[list[str], list[str | None]]
-
-
-@dataclass
-class Lists:
-    """Each query's own documents.
-
-    Attributes:
-        target_BN: relevance or a teacher's score; documents with NaN are ignored.
-        column_BN: the documents' positions among those of all processes; column 0 is the positive.
-        is_relevant_BN: which are known to be relevant; None if that is known of none.
-    """
-
-    target_BN: Tensor
-    column_BN: Tensor
-    is_relevant_BN: Tensor | None = None
-
-    def to(self, device: torch.device) -> Lists:
-        """The lists on a device."""
-        is_relevant_BN = None if self.is_relevant_BN is None else self.is_relevant_BN.to(device)
-        return Lists(self.target_BN.to(device), self.column_BN.to(device), is_relevant_BN)
-
-    def best_column(self) -> Tensor:
-        """best_B1: the column of the document with the largest target of each query."""
-        place_B1 = self.target_BN.masked_fill(self.target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
-        return self.column_BN.gather(1, place_B1)
-
-    def without_relevant(self) -> Tensor:
-        """target_BN, with NaN for documents known to be relevant whose target is not the largest of the query's."""
-        if self.is_relevant_BN is None:
-            return self.target_BN
-        best_B1 = self.target_BN.nan_to_num(-torch.inf).amax(dim=1, keepdim=True)
-        return self.target_BN.masked_fill(self.is_relevant_BN & (self.target_BN < best_B1), torch.nan)
 
 
 @dataclass
@@ -137,9 +106,6 @@ class PairBatch:
         """Relevance or a teacher's score; documents with NaN are ignored."""
         return self.lists.target_BN
 
-
-#: A document of an example: its id, its target, and whether it is known to be relevant.
-Member = tuple[str, float, bool]
 
 #: The documents known to be relevant to each query.
 Relevant = Mapping[str, frozenset[str]]
@@ -276,7 +242,9 @@ class Batches(Dataset[Batch | PairBatch]):
         sizes = list(map(len, kept))
         number = count()
         columns = [[next(number) for _ in members] for members in kept]
-        return PairBatch(padded_pairs(model, queries, documents, prompts), sizes, _padded(kept, columns, max(sizes)))
+        return PairBatch(
+            padded_pairs(model, queries, documents, prompts), sizes, padded_lists(kept, columns, max(sizes))
+        )
 
     def positions(self, number: int) -> list[int]:
         """The positions of a batch's examples; a batch may span two epochs."""
@@ -334,7 +302,7 @@ class Batches(Dataset[Batch | PairBatch]):
         """Each query's own documents, padded to the longest list; `column` is a document's position."""
         kept = [self._targets(example, relevant[example.query.query_id]) for example in own]
         columns = [[column[doc_id] for doc_id, _, _ in members] for members in kept]
-        return _padded(kept, columns, max(len(example.doc_ids) for example in own))
+        return padded_lists(kept, columns, max(len(example.doc_ids) for example in own))
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
         """An example's documents, less negatives known to be relevant; a teacher's score of 0 is no label."""
@@ -344,14 +312,3 @@ class Batches(Dataset[Batch | PairBatch]):
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
             if place == 0 or not labelled or doc_id not in relevant
         ]
-
-
-def _padded(rows: Sequence[Sequence[Member]], columns: Sequence[Sequence[int]], longest: int) -> Lists:
-    """The documents of each query with their positions, padded to a number of documents."""
-    target_BN = torch.full((len(rows), longest), torch.nan)
-    column_BN = torch.zeros((len(rows), longest), dtype=torch.int64)
-    is_relevant_BN = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for row, (members, places) in enumerate(zip(rows, columns, strict=True)):
-        for n, ((_, target, is_relevant), column) in enumerate(zip(members, places, strict=True)):
-            target_BN[row, n], column_BN[row, n], is_relevant_BN[row, n] = target, column, is_relevant
-    return Lists(target_BN, column_BN, is_relevant_BN)

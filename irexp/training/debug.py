@@ -10,7 +10,6 @@ Both run on one device, and change the model.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from irexp.model.model import Model
 from irexp.training.datamodule import RetrievalData
-from irexp.training.module import DivergedError, RetrievalModule
+from irexp.training.diverged import DivergedError
+from irexp.training.module import RetrievalModule
 from irexp.training.schedule import constant
 from irexp.training.setup import TrainingSetup
 from irexp.training.trainer import as_trained, check_setup, running_trainer
@@ -115,13 +115,10 @@ class _Losses(Callback):
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        self._parts: list[float] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
-        self._parts.append(float(trainer.callback_metrics["train/loss"]))
         if trainer.global_step > len(self.found):
-            self.found.append(math.fsum(self._parts) / len(self._parts))
-            self._parts = []
+            self.found.append(float(trainer.callback_metrics["train/loss"]))
             trainer.should_stop = self.found[-1] > _DIVERGED * min(self.found)
 
 

@@ -28,6 +28,7 @@ from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.averaging import WeightAverage
 from irexp.training.batch import Batch, PairBatch
+from irexp.training.diverged import check_loss
 from irexp.training.false_negatives import check_guide, compares_scores, without_false_negatives
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
@@ -36,11 +37,7 @@ from irexp.training.setup import TrainingSetup
 from irexp.training.sharding import gathers_weights, shard
 from irexp.training.validation import Validated, ValidationBatch
 from irexp.training.validation_sets import Validations
-from irexp.types import Embeddings, TokenEmbeddings, UserError
-
-
-class DivergedError(UserError):
-    """The loss is not finite."""
+from irexp.types import Embeddings, TokenEmbeddings
 
 
 class RetrievalModule(LightningModule):
@@ -88,6 +85,7 @@ class RetrievalModule(LightningModule):
         self._seed, self._processes, self._chunk_size = seed, processes, training.chunk_size
         self._average = None if training.ema_decay is None else WeightAverage(training.ema_decay)
         self._is_compiled, self._averaged_step = is_compiled, 0
+        self._windows: dict[str, list[Tensor]] = {}  # losses of the batches of this optimizer step
         self._forward_tokens = None if isinstance(model, CrossEncoder) and model.is_listwise else forward_tokens
         self._false_negatives = false_negatives or FalseNegatives()
         # in a list, so that Lightning neither trains nor saves it
@@ -123,12 +121,8 @@ class RetrievalModule(LightningModule):
         if penalty is not None:
             self.log("train/penalty", penalty)
             loss = loss + penalty
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss.item()} at step {self.global_step}: lower training.learning_rate, set "
-                f"training.clip_norm, or use training.precision=32-true"
-            )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN), sync_dist=True)
+        check_loss(loss, self.global_step)
+        self._log_mean("train/loss", loss, prog_bar=True, batch_size=len(batch.target_BN), sync_dist=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
@@ -144,12 +138,20 @@ class RetrievalModule(LightningModule):
             if self._processes > 1:
                 value = value * self._weight(part.loss, target_BN)
             if len(parts) > 1:
-                self.log(f"train/{part.name}", value, batch_size=len(target_BN), sync_dist=True)
+                self._log_mean(f"train/{part.name}", value, batch_size=len(target_BN), sync_dist=True)
             scale = getattr(part.loss, "scale", None)
             if isinstance(scale, Scale) and scale.is_learned:
                 self.log(f"train/{part.name}_scale", scale.value)
             total = total + part.weight * value
         return total
+
+    def _log_mean(self, name: str, value: Tensor, **settings: Any) -> None:
+        """Log the mean over the batches of an optimizer step: what stands after its last one is that of the step."""
+        window = self._windows.setdefault(name, [])
+        window.append(value.detach())
+        self.log(name, torch.stack(window).mean(), **settings)
+        if len(window) == self._training.accumulate_batches:
+            window.clear()
 
     def _score_pairs(self, batch: PairBatch) -> tuple[Scored, None]:
         """The scores of a cross-encoder."""

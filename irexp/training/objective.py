@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from irexp.loss.loss import Loss
-from irexp.training.batch import Lists
+from irexp.training.lists import Lists
 
 
 @dataclass

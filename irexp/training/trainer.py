@@ -22,8 +22,9 @@ from irexp.progress import is_terminal
 from irexp.training.activations import checkpointed
 from irexp.training.callbacks import Best, History, ProgressLines, Resumable, validations
 from irexp.training.datamodule import RetrievalData
+from irexp.training.diverged import check_weights
 from irexp.training.false_negatives import check_guide
-from irexp.training.module import DivergedError, RetrievalModule
+from irexp.training.module import RetrievalModule
 from irexp.training.optimizer import frozen, warn_of_learning_rate
 from irexp.training.processes import own_errors
 from irexp.training.pruning import Pruning
@@ -157,24 +158,10 @@ def _train(module: RetrievalModule, data: RetrievalData, folder: Path, setup: Tr
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if training.validate_every:
             found = _keep_best(trainer, module, data, best, folder / "history.csv")
-            _check_finite(module)
+            check_weights(module)
             return found | verdict(folder, measure, int(found["steps"]))
-    _check_finite(module)
+    check_weights(module)
     return {"steps": float(data.steps)}
-
-
-def _check_finite(module: RetrievalModule) -> None:
-    """Refuse trained weights that are not finite: no later step had a loss to tell that the last one diverged.
-
-    Raises:
-        DivergedError: naming one of them.
-    """
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad and not parameter.isfinite().all():
-            raise DivergedError(
-                f"the trained weights {name.removeprefix('model.')} are not finite after the last step: lower "
-                f"training.learning_rate, set training.clip_norm, or use training.precision=32-true"
-            )
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from irexp.loss.info_nce import InfoNCE
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.pipeline.component import component
-from irexp.training.batch import Batch, Batches, Lists, PairBatch
+from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.false_negatives import check_guide, without_false_negatives
+from irexp.training.lists import Lists
 from irexp.training.module import RetrievalModule
 from irexp.types import Document, UserError
 from tests.training.eight import BACKBONE, Eight, Listed

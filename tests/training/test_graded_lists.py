@@ -19,7 +19,8 @@ from irexp.loss.weighted_sum import WeightedSum
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.model import Model
 from irexp.model.mono import Mono
-from irexp.training.batch import Batch, Batches, Lists, PairBatch
+from irexp.training.batch import Batch, Batches, PairBatch
+from irexp.training.lists import Lists
 from irexp.training.objective import Scored
 from tests.training.eight import Eight, Listed
 from tests.training.test_losses_and_families import made

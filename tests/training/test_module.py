@@ -53,6 +53,18 @@ def batch(model: DenseBiEncoder) -> Batch:
     )
 
 
+def test_the_logged_loss_is_that_of_the_optimizer_step(model: DenseBiEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over its accumulated batches, of which the last one says little."""
+    parts: dict[str, Any] = {"optimizer": None, "schedule": None, "regularizer": None, "validation": None}
+    training = component("training", learning_rate=1.0, accumulate_batches=2)
+    module = RetrievalModule(model, InfoNCE(), steps=1, seed=1, processes=1, training=training, **parts)
+    logged: list[float] = []
+    monkeypatch.setattr(module, "log", lambda _, value, **__: logged.append(float(value)))
+    for value in (1.0, 5.0, 2.0, 4.0):
+        module._log_mean("train/loss", torch.tensor(value))
+    assert logged[1::2] == [3.0, 3.0]
+
+
 def test_the_loss_is_the_mean_over_whole_vectors_and_every_matryoshka_dimension(
     model: DenseBiEncoder, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,58 @@
+"""Each query's own documents in a batch: their targets, and where their embeddings or scores are.
+
+Shapes: B queries, N documents per query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: A document of an example: its id, its target, and whether it is known to be relevant.
+Member = tuple[str, float, bool]
+
+
+@dataclass
+class Lists:
+    """Each query's own documents.
+
+    Attributes:
+        target_BN: relevance or a teacher's score; documents with NaN are ignored.
+        column_BN: the documents' positions among those of all processes; column 0 is the positive.
+        is_relevant_BN: which are known to be relevant; None if that is known of none.
+    """
+
+    target_BN: Tensor
+    column_BN: Tensor
+    is_relevant_BN: Tensor | None = None
+
+    def to(self, device: torch.device) -> Lists:
+        """The lists on a device."""
+        is_relevant_BN = None if self.is_relevant_BN is None else self.is_relevant_BN.to(device)
+        return Lists(self.target_BN.to(device), self.column_BN.to(device), is_relevant_BN)
+
+    def best_column(self) -> Tensor:
+        """best_B1: the column of the document with the largest target of each query."""
+        place_B1 = self.target_BN.masked_fill(self.target_BN.isnan(), -torch.inf).argmax(dim=1, keepdim=True)
+        return self.column_BN.gather(1, place_B1)
+
+    def without_relevant(self) -> Tensor:
+        """target_BN, with NaN for documents known to be relevant whose target is not the largest of the query's."""
+        if self.is_relevant_BN is None:
+            return self.target_BN
+        best_B1 = self.target_BN.nan_to_num(-torch.inf).amax(dim=1, keepdim=True)
+        return self.target_BN.masked_fill(self.is_relevant_BN & (self.target_BN < best_B1), torch.nan)
+
+
+def padded_lists(rows: Sequence[Sequence[Member]], columns: Sequence[Sequence[int]], longest: int) -> Lists:
+    """The documents of each query with their positions, padded to a number of documents."""
+    target_BN = torch.full((len(rows), longest), torch.nan)
+    column_BN = torch.zeros((len(rows), longest), dtype=torch.int64)
+    is_relevant_BN = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for row, (members, places) in enumerate(zip(rows, columns, strict=True)):
+        for n, ((_, target, is_relevant), column) in enumerate(zip(members, places, strict=True)):
+            target_BN[row, n], column_BN[row, n], is_relevant_BN[row, n] = target, column, is_relevant
+    return Lists(target_BN, column_BN, is_relevant_BN)

@@ -20,8 +20,9 @@ def run(config: DictConfig) -> float | list[float] | None:
     """Run one job, in a sweep one of many; returns its objective to the sweeper."""
     from irexp.stage.job import run_job  # Lightning after Hydra has set up logging, and nothing heavy for --help
 
-    gc.freeze()  # what is imported and composed, which later collections need not walk through
-    gc.enable()
+    if not gc.isenabled():  # at the first job: what is imported and composed need not be walked through any more
+        gc.freeze()
+        gc.enable()
     return run_job(config)
 
 

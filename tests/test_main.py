@@ -1,12 +1,15 @@
 """The command line in a clone: `python run.py` and `python -m irexp` are the same."""
 
+import gc
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from irexp.__main__ import run
 from tests.chains import write_collection
 
 ROOT = Path(__file__).parents[1]
@@ -48,3 +51,17 @@ def test_help_says_what_to_type() -> None:
     ]
     assert texts[0] == texts[1]
     assert re.search(r"^ +python run\.py model=sbert stage=search  ", texts[0], re.MULTILINE)
+
+
+def test_garbage_is_collected_during_jobs_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before the first job is not walked through; what one job leaves must not be kept in the next."""
+    monkeypatch.setattr("irexp.stage.job.run_job", lambda _: float(gc.isenabled()))
+    try:
+        gc.disable()  # as main does
+        assert run(OmegaConf.create()) == 1.0
+        frozen = gc.get_freeze_count()
+        assert run(OmegaConf.create()) == 1.0
+        assert 0 < gc.get_freeze_count() <= frozen
+    finally:
+        gc.unfreeze()
+        gc.enable()

@@ -222,7 +222,7 @@ def load_measured(folder: Path) -> Measured:
 def _check_relevance(relevance_of: Mapping[str, Mapping[str, int]], measures: Sequence[ir_measures.Measure]) -> None:
     highest = _highest(relevance_of)
     if not relevance_of:
-        raise UserError("dataset.test has no judgements, so the run cannot be evaluated; the run itself is complete")
+        raise UserError("dataset.test has no judgements, so that no run can be evaluated; leave out stage=evaluate")
     if highest < 1:
         raise UserError(f"no document is relevant in the qrels ({len(relevance_of)} queries): every measure would be 0")
     for measure in measures:

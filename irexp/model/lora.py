@@ -248,12 +248,10 @@ def adapted(model: Model, config: LoraConfig | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with torch.no_grad():
+        with torch.no_grad():  # zeros would not do: PiSSA and OLoRA took their first product off the weights
             for name, parameter in model.named_parameters():
                 if name in untrained:
-                    parameter.copy_(
-                        untrained[name]
-                    )  # not zero: PiSSA and OLoRA took their first product off the weights
+                    parameter.copy_(untrained[name])
         merge(model)
         raise
     merge(model)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from irexp.dataset.collection import Documents, Examples, is_labelled
+from irexp.dataset.collection import Documents, Examples
 from irexp.dataset.draw import Draw
 from irexp.model.bi_encoder import BiEncoder
 from irexp.model.cross_encoder import CrossEncoder
@@ -305,10 +305,10 @@ class Batches(Dataset[Batch | PairBatch]):
         return padded_lists(kept, columns, max(len(example.doc_ids) for example in own))
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
-        """An example's documents, less negatives known to be relevant; a teacher's score of 0 is no label."""
-        labelled = is_labelled(example)
+        """An example's documents, less negatives known to be relevant; among a teacher's scores 0 is one as any."""
+        are_grades = all(target >= 0 and float(target).is_integer() for target in example.targets)
         return [
             (doc_id, target, doc_id in relevant)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))
-            if place == 0 or not labelled or doc_id not in relevant
+            if place == 0 or target != 0.0 or not are_grades or doc_id not in relevant
         ]

@@ -89,8 +89,11 @@ def test_without_in_batch_negatives_a_query_has_only_its_own_documents(model: De
 
 def test_a_teachers_score_of_zero_is_no_label(model: DenseBiEncoder) -> None:
     """As scores mapped to 0 … 1 have; of a document that is known to be relevant, too."""
-    examples = Listed(("q0", ("d0", "d6", "d1"), (1.0, 0.5, 0.0)))
-    assert first(batches(model, examples, size=1, in_batch=False)).target_BN.tolist() == [[1.0, 0.5, 0.0]]
+    for targets in ((1.0, 0.5, 0.0), (2.5, -1.0, 0.0)):
+        examples = Listed(("q0", ("d0", "d6", "d1"), targets))
+        assert first(batches(model, examples, size=1, in_batch=False)).target_BN.tolist() == [list(targets)]
+    graded = Listed(("q0", ("d0", "d6", "d1"), (2.0, 1.0, 0.0)))
+    assert first(batches(model, graded, size=1, in_batch=False)).target_BN[0, 2].isnan()
 
 
 def test_documents_missing_from_the_collection_are_left_out(model: DenseBiEncoder) -> None:

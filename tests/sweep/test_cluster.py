@@ -125,11 +125,12 @@ def test_submitits_local_processes_make_a_graph_in_order(graph_of: Callable[...,
     jobs = start_jobs(Place(tmp_path, ("run.py",)), [], **keys("cluster=local", "seconds=1"))  # type: ignore[arg-type]
     assert run_graph(graph.tasks, jobs) == {}
     assert len(list((tmp_path / "artifacts").glob("*/[!.]*/manifest.json"))) == 3
-    (tmp_path / "toys" / "queries.jsonl").write_text('{"_id": "d0"}\n')
-    graph = graph_of("model=bm25", "search.depth=7", names=["search", "evaluate"])
+    excluded = tmp_path / "excluded.txt"
+    excluded.write_bytes(b"d0\0\n")
+    graph = graph_of("model=bm25", f"search.exclude_path={excluded}", names=["search", "evaluate"])
     jobs = start_jobs(Place(tmp_path, ("run.py",)), [], **keys("cluster=local", "seconds=1"))  # type: ignore[arg-type]
     errors = run_graph(graph.tasks, jobs)
     assert set(errors) == set(graph.tasks) and len(set(errors.values())) == 1
     message, place = errors.popitem()[1].splitlines()[:2]
-    assert message.startswith("DataError: ") and "queries.jsonl" in message
+    assert message.startswith("DataError: ") and "excluded.txt" in message
     assert place.startswith("its log is ")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,12 +33,20 @@ pytestmark = pytest.mark.slow
 STAGES = ["index", "search", "evaluate"]
 
 
-@pytest.fixture
-def plan_of(compose: Compose, tmp_path: Path) -> Callable[[Path], Planned]:
-    """The plan of BM25 on a collection."""
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cluster at a time, whichever process tests it: address=auto would find that of another test."""
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
-    def _plan_of(collection: Path) -> Planned:
-        return Planned(planned(compose, settings(tmp_path, collection, "model=bm25"), STAGES), {})
+
+@pytest.fixture
+def plan_of(compose: Compose, tmp_path: Path) -> Callable[..., Planned]:
+    """The plan of BM25 on a collection, with further settings."""
+
+    def _plan_of(collection: Path, *more: str) -> Planned:
+        return Planned(planned(compose, settings(tmp_path, collection, "model=bm25", *more), STAGES), {})
 
     return _plan_of
 
@@ -58,14 +67,14 @@ def start(compose: Compose, tmp_path: Path) -> Callable[..., Runner]:
 
 
 def test_a_killed_task_begins_again_and_a_failed_one_has_its_own_error(
-    plan_of: Callable[[Path], Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
+    plan_of: Callable[..., Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
 ) -> None:
-    """Of two collections one has a damaged file; the process that makes the index of the other is killed once."""
+    """Of two collections one is searched with a damaged file; the process that indexes the other one is killed once."""
     damaged = tmp_path / "damaged"
     shutil.copytree(collection, damaged)
-    (damaged / "queries.jsonl").write_text('{"_id": "d0"}\n')
+    (damaged / "excluded.txt").write_bytes(b"d0\0\n")
     (damaged / "corpus.jsonl").write_text('{"_id": "d1", "text": "how to make a cup"}\n')
-    jobs = {0: plan_of(collection), 1: plan_of(damaged)}
+    jobs = {0: plan_of(collection), 1: plan_of(damaged, f"search.exclude_path={damaged / 'excluded.txt'}")}
     good, bad = ([task.key for task in merge({0: job}).tasks.values()] for job in jobs.values())
     graph, handler = merge(jobs), signal.getsignal(signal.SIGTERM)
     runner, killer = start("retries=1"), _killer(tmp_path, graph.tasks[good[0]])
@@ -74,13 +83,13 @@ def test_a_killed_task_begins_again_and_a_failed_one_has_its_own_error(
     assert errors.keys() == set(bad[1:])
     assert len(list((tmp_path / "artifacts").glob("*/[!.]*/manifest.json"))) == 4
     message, place = errors.popitem()[1].splitlines()
-    assert message.startswith("DataError: ") and "queries.jsonl" in message
+    assert message.startswith("DataError: ") and "excluded.txt" in message
     assert "search: making" in Path(place.removeprefix("its log is ")).read_text()
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_without_another_try_what_needs_a_killed_task_is_lost(
-    plan_of: Callable[[Path], Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
+    plan_of: Callable[..., Planned], start: Callable[..., Runner], tmp_path: Path, collection: Path
 ) -> None:
     """Its error says so, and where its log is."""
     graph = merge({0: plan_of(collection)})

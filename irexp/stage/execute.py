@@ -303,9 +303,8 @@ def _reporting_full_disk(root: Path) -> Iterator[None]:
         if not is_full and shutil.disk_usage(root).free > _SPACE:
             raise
         raise UserError(
-            f"no space is left on the disk of {root.resolve()}, or in your quota of it ({error}); free some, or set "
-            f"paths.artifacts to another "
-            f"disk. The same command resumes where this one stopped."
+            f"no space is left on the disk of {root.resolve()}, or in your quota ({error}); free some, or set "
+            f"paths.artifacts to another disk. The same command resumes where this one stopped."
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,15 +57,6 @@ def machine() -> Machine:
 def topics() -> Topics:
     """Two queries with judgements."""
     return open_topics(QUERIES, QRELS)
-
-
-def test_a_dictionary_of_scores_is_a_run_as_its_error_says() -> None:
-    """Whole numbers are ids, too."""
-    run = {"q1": {3: 1.0, 2: 0.5}}
-    with pytest.raises(UserError, match=re.escape("[(q, d, s) for q, found in run.items() for d, s in found.items()]")):
-        evaluate(run, QRELS)  # type: ignore[arg-type]
-    lines: Any = [(q, d, s) for q, found in run.items() for d, s in found.items()]
-    assert evaluate(lines, QRELS, ["RR@10"]).per_query["RR@10"] == {"q1": 1.0, "q2": 0.0}
 
 
 @pytest.mark.parametrize("option", ["sbert", "dpr", "splade", "splade_doc", "unicoil", "coil", "colbert", "xtr", "mvr"])

@@ -262,7 +262,7 @@ def test_a_full_disk_is_named_and_the_same_command_resumes(compose: Compose, tmp
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG])
 def test_an_exceeded_quota_is_a_full_disk(number: int, tmp_path: Path) -> None:
     """As users of a cluster know it; another error stays what it is."""
-    with pytest.raises(UserError, match=r"no space is left .*, or in your quota of it"), _reporting_full_disk(tmp_path):
+    with pytest.raises(UserError, match=r"no space is left .*, or in your quota"), _reporting_full_disk(tmp_path):
         raise OSError(number, os.strerror(number))
     with pytest.raises(OSError, match="Permission denied"), _reporting_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -73,38 +73,42 @@ def test_a_sample_is_easier_than_the_collection_and_fixed_by_the_seed(compose: C
     assert len(few) >= 2
 
 
-@pytest.mark.parametrize("overrides", [("model=sbert",), ("model=splade",), ("model=colbert",), ("model=mono",)])
-def test_embeddings_or_scores_that_are_not_finite_are_an_error(
-    overrides: tuple[str, ...], compose: Callable[..., DictConfig]
-) -> None:
-    """A diverged model is reported, rather than given a measure."""
-    config = compose(*overrides, "training.validation_documents=700", "training.validation_queries=5")
+def collected(
+    compose: Callable[..., DictConfig], override: str, change: Callable[[torch.nn.Module], object]
+) -> Validation:
+    """A small validation of a changed model, before its measures are computed."""
+    config = compose(override, "training.validation_documents=700", "training.validation_queries=5")
     model = instantiate(config.model, _convert_="object")().eval()
-    next(model.parameters()).data.fill_(float("nan"))
+    change(model)
     training = cast(Training, OmegaConf.to_object(config.training))
     made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
     with torch.inference_mode():
         for number in range(len(made)):
             made.collect(made[number])
+    return made
+
+
+@pytest.mark.parametrize("override", ["model=sbert", "model=splade", "model=colbert", "model=mono"])
+def test_embeddings_or_scores_that_are_not_finite_are_an_error(
+    override: str, compose: Callable[..., DictConfig]
+) -> None:
+    """A diverged model is reported, rather than given a measure."""
+    made = collected(compose, override, lambda model: next(model.parameters()).data.fill_(float("nan")))
     with pytest.raises(UserError, match="the training has diverged"):
         made.measure()
 
 
-@pytest.mark.parametrize("overrides", [("model=splade",)])
 def test_a_sparse_model_without_terms_has_measures_of_zero(
-    overrides: tuple[str, ...], compose: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
+    compose: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A regularizer that is too strong for a while does not end the training, whose earlier weights are kept."""
-    config = compose(*overrides, "training.validation_documents=700", "training.validation_queries=5")
-    model = instantiate(config.model, _convert_="object")().eval()
-    for bias in (each for name, each in model.named_parameters() if name.endswith("bias") and each.numel() > 1000):
-        bias.data.fill_(-1e3)
-    training = cast(Training, OmegaConf.to_object(config.training))
-    made = make_validation(AwsHowtoDocuments(), AwsHowtoTopics("dev"), model, training, seed=1, token_budget=8192)
-    with torch.inference_mode():
-        for number in range(len(made)):
-            made.collect(made[number])
-    found = made.measure()
+
+    def without_terms(model: torch.nn.Module) -> None:
+        for name, bias in model.named_parameters():
+            if name.endswith("bias") and bias.numel() > 1000:  # of the vocabulary
+                bias.data.fill_(-1e3)
+
+    found = collected(compose, "model=splade", without_terms).measure()
     assert (found.values["nDCG@10"], found.value_Q.tolist()) == (0.0, [0.0] * 5)
     assert "no query of the validation retrieves a document" in caplog.text
 

@@ -255,11 +255,6 @@ class Store:
         locks = sorted(self.root.glob("*/.lock-*"))
         return [f"{path.parent.name}/{path.name.removeprefix('.lock-')}" for path in locks if is_locked(path)]
 
-    def unfinished(self) -> list[tuple[str, Path]]:
-        """The names and folders of artifacts that a process began and nobody has completed."""
-        folders = sorted(self.root.glob("*/.partial-*"))
-        return [(f"{folder.parent.name}/{folder.name.removeprefix('.partial-')}", folder) for folder in folders]
-
     def remove(self, folder: Path) -> None:
         """Remove an artifact, its manifest first: without that, what a dying process leaves is not an artifact.
 

@@ -180,7 +180,8 @@ class FileExamples(ListedExamples):
     and a TSV line begins with the scores, as in the files for MS MARCO (Hofstätter et al. 2020): `score score …
     query_id positive negative …`; they are recognised by the decimal point of the first. An object has the keys of
     Tevatron, `query_id`, `query_text`, `positive_document_ids` and `negative_document_ids`, or of PyLate, `query_id`,
-    `document_ids` and `scores`. All lines of a file have scores, or none has. Ids are read by `irexp.types.as_id`.
+    `document_ids` and `scores`, of which the document with the highest is the positive; elsewhere it is the first one.
+    All lines of a file have scores, or none has. Ids are read by `irexp.types.as_id`.
     """
 
     def __init__(self, path: str, *, topics: Topics | None = None) -> None:

@@ -54,7 +54,10 @@ class _Places:
 
 
 class TextFileExamples(Examples):
-    """Examples whose lines hold the texts: `(query, positive, negative, …)`, with a teacher's scores or without."""
+    """Examples whose lines hold the texts: `(query, positive, negative, …)`, with a teacher's scores or without.
+
+    Of an object's list with scores or grades, the document with the highest is the positive.
+    """
 
     def __init__(self, path: str) -> None:
         """Reads nothing before the first example is requested.

@@ -22,7 +22,7 @@ from irexp.artifact.store import Store
 from irexp.config.check import ConfigError
 from irexp.config.installation import CONF
 from irexp.config.override import as_typed
-from irexp.stage.status import bytes_in, bytes_of, size
+from irexp.stage.status import bytes_in, bytes_of, size, unfinished_in
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool,
         artifacts: the folder of all artifacts.
         tables: folders with tables at any depth, each table with a JSON file that names its artifacts.
         confirm: whether to remove them.
-        unfinished: whether to list what killed and failed commands left, too, which they would go on with.
+        unfinished: whether to also list what killed and failed commands left, which the same commands would resume.
 
     Returns:
         The names of the unused artifacts.
 
     Raises:
         UserError: if another process is making an artifact, or a manifest is damaged: the inputs of that artifact would
-            look unused; or if it is confirmed, and there is no table in these folders.
+            look unused; or if it is confirmed, and these folders hold no table.
     """
     _check_tables(tables, is_confirmed=confirm)
     store = Store(Path(artifacts))
@@ -53,13 +53,13 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool,
     recipes = _recipes(" ".join(manifest["provenance"].get("command", [])) for manifest in lineage.manifests.values())
     needed = lineage.with_ancestors({*_planned(recipes, artifacts), *_rows(tables)})
     needless = [name for name in lineage.manifests if name not in needed]
-    left = dict(store.unfinished())
+    left = dict(unfinished_in(store))
     bytes_by_name = {name: bytes_of(lineage.manifests[name]) for name in needless}
     if unfinished:
         bytes_by_name |= {f"{name} (unfinished)": bytes_in(folder) for name, folder in left.items()}
     elif left:
         log.info(
-            "clean: %d unfinished artifacts, %s, are kept, since the same commands go on with them; "
+            "clean: %d unfinished artifacts, %s, are kept, since the same commands resume them; "
             "stage.clean.unfinished=true lists them, too",
             len(left),
             size(sum(map(bytes_in, left.values()))),

@@ -31,7 +31,7 @@ def status(output: Path, *, artifacts: str) -> list[tuple[str, ...]]:
         (name, size(bytes_of(manifest)), _age(manifest), _used_by(lineage.users[name]))
         for name, manifest in lineage.manifests.items()
     ]
-    unfinished = [(name, size(bytes_in(folder)), "", "(unfinished)") for name, folder in store.unfinished()]
+    unfinished = [(name, size(bytes_in(folder)), "", "(unfinished)") for name, folder in unfinished_in(store)]
     total = f"{len(rows)} artifacts, {size(sum(bytes_of(manifest) for manifest in lineage.manifests.values()))}"
     total += f", and {len(unfinished)} unfinished" if unfinished else ""
     rows += unfinished
@@ -51,6 +51,12 @@ def columns(rows: list[tuple[str, ...]]) -> str:
 def bytes_of(manifest: dict[str, Any]) -> int:
     """The size of an artifact's files in bytes, from its manifest."""
     return sum(int(entry["bytes"]) for entry in manifest["files"].values())
+
+
+def unfinished_in(store: Store) -> list[tuple[str, Path]]:
+    """The names and folders of artifacts that a process began and none has completed."""
+    folders = sorted(store.root.glob("*/.partial-*"))
+    return [(f"{folder.parent.name}/{folder.name.removeprefix('.partial-')}", folder) for folder in folders]
 
 
 def bytes_in(folder: Path) -> int:

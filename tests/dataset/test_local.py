@@ -44,7 +44,7 @@ def test_documents_stream_and_are_found_by_id(tmp_path: Path, name: str, text: s
 @pytest.mark.parametrize("packed", ["", ".gz"])
 @pytest.mark.parametrize(("name", "text"), [("c.jsonl", JSONL), ("c.tsv", TSV)])
 def test_joined_files_may_have_a_byte_order_mark_each(tmp_path: Path, name: str, text: str, packed: str) -> None:
-    """`cat` of two files with marks: the second mark is no part of an id, nor an error in JSON."""
+    """`cat` of two files with marks: the second mark does not become part of an id, nor an error in JSON."""
     documents = LocalDocuments(
         write(tmp_path / (name + packed), "".join(f"\ufeff{line}\n" for line in text.splitlines()))
     )

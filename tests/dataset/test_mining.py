@@ -121,7 +121,7 @@ def test_a_querys_own_document_is_no_negative_of_it() -> None:
 
 
 def test_a_teachers_infinite_score_is_named() -> None:
-    """Its loss would be NaN, which a lower learning rate does not mend."""
+    """Its loss would be NaN, which a lower learning rate does not repair."""
     scores = [ScoredDoc("q", "d5", 4.0), ScoredDoc("q", "d0", math.inf)]
     with pytest.raises(DataError, match=r"teacher\.scores: the score of document 'd0' for the query 'q' is inf"):
         ScoredExamples(examples(), PairScores(scores))

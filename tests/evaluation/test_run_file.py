@@ -42,7 +42,7 @@ def test_a_run_of_another_program_is_read(tmp_path: Path) -> None:
 
 
 def test_joined_runs_may_have_a_byte_order_mark_each(tmp_path: Path) -> None:
-    """`cat a.run b.run` of a program that writes one: the mark is no part of a query's id."""
+    """`cat a.run b.run` of a program that writes one: the mark does not become part of a query's id."""
     (tmp_path / "a.run").write_text("\ufeff1 Q0 d1 1 2.5 t\n\ufeff2 Q0 d1 1 2.5 t\n2 Q0 d2 2 1.5 t\n", encoding="utf8")
     assert [line.query_id for line in read_run(tmp_path / "a.run")] == ["1", "2", "2"]
 

@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
-from omegaconf import OmegaConf, base
+from omegaconf import OmegaConf, _utils, base
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
 from irexp.config.composition import composed_config
-from irexp.config.remembered import _Repository
+from irexp.config.installation import CONF
+from irexp.config.remembered import _OmegaConfLoader, _Repository
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -80,6 +82,37 @@ def test_the_options_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: pyt
     repository = _Repository(create_config_search_path(str(tmp_path)))
     assert repository.get_group_options("group") == ["first", "second"]
     assert repository.get_group_options("group", ObjectType.GROUP) == ["inner"]
-    monkeypatch.setattr(ConfigRepository, "get_group_options", None)
+    monkeypatch.setattr(_Repository, "_listed", None)
     repository.get_group_options("group").clear()
     assert repository.get_group_options("group") == ["first", "second"]
+
+
+def test_the_options_of_each_group_are_those_that_hydra_lists() -> None:
+    """Of irexp's folder and of Hydra's own groups, whether options or groups are asked for."""
+    repository = _Repository(search_path := create_config_search_path(str(CONF)))
+    plain = ConfigRepository(search_path)
+    groups = ["", "hydra", "hydra/launcher", *(path.name for path in CONF.iterdir() if path.is_dir())]
+    for group in groups:
+        for wanted in (ObjectType.CONFIG, ObjectType.GROUP, None):
+            assert repository.get_group_options(group, wanted) == plain.get_group_options(group, wanted), (
+                group,
+                wanted,
+            )
+
+
+def test_each_file_reads_as_with_omegaconfs_own_loader() -> None:
+    """The parser of libyaml finds the same values in all of irexp's options."""
+    for path in CONF.rglob("*.yaml"):
+        text = path.read_text("utf8")
+        assert yaml.load(text, _utils.get_yaml_loader()) == yaml.load(text, _OmegaConfLoader), path
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2", "a: b: c", "\ta: 1", "a: *b", "a: !x 1", "a: 'b"])
+def test_a_file_that_is_not_yaml_has_the_error_of_omegaconfs_own_loader(text: str, tmp_path: Path) -> None:
+    """With the file's name in place of a string's, and the lines around the error."""
+    path = write(tmp_path, "bad", text)
+    with pytest.raises(yaml.YAMLError) as plain:
+        yaml.load(text, _OmegaConfLoader)
+    with pytest.raises(yaml.YAMLError) as error:
+        OmegaConf.load(path)
+    assert str(error.value) == str(plain.value).replace("<unicode string>", str(path))

@@ -15,6 +15,7 @@ from irexp.backbone.tokenizer import tokenizer_hint
 from irexp.types import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
@@ -188,13 +189,15 @@ class Backbone(ABC):
         name, _ = self.location()
         folder = Path(name)
         if folder.is_dir():  # formats other than safetensors are read with weights_only, which runs no code
-            options["use_safetensors"] = any(folder.glob("*.safetensors"))
+            options["use_safetensors"] = any(folder.glob("model*.safetensors*"))
         self._refuse_quantised()
         self._refuse_kernels()
         if self.load_config().model_type == "big_bird":  # else the first short batch turns sparse attention off for all
             options["attention_type"] = "original_full"
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are an error below
         model, information = self._read(loader, dtype=self.dtype, **options)
+        if self.load_config().model_type == "xlnet":
+            model.register_forward_pre_hook(_ClsType(self.load_tokenizer().cls_token_id), with_kwargs=True)
         if self.key_mapping:
             model._weight_conversions = None  # or transformers would restore the old names when it saves
         drawn = []
@@ -306,3 +309,21 @@ class Backbone(ABC):
 def without_cache(model: PreTrainedModel) -> dict[str, bool]:
     """Arguments that turn off a decoder's key-value cache, which only generation needs; none for other models."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+class _ClsType:
+    """Before XLNet's forward: the types of tokens, where that for the whole text has one of its own, 2.
+
+    Without types XLNet leaves out the term of its attention that depends on them.
+    """
+
+    def __init__(self, cls: int) -> None:
+        self._cls = cls
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        ids_BL = kwargs.get("input_ids")
+        if ids_BL is None:
+            return args, kwargs
+        types_BL = kwargs.get("token_type_ids")
+        types_BL = ids_BL.new_zeros(ids_BL.shape) if types_BL is None else types_BL
+        return args, kwargs | {"token_type_ids": types_BL.masked_fill(ids_BL == self._cls, 2)}

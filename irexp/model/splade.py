@@ -17,7 +17,7 @@ Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,10 @@ class SPLADE(SharedBiEncoder):
     def masked_lm(self) -> PreTrainedModel:
         """The backbone as it was loaded, with its decoder put back, for saving; call `split` afterwards."""
         self.encoder.set_output_embeddings(self.decoder)  # type: ignore[no-untyped-call]
+        head: Any = getattr(getattr(self.encoder, "cls", None), "predictions", None)
+        bias = getattr(head, "bias", None)
+        if not self.encoder.config.tie_word_embeddings and bias is not None and bias is self.decoder.bias:
+            head.bias = nn.Parameter(bias.detach().clone())  # BERT's has two names, of which only one would be saved
         return self.encoder
 
     def split(self) -> None:

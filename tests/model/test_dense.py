@@ -178,7 +178,7 @@ def test_an_invalid_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> Non
         open_dense(tmp_path / "elsewhere")
     save(model(projection_dim=4), tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
-    (tmp_path / "modules.json").write_text(json.dumps([*modules[:-1], {**modules[-1], "type": "x.LSTM"}]))
+    (tmp_path / "modules.json").write_text(json.dumps([*modules[:-1], {**modules[-1], "type": "pylate.LSTM"}]))
     with pytest.raises(UserError, match=r"the module LSTM in .* is not supported"):
         open_dense(tmp_path)
     (tmp_path / "modules.json").write_text(json.dumps(modules))

@@ -33,7 +33,10 @@ Change = Callable[[Path], None]
         ("plain", lambda f: (f / "modules.json").write_text('[{"path": ""}]'), "is not a list of modules"),
         (
             "plain",
-            lambda f: (f / "modules.json").write_text('[{"type": "Transformer"}, {"type": "Normalize"}]'),
+            lambda f: (f / "modules.json").write_text(
+                '[{"type": "sentence_transformers.models.Transformer", "path": null},'
+                ' {"type": "sentence_transformers.models.Normalize"}]'
+            ),
             "no P",
         ),
         ("plain", lambda f: (f / "model.safetensors").write_bytes(b"0123456789"), "cannot be read as a AutoModel"),

@@ -161,9 +161,15 @@ def _chat_template(folder: Path, harm: Path) -> None:
     tiny.decoder(folder)
     escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}{query}{document}"
     edit(folder / "tokenizer_config.json", chat_template=escape)
+    output: dict[str, Any] = {"method": "forward", "method_output_name": "logits"}
+    task = {"transformer_task": "text-generation", "module_output_name": "causal_logits"}
+    edit(folder / "sentence_bert_config.json", modality_config={"text": output, "message": output}, **task)
+    (folder / "1_LogitScore").mkdir()
+    edit(folder / "1_LogitScore" / "config.json", true_token_id=1)
     kinds = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
     entries = [
-        {"idx": i, "name": str(i), "path": "", "type": f"sentence_transformers.{k}"} for i, k in enumerate(kinds)
+        {"idx": i, "name": str(i), "path": ("", "1_LogitScore")[i], "type": f"sentence_transformers.{k}"}
+        for i, k in enumerate(kinds)
     ]
     (folder / "modules.json").write_text(json.dumps(entries))
 
@@ -193,7 +199,7 @@ def _adapters_of_another_kind(folder: Path, harm: Path) -> None:
         (_attention_of_a_recipe, "attn_implementation=owner/kernel must not be set by a checkpoint"),
         (_attention_of_a_configuration, "asks for the attention owner/kernel, which is code from the hub"),
         (_transformer_of_a_list, "contains custom code which must be executed"),
-        (_module, "the module OwnModel in .* is not supported"),
+        (_module, r"the module own\.OwnModel is code of the checkpoint, which is not supported"),
         (_kind_of_tokenizer, "'pipeline' is not a tokenizer of transformers"),
         (_chat_template, r"its chat template cannot be filled \(access to attribute"),
         (_activation, "the activation Module is not supported"),

@@ -21,7 +21,7 @@ from irexp.model.checkpoint.files import (
     write_modules,
     write_settings,
 )
-from irexp.model.checkpoint.modules import ModuleBackbone, read_config, read_routes
+from irexp.model.checkpoint.modules import ModuleBackbone, read_config, read_routes, warn_of_chat_template
 from irexp.model.cross_encoder import ScoreActivation
 from irexp.types import UserError
 
@@ -104,7 +104,10 @@ def load(family: type[Mono], folder: Path, wanted: Wanted) -> Mono:
     labels: Any = architecture.num_labels
     if labels not in (1, 2):
         raise UserError(f"{folder}: a classifier of {labels} classes is not a re-ranker, which has one or two logits")
-    lengths = backbone.lengths()
+    if not folder.joinpath("modules.json").is_file():
+        warn_of_chat_template(folder)
+    limit = backbone.lengths(by_side=False)["document_length"]
+    lengths = {"query_length": limit, "document_length": limit}
     model = family(
         backbone,
         labels=labels,
@@ -113,7 +116,7 @@ def load(family: type[Mono], folder: Path, wanted: Wanted) -> Mono:
         has_head=True,
         **wanted.name_and_lengths(folder, lengths | settings),
     )
-    limit = settings.get("longest") if settings else lengths["document_length"]
+    limit = settings.get("longest") if settings else limit
     if model.longest is not None and limit is not None:
         model.longest = min(model.longest, limit)
     return model
@@ -131,7 +134,7 @@ def read_activation(
     new = config.get("activation_fn")
     old = (architecture.get("sentence_transformers") or {}).get("activation_fn")
     oldest = architecture.get("sbert_ce_default_activation_function")
-    return check_activation((new or old or oldest or default).rpartition(".")[2], folder)
+    return check_activation(str(new or old or oldest or default).rpartition(".")[2], folder)
 
 
 def check_activation(activation: str, folder: Path) -> ScoreActivation:

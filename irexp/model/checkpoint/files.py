@@ -47,10 +47,39 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON ({str(error).partition(';')[0]}); the checkpoint is damaged") from None
 
 
-def read_optional(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if there is no file."""
+def read_required(path: Path, **kinds: type) -> dict[str, Any]:
+    """The content of a required JSON file of settings.
+
+    Args:
+        path: the file.
+        kinds: settings that it must have, with their types.
+
+    Raises:
+        UserError: if it does not exist, is damaged, or lacks a setting.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and (lacking := [key for key in kinds if content.get(key) is None]):
+        raise UserError(f"{path} has no {lacking[0]}; the checkpoint is damaged")
+    return read_optional(path, **kinds)
+
+
+def read_optional(path: Path, **kinds: type) -> dict[str, Any]:
+    """The content of a JSON file of settings; empty if there is no file.
+
+    Args:
+        path: the file.
+        kinds: the types of settings that may be left out, or be null.
+
+    Raises:
+        UserError: if it is damaged, or a setting is of another type.
+    """
     content = read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} has no settings but {type(content).__name__}; the checkpoint is damaged")
+    for key, kind in kinds.items():
+        if (value := content.get(key)) is not None and not isinstance(value, kind):
+            raise UserError(f"{path}: {key}={value!r} is not of the type {kind.__name__}; the checkpoint is damaged")
+    return content
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -233,7 +262,8 @@ def write_modules(folder: Path, modules: Sequence[tuple[str, str]], **config: An
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer so that the older versions of transformers that other libraries need can load it, too.
 
-    The length to which it last cut texts is not saved: a resumed training may have read queries or documents last.
+    The length to which it last cut texts is not saved: a resumed training may have read queries or documents last. One
+    without a token for padding gets that of the end of a text, since other libraries cannot pad without one.
     """
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
@@ -241,8 +271,20 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = read_json(path)
-    if config.get("tokenizer_class") == "TokenizersBackend":  # the name of version 5
-        write_json(path, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    if tokenizer.pad_token is None:
+        config["pad_token"] = tokenizer.eos_token or tokenizer.unk_token
+    is_new = config.get("tokenizer_class") == "TokenizersBackend"  # the name of version 5
+    write_json(path, config)
+    if tokenizer.is_fast and (is_new or _components(type(tokenizer).from_pretrained(folder)) != _components(tokenizer)):
+        generic = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
+        write_json(path, config | generic)
+
+
+def _components(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
+    """How a text becomes tokens; a tokenizer's class may set some of it when it is read, whatever the file says."""
+    backend = tokenizer.backend_tokenizer
+    parts = (backend.normalizer, backend.pre_tokenizer, backend.post_processor)
+    return [None if part is None else part.__getstate__() for part in parts]
 
 
 def save_with_head(encoder: PreTrainedModel, head: Mapping[str, Tensor], folder: Path) -> None:

@@ -23,8 +23,8 @@ from irexp.model.checkpoint.files import (
     SETTINGS,
     Content,
     Wanted,
-    read_json,
     read_optional,
+    read_required,
     save_tokenizer,
     write_json,
     write_modules,
@@ -104,9 +104,14 @@ def _of_logit_score(folder: Path, backbone: ModuleBackbone) -> dict[str, Any]:
         raise UserError(
             f"{folder}: the modules {', '.join(modules)} are not supported; supported: Transformer, LogitScore"
         )
-    ids = read_json(modules["LogitScore"] / "config.json")
+    ids = read_required(modules["LogitScore"] / "config.json", true_token_id=int)
     config = read_config(folder)
     tokenizer: Any = backbone.load_tokenizer()
+    if not backbone.fills_chat_template or not tokenizer.chat_template:
+        raise UserError(
+            f"{folder}: LogitScore without a chat template (in its tokenizer, and as message in modality_config of "
+            f"sentence_bert_config.json) is not supported"
+        )
     if tokenizer.truncation_side == "left":
         raise UserError(
             f"{folder}: truncation_side=left in its tokenizer_config.json is not supported with LogitScore, since it "

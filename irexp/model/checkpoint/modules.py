@@ -8,6 +8,7 @@ adapter_config.json                  in a transformer's folder, instead of confi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,39 @@ from tokenizers import normalizers
 
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.backbone.tokenizer import max_positions
-from irexp.model.checkpoint.files import read_json, read_optional, write_json
+from irexp.model.checkpoint.files import read_json, read_optional, read_required, write_json
 from irexp.model.lora import base_of, is_adapter, merge_adapter, put_adapter
 from irexp.types import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+
 #: The list of modules of a folder whose queries and documents pass through different modules.
 ROUTER = [("sentence_transformers.base.modules.router.Router", "")]
 
-#: Settings of a transformer that would change how a text is tokenized, and are not supported.
-_NOT_UNDERSTOOD = ("processing_kwargs", "processor_kwargs", "tokenizer_args")
+#: Settings of a transformer that would change how a text is tokenized or computed, and are not supported.
+_NOT_UNDERSTOOD = (
+    "processing_kwargs",
+    "processor_kwargs",
+    "tokenizer_args",
+    "config_kwargs",
+    "config_args",
+    "model_kwargs",
+    "model_args",
+)
+
+#: What these settings may hold, since it changes no value: how weights are fetched, stored and computed with.
+_HARMLESS = {"trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "device_map", "add_pooling_layer"}
+
+#: By the task of a transformer: the output of transformers that it takes, and the name that it gives it.
+_OUTPUTS = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "fill-mask": ("logits", "token_embeddings"),
+    "sequence-classification": ("logits", "scores"),
+    "text-generation": ("logits", "causal_logits"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,8 @@ def read_routes(folder: Path) -> tuple[list[Module], list[Module]]:
     """The modules that queries and documents pass through; a folder without a list is a single transformer.
 
     Raises:
-        UserError: if the list is damaged, or its routes are not those of queries and documents.
+        UserError: if the list is damaged, names code of the checkpoint, or has other routes than those of queries and
+            documents.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -54,7 +77,7 @@ def read_routes(folder: Path) -> tuple[list[Module], list[Module]]:
     query: list[Module] = []
     document: list[Module] = []
     for entry in entries:
-        module = Module(entry["type"].rpartition(".")[2], folder / entry.get("path", ""))
+        module = Module(_kind_of(entry["type"], path), folder / str(entry.get("path") or ""))
         if module.kind == "Router":
             routes = _read_router(module.folder)
             query += routes[0]
@@ -65,13 +88,24 @@ def read_routes(folder: Path) -> tuple[list[Module], list[Module]]:
     return query, document
 
 
+def _kind_of(path_of_class: Any, place: Path) -> str:
+    """The last part of a module's type, if it is one of the libraries'; the class of the same name may be another."""
+    library, _, kind = str(path_of_class).rpartition(".")
+    if library.partition(".")[0] not in ("sentence_transformers", "pylate"):
+        raise UserError(f"{place}: the module {path_of_class} is code of the checkpoint, which is not supported")
+    return kind
+
+
 def _read_router(folder: Path) -> tuple[list[Module], list[Module]]:
-    said = read_json(folder / "router_config.json")
+    path = folder / "router_config.json"
+    said = read_required(path, structure=dict, types=dict)
     structure, types = said["structure"], said["types"]
+    if unknown := {str(name) for names in structure.values() for name in names} - types.keys():
+        raise UserError(f"{path}: types has no entry for {min(unknown)}; the checkpoint is damaged")
     if sorted(structure) != ["document", "query"] or (said.get("parameters") or {}).get("route_mappings"):
         raise UserError(f"{folder}: a Router of {', '.join(structure)} is not supported; supported: query, document")
     query, document = (
-        [Module(types[name].rpartition(".")[2], folder / name) for name in structure[side]]
+        [Module(_kind_of(types[name], path), folder / name) for name in structure[side]]
         for side in ("query", "document")
     )
     return query, document
@@ -95,17 +129,36 @@ def write_router(folder: Path, query: Sequence[tuple[str, str]], document: Seque
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of config_sentence_transformers.json."""
-    return read_optional(folder / "config_sentence_transformers.json")
+    return read_optional(folder / "config_sentence_transformers.json", prompts=dict)
 
 
 def read_prompts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The prompts that `encode_query` and `encode_document` put in front of texts.
+    """The prompts that are put in front of texts, those of `encode_query` and `encode_document`.
 
-    An empty prompt counts as given; `default_prompt_name` applies neither to queries nor to documents.
+    An empty prompt counts as given; `default_prompt_name` applies neither to queries nor to documents. The prompt of
+    documents may be named `passage` or `corpus`, which `encode_document` looks for, too, but does not find.
     """
     prompts = config.get("prompts") or {}
     document = next((key for key in ("document", "passage", "corpus") if prompts.get(key) is not None), "document")
+    if document != "document" and prompts[document]:
+        log.warning(
+            "the prompt %r named %s is put in front of documents; encode_document of sentence-transformers 6 uses none "
+            "unless its name is document",
+            prompts[document],
+            document,
+        )
     return {"query_prompt": prompts.get("query") or "", "document_prompt": prompts.get(document) or ""}
+
+
+def warn_of_chat_template(folder: Path) -> None:
+    """Warn of a bare transformer whose tokenizer has a chat template, which sentence-transformers 6 would fill."""
+    described = read_optional(folder / "tokenizer_config.json").get("chat_template")
+    if described or (folder / "chat_template.jinja").is_file():
+        log.warning(
+            "%s is a bare transformer whose tokenizer has a chat template: irexp reads texts as they are, while "
+            "sentence-transformers 6 would put each into the template",
+            folder,
+        )
 
 
 class ModuleBackbone(HuggingFaceBackbone):
@@ -121,22 +174,54 @@ class ModuleBackbone(HuggingFaceBackbone):
         super().__init__(name, trust_remote_code=trust_remote_code)
         self.folder = folder
         files = sorted(folder.glob("sentence_*_config.json"))
-        self.settings: dict[str, Any] = read_optional(files[0]) if files else {}
-        if strange := [key for key in _NOT_UNDERSTOOD if self.settings.get(key)]:
-            raise UserError(f"{files[0]}: {strange[0]}={self.settings[strange[0]]} is not supported")
+        kinds: dict[str, Any] = dict.fromkeys(("max_seq_length", "query_length", "document_length"), int)
+        kinds |= dict.fromkeys((*_NOT_UNDERSTOOD, "modality_config"), dict)
+        self.settings: dict[str, Any] = read_optional(files[0], **kinds) if files else {}
+        for key in _NOT_UNDERSTOOD:
+            if (self.settings.get(key) or {}).keys() - _HARMLESS:
+                raise UserError(f"{files[0]}: {key}={self.settings[key]} is not supported")
+        if self.settings.get("modality_config"):
+            self._check_modalities(files[0])
+
+    @property
+    def fills_chat_template(self) -> bool:
+        """Whether sentence-transformers puts texts into the tokenizer's chat template."""
+        return "message" in (self.settings.get("modality_config") or {})
+
+    def _check_modalities(self, path: Path) -> None:
+        """Refuse other inputs of the transformer than texts, and other outputs than those of its task."""
+        task = self.settings.get("transformer_task") or "feature-extraction"
+        text = self.settings["modality_config"].get("text")
+        found = isinstance(text, dict) and (text.get("method"), text.get("method_output_name"))
+        if task not in _OUTPUTS or found != ("forward", _OUTPUTS[task][0]):
+            raise UserError(
+                f"{path}: text={text} of transformer_task={task} in its modality_config is not supported; supported: "
+                f"the outputs of {', '.join(f'{task} ({output})' for task, (output, _) in _OUTPUTS.items())}"
+            )
+        if (output := self.settings.get("module_output_name")) != _OUTPUTS[task][1]:
+            raise UserError(f"{path}: module_output_name={output} is not supported; supported: {_OUTPUTS[task][1]}")
+        if self.fills_chat_template and task != "text-generation":
+            raise UserError(
+                f"{path}: message in modality_config is not supported: with it sentence-transformers puts each text "
+                f"into the tokenizer's chat template. Without it both read texts as they are"
+            )
 
     def longest(self) -> int | None:
         """The transformer's maximum number of tokens; None if there is no limit."""
         return max_positions(self.load_config(), self.load_tokenizer())
 
-    def lengths(self) -> dict[str, int | None]:
-        """The lengths of queries and documents, within the transformer's maximum; None if no file sets them."""
+    def lengths(self, *, by_side: bool = True) -> dict[str, int | None]:
+        """The lengths of queries and documents, within the transformer's maximum; None if no file sets them.
+
+        Args:
+            by_side: whether the lengths of queries and documents apply, which they do not where both are one input.
+        """
         longest = self.longest()
         limit = self.settings.get("max_seq_length") or longest
         return {
             key: min(length, longest or length) if length else None
             for key in ("query_length", "document_length")
-            for length in (self.settings.get(key) or limit,)
+            for length in ((self.settings.get(key) if by_side else None) or limit,)
         }
 
     def words(self, longest: int | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from safetensors.torch import save_file
 
@@ -20,6 +20,7 @@ from irexp.model.checkpoint.files import (
     fill,
     read_json,
     read_optional,
+    read_required,
     read_tensors,
     save_tokenizer,
     write_json,
@@ -33,6 +34,7 @@ from irexp.model.checkpoint.modules import (
     read_config,
     read_prompts,
     read_routes,
+    warn_of_chat_template,
     write_router,
 )
 from irexp.model.pooling import Pooling
@@ -228,6 +230,7 @@ def _tower(route: list[Module], folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: its list of modules has no Pooling, which a dense model needs")
     if found["pooling"] is None:
         log.info("%s has no modules.json: mean pooling is used, as in sentence-transformers", folder)
+        warn_of_chat_template(folder)
     return found | {"pooling": found["pooling"] or ("mean",)}
 
 
@@ -268,8 +271,8 @@ def load_projection(folder: Path, *, output: str = "token_embeddings") -> Projec
     Raises:
         UserError: if it has another input or output, an unsupported activation, or a residual connection.
     """
-    config = read_json(folder / "config.json")
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
+    config = read_required(folder / "config.json", in_features=int, out_features=int)
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     if activation not in get_args(Activation):
         raise UserError(
             f"{folder}: the activation {activation} is not supported; supported: {', '.join(get_args(Activation))}"
@@ -279,7 +282,10 @@ def load_projection(folder: Path, *, output: str = "token_embeddings") -> Projec
     if strange := {config.get(f"module_{side}_name") for side in ("input", "output")} - {None, output}:
         raise UserError(f"{folder}: a Dense of {strange.pop()} is not supported here; supported: {output}")
     projection = Projection(
-        config["in_features"], config["out_features"], bias=config.get("bias", True), activation=activation
+        config["in_features"],
+        config["out_features"],
+        bias=config.get("bias", True),
+        activation=cast(Activation, activation),
     )
     state = {key.removeprefix("linear."): value for key, value in read_tensors(folder).items()}
     fill(projection.linear, state, folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
+from irexp.artifact.ignored import run_depth, warn_of_ignored
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.spec import Other, StageSpec
 from irexp.artifact.stages import STAGES
@@ -28,9 +28,6 @@ from irexp.config.target import constant
 from irexp.types import Representation, engine_fault
 
 log = logging.getLogger(__name__)
-
-#: Files by which a checkpoint describes its own model.
-_SELF_DESCRIBING = ("irexp.json", "modules.json", "artifact.metadata")
 
 
 def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
@@ -52,28 +49,28 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
             prefix = "" if step.experiment is plan.experiment else f"{step.reason}: "
             found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
             found += [f"{prefix}{fault}" for fault in _depth_faults(step)]
+    found += _exclusion_faults(plan)
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
         found.append(f"there is nothing to make: {reasons or 'no stage was requested'}{_further(plan)}")
     if found:
         raise ConfigError(found)
-    for step in plan.steps:
-        if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
-            log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
-    for text in dict.fromkeys(text for step in plan.steps for text in _measures_beyond(step)):
-        log.warning("%s", text)
-    for override in _replaced(plan):
-        group = override.lstrip("+~").partition(".")[0]
-        log.warning("%s: ignored, since the table's rows or columns choose %s=…; write it into these", override, group)
+    warn_of_ignored(plan)
 
 
-def _run_depth(run: Step) -> tuple[str, int] | None:
-    """The setting that says how many documents per query a run holds, and that number; None for a given run."""
-    key = {"search": "search.depth", "re_rank": "re_rank.depth", "fuse": "fuse.depth"}.get(
-        run.stage.name if run.stage else ""
-    )
-    depth = None if key is None else select(run.experiment.values, key)
-    return None if key is None or depth is None else (key, depth)
+def _exclusion_faults(plan: Plan) -> Iterator[str]:
+    """Documents that are to be left out of runs, where every run is given or shipped by the collection."""
+    measured = [
+        step for step in plan.own if step.stage is not None and step.stage.name in ("re_rank", "fuse", "evaluate")
+    ]
+    if not measured or any(step.stage is not None and step.stage.name == "search" for step in plan.steps):
+        return
+    for key in ("remove_query", "exclude_path"):
+        if value := plan.experiment.values["search"][key]:
+            yield (
+                f"search.{key}={value}: nothing is searched, and documents of a given run stay in it; set "
+                f"search=default"
+            )
 
 
 def _depth_faults(step: Step) -> Iterator[str]:
@@ -83,33 +80,12 @@ def _depth_faults(step: Step) -> Iterator[str]:
         source = step.stage.inputs[name]
         if isinstance(source, Other) and source.kind == "run" and step.stage.name != "fuse":
             key = f"{source.setting.partition('.')[0]}.depth"
-            wanted, held = select(step.experiment.values, key), _run_depth(run)
+            wanted, held = select(step.experiment.values, key), run_depth(run)
             if wanted is not None and held is not None and wanted > held[1]:
                 yield (
                     f"{key}={wanted}: the run of {source.setting} holds {held[1]} documents per query; add "
                     f"{held[0]}={wanted} to {source.setting}, or lower {key}"
                 )
-
-
-def _measures_beyond(step: Step) -> Iterator[str]:
-    """Warnings of measures that look further down a run than it goes."""
-    run = step.inputs.get("run") if step.stage is not None and step.stage.name == "evaluate" else None
-    if not isinstance(run, Step) or (held := _run_depth(run)) is None:
-        return
-    for measure in step.experiment.values["evaluation"]["measures"]:
-        cut = re.search(r"@(\d+)$", measure)
-        if cut is not None and int(cut[1]) > held[1]:
-            yield (
-                f"{measure} of {select(step.experiment.values, 'model.name')} counts {held[1]} documents per query, "
-                f"since the run holds no more ({held[0]})"
-            )
-
-
-def _replaced(plan: Plan) -> list[str]:
-    """The typed values that no step has, since each row or column chooses another option of their group."""
-    kept = {override for step in plan.steps for override in step.experiment.overrides}
-    own = plan.experiment.overrides if plan.steps else ()
-    return [override for override in own if override not in kept and "." in override.partition("=")[0]]
 
 
 def _further(plan: Plan) -> str:
@@ -168,28 +144,12 @@ def _faults_of(stage: StageSpec, values: Values) -> Iterator[str]:
             yield "re_rank.depth is not set: give the number of documents to score per query"
         if ships_candidates(values) and "_target_" not in values["re_rank"]["candidates"]:
             yield "re_rank.candidates names no component: it needs _target_, as in conf/re_rank/scoreddocs.yaml"
-        for key in ("remove_query", "exclude_path"):
-            if ships_candidates(values) and values["search"][key]:
-                yield (
-                    f"search.{key}={values['search'][key]}: all documents that the collection ships are re-ranked, "
-                    f"and nothing is searched; set search=default"
-                )
     elif stage.name in ("encode", "index", "search"):
         yield from _engine_faults(values)
     elif stage.name == "fuse":
         yield from _fuse_faults(values)
     elif stage.name == "score" and values["score"]["candidates"] is not None and values["score"]["depth"] is None:
         yield "score.depth is not set: give the number of documents to score per query"
-
-
-def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
-    """The typed model settings that a given checkpoint overrules, because it describes its own model."""
-    if given.kind != "checkpoint" or given.path is None:
-        return []
-    if not any((given.path / file).is_file() for file in _SELF_DESCRIBING):
-        return []  # a bare transformer: the configuration decides the model
-    used = ("model.query_length", "model.document_length", "model.name", "model.matryoshka_dims", "model.truncate_dim")
-    return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]
 
 
 def _fit_faults(values: Values) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.content import exists
-from irexp.artifact.identity import Identity
+from irexp.artifact.identity import Identity, digest_in
 from irexp.artifact.spec import Other, Own
 from irexp.artifact.stages import KINDS, STAGES
 from irexp.artifact.store import Store
@@ -109,6 +109,9 @@ class Lineage:
         """
         wanted = text.rstrip("/").removeprefix(f"{self.store.root}/")
         found = [name for name in self.manifests if name == wanted or name.endswith(f"-{wanted}")]
+        if not found and (digest := digest_in(wanted)):  # under the name of another collection with the same documents
+            kind = wanted.partition("/")[0]
+            found = [name for name in self.manifests if name.startswith(f"{kind}/") and name.endswith(f"-{digest}")]
         if not found and exists(path := Path(text)):
             found = [name for name, folder in self.folders.items() if folder.resolve() == path.resolve()]
         if len(found) == 1:

@@ -25,9 +25,9 @@ from irexp.artifact.manifest import DamagedArtifactError
 from irexp.artifact.objective import own_row
 from irexp.artifact.plan import Placed, Plan, Step
 from irexp.artifact.provenance import provenance
+from irexp.artifact.recorded import recorded_configuration, recorded_given
 from irexp.artifact.spec import Own, Rows, This
 from irexp.artifact.store import Found, MissingArtifactError, Store
-from irexp.artifact.values import is_given
 from irexp.config.built import built
 from irexp.evaluation.run_file import RUN
 from irexp.pipeline.machine import is_helper, share
@@ -248,7 +248,7 @@ def _record(
     resources: dict[str, Any],
 ) -> dict[str, Any]:
     """The provenance of an artifact; a checkpoint also gets a card, and a run its ir_metadata."""
-    configuration = recorded_configuration(step)
+    configuration = recorded_configuration(step, store)
     if step.stage is not None and step.stage.makes == "checkpoint":
         write_card(folder, configuration, name=step.name, root=store.root, validation=measures)
     found = provenance(
@@ -336,15 +336,3 @@ def announce(outcome: Outcome) -> None:
     seconds = f" in {outcome.seconds:.1f} s" if outcome.status == "made" else ""
     again = "; to measure again: force=[speed]" if (outcome.stage, outcome.status) == ("speed", "already done") else ""
     log.info("%s: %s%s%s  %s  %s", outcome.stage, outcome.status, again, seconds, outcome.path or "", measures)
-
-
-def recorded_given(step: Step) -> list[str]:
-    """The kinds of the artifacts that were given, rather than made by the experiment."""
-    return [kind for kind in step.experiment.recorded["artifact"] if is_given(step.experiment.values, kind)]
-
-
-def recorded_configuration(step: Step) -> dict[str, Any]:
-    """The experiment's configuration as it is recorded, with the names of the artifacts that it uses."""
-    left_out = ("stage", "force", "dry_run", "confirm", "objective")  # they say what to run, or repeat other settings
-    configuration = {key: value for key, value in step.experiment.recorded.items() if key not in left_out}
-    return {**configuration, "artifact": {**configuration["artifact"], **step.names}}

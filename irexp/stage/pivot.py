@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from irexp.artifact.identity import canonical, digest_in
 from irexp.artifact.lineage import Lineage, flatten
 from irexp.artifact.manifest import read_manifest
 from irexp.artifact.plan import Placed
-from irexp.evaluation.measures import load_measured
+from irexp.evaluation.measures import Measured, load_measured
 from irexp.evaluation.table import Result
 from irexp.stage.label import labels, same_row
 from irexp.types import UserError
@@ -43,30 +43,53 @@ def pivot(placed: Iterable[Placed], lineage: Lineage) -> list[Pivoted]:
     Raises:
         UserError: if a named column holds several collections, or a named row several experiments.
     """
-    found = one_per_run(list(placed))
+    runs = by_run(list(placed))
+    found = [measures[0] for measures in runs]
     columns = _columns(found, lineage)
     rows = _rows(found, columns, lineage)
     return [
         Pivoted(
-            Result(row, load_measured(one.folder), _artifacts(one.folder), column, _seed(one.folder)),
-            one.folder,
+            Result(row, measured(same), _artifacts(same), column, _seed(same[0].folder)),
+            same[0].folder,
         )
-        for one, row, column in zip(found, rows, columns, strict=True)
+        for same, row, column in zip(runs, rows, columns, strict=True)
     ]
 
 
-def one_per_run(placed: Sequence[Placed]) -> list[Placed]:
-    """The measures without further ones of the same run on the same queries, such as those of other measures.
+def by_run(placed: Sequence[Placed]) -> list[list[Placed]]:
+    """The measures of each run on the same queries, which may be different ones.
 
-    Of several, those that the latest version of stage=evaluate made are kept, else the first.
+    Of several, those that the latest version of stage=evaluate made are kept.
     """
-    kept: dict[str, Placed] = {}
+    found: dict[str, list[Placed]] = {}
     for one in placed:
-        queries = read_manifest(one.folder)["made_from"].get("dataset.test")
-        key = _key([run_identity(one.folder), queries, one.row, one.column])
-        if key not in kept or _version(one.folder) > _version(kept[key].folder):
-            kept[key] = one
-    return list(kept.values())
+        key = _key([run_identity(one.folder), _queries(one.folder), one.row, one.column])
+        found.setdefault(key, []).append(one)
+    kept = []
+    for same in found.values():
+        latest = max(_version(one.folder) for one in same)
+        kept.append([one for one in same if _version(one.folder) == latest])
+    return kept
+
+
+def measured(same: Sequence[Placed]) -> Measured:
+    """All measures of one run."""
+    first, *more = (load_measured(one.folder) for one in same)
+    for other in more:
+        first = replace(
+            first,
+            per_query={**other.per_query, **first.per_query},
+            aggregated={**other.aggregated, **first.aggregated},
+        )
+    return first
+
+
+def _queries(folder: Path) -> Any:
+    """The queries and judgements of measures, as recorded; by default grades from 1 are relevant."""
+    test = read_manifest(folder)["made_from"].get("dataset.test")
+    if isinstance(test, dict) and test.get("relevance") == 1:
+        return {key: value for key, value in test.items() if key != "relevance"}
+    return test
 
 
 def run_identity(folder: Path) -> str:
@@ -110,10 +133,10 @@ def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) ->
     keys = [one.row or same_row(name, lineage) for one, name in zip(placed, names, strict=True)]
     contents = [_content(name, lineage) for name in names]
     places = list(zip(columns, (_seed(one.folder) for one in placed), strict=True))
-    for level in (1, 2, 3):
+    for level, has_content in ((1, False), (1, True), (2, True)):
         crowded = _crowded(keys, places, contents)
         keys = [
-            _key([same_row(name, lineage, level=level), *([content] if level == 3 else [])])
+            _key([same_row(name, lineage, level=level), *([content] if has_content else [])])
             if key in crowded and one.row is None
             else key
             for one, key, name, content in zip(placed, keys, names, contents, strict=True)
@@ -175,7 +198,7 @@ def _ranked(folder: Path, lineage: Lineage) -> str:
     if not documents:  # a given run is over the documents that were configured with it
         configured = manifest["provenance"]["configuration"]["dataset"]["documents"]
         documents = [canonical(configured, key="dataset.documents")]
-    return _key([documents, manifest["made_from"].get("dataset.test")])
+    return _key([documents, _queries(folder)])
 
 
 def _log_differences(first_of: dict[str, Placed]) -> None:
@@ -190,8 +213,10 @@ def _log_differences(first_of: dict[str, Placed]) -> None:
             log.warning("other documents, queries or judgements, so another column: %s has %s", title, shown)
 
 
-def _artifacts(folder: Path) -> dict[str, str]:
-    configured: dict[str, Any] = _configuration(folder)["artifact"]
+def _artifacts(same: Sequence[Placed]) -> dict[str, str]:
+    configured: dict[str, Any] = _configuration(same[0].folder)["artifact"]
+    if len(same) > 1:
+        configured = {**configured, "measures": [f"measures/{one.folder.name}" for one in same]}
     if digest_in(str(configured["run"])) is None:  # a given run was not made from artifacts
         configured = {kind: configured[kind] for kind in ("run", "measures")}
     return {

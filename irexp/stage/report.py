@@ -18,13 +18,13 @@ from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation
 from irexp.evaluation.comparison import Significance
-from irexp.evaluation.measures import load_measured, parse_measures
+from irexp.evaluation.measures import parse_measures
 from irexp.evaluation.table import Table, make_table
 from irexp.report_page.study import Study
 from irexp.stage.conventions import conventions
 from irexp.stage.costs import report_costs, search_costs
 from irexp.stage.page import write_page
-from irexp.stage.pivot import Pivoted, pivot
+from irexp.stage.pivot import Pivoted, by_run, measured, pivot
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -161,12 +161,13 @@ def _complete(placed: Sequence[Placed], evaluation: Evaluation, store: Store) ->
     if not placed:
         raise UserError(f"nothing was measured yet in {store.root.resolve()}; run stage=all, or stage=evaluate")
     wanted = {str(measure) for measure in parse_measures(evaluation.measures)}
-    complete = [one for one in placed if wanted <= load_measured(one.folder).aggregated.keys()]
-    if left_out := len(placed) - len(complete):
+    runs = by_run(placed)
+    complete = [same for same in runs if wanted <= measured(same).aggregated.keys()]
+    if left_out := len(runs) - len(complete):
         log.warning("%d results lack one of %s and are left out", left_out, ", ".join(sorted(wanted)))
     if not complete:
         raise UserError(
-            f"none of the {len(placed)} results in {store.root.resolve()} has all of "
+            f"none of the {len(runs)} results in {store.root.resolve()} has all of "
             f"{', '.join(evaluation.measures)}; choose the evaluation that they were made with"
         )
-    return complete
+    return [one for same in complete for one in same]

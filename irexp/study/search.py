@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -14,7 +17,7 @@ from irexp.artifact.content import digest_of
 from irexp.artifact.experiment import Experiment, search_path
 from irexp.artifact.identity import Identity
 from irexp.artifact.objective import objective_names, own_row
-from irexp.artifact.plan import make_plan
+from irexp.artifact.plan import Plan, draft_plan, make_plan
 from irexp.config.built import built
 from irexp.config.hydra_node import LAUNCHERS
 from irexp.config.installation import CONF, program
@@ -95,19 +98,24 @@ def make_search(typed: Sequence[str], settings: Settings, config: DictConfig, lo
 def _objectives(
     space: Space, settings: Settings, config: DictConfig, loader: ConfigLoader
 ) -> tuple[list[str], list[str]]:
-    """The names of the objectives and of the measured artifacts, by the plan of a job that is drawn as a sample.
+    """The names of the objectives and of the measured artifacts, by the plans of jobs that are drawn as samples.
 
-    The sample is the same for every sampler and seed, of which a resumed study may have others.
+    The samples are the same for every sampler and seed, of which a resumed study may have others: one at random, and
+    those that differ from it in one choice, whose files may change. One that cannot be planned is left out.
     """
     import optuna
+    from optuna.distributions import CategoricalDistribution
+
+    def drawn(parameters: Mapping[str, Any]) -> Experiment:
+        overrides = space.overrides(parameters)
+        job = loader.load_sweep_config(config, overrides)
+        with open_dict(job):
+            del job["hydra"]
+        return Experiment(tuple(overrides), job)
 
     built(settings.sampler)(seed=settings.seed)  # whose faults come first
     sample = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask(dict(space.swept))
-    overrides = space.overrides(sample.params)
-    job = loader.load_sweep_config(config, overrides)
-    with open_dict(job):
-        del job["hydra"]
-    experiment = Experiment(tuple(overrides), job)
+    experiment = drawn(sample.params)
     plan = make_plan(experiment, experiment.stages)
     names = objective_names(plan, is_needed=True)
     if not names:
@@ -125,8 +133,18 @@ def _objectives(
             f"hydra.sweeper.prune=true compares the validations of one fit per trial, and the columns train "
             f"{len(trained)} models; set hydra.sweeper.prune=false"
         )
+    measured = _made(plan)
+    for key, each in space.swept.items():
+        for choice in each.choices if isinstance(each, CategoricalDistribution) else ():
+            with suppress(UserError, HydraException):
+                measured += _made(draft_plan(drawn({**sample.params, key: choice}), experiment.stages)[0])
+    return names, list(dict.fromkeys(measured))
+
+
+def _made(plan: Plan) -> list[str]:
+    """The names of what a plan makes, without speed, which depends on the machine."""
     made = [step.artifact for step in plan.own if isinstance(step.artifact, Identity)]
-    return names, [identity.name for identity in made if identity.kind != "speed"]  # which depends on the machine
+    return [identity.name for identity in made if identity.kind != "speed"]
 
 
 def _check_launcher(config: DictConfig) -> None:

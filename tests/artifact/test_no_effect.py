@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from irexp.types import UserError
@@ -56,7 +58,9 @@ def test_a_run_is_not_read_further_down_than_it_goes(compose: Compose) -> None:
         plan_of(compose, *cascade, stages=["re_rank"])
 
 
-def test_a_measure_beyond_the_depth_of_its_run_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_measure_beyond_the_depth_of_its_run_is_named(
+    compose: Compose, caplog: pytest.LogCaptureFixture, collection: Path
+) -> None:
     """R@1000 of a run of 100 documents is R@100; with a depth of 1,000 nothing is said."""
     measures = "evaluation.measures=['nDCG@10','R@1000']"
     with caplog.at_level("WARNING"):
@@ -67,6 +71,41 @@ def test_a_measure_beyond_the_depth_of_its_run_is_named(compose: Compose, caplog
     with caplog.at_level("WARNING"):
         plan_of(compose, "model=bm25", measures, "search=deep", stages=["evaluate"])
     assert not caplog.records
+    local = ["dataset=local", f"dataset.path={collection}", "dataset.test.remove_query=true"]
+    own, kept = [*local, "evaluation.measures=['R@100']"], "search.remove_query=true"
+    with caplog.at_level("WARNING"):
+        plan_of(compose, "model=bm25", *own, kept, stages=["evaluate"])
+        assert not caplog.records
+        plan_of(compose, "model=bm25", *own, stages=["evaluate"])
+    (text,) = [record.getMessage() for record in caplog.records]
+    assert text.startswith("R@100 of bm25 counts 99 documents per query, since the run holds 100 (search.depth), and")
+
+
+def test_typed_settings_that_no_fused_run_has_are_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    """How models are trained is not inherited by the experiments of fuse.runs; the search is."""
+    with caplog.at_level("WARNING"):
+        plan_of(compose, "model=fusion", "training.steps=7", "loss=margin_mse", "search.depth=50", stages=["fuse"])
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text.partition(": ignored, since the runs that are fused")[0] for text in texts] == [
+        "training.steps=7",
+        "loss=margin_mse",
+    ]
+
+
+@pytest.mark.parametrize("key", ["search.remove_query=true", "search.exclude_path=x.txt"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["model=mono", "re_rank.candidates=their.run", "re_rank.depth=10", "artifact.checkpoint=theirs/model"],
+        ["model=fusion", "fuse.runs=[their.run,other.run]"],
+        ["artifact.run=their.run"],
+    ],
+    ids=["re_rank", "fuse", "evaluate"],
+)
+def test_exclusions_that_no_search_applies_are_refused(typed: list[str], key: str, compose: Compose) -> None:
+    """Documents of a run file stay in it; a run that is searched for the fusion leaves them out."""
+    with pytest.raises(UserError, match=f"{key.partition('=')[0]}=.*: nothing is searched"):
+        plan_of(compose, *typed, key, stages=["re_rank", "fuse", "evaluate"])
 
 
 def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,8 +18,9 @@ from irexp.artifact.git import LARGEST_PATCH, PATCH, git_state
 from irexp.artifact.ir_metadata import END, START, SUFFIX, ir_metadata
 from irexp.artifact.manifest import damage, read_manifest
 from irexp.artifact.provenance import determinism, provenance
+from irexp.artifact.recorded import recorded_configuration, recorded_given
+from irexp.artifact.store import Store
 from irexp.evaluation.run_file import read_run
-from irexp.stage.execute import recorded_configuration, recorded_given
 from tests.chains import Compose, planned, run, settings, write_collection
 from tests.irds import registered
 
@@ -186,8 +187,9 @@ def test_ir_metadata_names_the_checkpoint_and_only_training_of_this_experiment(
     with registered(tmp_path, "d1\ttext\n", scoreddocs="q1 Q0 d1 1 1 x\n"):
         plan = planned(compose, overrides, ["search", "re_rank", "fuse"])
     (step,) = plan.own
+    configuration = recorded_configuration(step, Store(tmp_path))
     recorded = provenance(
-        overrides=[], options={}, configuration=recorded_configuration(step), seconds=1, output=tmp_path, resources={}
+        overrides=[], options={}, configuration=configuration, seconds=1, output=tmp_path, resources={}
     )
     found = ir_metadata({"given": recorded_given(step), **recorded}, tag="irexp", name=step.name)
     (method,) = found["method"]["retrieval"]

@@ -66,11 +66,15 @@ def test_a_run_that_was_measured_twice_has_one_row(compose: Compose, tmp_path: P
         run(compose, settings(tmp_path, collection, *typed))
     before = table_of(tmp_path, "nDCG@10", "RR@10")
     for typed in (["model=bm25"], ["model=bm25", "index.b=0.1"]):
-        run(compose, settings(tmp_path, collection, *typed, 'evaluation.measures=["RR@10","nDCG@10"]'))
+        run(compose, settings(tmp_path, collection, *typed, 'evaluation.measures=["P@1","nDCG@10"]'))
     assert len(list((tmp_path / "artifacts" / "measures").glob("bm25.*"))) == 4
     table = table_of(tmp_path, "nDCG@10", "RR@10")
     assert [row.label for row in table.rows] == ["bm25 index.b=0.75", "bm25 index.b=0.1"]
-    assert table == before
+    assert (table.to_markdown(), table.footer) == (before.to_markdown(), before.footer)
+    both = table_of(tmp_path, "P@1", "RR@10")  # of which no evaluation measured both
+    values = [row.results[0].measured.aggregated for row in both.rows]
+    assert [(value["P@1"], value["RR@10"]) for value in values] == [(0.5, 0.5)] * 2
+    assert all(len(row.results[0].artifacts["measures"].split()) == 2 for row in both.rows)
 
 
 def test_the_foot_of_a_table_says_what_the_collection_counts(

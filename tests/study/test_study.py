@@ -129,6 +129,22 @@ def test_other_content_in_a_file_is_another_study(sweeping: Sweep, collection: P
     assert len(list((sweeping.folder / "artifacts" / "study").iterdir())) == 2
 
 
+def test_other_content_in_any_choice_is_another_study(sweeping: Sweep, tmp_path: Path) -> None:
+    """Whichever of the swept files it is, not only that of the job that is drawn as a sample."""
+    files = [tmp_path / name for name in ("a.run", "b.run", "c.run")]
+    for number, file in enumerate(files):
+        file.write_text(f"q{number} Q0 d1 1 1.0 x\n")
+    typed = "artifact.run=" + ",".join(map(str, files))
+    studies = sweeping.folder / "artifacts" / "study"
+    sweeping(lambda value: 1.0, typed, "stage=evaluate", trials=1)
+    for number, file in enumerate(files, 2):
+        file.write_text("q9 Q0 d1 1 1.0 x\n")
+        sweeping(lambda value: 1.0, typed, "stage=evaluate", trials=1)
+        assert len(list(studies.iterdir())) == number
+    sweeping(lambda value: 1.0, typed, "stage=evaluate", trials=1)
+    assert len(list(studies.iterdir())) == 4
+
+
 def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
     """Its overrides are those of the sweep with the drawn values; the table lists every trial."""
     assert sweeping(lambda value: -abs(value - 0.5)) == [[max(-abs(value - 0.5) for value in sweeping.asked)]]

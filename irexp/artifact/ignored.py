@@ -1,0 +1,99 @@
+"""What is typed and has no effect on a plan, or another one than it seems: said as warnings before anything is made."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+from irexp.artifact.experiment import Experiment
+from irexp.artifact.identity import Given
+from irexp.artifact.plan import Plan, Step
+from irexp.artifact.values import select
+
+log = logging.getLogger(__name__)
+
+#: Files by which a checkpoint describes its own model.
+_SELF_DESCRIBING = ("irexp.json", "modules.json", "artifact.metadata")
+
+#: The groups that say how a model is made or searched with; the runs of a fusion do not inherit them.
+_NOT_OF_FUSION = {
+    *("adapter", "backbone", "false_negatives", "index", "loss", "negatives", "optimizer", "regularizer", "schedule"),
+    *("score", "teacher", "training", "validation"),
+}
+
+
+def warn_of_ignored(plan: Plan) -> None:
+    """Log a warning of each typed setting that is ignored, and of measures beyond the depth of their run."""
+    for step in plan.steps:
+        if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
+            log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for text in dict.fromkeys(text for step in plan.steps for text in _measures_beyond(step)):
+        log.warning("%s", text)
+    for override in _not_of_fusion(plan):
+        log.warning(
+            "%s: ignored, since the runs that are fused have settings of their own; write it into each experiment of "
+            "fuse.runs",
+            override,
+        )
+    for override in _replaced(plan):
+        group = override.lstrip("+~").partition(".")[0]
+        log.warning("%s: ignored, since the table's rows or columns choose %s=…; write it into these", override, group)
+
+
+def run_depth(run: Step) -> tuple[str, int] | None:
+    """The setting that says how many documents per query a run holds, and that number; None for a given run."""
+    key = {"search": "search.depth", "re_rank": "re_rank.depth", "fuse": "fuse.depth"}.get(
+        run.stage.name if run.stage else ""
+    )
+    depth = None if key is None else select(run.experiment.values, key)
+    return None if key is None or depth is None else (key, depth)
+
+
+def _measures_beyond(step: Step) -> Iterator[str]:
+    """Warnings of measures that look further down a run than it goes."""
+    run = step.inputs.get("run") if step.stage is not None and step.stage.name == "evaluate" else None
+    if not isinstance(run, Step) or (held := run_depth(run)) is None:
+        return
+    values = step.experiment.values
+    without_own = select(values, "dataset.test.remove_query") and not select(
+        run.experiment.values, "search.remove_query"
+    )
+    counted = held[1] - bool(without_own)
+    reason = f"holds no more ({held[0]})"
+    if without_own:
+        reason = f"holds {held[1]} ({held[0]}), and the query's own is left out; set search.remove_query=true"
+    for measure in values["evaluation"]["measures"]:
+        cut = re.search(r"@(\d+)$", measure)
+        if cut is not None and int(cut[1]) > counted:
+            yield (
+                f"{measure} of {select(values, 'model.name')} counts {counted} documents per query, since the run "
+                f"{reason}"
+            )
+
+
+def _replaced(plan: Plan) -> list[str]:
+    """The typed values that no step has, since each row or column chooses another option of their group."""
+    kept = {override for step in plan.steps for override in step.experiment.overrides}
+    own = plan.experiment.overrides if plan.steps else ()
+    return [override for override in own if override not in kept and "." in override.partition("=")[0]]
+
+
+def _not_of_fusion(plan: Plan) -> list[str]:
+    """The typed settings of models and trainings, of which a fusion has none."""
+    typed = [override for step in plan.steps if _is_fusion(step) for override in step.experiment.overrides]
+    return [each for each in dict.fromkeys(typed) if re.match(r"[+~]*(\w+)", each)[1] in _NOT_OF_FUSION]  # type: ignore[index]
+
+
+def _is_fusion(step: Step) -> bool:
+    return step.stage is not None and step.stage.name == "fuse"
+
+
+def _unused_settings(given: Given, experiment: Experiment) -> list[str]:
+    """The typed model settings that a given checkpoint overrules, because it describes its own model."""
+    if given.kind != "checkpoint" or given.path is None:
+        return []
+    if not any((given.path / file).is_file() for file in _SELF_DESCRIBING):
+        return []  # a bare transformer: the configuration decides the model
+    used = ("model.query_length", "model.document_length", "model.name", "model.matryoshka_dims", "model.truncate_dim")
+    return [o for o in experiment.overrides if o.startswith(("model.", "backbone")) and not o.startswith(used)]

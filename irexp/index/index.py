@@ -10,11 +10,12 @@ Shapes: B queries, N documents, H embedding dimensions, K results per query.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +36,31 @@ Rows = NDArray[np.int64]
 #: The input of `build`: vectors, or texts for an engine that takes them.
 Source = EncodedDocuments | Texts
 
+#: Arguments of a constructor that do not decide what is built: how it is searched, and where a server is.
+_NOT_BUILT = ("search", "uri")
+
 
 class Index(ABC):
     """A searchable set of vectors or texts; rows are numbered in the order in which documents were added.
 
     Attributes:
         takes: the input, one kind of vectors or text.
+        build_settings: the name of the class, as "class", and the constructor's arguments that decide what is built.
     """
 
     takes: Representation
+    build_settings: dict[str, Any]
+
+    def __new__(cls, *arguments: Any, **settings: Any) -> Self:
+        """Note the build settings, so that an index is not opened with others than it was built with."""
+        engine = super().__new__(cls)
+        given = inspect.signature(cls.__init__).bind_partial(engine, *arguments, **settings)
+        given.apply_defaults()
+        engine.build_settings = {"class": cls.__qualname__}
+        for name, value in list(given.arguments.items())[1:]:
+            if name not in _NOT_BUILT and isinstance(value, str | int | float | np.generic | Index | None):
+                engine.build_settings[name] = _noted(value)
+        return engine
 
     @classmethod
     def is_exact(cls, settings: Mapping[str, Any]) -> bool:
@@ -166,6 +183,13 @@ class DenseIndex(StreamedIndex):
     @abstractmethod
     def find(self, query_BH: NDArray[np.float32], depth: int) -> tuple[Scores, Rows]:
         """The best vectors with the scores of the engine, which may be rounded; see `search`."""
+
+
+def _noted(value: object) -> object:
+    """A value as JSON holds it; an engine by its own build settings."""
+    if isinstance(value, Index):
+        return value.build_settings
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_dim(queries: int, documents: int) -> None:

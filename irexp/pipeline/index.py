@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from irexp.config.schema import Machine
 from irexp.dataset.sources import DocumentSource, open_documents
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: The prefix of the files that hold the document ids of an index, in the order of its rows.
 _IDS = "ids"
+
+#: The build settings of the engine that `build_index` used; stages have them in the index's identity instead.
+_ENGINE = "engine.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def build_index(
     total = len(opened) if isinstance(opened, EncodedDocuments) else documents.count()
     with new_folder(folder) as place:
         write_index(copy.deepcopy(engine), opened, place, machine=machine, total=total)
+        (place / _ENGINE).write_text(json.dumps(engine.build_settings) + "\n", encoding="utf8")
         index = open_index(engine, place)
     if folder is None:
         remove_with(index.engine, place)
@@ -86,10 +91,42 @@ def open_index(engine: Index, folder: str | Path) -> OpenIndex:
         engine: an engine with the settings that the index was built with; its `search` settings may differ. It is
             copied, so that it can open other indexes, too.
         folder: the index's folder.
+
+    Raises:
+        UserError: if another engine built it, or one with other build settings.
     """
+    place = Path(folder)
+    _check_built_by(engine, place)
     loaded = copy.deepcopy(engine)
-    loaded.load(Path(folder))
-    return OpenIndex(loaded, IdList([Path(folder) / _IDS]))
+    loaded.load(place)
+    ids = IdList([place / _IDS])
+    if len(loaded) != len(ids):
+        raise UserError(
+            f"{place} has {len(ids):,} document ids, and the engine finds {len(loaded):,} documents: open it with the "
+            f"settings that it was built with, or build it again if it is damaged"
+        )
+    return OpenIndex(loaded, ids)
+
+
+def _check_built_by(engine: Index, folder: Path) -> None:
+    """Refuse an engine whose build settings are not those of the index, if the folder holds them."""
+    if not (path := folder / _ENGINE).is_file():
+        return
+    if differences := list(_differences(json.loads(path.read_text(encoding="utf8")), engine.build_settings)):
+        raise UserError(
+            f"{folder} was built with other settings: {', '.join(differences)}; open it with the settings that it was "
+            f"built with (those of search may differ), or build it again"
+        )
+
+
+def _differences(built: Mapping[str, Any], given: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Which build settings differ; of engines of two classes that alone."""
+    shared = [name for name in built if name in given]  # a setting that the other version lacks cannot be compared
+    for name in shared if built["class"] == given["class"] else ["class"]:
+        if isinstance(built[name], Mapping) and isinstance(given[name], Mapping):
+            yield from _differences(built[name], given[name], f"{above}{name}.")
+        elif built[name] != given[name]:
+            yield f"{above}{name} was {built[name]!r} and is now {given[name]!r}"
 
 
 def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine, total: int | None) -> int:

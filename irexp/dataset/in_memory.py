@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
@@ -166,11 +167,12 @@ def _number(text: str, number_of: dict[str, str]) -> str:
 
 def _by_id(texts: Texts | Iterable[Document] | Iterable[Query], kind: str) -> dict[str, str]:
     """Texts by id, all of them checked."""
-    if isinstance(texts, str):
-        raise DataError(f"{_shown(texts)} is one text, where a sequence of texts or texts by id is needed: [text]")
+    _check_kind(texts, kind)
     pairs: Iterable[tuple[object, object]]
     if isinstance(texts, Mapping):
         pairs = texts.items()
+    elif hasattr(texts, "items"):  # a Series of pandas, whose index often holds numbers
+        pairs = [(str(n) if isinstance(n, Integral) else n, text) for n, text in texts.items()]
     else:
         listed = list(texts)
         pairs = [(str(n), text) if isinstance(text, str) else _pair(text, kind) for n, text in enumerate(listed)]
@@ -190,6 +192,22 @@ def _by_id(texts: Texts | Iterable[Document] | Iterable[Query], kind: str) -> di
     if not found:
         raise DataError(f"there are no {'documents' if kind == 'document' else 'queries'}")
     return found
+
+
+def _check_kind(texts: object, kind: str) -> None:
+    """Refuse what would be read as other texts than it holds, or with ids that are not always the same."""
+    if isinstance(texts, str):
+        raise DataError(f"{_shown(texts)} is one text, where a sequence of texts or texts by id is needed: [text]")
+    if isinstance(texts, set | frozenset):
+        raise DataError(
+            f"{_shown(texts)} is a set, whose order gives no ids; pass a list, or a dictionary: {{id: text}}"
+        )
+    if hasattr(texts, "columns"):
+        name = "doc_id" if kind == "document" else "query_id"
+        raise DataError(
+            f"a {type(texts).__name__} with columns was given, where texts by id are needed; pass two of its columns, "
+            f"such as dict(zip(table['{name}'], table['text']))"
+        )
 
 
 def _pair(record: object, kind: str) -> tuple[object, object]:

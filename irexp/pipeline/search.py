@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -36,7 +36,7 @@ def search(
     model: Model | None = None,
     depth: int | None = None,
     remove_query: bool = False,
-    excluded: Set[str] = frozenset(),
+    excluded: Iterable[str] = (),
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
     """Return the top documents per query, best first; equal scores in the order of document ids.
@@ -60,7 +60,7 @@ def search(
             model=model,
             depth=component("search").depth if depth is None else depth,
             remove_query=remove_query,
-            excluded=excluded,
+            excluded=_excluded_ids(excluded),
             machine=machine or component("machine"),
         )
     )
@@ -80,6 +80,7 @@ def stream_search(
     check_depth(depth)
     batches = query_batches(topics, machine.query_batch)
     warn_of_unknown(topics, index.doc_ids)
+    warn_of_unknown_excluded(excluded, index.doc_ids, "excluded")
     hits = 0
     for rankings in search_batches(
         index, batches, model=model, depth=depth, remove_query=remove_query, excluded=excluded, machine=machine
@@ -87,6 +88,17 @@ def stream_search(
         yield from lines_of_batch(rankings)
         hits += sum(bool(ranking) for _, ranking in rankings)
     warn_of_no_hit(sum(map(len, batches)), hits)
+
+
+def _excluded_ids(excluded: Iterable[object]) -> frozenset[str]:
+    """Ids as the index holds them: whole numbers are ids, too.
+
+    Raises:
+        UserError: for a string, of which each character would be an id.
+    """
+    if isinstance(excluded, str):
+        raise UserError(f"excluded={excluded!r} is one string; name the ids of documents to leave out: [{excluded!r}]")
+    return frozenset(map(str, excluded))
 
 
 def query_batches(topics: Topics, size: int) -> list[list[Query]]:
@@ -189,6 +201,24 @@ def warn_of_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:
             "%d of %d relevant documents are not in the index, such as %r; no search can find them",
             len(unknown),
             len(relevant),
+            min(unknown),
+        )
+
+
+def warn_of_unknown_excluded(excluded: Set[str], doc_ids: Sequence[str], source: str) -> None:
+    """Warn of ids that exclude nothing.
+
+    Args:
+        excluded: the ids of documents to leave out.
+        doc_ids: those of the index.
+        source: what they were given as.
+    """
+    if excluded and (unknown := set(excluded).difference(doc_ids)):
+        log.warning(
+            "%d of the %d ids in %s are not in the index, such as %r",
+            len(unknown),
+            len(excluded),
+            source,
             min(unknown),
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from irexp.pipeline.search import (
     search_batches,
     warn_of_no_hit,
     warn_of_unknown,
+    warn_of_unknown_excluded,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def search(
     excluded = _excluded(search)
     if not is_helper(machine):
         warn_of_unknown(topics, opened.doc_ids)
-        _warn_of_unknown(excluded, opened.doc_ids, search)
+        warn_of_unknown_excluded(excluded, opened.doc_ids, f"search.exclude_path={search.exclude_path}")
     found = search_batches(
         opened,
         [batch for batch, _ in missing],
@@ -97,15 +97,3 @@ def _excluded(search: Search) -> frozenset[str]:
     if search.exclude_path is None:
         return frozenset()
     return frozenset(read_id(line.text, line.place) for line in lines_of(search.exclude_path) if line.text.strip())
-
-
-def _warn_of_unknown(excluded: frozenset[str], doc_ids: Sequence[str], search: Search) -> None:
-    """Warn of ids that exclude nothing."""
-    if excluded and (unknown := excluded.difference(doc_ids)):
-        log.warning(
-            "%d of the %d ids in search.exclude_path=%s are not in the index, such as %r",
-            len(unknown),
-            len(excluded),
-            search.exclude_path,
-            min(unknown),
-        )

@@ -50,7 +50,7 @@ def re_rank(
     precision: str = "float32",
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
-    """Score the top documents per query of any run with a model.
+    """Score the top documents per query of any run with a model, without the query's own if the topics leave it out.
 
     Args:
         model: a cross-encoder or a bi-encoder.
@@ -70,7 +70,8 @@ def re_rank(
     check_depth(depth)
     in_precision = prepare_scorer(model, machine, "re_rank.precision", precision)
     collection = open_documents(documents)
-    rankings = candidates_of(run, list(open_topics(queries).queries()), depth)
+    topics = open_topics(queries)
+    rankings = candidates_of(run, list(topics.queries()), depth, remove_query=topics.remove_query)
     return score_candidates(model, rankings, collection, machine=machine, in_precision=in_precision)
 
 
@@ -162,10 +163,14 @@ def check_depth(depth: int | None) -> None:
         raise UserError(f"re_rank.depth={depth}: set it to at least 1, the documents to score per query")
 
 
-def candidates_of(run: RunSource, queries: Sequence[Query], depth: int) -> list[Candidates]:
-    """Pair every query with its top `depth` documents."""
+def candidates_of(
+    run: RunSource, queries: Sequence[Query], depth: int, *, remove_query: bool = False
+) -> list[Candidates]:
+    """Pair every query with its top `depth` documents, not counting the one with its own id if `remove_query`."""
     lines = _ranked_by_score(run, depth) if isinstance(run, ScoredDocs) else lines_of_run(run)
-    heads: Mapping[str, list[str]] = run_heads(lines, depth)
+    heads: Mapping[str, list[str]] = run_heads(lines, depth + remove_query)
+    if remove_query:
+        heads = {query: [each for each in found if each != query][:depth] for query, found in heads.items()}
     rankings = [(query, heads.get(query.query_id, [])) for query in queries]
     if not any(doc_ids for _, doc_ids in rankings):
         name = f"{run}" if isinstance(run, str | Path | ScoredDocs) else "the run"

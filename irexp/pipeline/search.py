@@ -35,7 +35,7 @@ def search(
     *,
     model: Model | None = None,
     depth: int | None = None,
-    remove_query: bool = False,
+    remove_query: bool | None = None,
     excluded: Iterable[str] = (),
     machine: Machine | None = None,
 ) -> list[ScoredDoc]:
@@ -46,20 +46,21 @@ def search(
         queries: what `open_topics` opens: texts, a folder in BEIR's layout, a file, an id of ir_datasets.
         model: the bi-encoder that encoded the documents; None for BM25.
         depth: documents per query; None for `component("search").depth`.
-        remove_query: whether to leave out the document whose id is the query's.
+        remove_query: whether to leave out the document whose id is the query's; None for what the topics say.
         excluded: ids of documents to leave out, as if the index did not hold them.
         machine: where it runs; None for `component("machine")`.
 
     Raises:
         UserError: if there are no queries, or the index does not hold the model's kind of vectors.
     """
+    topics = open_topics(queries)
     return list(
         stream_search(
             index,
-            open_topics(queries),
+            topics,
             model=model,
             depth=component("search").depth if depth is None else depth,
-            remove_query=remove_query,
+            remove_query=topics.remove_query if remove_query is None else remove_query,
             excluded=_excluded_ids(excluded),
             machine=machine or component("machine"),
         )

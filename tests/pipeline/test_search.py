@@ -10,8 +10,10 @@ import pytest
 
 from irexp import build_index, component, search
 from irexp.config.schema import Machine
+from irexp.dataset.in_memory import TextTopics
 from irexp.pipeline.index import OpenIndex
-from irexp.types import UserError
+from irexp.pipeline.re_rank import candidates_of
+from irexp.types import Query, ScoredDoc, UserError
 
 TEXTS = ["list the cup", "delete a tree", "a cup and another cup", "a tree"]
 
@@ -52,3 +54,18 @@ def test_ids_that_exclude_nothing_are_named(
     with caplog.at_level(logging.WARNING):
         search(index, ["cup"], excluded=["2", "d2"], machine=machine)
     assert "1 of the 2 ids in excluded are not in the index, such as 'd2'" in caplog.text
+
+
+def test_the_topics_decide_whether_a_query_finds_itself(index: OpenIndex, machine: Machine) -> None:
+    """Unless the call does; the query's own document does not take a place from another."""
+    for removed, given, found in ((True, None, "0"), (False, None, "2"), (True, False, "2"), (False, True, "0")):
+        topics = TextTopics({"2": "another cup"}, {"2": ["0"]}, remove_query=removed)
+        (line,) = search(index, topics, depth=1, remove_query=given, machine=machine)
+        assert line.doc_id == found
+
+
+def test_a_query_is_not_its_own_candidate_if_the_topics_leave_it_out() -> None:
+    """Of a run that holds it, as many others are re-ranked."""
+    run, query = [ScoredDoc("2", doc_id, -float(doc_id)) for doc_id in ("1", "2", "3")], Query("2", "another cup")
+    assert candidates_of(run, [query], 2, remove_query=True) == [(query, ["1", "3"])]
+    assert candidates_of(run, [query], 2) == [(query, ["1", "2"])]

@@ -12,7 +12,7 @@ from irexp.dataset.scores import PairScores
 from irexp.dataset.sources import ExampleSource, open_examples
 from irexp.evaluation.run_file import read_run, run_heads
 from irexp.pipeline.component import component
-from irexp.pipeline.run_source import RunSource, lines_of_run
+from irexp.pipeline.run_source import RunSource, lines_of_run, runs_of
 
 
 def mine(
@@ -39,16 +39,18 @@ def mine(
         Examples that `fit` takes; `histogram` counts what was kept and dropped.
 
     Raises:
-        UserError: if nothing is left after the filters.
+        UserError: if nothing is left after the filters, or `runs` is not a list of runs.
     """
     settings: Negatives = component("negatives", "none", depth=depth, **filters)
     table = None if scores is None else PairScores(lines_of_run(scores))
-    return mine_negatives(open_examples(examples), [candidates(run, depth) for run in runs], table, settings, seed=seed)
+    return mine_negatives(
+        open_examples(examples), [candidates(run, depth) for run in runs_of(runs)], table, settings, seed=seed
+    )
 
 
 def candidates(run: RunSource, depth: int) -> Candidates:
     """A run to mine from."""
     if isinstance(run, str | Path):
         return Candidates(run_heads(read_run(Path(run)), depth), PairScores(read_run(Path(run))))
-    lines = list(run)
+    lines = list(lines_of_run(run))
     return Candidates(run_heads(lines, depth), PairScores(lines))

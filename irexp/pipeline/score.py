@@ -12,7 +12,7 @@ from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.precision import prepare_scorer
 from irexp.pipeline.re_rank import Candidates, score_candidates
-from irexp.pipeline.run_source import RunSource, lines_of_run
+from irexp.pipeline.run_source import RunSource, lines_of_run, runs_of
 from irexp.types import Query, ScoredDoc
 
 
@@ -41,12 +41,12 @@ def score(
         The scores, best first per query: the argument `scores` of `fit` and of `mine`.
 
     Raises:
-        UserError: if the precision cannot be had.
+        UserError: if the precision cannot be had, or `runs` is not a list of runs.
     """
     machine = machine or component("machine")
     in_precision = prepare_scorer(model, machine, "score.precision", precision)
     collection, opened = open_documents(documents), open_examples(examples)
-    pairs = pairs_of(opened, collection, [run_heads(lines_of_run(run), depth) for run in runs])
+    pairs = pairs_of(opened, collection, [run_heads(lines_of_run(run), depth) for run in runs_of(runs)])
     return score_candidates(model, pairs, opened.texts(collection), machine=machine, in_precision=in_precision)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,8 @@ def _check_texts(
         wanted.update(doc_id for doc_id in doc_ids if doc_id not in found[query.query_id])
     if unknown := unknown_ids(documents, wanted):
         raise UserError(
-            f"{len(unknown)} documents of the run are not in the collection, such as {min(unknown)!r}; check "
-            f"dataset.documents and re_rank.candidates"
+            f"{len(unknown)} documents of the run are not in the collection, such as {min(unknown)!r}; "
+            f"check dataset.documents, and that the run is over these documents"
         )
 
 
@@ -157,10 +158,10 @@ def _prefix(work: Path | None, batch: Sequence[Candidates]) -> Path | None:
     return None if work is None else batch_prefix(work, [(query.query_id, doc_ids) for query, doc_ids in batch])
 
 
-def check_depth(depth: int | None) -> None:
-    """Refuse a depth below 1."""
-    if depth is None or depth < 1:
-        raise UserError(f"re_rank.depth={depth}: set it to at least 1, the documents to score per query")
+def check_depth(depth: int | None, setting: str = "re_rank.depth") -> None:
+    """Refuse a depth below 1, and one that is not a whole number."""
+    if not isinstance(depth, Integral) or depth < 1:
+        raise UserError(f"{setting}={depth}: set it to a whole number from 1, the documents to score per query")
 
 
 def candidates_of(

@@ -11,7 +11,7 @@ from irexp.evaluation.run_file import run_heads
 from irexp.model.model import Model
 from irexp.pipeline.component import component
 from irexp.pipeline.precision import prepare_scorer
-from irexp.pipeline.re_rank import Candidates, score_candidates
+from irexp.pipeline.re_rank import Candidates, check_depth, score_candidates
 from irexp.pipeline.run_source import RunSource, lines_of_run, runs_of
 from irexp.types import Query, ScoredDoc
 
@@ -44,6 +44,7 @@ def score(
         UserError: if the precision cannot be had, or `runs` is not a list of runs.
     """
     machine = machine or component("machine")
+    check_depth(depth, "score.depth")
     in_precision = prepare_scorer(model, machine, "score.precision", precision)
     collection, opened = open_documents(documents), open_examples(examples)
     pairs = pairs_of(opened, collection, [run_heads(lines_of_run(run), depth) for run in runs_of(runs)])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from irexp.config.schema import Machine
@@ -188,9 +189,9 @@ def query_encoder(
 
 
 def check_depth(depth: int) -> None:
-    """Refuse a depth below 1."""
-    if depth < 1:
-        raise UserError(f"search.depth={depth}: a run needs at least one document per query")
+    """Refuse a depth below 1, and one that is not a whole number."""
+    if not isinstance(depth, Integral) or depth < 1:
+        raise UserError(f"search.depth={depth}: a run needs at least one document per query; give a whole number")
 
 
 def warn_of_unknown(topics: Topics, doc_ids: Sequence[str]) -> None:

@@ -96,3 +96,10 @@ def test_one_run_is_not_a_list_of_runs(tmp_path: Path, model: Model) -> None:
             _mined(runs)
         with pytest.raises(UserError, match=r"for one run write runs=\[run\]"):
             score(model, TOPICS, TEXTS, runs=runs)  # type: ignore[arg-type]
+
+
+def test_an_unknown_document_of_a_run_is_named_without_settings_of_another_function(model: Model) -> None:
+    """The function score has no setting re_rank.candidates."""
+    with pytest.raises(UserError, match=r"such as 'zz'; check .* that the run is over these documents") as caught:
+        score(model, TOPICS, TEXTS, runs=[[ScoredDoc("q1", "zz", 1.0)]])
+    assert "re_rank" not in str(caught.value)

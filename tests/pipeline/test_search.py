@@ -12,7 +12,7 @@ from irexp import build_index, component, search
 from irexp.config.schema import Machine
 from irexp.dataset.in_memory import TextTopics
 from irexp.pipeline.index import OpenIndex
-from irexp.pipeline.re_rank import candidates_of
+from irexp.pipeline.re_rank import candidates_of, check_depth
 from irexp.types import Query, ScoredDoc, UserError
 
 TEXTS = ["list the cup", "delete a tree", "a cup and another cup", "a tree"]
@@ -69,3 +69,13 @@ def test_a_query_is_not_its_own_candidate_if_the_topics_leave_it_out() -> None:
     run, query = [ScoredDoc("2", doc_id, -float(doc_id)) for doc_id in ("1", "2", "3")], Query("2", "another cup")
     assert candidates_of(run, [query], 2, remove_query=True) == [(query, ["1", "3"])]
     assert candidates_of(run, [query], 2) == [(query, ["1", "2"])]
+
+
+@pytest.mark.parametrize("depth", [2.0, "2", 0, -1])
+def test_a_depth_is_a_whole_number_above_zero(index: OpenIndex, machine: Machine, depth: Any) -> None:
+    """Also of numpy."""
+    with pytest.raises(UserError, match=rf"search\.depth={depth}: .* whole number"):
+        search(index, ["cup"], depth=depth, machine=machine)
+    assert len(search(index, ["cup"], depth=np.int64(1), machine=machine)) == 1  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"score\.depth={depth}: .* whole number"):
+        check_depth(depth, "score.depth")

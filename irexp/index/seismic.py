@@ -35,6 +35,9 @@ _SIZE = "size.npy"
 #: Smaller vocabularies have term numbers of 16 bits.
 _SMALL = 2**16
 
+#: The largest number of 16 bits; the package makes infinity of a larger one.
+_LARGEST = 65_504
+
 
 @dataclass(frozen=True)
 class SeismicSearch:
@@ -115,6 +118,7 @@ class Seismic(StreamedIndex):
         """Add a batch of document vectors."""
         assert isinstance(vectors, scipy.sparse.csr_array)
         _refuse_negative(vectors)
+        _refuse_large(vectors)
         part = prune(vectors, self._terms, self._threshold)
         part.sort_indices()
         present = np.flatnonzero(np.diff(part.indptr))  # the package does not accept empty documents
@@ -187,3 +191,12 @@ def _package() -> Any:
 def _refuse_negative(vectors: scipy.sparse.csr_array) -> None:
     if (vectors.data < 0).any():
         raise UserError("index=seismic does not accept negative weights, which this model makes; use index=sparse")
+
+
+def _refuse_large(vectors: scipy.sparse.csr_array) -> None:
+    """Only of documents: a query's weights have 32 bits."""
+    if (vectors.data > _LARGEST).any():
+        raise UserError(
+            f"index=seismic stores weights in 16 bits, up to {_LARGEST:,}, and this model makes larger ones, such as "
+            f"{vectors.data.max():,.0f}; use index=sparse"
+        )

@@ -120,6 +120,19 @@ def test_seismic_refuses_negative_weights(tmp_path: Path) -> None:
         index.search(-documents, 5)
 
 
+def test_seismic_refuses_weights_that_16_bits_cannot_hold(tmp_path: Path) -> None:
+    """They would become infinity, and their documents the best of every query; those of queries have more bits."""
+    documents, search = scipy.sparse.csr_array(np.eye(12, dtype=np.float32)), SeismicSearch(terms=100, heap_factor=0.0)
+    with pytest.raises(UserError, match="up to 65,504, and this model makes larger ones, such as 65,505"):
+        built(Seismic(postings=12), encode(tmp_path / "refused", documents * 65_505), tmp_path / "none")
+    index = built(
+        Seismic(postings=12, search=search), encode(tmp_path / "encoding", documents * 65_504), tmp_path / "i"
+    )
+    score_BK, row_BK = index.search(documents * np.float32(100_000), 1)
+    assert row_BK[:, 0].tolist() == list(range(12))
+    assert score_BK[:, 0].tolist() == [65_504e5] * 12
+
+
 def test_uint8_weights_are_within_half_a_step(tmp_path: Path) -> None:
     """A score's error is at most half of 1/255 of each term's largest weight, summed over the query's terms."""
     documents, queries = sparse_vectors(COUNT, 0), sparse_vectors(20, 1)

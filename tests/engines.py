@@ -44,7 +44,8 @@ class Case:
 
 def faiss(factory: str, **search: int) -> Callable[[], Index]:
     """A faiss index, small enough for the vectors of the tests."""
-    return lambda: Faiss(factory, lists=8, codes=2, search=FaissSearch(**search))
+    sizes = {name: size for name, size in (("lists", 8), ("codes", 2)) if f"{{{name}}}" in factory}
+    return lambda: Faiss(factory, **sizes, search=FaissSearch(**search))
 
 
 ALL_TOKENS = 10**4

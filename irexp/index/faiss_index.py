@@ -96,10 +96,14 @@ class Faiss(DenseIndex):
             sample: the number of random vectors for training; None for 64 per cluster, at least 65,536.
             seed: of the sample.
             search: the search settings.
+
+        Raises:
+            UserError: if a setting is out of range, or `lists` or `codes` is given and has no placeholder.
         """
         self._factory, self._lists, self._codes = factory, lists, codes
         self._sample, self._seed, self._search = sample, seed, search or FaissSearch()
         check_least(1, {"lists": lists, "codes": codes, "sample": sample})
+        _check_used(factory, {"lists": lists, "codes": codes})
         check_least(1, {f"search.{name}": value for name, value in vars(self._search).items()})
         check_least(0, {"seed": seed})
         self._index: Any = None
@@ -287,6 +291,16 @@ class Faiss(DenseIndex):
             raise UserError(
                 f"index.factory={self._factory}: the only placeholders are {{lists}} and {{codes}}"
             ) from error
+
+
+def _check_used(factory: str, settings: Mapping[str, int | None]) -> None:
+    """Refuse a number that fills no placeholder: the index would have another one, in silence."""
+    for name, value in settings.items():
+        if value is not None and f"{{{name}" not in factory:
+            raise UserError(
+                f"index.{name}={value} is not used: index.factory={factory} has no placeholder {{{name}}}; write it "
+                f"where the number belongs, as in IVF{{lists}},PQ{{codes}}, or omit index.{name}"
+            )
 
 
 def _read(path: Path, flags: int = 0) -> Any:

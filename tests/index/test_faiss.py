@@ -303,3 +303,18 @@ def test_a_search_restores_faisss_blas_threshold(tmp_path: Path) -> None:
     for queries in (1, 40):
         index.search(vectors[:queries], 3)
         assert settings.distance_compute_blas_threshold == before
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "name"),
+    [
+        ("IVF4,Flat", {"lists": 2}, "lists"),
+        ("HNSW8,Flat", {"codes": 3}, "codes"),
+        ("IVF{lists},PQ4", {"codes": 4}, "codes"),
+    ],
+)
+def test_a_number_without_a_placeholder_is_refused(factory: str, settings: dict[str, Any], name: str) -> None:
+    """The index would have another number of clusters or bytes than the one that was given."""
+    with pytest.raises(UserError, match=rf"index\.{name}={settings[name]} is not used: .* no placeholder {{{name}}}"):
+        Faiss(factory, **settings)
+    Faiss("IVF{lists},PQ{codes}x4,RFlat", lists=4, codes=2)

@@ -104,7 +104,7 @@ def identify(nodes: Sequence[Node]) -> dict[Node, Identity | Given | None]:
 
 def _identify_made(node: Node, stage: StageSpec, found: Mapping[Node, Identity | Given | None]) -> Identity:
     values, recorded = node.experiment.values, node.experiment.recorded
-    made_from: dict[str, Any] = {"content_version": stage.version}
+    made_from: dict[str, Any] = {"content_version": stage.version + stage.is_raised(values)}
     lineage: dict[str, Any] = {}
     for name, inputs in node.inputs.items():
         source = stage.inputs[name]

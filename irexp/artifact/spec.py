@@ -13,6 +13,11 @@ def always(values: Values) -> bool:
     return True
 
 
+def never(values: Values) -> bool:
+    """False, whatever the experiment."""
+    return False
+
+
 @dataclass(frozen=True)
 class Setting:
     """A part of the configuration that determines content.
@@ -101,6 +106,7 @@ class StageSpec:
         inputs: by name, in the order of the function's parameters after the folder.
         settings: the settings that determine the content.
         version: raised by hand when a change of the code changes the content, so that no stale artifact is used.
+        is_raised: whether an experiment's version is one higher, since a change changed the content of such ones alone.
         resumes: whether it continues what a killed process left.
         shared: whether several nodes work on it.
         divides: whether independent processes can each make a share of it, in any order, before it is completed.
@@ -116,6 +122,7 @@ class StageSpec:
     inputs: Mapping[str, Source] = field(default_factory=dict)
     settings: tuple[Setting, ...] = ()
     version: int = 1
+    is_raised: Callable[[Values], bool] = never
     resumes: bool = False
     shared: bool = False
     divides: bool = False

@@ -66,6 +66,11 @@ def _is_lowered(setting: str, values: Values) -> bool:
     return select(values, setting) not in (None, "float32")
 
 
+def _tries_all_weights(values: Values) -> bool:
+    """Whether three or more weights are tuned, of which earlier versions left out some, such as 0.7, 0.2 and 0.1."""
+    return is_tuned(values) and len(values["fuse"]["runs"]) > 2
+
+
 _TRAINING = (
     *("loss", "regularizer", "adapter", "dataset.documents", "dataset.train", "dataset.dev"),
     *("training", "optimizer", "schedule", "validation"),
@@ -177,6 +182,7 @@ STAGES: dict[str, StageSpec] = {
                 Setting("fuse", without=("runs", "dev_runs")),
             ),
             version=5,
+            is_raised=_tries_all_weights,
             ways=("fused",),
         ),
         StageSpec(

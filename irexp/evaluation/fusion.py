@@ -188,7 +188,5 @@ def _grid(runs: int, step: float) -> Array:
     """
     steps = round(1 / step)
     parts = [part for part in itertools.product(range(steps + 1), repeat=runs) if sum(part) == steps]
-    weight_TR = np.array(parts) / steps
-    # as in ranx, with which earlier runs were made: without those whose rounded sum is below 1, such as 0.7 + 0.2 + 0.1
-    exact_TR: Array = weight_TR[weight_TR.sum(axis=1) == 1]
-    return exact_TR
+    weight_TR: Array = np.array(parts) / steps
+    return weight_TR

@@ -198,6 +198,20 @@ def test_an_untrained_checkpoint_does_not_depend_on_the_collection(config: DictC
     assert _names(config, **untrained, model__pooling="cls")["checkpoint"] != before
 
 
+@pytest.mark.parametrize(
+    ("runs", "method", "version"), [(3, "wsum", 6), (2, "wsum", 5), (3, "sum", 5), (3, "wsum fuse.weights=[1,1,1]", 5)]
+)
+def test_only_fusions_whose_tuned_weights_may_be_others_have_a_raised_version(
+    compose: Callable[..., DictConfig], runs: int, method: str, version: int
+) -> None:
+    """Earlier versions tried all weights of two runs, but not all of three."""
+    listed = ",".join(f'["model=bm25","index.k1={number}"]' for number in range(runs))
+    typed = ["model=fusion", f"fuse.runs=[{listed}]", *f"fuse.method={method}".split()]
+    plan, _ = draft_plan(Experiment(tuple(typed), compose(*typed)), ["fuse"])
+    (made,) = [step.artifact for step in plan.own if step.artifact is not None]
+    assert made.made_from["content_version"] == version
+
+
 def test_canonical_drops_nulls_and_names_and_keeps_the_class_name() -> None:
     """An integer written as a float, a null or a moved module must not change a digest."""
     value = {"_target_": "a.b.C", "_partial_": True, "name": "x", "k": 1.0, "n": None, "l": [1.0, 0.5]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
 
-from irexp.evaluation.fusion import METHODS, NORMS, ScoresByQuery, best_weights, by_query, fuse
+from irexp.evaluation.fusion import METHODS, NORMS, ScoresByQuery, _grid, best_weights, by_query, fuse
 from irexp.evaluation.measures import parse_measures
 from irexp.types import Qrel, ScoredDoc, UserError
 
@@ -123,6 +124,26 @@ def test_tuned_weights_favour_the_better_run() -> None:
     with pytest.raises(ValueError, match="no query with a document of relevance 1"):
         best_weights([bad, good], [], norm="none", measure=measure, step=0.25)
     assert best_weights([good, good], qrels, norm="none", measure=measure, step=0.25) == [1, 0]
+
+
+@pytest.mark.parametrize(("number", "step"), [(2, 0.05), (3, 0.1), (3, 0.05), (4, 0.1)])
+def test_every_point_of_the_grid_is_tried(number: int, step: float) -> None:
+    """Also weights whose rounded sum is not 1, such as 0.7, 0.2 and 0.1."""
+    steps = round(1 / step)
+    parts = [part for part in itertools.product(range(steps + 1), repeat=number) if sum(part) == steps]
+    assert len(parts) == math.comb(steps + number - 1, number - 1)
+    assert _grid(number, step).tolist() == [[part / steps for part in point] for point in parts]
+
+
+def test_the_best_weights_are_found_although_their_rounded_sum_is_not_one() -> None:
+    """Only where no weight is above 0.75, 0.25 and 0.15 is x first: above these y, z and u are."""
+    limits = {"y": (0.25, -0.75, -0.75), "z": (-0.25, 0.75, -0.25), "u": (-0.15, -0.15, 0.85)}
+    runs: list[ScoresByQuery] = [
+        {"q": {"x": 0.0, **{doc_id: own[number] for doc_id, own in limits.items()}}} for number in range(3)
+    ]
+    (measure,) = parse_measures(["RR"])
+    tuned = best_weights(runs, [Qrel("q", "x", 1)], norm="none", measure=measure, step=0.1)
+    assert tuned == [0.7, 0.2, 0.1]
 
 
 def test_weights_of_few_queries_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -215,18 +215,20 @@ def _content_of(setting: Setting, values: Values, recorded: Values) -> Any:
         return processor()
     if setting.path == "gpu":  # `machine.accelerator=auto` is the same on machines with different ones
         return usable_gpu() if select(values, "machine.accelerator") in ("auto", "gpu") else None
-    return canonical(_kept(setting, values), key=setting.path, recorded=_kept(setting, recorded))
+    ignored = setting.ignored(values)
+    kept, shown = (_kept(setting, found, ignored) for found in (values, recorded))
+    return canonical(kept, key=setting.path, recorded=shown)
 
 
-def _kept(setting: Setting, values: Values) -> Any:
-    """The value of a setting, without the keys that enter elsewhere or not at all."""
+def _kept(setting: Setting, values: Values, ignored: Mapping[str, Any]) -> Any:
+    """The value of a setting, without the keys that enter elsewhere or not at all; ignored ones have one value."""
     if setting.path in ("index", "index.search"):
         value = _of_engine(values["index"], is_search=setting.path == "index.search")
     else:
         value = select(values, setting.path)
     if setting.without and isinstance(value, dict):
         value = {key: item for key, item in value.items() if key not in setting.without}
-    return value
+    return value | ignored if ignored else value
 
 
 def _of_engine(value: Any, *, is_search: bool) -> Any:

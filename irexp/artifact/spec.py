@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from irexp.artifact.values import Values, Way, is_given, select, way_of
 
@@ -18,6 +19,11 @@ def never(values: Values) -> bool:
     return False
 
 
+def nothing(values: Values) -> Mapping[str, Any]:
+    """No keys, whatever the experiment."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Setting:
     """A part of the configuration that determines content.
@@ -26,11 +32,13 @@ class Setting:
         path: its dotted path; `index` means the settings that build the engine, `index.search` those of its search.
         without: keys that are excluded, because they enter elsewhere or not at all.
         when: whether it applies to an experiment.
+        ignored: its keys without effect in an experiment, with the value of each that enters whatever it is set to.
     """
 
     path: str
     without: tuple[str, ...] = ()
     when: Callable[[Values], bool] = always
+    ignored: Callable[[Values], Mapping[str, Any]] = nothing
 
 
 @dataclass(frozen=True)

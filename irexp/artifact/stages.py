@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from irexp.artifact.spec import Other, Own, Rows, Setting, Source, StageSpec, This, always
 from irexp.artifact.values import (
@@ -69,6 +70,13 @@ def _is_lowered(setting: str, values: Values) -> bool:
 def _tries_all_weights(values: Values) -> bool:
     """Whether three or more weights are tuned, of which earlier versions left out some, such as 0.7, 0.2 and 0.1."""
     return is_tuned(values) and len(values["fuse"]["runs"]) > 2
+
+
+def _ignored_by_method(values: Values) -> dict[str, Any]:
+    """The settings of a fusion that its method does not use, with their defaults, which are in all earlier names."""
+    is_by_rank = select(values, "fuse.method") == "rrf"
+    ignored: dict[str, Any] = {"norm": "min-max"} if is_by_rank else {"k": 60}
+    return ignored if is_tuned(values) else ignored | {"measure": "nDCG@10", "step": 0.1}
 
 
 _TRAINING = (
@@ -179,7 +187,7 @@ STAGES: dict[str, StageSpec] = {
             },
             settings=(
                 *(_TEST_QUERIES, *_settings("dataset.dev", when=is_tuned)),
-                Setting("fuse", without=("runs", "dev_runs")),
+                Setting("fuse", without=("runs", "dev_runs"), ignored=_ignored_by_method),
             ),
             version=5,
             is_raised=_tries_all_weights,

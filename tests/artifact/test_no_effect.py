@@ -115,3 +115,26 @@ def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, cap
         plan_of(compose, "model=bm25", "dataset.query_length=7", "index.k1=2", columns, stages=["search"])
     (text,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     assert text.startswith("dataset.query_length=7: ignored, since the table's rows or columns choose dataset=…")
+
+
+@pytest.mark.parametrize(
+    ("method", "ignored", "used"),
+    [
+        ("rrf", ["norm=zmuv", "norm=none", "measure=AP", "step=0.5"], ["k=10", "depth=9"]),
+        ("sum", ["k=10", "measure=AP", "step=0.5"], ["norm=zmuv", "depth=9"]),
+        ("mnz", ["k=10", "measure=AP", "step=0.5"], ["norm=zmuv", "depth=9"]),
+        ("wsum", ["k=10"], ["norm=zmuv", "measure=AP", "step=0.5", "weights=[0.5,0.5]"]),
+        ("wsum fuse.weights=[0.5,0.5]", ["k=10", "measure=AP", "step=0.5"], ["norm=zmuv", "weights=[0.4,0.6]"]),
+    ],
+)
+def test_a_setting_that_a_method_of_fusion_ignores_makes_no_other_run(
+    compose: Compose, method: str, ignored: list[str], used: list[str]
+) -> None:
+    """A sweep over norms of rrf, which adds ranks, would otherwise be as many equal rows; the others are other runs."""
+
+    def name(*settings: str) -> str:
+        typed = [f"fuse.method={method}", *(f"fuse.{setting}" for setting in settings)]
+        return plan_of(compose, "model=fusion", *" ".join(typed).split(), stages=["fuse"]).own[0].name
+
+    assert {name(setting) for setting in ignored} == {name()}
+    assert len({name(), *map(name, used)}) == 1 + len(used)

@@ -1,6 +1,7 @@
 """The stage that removes unused artifacts: those that neither a recipe, a table nor another used artifact needs.
 
-Of the recipes, those count that made something in this store: all of them would take minutes to plan.
+Of the recipes, those count that made something in this store: all of them would take minutes to plan. What was measured
+of the speed of a needed run is needed, too: tables show it beside the run's measures.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def clean(output: Path, *, artifacts: str, tables: Sequence[str], confirm: bool,
     lineage = Lineage(store)
     recipes = _recipes(" ".join(manifest["provenance"].get("command", [])) for manifest in lineage.manifests.values())
     needed = lineage.with_ancestors({*_planned(recipes, artifacts), *_rows(tables)})
+    needed |= {user for name in needed for user in lineage.users[name] if user.startswith("speed/")}
     needless = [name for name in lineage.manifests if name not in needed]
     left = dict(unfinished_in(store))
     bytes_by_name = {name: bytes_of(lineage.manifests[name]) for name in needless}

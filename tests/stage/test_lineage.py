@@ -155,6 +155,18 @@ def test_clean_removes_only_unused_artifacts(compose: Compose, tmp_path: Path, c
     assert {o.status for o in run(compose, settings(tmp_path, collection)).values()} == {"already done"}
 
 
+def test_clean_keeps_the_speed_of_a_needed_run(compose: Compose, tmp_path: Path, collection: Path, root: str) -> None:
+    """A table's file names no artifact of speed, but table.speed.md shows it; that of an unused run is removed."""
+    names = ["index", "search", "evaluate", "speed"]
+    base = settings(tmp_path, collection, "model=bm25")
+    kept, gone = (run(compose, [*base, *typed], names) for typed in ([], ["search.depth=3"]))
+    row = {"row": "bm25", "artifacts": [f"measures/{Path(str(kept['evaluate'].path)).name}"]}
+    (tmp_path / "table.json").write_text(json.dumps([row]))
+    needless = clean(tmp_path, artifacts=root, tables=[str(tmp_path)], confirm=False)
+    wanted = [Path(str(gone[stage].path)) for stage in names[1:]]
+    assert sorted(needless) == sorted(f"{path.parent.name}/{path.name}" for path in wanted)
+
+
 def test_a_forced_stage_replaces_its_artifact_and_compares_it(
     compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

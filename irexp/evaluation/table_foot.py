@@ -37,7 +37,7 @@ def foot(
     """
     results = [result for row in rows for result in row.results]
     collections = list(dict.fromkeys(result.column for result in results))
-    parts = _comparisons(rows, test, references, len(collections))
+    parts = _comparisons(rows, test, references, collections)
     if len(rows) > 1:
         parts.append("Bold: the best of a column.")
     parts.append(_queries(results, collections))
@@ -53,20 +53,27 @@ def foot(
     return " ".join(parts)
 
 
-def _comparisons(rows: Sequence[Row], test: Significance, references: Sequence[str], collections: int) -> list[str]:
+def _comparisons(
+    rows: Sequence[Row], test: Significance, references: Sequence[str], collections: Sequence[str]
+) -> list[str]:
     """What the markers mean."""
-    pairs = [(row.label, reference) for row, reference in zip(rows, references, strict=True) if row.label != reference]
-    if not pairs:
+    pairs = [(row, reference) for row, reference in zip(rows, references, strict=True) if row.label != reference]
+    row_of = {row.label: row for row in rows}
+    counts = [sum(bool(row.of(name) and row_of[other].of(name)) for row, other in pairs) for name in collections]
+    if not any(counts):
         return []
     than = _one_line(pairs[0][1])
     if len({reference for _, reference in pairs}) > 1:
-        named = [f"{_one_line(label)} with {_one_line(reference)}" for label, reference in pairs]
+        named = [f"{_one_line(row.label)} with {_one_line(reference)}" for row, reference in pairs]
         than = f"the row that it is compared with ({', '.join(named)})"
-    comparisons = f"{len(pairs)} comparison{'s' if len(pairs) > 1 else ''}"
-    of = "of each measure" if collections == 1 else "of each column"
+    if len(set(counts)) > 1:
+        over = f"comparisons of each column (at most {max(counts)})"
+    else:
+        over = f"{counts[0]} comparison{'s' if counts[0] > 1 else ''} of each "
+        over += "measure" if len(collections) == 1 else "column"
     return [
-        f"{BETTER} significantly better, {WORSE} significantly worse than {than}: {test.describe()} over the "
-        f"{comparisons} {of}, alpha = {test.alpha:g}."
+        f"{BETTER} significantly better, {WORSE} significantly worse than {than}: {test.describe()} over the {over}, "
+        f"alpha = {test.alpha:g}."
     ]
 
 
@@ -109,13 +116,14 @@ def _conventions(results: Sequence[Result], measures: Sequence[str]) -> list[str
 
 
 def _missing(results: Sequence[Result], *, is_one: bool) -> list[str]:
-    """How many queries a row does not answer."""
-    return [
+    """How many queries a row does not answer; equal numbers of seeds once."""
+    sentences = [
         f"Without results in {_one_line(result.label)}{'' if is_one else f' on {_one_line(result.column)}'}: "
         f"{result.measured.missing_queries}."
         for result in results
         if result.measured.missing_queries
     ]
+    return list(dict.fromkeys(sentences))
 
 
 def _seeds(rows: Sequence[Row]) -> list[str]:

@@ -112,3 +112,24 @@ def test_the_footer_counts_the_seeds_of_each_column(several: list[Result]) -> No
     assert "deviation of several seeds (ours 3 on A and 2 on B_1); tests" in make_table(fewer, ["AP"]).footer
     more = [*several, replace(several[-1], seed=1)]
     assert "deviation of several seeds (ours 3, other 2); tests" in make_table(more, ["AP"]).footer
+
+
+def test_the_footer_says_over_how_many_comparisons_a_column_is_corrected(several: list[Result]) -> None:
+    """A column lacks the comparisons of rows that were not measured on it; where all have as many, it is one number."""
+    assert "Holm correction over the comparisons of each column (at most 2), alpha" in make_table(several).footer
+    whole = [one for one in several if one.label != "other"]
+    assert "Holm correction over the 1 comparison of each column, alpha" in make_table(whole).footer
+    on_a = [one for one in several if one.column == "A"]
+    assert "Holm correction over the 2 comparisons of each measure, alpha" in make_table(on_a).footer
+    apart = [several[0], replace(several[1], label="other")]
+    assert "significantly" not in make_table(apart).footer
+
+
+def test_the_footer_says_once_how_many_queries_several_seeds_do_not_answer(rows: list[Result]) -> None:
+    """Seeds that leave different numbers unanswered are still told apart."""
+    lacking = [
+        replace(rows[1], label="ours", seed=seed, measured=replace(rows[1].measured, missing_queries=missing))
+        for seed, missing in enumerate([2, 2, 3])
+    ]
+    footer = make_table([rows[0], *lacking]).footer
+    assert footer.count("Without results in ours: 2.") == 1 and footer.count("Without results in ours: 3.") == 1

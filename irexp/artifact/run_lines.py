@@ -125,27 +125,46 @@ def read_run(path: Path) -> Iterator[ScoredDoc]:
 
 @functools.cache
 def _warn_of_ranks(path: Path) -> None:
-    """Warn once of a run in which larger scores have later ranks, as of distances, by its first query."""
-    score_of: dict[int, float] = {}
-    with suppress(OSError, EOFError, zlib.error, ValueError), _open(path) as file:  # which reading the run explains
-        first = ""
-        for line in file:
-            columns = line.split("\t") if line.count("\t") == len(COLUMNS) - 1 else _by_whitespace(line)
-            if line.startswith("#") or len(columns) != len(COLUMNS):
-                continue
-            first = first or columns[0]
-            if columns[0] != first:
-                break
-            score_of[int(columns[3])] = float(columns[4])
-    scores = [score_of[rank] for rank in sorted(score_of)]
-    if scores and scores[0] < scores[-1] and all(map(le, scores, scores[1:])):  # equal ones are rounded
+    """Warn once of a run whose ranks say another order than its scores: those of distances, or equal ones."""
+    query_id, of_rank = _first_ranking(path)
+    scores = [of_rank[rank][1] for rank in sorted(of_rank)]
+    doc_ids = [of_rank[rank][0] for rank in sorted(of_rank)]
+    if len(scores) < 2:
+        return
+    if scores[0] < scores[-1] and all(map(le, scores, scores[1:])):  # equal ones are rounded
         log.warning(
             "%s: of query %s, the document of rank %d has the smallest score, and larger scores count as better, as in "
             "trec_eval; if these are distances, write them with a minus",
             path,
-            first,
-            min(score_of),
+            query_id,
+            min(of_rank),
         )
+    if len(set(scores)) == 1 and doc_ids != sorted(doc_ids):
+        log.warning(
+            "%s: of query %s, all scores are %g, so that its documents are ordered by their ids, and not by the column "
+            "of ranks, which is ignored; if the ranks are right, write scores that fall with them, such as 1 / rank",
+            path,
+            query_id,
+            scores[0],
+        )
+
+
+def _first_ranking(path: Path) -> tuple[str, dict[int, tuple[str, float]]]:
+    """The first query that has several lines, and the document and the score of each of its ranks."""
+    query_id, lines = "", 0
+    found: dict[int, tuple[str, float]] = {}
+    with suppress(OSError, EOFError, zlib.error, ValueError), _open(path) as file:  # which reading the run explains
+        for line in file:
+            columns = line.split("\t") if line.count("\t") == len(COLUMNS) - 1 else _by_whitespace(line)
+            if line.startswith("#") or len(columns) != len(COLUMNS):
+                continue
+            if columns[0] != query_id:
+                if lines > 1:
+                    break
+                query_id, lines, found = columns[0], 0, {}
+            lines += 1
+            found[int(columns[3])] = columns[2], float(columns[4])
+    return query_id, found
 
 
 def _raise_if_repeated(path: Path, pairs: set[int]) -> None:

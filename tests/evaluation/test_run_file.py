@@ -68,6 +68,26 @@ def test_a_run_of_distances_is_warned_of(
 
 
 @pytest.mark.parametrize(
+    ("lines", "warned"),
+    [
+        ("1 Q0 c 1 1.0 t\n1 Q0 b 2 1.0 t\n1 Q0 a 3 1.0 t\n", True),
+        ("0 Q0 c 1 1.0 t\n1 Q0 c 1 1.0 t\n1 Q0 b 2 1.0 t\n", True),
+        ("1 Q0 a 1 1.0 t\n1 Q0 b 2 1.0 t\n1 Q0 c 3 1.0 t\n", False),
+        ("1 Q0 c 0 1.0 t\n1 Q0 a 0 1.0 t\n1 Q0 b 0 1.0 t\n", False),
+        ("1 Q0 c 1 2.0 t\n1 Q0 b 2 1.0 t\n1 Q0 a 3 1.0 t\n", False),
+    ],
+)
+def test_a_run_of_equal_scores_whose_ranks_say_another_order_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lines: str, *, warned: bool
+) -> None:
+    """Programs that know ranks alone write one score; a query of one line says nothing, nor do equal ranks."""
+    (tmp_path / "a.run").write_text(lines + "2 Q0 d 1 3 t\n")
+    assert len(list(read_run(tmp_path / "a.run"))) == 1 + lines.count("\n")
+    expected = f"{tmp_path}/a.run: of query 1, all scores are 1, so that its documents are ordered by their ids"
+    assert [record.getMessage().startswith(expected) for record in caplog.records] == [True] * warned
+
+
+@pytest.mark.parametrize(
     ("text", "doc_ids"),
     [
         ("1\td 1\t2.5\n1\td2\t0.5\n", ["d 1", "d2"]),

@@ -40,7 +40,10 @@ def tune(output: Path, experiment: Experiment, *, sweep: Sequence[str], measure:
     """
     _check(experiment, measure)
     tried = combinations(sweep)
-    plans = [make_plan(_varied(experiment, changes), _STAGES) for changes in tried]
+    varied = [_varied(experiment, changes) for changes in tried]
+    for changes, one in zip(tried, varied, strict=True):
+        _check_table_and_measure(one, measure, f"stage.tune.sweep: {' '.join(changes)}: ")
+    plans = [make_plan(one, _STAGES) for one in varied]
     if reason := next((plan.skipped["evaluate"] for plan in plans if "evaluate" in plan.skipped), None):
         raise UserError(f"stage=tune cannot measure the development queries: {reason}; set dataset.dev")
     store = Store(experiment.root)
@@ -64,14 +67,22 @@ _STAGES = [name for name, stage in STAGES.items() if stage.makes not in (None, "
 
 def _check(experiment: Experiment, measure: str) -> None:
     """Refuse to tune a table, without development queries, or by a measure that is not evaluated."""
-    if experiment.values["rows"] or experiment.values["columns"]:
-        raise UserError("stage=tune varies one experiment on one collection; set rows=null columns=null suite=none")
+    _check_table_and_measure(experiment, measure)
     dev = experiment.config.dataset.dev
     if dev is None or next(iter(built(dev).queries()), None) is None:
         raise UserError("stage=tune needs development queries, but dataset.dev has none; set dataset.dev")
+
+
+def _check_table_and_measure(experiment: Experiment, measure: str, where: str = "") -> None:
+    """Refuse an experiment that is a table, or is not evaluated by the measure; `where` says which one it is."""
+    if experiment.values["rows"] or experiment.values["columns"]:
+        raise UserError(
+            f"{where}stage=tune varies one experiment on one collection; set rows=null columns=null suite=none"
+        )
     names = {str(found) for found in parse_measures(experiment.values["evaluation"]["measures"])}
     if str(parse_measures([measure])[0]) not in names:
-        raise UserError(f"stage.tune.measure={measure} is not evaluated; evaluation.measures has {', '.join(names)}")
+        shown = ", ".join(sorted(names))
+        raise UserError(f"{where}stage.tune.measure={measure} is not evaluated; evaluation.measures has {shown}")
 
 
 def _varied(experiment: Experiment, changes: list[str]) -> Experiment:

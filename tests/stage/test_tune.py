@@ -49,6 +49,11 @@ def test_every_combination_is_measured_on_the_development_queries(
     ("more", "message"),
     [
         (["stage.tune.measure=AP"], r"stage\.tune\.measure=AP is not evaluated; evaluation\.measures has .*nDCG@10"),
+        (
+            ["stage.tune.sweep=['evaluation.measures=[nDCG@10],[AP]']"],
+            r"stage\.tune\.sweep: evaluation\.measures=\[AP\]: stage\.tune\.measure=nDCG@10 is not .* has AP$",
+        ),
+        (["stage.tune.sweep=['rows=null,{A:[]}']"], r"stage\.tune\.sweep: rows=\{A:\[\]\}: stage=tune varies one"),
         (["model=sbert"], r"stage\.tune\.sweep does not fit model=sbert; choose other settings: (.|\n)*index\.k1"),
         (["stage.tune.sweep=['index.b=0.4,2x']"], r"index\.b"),
         (["stage.tune.sweep=['index.k1']"], r"has no values; write them as index\.k1=0\.9,1\.2"),

@@ -61,8 +61,11 @@ def parse_measure(name: str) -> ir_measures.Measure:
     """The measure of a name.
 
     Raises:
-        UserError: for a name that ir_measures does not know or our engines cannot compute.
+        UserError: for a name that ir_measures does not know or our engines cannot compute, and for what is not a name.
     """
+    if not isinstance(name, str):
+        hint = f"; write {str(name)!r}" if isinstance(name, ir_measures.Measure) else ""
+        raise UserError(f"a measure is given by its name, such as {EXAMPLES}, not by an object such as {name!r}{hint}")
     base_name = re.split(r"[@(]", name, maxsplit=1)[0].strip()
     if base_name not in ir_measures.measures.registry:
         raise UserError(f"there is no measure {name!r}{_nearest(name, base_name)}; examples: {EXAMPLES}")
@@ -78,7 +81,7 @@ def parse_measure(name: str) -> ir_measures.Measure:
         known = [f"{key} ({info.desc})" if info.desc else key for key, info in measure.SUPPORTED_PARAMS.items()]
         raise UserError(
             f"a parameter of {name!r} is wrong or missing; {base_name} has: {', '.join(known) or 'none'}; "
-            f"a cutoff is written {base_name}@10"
+            f"{_how_written(measure)}"
         ) from None
     for parameter, (is_right, words) in _RANGES.items():
         if parameter in measure.params and not is_right(measure.params[parameter]):
@@ -87,6 +90,15 @@ def parse_measure(name: str) -> ir_measures.Measure:
         engines = ", ".join(engine.NAME for engine in ENGINE.providers)
         raise UserError(f"none of the engines {engines} computes {name!r}; examples: {EXAMPLES}")
     return measure
+
+
+def _how_written(measure: ir_measures.Measure) -> str:
+    """How a wrong parameter is written: those that are fractions need a decimal point."""
+    fractions = [key for key, info in measure.SUPPORTED_PARAMS.items() if info.dtype is float]
+    whole = [f"{key}={value:.1f}" for key, value in measure.params.items() if key in fractions and type(value) is int]
+    if whole:
+        return f"with a decimal point: {', '.join(whole)}"
+    return f"a cutoff is written {measure.NAME}@10"
 
 
 def leaves_grade_open(measure: ir_measures.Measure) -> bool:

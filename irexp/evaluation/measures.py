@@ -118,6 +118,8 @@ def evaluate(
     names, relevance_of = check_judgements(qrels, measures, relevance)
     lines = _Lines(run, relevance_of, remove_query=remove_query)
     rankings = Rankings(lines)
+    if not lines.judged and not lines.unjudged:
+        raise UserError("the run is empty: it has no results of any query; check its file, or make it again")
     if not lines.judged:
         raise UserError(
             f"run and qrels have no query in common: of {len(lines.unjudged)} queries in the run, such as "

@@ -65,8 +65,9 @@ def compare(
         The table; notebooks render it, `print` shows Markdown, `to_latex` and `to_csv` return LaTeX and CSV.
 
     Raises:
-        UserError: if there is no row, or rows differ in queries or measures.
+        UserError: if there is no row, a name or a result is something else, or rows differ in queries or measures.
     """
+    _check_rows(measured)
     if not measured:
         raise UserError("there is nothing to compare: a table needs at least one row")
     names = list(measured)
@@ -86,6 +87,18 @@ def compare(
         test=test,
         against=dict.fromkeys(names, reference),
     )
+
+
+def _check_rows(measured: object) -> None:
+    """Refuse what is not results by the names of their rows."""
+    example = 'write {"bm25": evaluate(…), "ours": evaluate(…)}'
+    if not isinstance(measured, Mapping):
+        raise UserError(f"compare needs a dictionary of results by the names of their rows; {example}")
+    for name, found in measured.items():
+        if not isinstance(name, str):
+            raise UserError(f"the name of a row must be a text, not {name!r}; {example}")
+        if not isinstance(found, Measured):
+            raise UserError(f"row {name!r} is not a result of evaluate, but of type {type(found).__name__}; {example}")
 
 
 def _judged(topics: Topics | Judgements | str | Path) -> Topics:

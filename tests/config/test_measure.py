@@ -5,6 +5,7 @@
 import subprocess
 import sys
 
+import ir_measures
 import pytest
 
 from irexp.config.measure import ENGINE, parse_measure, parse_measures
@@ -22,7 +23,8 @@ from irexp.types import UserError
         ("nDCG@ten", "not of the form"),
         ("nDCG@10)", "not of the form"),
         ("nDCG@0", "at least 1"),
-        ("R", "R has: cutoff"),
+        ("R", "R has: cutoff.*; a cutoff is written R@10"),
+        ("SetF(beta=2)", r"a parameter of 'SetF\(beta=2\)' is wrong .*; with a decimal point: beta=2\.0"),
         ("AP(foo=1)", "AP has: cutoff"),
         ("ERR@10", "none of the engines"),
     ],
@@ -31,6 +33,14 @@ def test_a_bad_name_is_explained(name: str, expected: str) -> None:
     """An unknown or wrong name is refused with the nearest one, the parameters or examples."""
     with pytest.raises(UserError, match=expected):
         parse_measures(["AP@3", name])
+
+
+def test_an_object_in_place_of_a_name_is_refused() -> None:
+    """A measure of ir_measures has a name to write; of another object only examples are shown."""
+    with pytest.raises(UserError, match=r"given by its name, such as nDCG@10, .* such as RR@10; write 'RR@10'"):
+        parse_measures(["AP", ir_measures.RR @ 10])  # type: ignore[list-item]
+    with pytest.raises(UserError, match=r"not by an object such as 10$"):
+        parse_measures([10])  # type: ignore[list-item]
 
 
 def test_measures_must_be_a_list_without_repetition() -> None:

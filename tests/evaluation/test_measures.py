@@ -157,7 +157,7 @@ def test_the_order_of_lines_does_not_change_values() -> None:
         ([("1", "a", 1.0)], [("1", "a", 0)], ["AP"], "no document is relevant"),
         ([("1", "a", 1.0)], [], ["AP"], "has no judgements"),
         ([("x", "a", 1.0)], [("1", "a", 1)], ["AP"], "no query in common.*'x'.*'1'"),
-        ([], [("1", "a", 1)], ["AP"], "no query in common.*none"),
+        ([], [("1", "a", 1)], ["AP"], "the run is empty: it has no results of any query"),
         ([("1", "a", 1.0)], [("1", "a", 1)], ["RR(rel=2)@10"], r"RR\(rel=2\)@10 .*largest in the qrels is 1"),
         ([("1", "a", 1.0), ("1", "a", 2.0)], [("1", "a", 1)], ["AP"], "'a' twice"),
         ([("1", "a", math.nan)], [("1", "a", 1)], ["AP"], "NaN"),

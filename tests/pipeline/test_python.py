@@ -29,6 +29,7 @@ from irexp import (
 )
 from irexp.config.schema import Machine
 from irexp.dataset.collection import Topics
+from irexp.evaluation.measures import Measured
 from irexp.evaluation.run_file import read_run, write_run
 from irexp.loss.info_nce import InfoNCE
 from irexp.model.model import Model
@@ -285,7 +286,11 @@ def test_rows_are_compared_with_a_baseline(topics: Topics) -> None:
         (lambda model: evaluate([ScoredDoc("q9", "1", 1.0)], QRELS), "no query in common"),
         (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),
         (lambda model: evaluate({"q1": {"1": 1.0}}, QRELS), "a run is a file, or .*, not a dictionary"),  # type: ignore[dict-item]
+        (lambda model: evaluate([], QRELS), "the run is empty"),
         (lambda model: compare({}), "nothing to compare"),
+        (lambda model: compare([_measured()]), 'dictionary of results by the names .*"bm25": evaluate'),  # type: ignore[arg-type]
+        (lambda model: compare({"A": _measured(), 1: _measured()}), "the name of a row must be a text, not 1"),  # type: ignore[dict-item]
+        (lambda model: compare({"A": {"AP": 0.5}}), "row 'A' is not a result of evaluate, but of type dict"),  # type: ignore[dict-item]
         (lambda model: _fit(model, [("one text",)]), "training example 0"),
         (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "pass documents=… with their texts"),
         (lambda model: _fit(model, [("a", "b")], dev=open_topics(QUERIES, QRELS)), "dev needs documents"),
@@ -302,6 +307,10 @@ def test_an_error_of_a_wrong_call_says_what_to_do(call: Callable[[str], object],
     """Each is refused before a long computation starts."""
     with pytest.raises(UserError, match=f"(?s){message}"):
         call(backbone)
+
+
+def _measured() -> Measured:
+    return evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["RR@10"])
 
 
 def _fit(backbone: str, examples: Any, **more: Any) -> None:

@@ -116,13 +116,24 @@ def _identify_made(node: Node, stage: StageSpec, found: Mapping[Node, Identity |
         is_several = isinstance(inputs, tuple)
         made_from[f"artifact.{name}"] = entries if is_several else entries[0]
         lineage[f"artifact.{name}"] = lineages if is_several else lineages[0]
-    for setting in stage.settings:
-        value = _content_of(setting, values, recorded) if setting.when(values) else None
-        if value not in (None, {}):
-            made_from[setting.path] = lineage[setting.path] = value
+    settings = settings_of(stage, values, recorded)
+    made_from |= settings
+    lineage |= settings
     subject = f"{_model_name(node, stage)}.{_folder_name(recorded, 'dataset.name')}"
     assert stage.makes is not None
     return Identity(stage.makes, f"{stage.makes}/{subject}-{digest_of(made_from)}", made_from, lineage)
+
+
+def settings_of(stage: StageSpec, values: Values, recorded: Values) -> dict[str, Any]:
+    """The settings that enter the identity of what a stage makes, by their paths.
+
+    Args:
+        stage: the stage.
+        values: of the experiment, resolved.
+        recorded: the same with `${oc.env:NAME}` as written.
+    """
+    found = {setting.path: _content_of(setting, values, recorded) for setting in stage.settings if setting.when(values)}
+    return {path: value for path, value in found.items() if value not in (None, {})}
 
 
 def identify_given(origin: Elsewhere, root: Path) -> Given:

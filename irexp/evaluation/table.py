@@ -117,6 +117,10 @@ class Table:
         """The names of the collections, in their order."""
         return tuple(dict.fromkeys(column.collection for column in self.columns))
 
+    def first_measure(self, collection: str) -> str:
+        """The measure of a collection's first column."""
+        return next(column.measure for column in self.columns if column.collection == collection)
+
     def to_markdown(self) -> str:
         """A Markdown table, aligned as plain text too; the best value of each column is bold."""
         return table_format.markdown(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from irexp.evaluation.plot import Point, front
@@ -27,12 +27,14 @@ class Costs:
     Attributes:
         collection: its name.
         measure: the measure that costs are compared with.
-        points: by the number of their row.
+        points: each with the number of its row, which has several if it was measured in several places.
+        note: on seeds that were averaged, if any.
     """
 
     collection: str
     measure: str
-    points: Mapping[int, Point]
+    points: Sequence[tuple[int, Point]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _curves(content: Content) -> Html | None:
     ]
     if any(len(one.points) > MOST_POINTS for one in lines):
         notes.append(f"Lines of more than {MOST_POINTS} points show means of neighbouring ones.")
-    legend = _legend({one.row: one.label for one in lines})
+    legend = _legend(sorted({one.row: one.label for one in lines}.items()))
     return joined(legend, element("div", *charts, class_="charts"), element("p", " ".join(notes), class_="foot"))
 
 
@@ -125,19 +127,20 @@ def _costs(content: Content) -> Html | None:
     for one in content.costs:
         charts = []
         for name, costs in (
-            ("milliseconds per query, one at a time", {row: p.milliseconds for row, p in one.points.items()}),
-            ("bytes per document", {row: p.bytes_per_document for row, p in one.points.items()}),
+            ("milliseconds per query, one at a time", [point.milliseconds for _, point in one.points]),
+            ("bytes per document", [point.bytes_per_document for _, point in one.points]),
         ):
             dots = [
-                Dot(row, point.label, costs[row], point.effectiveness)
-                for row, point in one.points.items()
-                if costs[row] > 0  # an axis of logarithms has no place for nothing, nor for what is not known
+                Dot(row, point.label, cost, point.effectiveness)
+                for (row, point), cost in zip(one.points, costs, strict=True)
+                if cost > 0  # an axis of logarithms has no place for nothing, nor for what is not known
             ]
             if dots:
                 best = front([(dot.cost, dot.value) for dot in dots])
                 charts.append(cost_chart(dots, best, x_name=name, y_name=f"{one.collection} {one.measure}".strip()))
-        legend = _legend({row: point.label for row, point in one.points.items()})
+        legend = _legend([(row, point.label) for row, point in one.points])
         parts += [legend, element("div", *charts, class_="charts")]
+        parts += [element("p", one.note, class_="foot")] if one.note else []
     note = "Dashed: the rows that no other beats on both cost and effectiveness. Encoding queries is not counted."
     return joined(*parts, element("p", note, class_="foot"))
 
@@ -165,8 +168,8 @@ def _lineage(content: Content) -> Html | None:
     return joined(element("div", lineage_graph(content.nodes), class_="scroll"), element("p", note, class_="foot"))
 
 
-def _legend(labels: Mapping[int, str]) -> Html:
-    items = [element("li", swatch(row), " ", label) for row, label in sorted(labels.items())]
+def _legend(labels: Iterable[tuple[int, str]]) -> Html:
+    items = [element("li", swatch(row), " ", label) for row, label in labels]
     return element("ul", *items, class_="legend")
 
 

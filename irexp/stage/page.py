@@ -6,19 +6,21 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from irexp.artifact.git import own_state
 from irexp.artifact.lineage import KIND_OF_INPUT, Lineage
 from irexp.artifact.provenance import versions
+from irexp.config.schema import Machine
 from irexp.evaluation.table import Table
 from irexp.report_page.chart import Series
 from irexp.report_page.graph import Node
 from irexp.report_page.origin import Command, Made
 from irexp.report_page.page import Content, Costs, page
 from irexp.report_page.study import Study
-from irexp.stage.costs import search_costs
+from irexp.stage.costs import search_costs, seeds_note
 from irexp.stage.page_difference import find_differences
 from irexp.stage.pivot import Pivoted
 from irexp.stage.show import recorded_command
@@ -36,7 +38,13 @@ PAGE = "report.html"
 
 
 def write_page(
-    table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, output: Path, study: Study | None = None
+    table: Table,
+    pivoted: Sequence[Pivoted],
+    lineage: Lineage,
+    output: Path,
+    *,
+    study: Study | None = None,
+    machine: Machine | None = None,
 ) -> Path:
     """Write report.html, one file that loads nothing.
 
@@ -46,6 +54,7 @@ def write_page(
         lineage: of the store that holds them.
         output: the folder of the page.
         study: the search that a sweep made, if it made one.
+        machine: this job's; of costs that were measured on several, its own are shown.
 
     Returns:
         The page's path.
@@ -60,7 +69,7 @@ def write_page(
         table,
         made=_made(),
         curves=_curves(table, lineage),
-        costs=_costs(table, pivoted, lineage),
+        costs=_costs(table, pivoted, lineage, machine),
         differences=differences,
         left_out=left_out,
         nodes=nodes,
@@ -109,19 +118,17 @@ def _curves(table: Table, lineage: Lineage) -> dict[str, list[Series]]:
     return curves
 
 
-def _costs(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage) -> list[Costs]:
-    measure = table.columns[0].measure
+def _costs(table: Table, pivoted: Sequence[Pivoted], lineage: Lineage, machine: Machine | None) -> list[Costs]:
+    numbers = {row.label: number for number, row in enumerate(table.rows)}
     found = []
     for collection in dict.fromkeys(one.result.column for one in pivoted):
-        costs_of = search_costs([one for one in pivoted if one.result.column == collection], lineage.store)
-        points = {
-            number: costs_of[row.label].point(row.label, measure)
-            for number, row in enumerate(table.rows)
-            if row.label in costs_of
-        }
-        if points:
+        members = [one for one in pivoted if one.result.column == collection]
+        costs = search_costs(members, lineage.store, machine)
+        if costs:
+            measure = table.first_measure(collection)
+            points = sorted(((numbers[one.label], one.point(measure)) for one in costs), key=itemgetter(0))
             name = collection if len(table.collections) > 1 else ""
-            found.append(Costs(name, measure, points))
+            found.append(Costs(name, measure, points, seeds_note(costs)))
     return found
 
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from irexp.artifact.lineage import Lineage
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
-from irexp.config.schema import Evaluation
+from irexp.config.schema import Evaluation, Machine
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import parse_measures
 from irexp.evaluation.table import Table, make_table
@@ -39,6 +39,7 @@ def report(
     against: Mapping[str, str] | None = None,
     mean: bool = False,
     html: bool = False,
+    machine: Machine | None = None,
 ) -> Table:
     """Write a table into `output` as md, tex and csv, its comparisons as md, its artifacts as json, and log it.
 
@@ -50,6 +51,7 @@ def report(
         against: the row that a row is compared with, by label; the others are compared with the first row.
         mean: whether the last columns are the mean over the collections.
         html: whether to also write report.html, a page with charts, queries, lineage and commands.
+        machine: this job's; of costs that were measured on several, its own are shown. None to show all.
 
     Returns:
         The table.
@@ -60,12 +62,20 @@ def report(
         raise UserError("nothing was measured: the experiment has no judged queries")
     measures = None if rows is not None else evaluation.measures
     table, pivoted = tabulate(
-        placed, store, output, measures=measures, evaluation=evaluation, against=against or {}, mean=mean, html=html
+        placed,
+        store,
+        output,
+        measures=measures,
+        evaluation=evaluation,
+        against=against or {},
+        mean=mean,
+        html=html,
+        machine=machine,
     )
     for collection in dict.fromkeys(one.result.column for one in pivoted):
         members = [one for one in pivoted if one.result.column == collection]
         stem = "table" if len(members) == len(pivoted) else f"table.{collection}"
-        report_costs(output, stem, search_costs(members, store), table.columns[0].measure)
+        report_costs(output, stem, search_costs(members, store, machine), table.first_measure(collection))
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         log.info("report: %s; the table of all jobs is made at the end of the sweep", output / "table.md")
     else:
@@ -84,6 +94,7 @@ def tabulate(
     mean: bool,
     html: bool,
     study: Study | None = None,
+    machine: Machine | None = None,
 ) -> tuple[Table, list[Pivoted]]:
     """Write the table of some measures, and its page; returns the table and its results. Arguments as of `report`.
 
@@ -97,6 +108,7 @@ def tabulate(
         mean: see `report`.
         html: see `report`.
         study: the search that a sweep made, if it made one, for its page.
+        machine: see `report`.
     """
     lineage = Lineage(store)
     pivoted = pivot(placed, lineage)
@@ -104,7 +116,7 @@ def tabulate(
     table = _table(pivoted, measures, evaluation, against, mean=mean, notes=notes)
     _write_table(table, output)
     if html:
-        write_page(table, pivoted, lineage, output, study)
+        write_page(table, pivoted, lineage, output, study=study, machine=machine)
     return table, pivoted
 
 

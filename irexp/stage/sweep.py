@@ -7,17 +7,19 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
-from irexp.config.schema import Evaluation
+from irexp.config.schema import Evaluation, Machine
 from irexp.study.results import RECORD as SEARCH
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
+
+Record = TypeVar("Record", Evaluation, Machine)
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +88,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     from irexp.stage.report import log_table, tabulate
     from irexp.stage.track import track_table
 
-    settings = OmegaConf.to_container(config.evaluation, resolve=True)
-    assert isinstance(settings, dict)
-    evaluation = Evaluation(**{str(key): value for key, value in settings.items()})
+    evaluation, machine = _record(config.evaluation, Evaluation), _record(config.machine, Machine)
     store = Store(root)
     html = bool(OmegaConf.select(config, "stage.report.html"))
     table, _ = tabulate(
@@ -100,9 +100,17 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         mean=config.mean,
         html=html,
         study=find_study(folder) if html else None,
+        machine=machine,
     )
     log_table(table, folder, str(root))
     track_table(config, table, folder)
+
+
+def _record(config: DictConfig, type_: type[Record]) -> Record:
+    """A group of the configuration as its dataclass."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    return type_(**{str(key): value for key, value in settings.items()})
 
 
 def report_sweep(folder: Path) -> int:

@@ -46,6 +46,6 @@ def test_a_section_without_content_is_left_out() -> None:
 
 def test_costs_of_nothing_have_no_place_on_an_axis_of_logarithms() -> None:
     """An index of no bytes is left out of that chart alone."""
-    costs = Costs("a", "nDCG@10", {0: Point("row 0", 0.5, 2.0, 0.0), 1: Point("row 1", 0.4, 1.0, 9.0)})
+    costs = Costs("a", "nDCG@10", [(0, Point("row 0", 0.5, 2.0, 0.0)), (1, Point("row 1", 0.4, 1.0, 9.0))])
     text = page(dataclasses.replace(content(), costs=[costs]))
     assert [chart.count("<circle") for chart in re.findall('<svg[^>]*class="chart".*?</svg>', text)] == [2, 1]

@@ -12,7 +12,7 @@ from irexp.artifact import experiment as experiment_module
 from irexp.artifact import identity
 from irexp.artifact.content import content_digest, hub_revision
 from irexp.artifact.experiment import Experiment
-from irexp.artifact.identity import canonical, digest_in
+from irexp.artifact.identity import Identity, canonical, digest_in
 from irexp.artifact.plan import draft_plan
 from irexp.artifact.stages import KINDS, STAGES
 from irexp.config.installation import CONF
@@ -208,7 +208,7 @@ def test_only_fusions_whose_tuned_weights_may_be_others_have_a_raised_version(
     listed = ",".join(f'["model=bm25","index.k1={number}"]' for number in range(runs))
     typed = ["model=fusion", f"fuse.runs=[{listed}]", *f"fuse.method={method}".split()]
     plan, _ = draft_plan(Experiment(tuple(typed), compose(*typed)), ["fuse"])
-    (made,) = [step.artifact for step in plan.own if step.artifact is not None]
+    (made,) = [step.artifact for step in plan.own if isinstance(step.artifact, Identity)]
     assert made.made_from["content_version"] == version
 
 

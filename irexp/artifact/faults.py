@@ -9,7 +9,7 @@ from typing import Any
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
-from irexp.artifact.ignored import run_depth, warn_of_ignored
+from irexp.artifact.ignored import excluded_in_vain, run_depth, warn_of_ignored
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.spec import Other, StageSpec
 from irexp.artifact.stages import STAGES
@@ -49,28 +49,13 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
             prefix = "" if step.experiment is plan.experiment else f"{step.reason}: "
             found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
             found += [f"{prefix}{fault}" for fault in _depth_faults(step)]
-    found += _exclusion_faults(plan)
+    found += [f"{text}; set search=default" for key, text in excluded_in_vain(plan) if key == "exclude_path"]
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
         found.append(f"there is nothing to make: {reasons or 'no stage was requested'}{_further(plan)}")
     if found:
         raise ConfigError(found)
     warn_of_ignored(plan)
-
-
-def _exclusion_faults(plan: Plan) -> Iterator[str]:
-    """Documents that are to be left out of runs, where every run is given or shipped by the collection."""
-    measured = [
-        step for step in plan.own if step.stage is not None and step.stage.name in ("re_rank", "fuse", "evaluate")
-    ]
-    if not measured or any(step.stage is not None and step.stage.name == "search" for step in plan.steps):
-        return
-    for key in ("remove_query", "exclude_path"):
-        if value := plan.experiment.values["search"][key]:
-            yield (
-                f"search.{key}={value}: nothing is searched, and documents of a given run stay in it; set "
-                f"search=default"
-            )
 
 
 def _depth_faults(step: Step) -> Iterator[str]:

@@ -28,6 +28,9 @@ def warn_of_ignored(plan: Plan) -> None:
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for key, text in excluded_in_vain(plan):
+        if key == "remove_query":  # which options of search for whole benchmarks set
+            log.warning("%s; dataset.test.remove_query=true leaves the query's own out of the measures", text)
     for text in dict.fromkeys(text for step in plan.steps for text in _measures_beyond(step)):
         log.warning("%s", text)
     for override in _not_of_fusion(plan):
@@ -48,6 +51,18 @@ def run_depth(run: Step) -> tuple[str, int] | None:
     )
     depth = None if key is None else select(run.experiment.values, key)
     return None if key is None or depth is None else (key, depth)
+
+
+def excluded_in_vain(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Keys of search that leave out documents, where every run is given or the collection's; each with a sentence."""
+    stages = [step.stage.name for step in plan.own if step.stage is not None]
+    if not {"re_rank", "fuse", "evaluate"} & set(stages):
+        return
+    if any(step.stage is not None and step.stage.name == "search" for step in plan.steps):
+        return
+    for key in ("remove_query", "exclude_path"):
+        if value := plan.experiment.values["search"][key]:
+            yield key, f"search.{key}={value}: nothing is searched, and the documents of a given run stay in it"
 
 
 def _measures_beyond(step: Step) -> Iterator[str]:

@@ -92,20 +92,27 @@ def test_typed_settings_that_no_fused_run_has_are_named(compose: Compose, caplog
     ]
 
 
-@pytest.mark.parametrize("key", ["search.remove_query=true", "search.exclude_path=x.txt"])
 @pytest.mark.parametrize(
     "typed",
     [
-        ["model=mono", "re_rank.candidates=their.run", "re_rank.depth=10", "artifact.checkpoint=theirs/model"],
-        ["model=fusion", "fuse.runs=[their.run,other.run]"],
-        ["artifact.run=their.run"],
+        ["model=mono", "re_rank.candidates={run}", "re_rank.depth=10", "artifact.checkpoint=theirs/model"],
+        ["model=mono", "re_rank=scoreddocs", "re_rank.depth=10", "artifact.checkpoint=theirs/model"],
+        ["model=fusion", "fuse.runs=[{run},{run}]"],
+        ["artifact.run={run}"],
     ],
-    ids=["re_rank", "fuse", "evaluate"],
+    ids=["re_rank", "shipped", "fuse", "evaluate"],
 )
-def test_exclusions_that_no_search_applies_are_refused(typed: list[str], key: str, compose: Compose) -> None:
-    """Documents of a run file stay in it; a run that is searched for the fusion leaves them out."""
-    with pytest.raises(UserError, match=f"{key.partition('=')[0]}=.*: nothing is searched"):
-        plan_of(compose, *typed, key, stages=["re_rank", "fuse", "evaluate"])
+def test_exclusions_that_no_search_applies_are_named(
+    typed: list[str], compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Documents of a run file stay in it: a file of them is refused, the query's own is warned of."""
+    (tmp_path / "their.run").write_text("q1 Q0 d1 1 1.0 x\n")
+    typed = [each.format(run=tmp_path / "their.run") for each in typed]
+    with pytest.raises(UserError, match=r"search\.exclude_path=x\.txt: nothing is searched"):
+        plan_of(compose, *typed, "search.exclude_path=x.txt", stages=["evaluate"])
+    with caplog.at_level("WARNING"):
+        plan_of(compose, *typed, "search.remove_query=true", stages=["evaluate"])
+    assert any("search.remove_query=True: nothing is searched" in record.getMessage() for record in caplog.records)
 
 
 def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:

@@ -177,6 +177,8 @@ def test_a_chat_template_contains_the_default_prompt_and_is_never_truncated(fold
     theirs = CrossEncoder(modules=[transformer, logits], device="cpu", **prompts)
     theirs.save(str(tmp_path / "theirs"))
     expected = theirs.predict([(tiny.QUERIES[0], document) for document in DOCUMENTS])
+    modalities = json.loads((tmp_path / "theirs" / "sentence_bert_config.json").read_text())["modality_config"]
+    edit(tmp_path / "theirs" / "sentence_bert_config.json", modality_config={"message": modalities["message"]})
     ours = load(tmp_path / "theirs")
     assert isinstance(ours, TokenLogit)
     assert ours.template.startswith("delete the Query: {query}")

@@ -191,11 +191,12 @@ class ModuleBackbone(HuggingFaceBackbone):
     def _check_modalities(self, path: Path) -> None:
         """Refuse other inputs of the transformer than texts, and other outputs than those of its task."""
         task = self.settings.get("transformer_task") or "feature-extraction"
-        text = self.settings["modality_config"].get("text")
+        read = "message" if task == "text-generation" and self.fills_chat_template else "text"
+        text = self.settings["modality_config"].get(read)
         found = isinstance(text, dict) and (text.get("method"), text.get("method_output_name"))
         if task not in _OUTPUTS or found != ("forward", _OUTPUTS[task][0]):
             raise UserError(
-                f"{path}: text={text} of transformer_task={task} in its modality_config is not supported; supported: "
+                f"{path}: {read}={text} of transformer_task={task} in its modality_config is not supported; supported: "
                 f"the outputs of {', '.join(f'{task} ({output})' for task, (output, _) in _OUTPUTS.items())}"
             )
         if (output := self.settings.get("module_output_name")) != _OUTPUTS[task][1]:

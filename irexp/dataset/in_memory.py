@@ -220,6 +220,9 @@ def _pair(record: object, kind: str) -> tuple[object, object]:
 def _judgements(qrels: Judgements) -> Iterator[Qrel]:
     if not isinstance(qrels, Mapping):
         for qrel in qrels:
+            if hasattr(qrel, "relevance"):  # a record of ir_datasets or ir_measures, which has an iteration, too
+                yield _judgement(qrel.query_id, qrel.doc_id, qrel.relevance)
+                continue
             if not (isinstance(qrel, tuple) and len(qrel) == 3):
                 raise DataError(f"{_shown(qrel)} is not a judgement: (query_id, doc_id, relevance)")
             yield _judgement(*qrel)

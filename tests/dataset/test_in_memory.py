@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import ir_measures
 import pytest
 
 from irexp.dataset.collection import DataError
 from irexp.dataset.in_memory import TextDocuments, TextTopics
-from irexp.types import Document, Query
+from irexp.types import Document, Qrel, Query
 
 TEXTS = ["list the cup", "delete a tree"]
 
@@ -49,3 +50,10 @@ def test_a_set_is_refused(kind: Any) -> None:
         TextDocuments(kind(TEXTS))
     with pytest.raises(DataError, match=r"is a set, .* pass a list"):
         TextTopics(kind(TEXTS))
+
+
+def test_judgements_may_be_records_of_ir_measures() -> None:
+    """Which have an iteration beside query, document and grade."""
+    judged = [ir_measures.Qrel("0", "d1", 2), ir_measures.Qrel("1", "d1", 0, "Q0")]
+    topics = TextTopics(TEXTS, judged)
+    assert list(topics.qrels()) == [Qrel("0", "d1", 2), Qrel("1", "d1", 0)]

@@ -54,6 +54,6 @@ def test_a_set_is_refused(kind: Any) -> None:
 
 def test_judgements_may_be_records_of_ir_measures() -> None:
     """Which have an iteration beside query, document and grade."""
-    judged = [ir_measures.Qrel("0", "d1", 2), ir_measures.Qrel("1", "d1", 0, "Q0")]
+    judged: Any = [ir_measures.Qrel("0", "d1", 2), ir_measures.Qrel("1", "d1", 0, "Q0")]
     topics = TextTopics(TEXTS, judged)
     assert list(topics.qrels()) == [Qrel("0", "d1", 2), Qrel("1", "d1", 0)]

@@ -1,0 +1,76 @@
+"""What the functions of `from irexp import …` say of wrong arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from irexp import build_index, compare, component, encode, evaluate, fit, new_model, open_topics, search
+from irexp.evaluation.measures import Measured
+from irexp.loss.info_nce import InfoNCE
+from irexp.types import ScoredDoc, UserError
+from tests import tiny
+from tests.chains import TEXTS
+
+QUERIES = {"q1": "list the cup", "q2": "delete tree"}
+QRELS = {"q1": ["3"], "q2": {"7": 2, "0": 0}}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny BERT."""
+    return str(tiny.bert(tmp_path_factory.mktemp("backbone"), "BertForMaskedLM"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: component("los"), "no group 'los'.* did you mean loss"),
+        (lambda model: component("loss", "infonce"), "no option 'infonce'; did you mean info_nce"),
+        (lambda model: component("index", "plaid", bit=2), "index.bit: .* did you mean bits"),
+        (lambda model: component("index", "faiss"), "index.factory: needs a value"),
+        (lambda model: component("machine", devices=0), "machine.devices: 0 is out of range"),
+        (lambda model: new_model("bm25"), "has no weights"),
+        (lambda model: new_model("sbert", poling="cls"), "model.poling: .* did you mean pooling"),
+        (lambda model: encode(new_model("mono", backbone=model), TEXTS), "a cross-encoder, which makes no embeddings"),
+        (lambda model: build_index(TEXTS, engine=component("index", "sparse")), "index=bm25"),
+        (lambda model: search(build_index(TEXTS), {}), "there are no queries"),
+        (lambda model: search(build_index(TEXTS), "one query"), "neither|not a file or folder"),
+        (lambda model: search(build_index(TEXTS), QUERIES, depth=0), "at least one document"),
+        (lambda model: open_topics(open_topics(QUERIES), QRELS), "TextTopics has its own judgements"),
+        (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], open_topics("vaswani", QRELS)), "vaswani has its own"),
+        (lambda model: search(build_index(TEXTS), QUERIES, model=new_model(backbone=model)), "faiss_flat"),
+        (lambda model: evaluate([ScoredDoc("q9", "1", 1.0)], QRELS), "no query in common"),
+        (lambda model: evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["nDGC@10"]), "did you mean nDCG@10"),
+        (lambda model: evaluate({"q1": {"1": 1.0}}, QRELS), "a run is a file, or .*, not a dictionary"),  # type: ignore[dict-item]
+        (lambda model: evaluate([], QRELS), "the run is empty"),
+        (lambda model: compare({}), "nothing to compare"),
+        (lambda model: compare([_measured()]), 'dictionary of results by the names .*"bm25": evaluate'),  # type: ignore[arg-type]
+        (lambda model: compare({"A": _measured(), 1: _measured()}), "the name of a row must be a text, not 1"),  # type: ignore[dict-item]
+        (lambda model: compare({"A": {"AP": 0.5}}), "row 'A' is not a result of evaluate, but of type dict"),  # type: ignore[dict-item]
+        (lambda model: _fit(model, [("one text",)]), "training example 0"),
+        (lambda model: _fit(model, open_topics(QUERIES, QRELS)), "pass documents=… with their texts"),
+        (lambda model: _fit(model, [("a", "b")], dev=open_topics(QUERIES, QRELS)), "dev needs documents"),
+        (
+            lambda model: _fit(
+                model, [("a", "b")], training={"precision": "16-mixed"}, machine=component("machine", "cpu")
+            ),
+            "16-mixed would train in bf16 on a processor",
+        ),
+        (lambda model: _fit(model, [("a", "b")], training={"stepz": 3}), "training.stepz: .* did you mean steps"),
+    ],
+)
+def test_an_error_of_a_wrong_call_says_what_to_do(call: Callable[[str], object], message: str, backbone: str) -> None:
+    """Each is refused before a long computation starts."""
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        call(backbone)
+
+
+def _measured() -> Measured:
+    return evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["RR@10"])
+
+
+def _fit(backbone: str, examples: Any, **more: Any) -> None:
+    fit(new_model(backbone=backbone), InfoNCE(), examples, steps=1, learning_rate=1e-3, **more)

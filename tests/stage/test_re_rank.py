@@ -81,6 +81,7 @@ def test_any_model_re_ranks_the_results_of_bm25(compose: Compose, settings: list
     assert [found["q0"][doc_id] for doc_id in doc_ids] == pytest.approx(scores, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mono", "sbert"])
 def test_a_run_in_another_precision_is_another_run(compose: Compose, settings: list[str], model: str) -> None:
     """With nearly the same scores; the table names the difference, and the stage of scores has the same key."""

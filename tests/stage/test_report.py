@@ -99,6 +99,7 @@ def test_the_foot_of_a_table_says_what_the_collection_counts(
     assert found == {0.5: (True, False, False), 0.3333: (False, True, True)}
 
 
+@pytest.mark.slow
 def test_rows_and_columns_are_named_by_the_experiment(compose: Compose, tmp_path: Path, collection: Path) -> None:
     """Every cell is an experiment; what they share is made once, and the table has the given names."""
     (collection / "qrels" / "other.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")

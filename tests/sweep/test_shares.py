@@ -51,7 +51,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("order", [(1, 0), (1,)], ids=["backwards", "one is missing"])
+@pytest.mark.parametrize(
+    "order",
+    [pytest.param((1, 0), marks=pytest.mark.slow), (1,)],
+    ids=["backwards", "one is missing"],
+)
 @pytest.mark.parametrize("stage", DIVIDED)
 def test_shares_in_any_order_are_completed_to_what_one_process_makes(
     compose: Compose, tmp_path: Path, collection: Path, stage: str, order: Sequence[int]

@@ -29,8 +29,10 @@ class Stopped(Exception):
     "more",
     [
         ("training.chunk_size=3", "schedule=constant", "training.layer_decay=0.9", "training.head_learning_rate=1e-3"),
-        ("training.ema_decay=0.7", "training.accumulate_batches=2"),
-        ("training.length_buckets=2", "schedule=cosine", "training.frozen_layers=1"),
+        pytest.param(("training.ema_decay=0.7", "training.accumulate_batches=2"), marks=pytest.mark.slow),
+        pytest.param(
+            ("training.length_buckets=2", "schedule=cosine", "training.frozen_layers=1"), marks=pytest.mark.slow
+        ),
         ("training.ema_decay=0.9", "training.chunk_size=4", "training.length_buckets=3", "schedule=cosine_restarts"),
         pytest.param(("adapter=lora", "training.quantization=4bit"), marks=needs_bitsandbytes),
     ],

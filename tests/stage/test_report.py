@@ -239,3 +239,26 @@ def test_the_foot_says_how_first_stages_were_searched(
         manifest["provenance"].pop("is_exact", None)
         path.write_text(json.dumps(manifest))
     assert sentence(table_of(tmp_path, "nDCG@10"), "Search") == said
+
+
+def test_the_default_grade_is_the_same_column_if_it_is_typed(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Grades from 1 are relevant, whether that is said or not."""
+    for typed in ([], ["dataset.test.relevance=1"]):
+        run(compose, settings(tmp_path, collection, "model=bm25", *typed))
+    table = table_of(tmp_path, "nDCG@10")
+    assert table.collections == ("toys",) and len(table.rows) == 1
+
+
+def test_artifacts_are_recorded_by_the_names_that_they_have(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """Another collection with the same documents uses the index of the first, which keeps its name."""
+    other = shutil.copytree(collection, tmp_path / "other")
+    (other / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nd0\td1\t1\n")
+    for folder in (collection, other):
+        run(compose, settings(tmp_path, folder, "model=bm25"))
+    lineage = Lineage(Store(tmp_path / "artifacts"))
+    (name,) = [name for name in lineage.manifests if name.startswith("measures/bm25.other-")]
+    recorded = lineage.manifests[name]["provenance"]["configuration"]["artifact"]
+    assert recorded["index"].startswith("index/bm25.toys-")
+    assert lineage.find(recorded["index"].replace("toys", "other")) == recorded["index"]

@@ -262,3 +262,16 @@ def test_artifacts_are_recorded_by_the_names_that_they_have(compose: Compose, tm
     recorded = lineage.manifests[name]["provenance"]["configuration"]["artifact"]
     assert recorded["index"].startswith("index/bm25.toys-")
     assert lineage.find(recorded["index"].replace("toys", "other")) == recorded["index"]
+
+
+@pytest.mark.slow
+def test_seeds_of_each_content_of_a_file_are_a_row(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """The same command after a change of a file that it names is another row, whose seeds are averaged as before."""
+    excluded = tmp_path / "excluded.txt"
+    for line in ("d3\n", "d1\n"):
+        excluded.write_text(line)
+        for seed in (1, 2):
+            run(compose, settings(tmp_path, collection, f"seed={seed}", f"search.exclude_path={excluded}"))
+    table = table_of(tmp_path, "nDCG@10")
+    assert [len(row.results) for row in table.rows] == [2, 2]
+    assert len({row.label for row in table.rows}) == 2

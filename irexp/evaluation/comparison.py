@@ -87,7 +87,11 @@ class Significance:
             raise UserError(f"permutations: {self.permutations} must be at least 1; the usual number is 10000")
 
     def warn_if_too_few(self, comparisons: int) -> None:
-        """Log a warning if no difference can be significant with so few permutations."""
+        """Log a warning if no difference can be significant with so few permutations.
+
+        Args:
+            comparisons: the fewest that any column has.
+        """
         smallest = CORRECTIONS[self.correction]([1 / (self.permutations + 1)] * comparisons)
         if self.name == "randomisation" and smallest and smallest[0] >= self.alpha:
             log.warning(

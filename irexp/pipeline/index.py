@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: The prefix of the files that hold the document ids of an index, in the order of its rows.
 _IDS = "ids"
 
-#: The build settings of the engine that `build_index` used; stages have them in the index's identity instead.
+#: The build settings of the engine, with which alone an index can be opened.
 _ENGINE = "engine.json"
 
 
@@ -77,7 +77,6 @@ def build_index(
     total = len(opened) if isinstance(opened, EncodedDocuments) else documents.count()
     with new_folder(folder) as place:
         write_index(copy.deepcopy(engine), opened, place, machine=machine, total=total)
-        (place / _ENGINE).write_text(json.dumps(engine.build_settings) + "\n", encoding="utf8")
         index = open_index(engine, place)
     if folder is None:
         remove_with(index.engine, place)
@@ -155,6 +154,7 @@ def write_index(engine: Index, source: Source, folder: Path, *, machine: Machine
             engine.build_on(prepare(machine))
         _build(engine.build, source, folder, machine, total=total)
     IdList.write(folder / _IDS, source.ids)
+    (folder / _ENGINE).write_text(json.dumps(engine.build_settings) + "\n", encoding="utf8")
     return len(source)
 
 

@@ -99,6 +99,14 @@ def test_too_few_permutations_cause_a_warning(rows: list[Result], caplog: pytest
     assert "too few" in caplog.text
 
 
+def test_enough_permutations_of_a_column_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """With 50 of them a column's single comparison can be significant, though others have three."""
+    rows = [Result(str(seed), measured(offset=0.01 * seed, seed=seed)) for seed in range(4)]
+    others = [Result(row.label, row.measured, column="other") for row in rows[:2]]
+    make_table([*rows, *others], ["AP"], test=Significance("randomisation", permutations=50))
+    assert caplog.text == ""
+
+
 def test_the_best_values_of_a_column_are_bold(rows: list[Result]) -> None:
     """All values that equal the largest with four decimals are best; the value of a single row is not."""
     table = make_table(rows, ["RR@10", "AP"])

@@ -63,7 +63,7 @@ def test_other_search_settings_are_accepted(tmp_path: Path, machine: Machine) ->
 
 
 def test_an_index_without_its_settings_is_opened_if_no_document_is_missing(tmp_path: Path, machine: Machine) -> None:
-    """Such as one of a stage, or of an earlier version."""
+    """Such as one of an earlier version."""
     encoding = encode(tmp_path / "encoding", np.eye(8, dtype=np.float32))
     engine = component("index", "sharded", parts=4)
     build_index(encoding, tmp_path / "index", engine=engine, machine=machine)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from irexp import component, open_index
 from irexp.evaluation.run_file import read_run
 from irexp.index import milvus_collection
 from irexp.stage.report import report
@@ -38,6 +39,20 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
     assert len(runs[0]) < len(runs[1]) == len(exact)
     third = run(compose, [*base[:-1], "index.lists=2", "index.search.probes=2"])
     assert (third["encode"].status, third["index"].status) == ("already done", "made")
+
+
+def test_a_given_index_is_opened_with_the_settings_it_was_built_with(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """From the command line and from Python; the settings of its search are free."""
+    overrides = settings(tmp_path, collection, "index=faiss_ivf", "index.lists=4")
+    folder = run(compose, overrides, STAGES[:-2])["index"].path
+    given = [*overrides, f"artifact.index={folder}", "index.search.probes=1"]
+    assert run(compose, given, ["search"])["search"].status == "made"
+    with pytest.raises(UserError, match="lists was 4 and is now 2"):
+        run(compose, [*given, "index.lists=2", "index.search.probes=2"], ["search"])
+    with pytest.raises(UserError, match="factory was '.*' and is now 'Flat'"):
+        open_index(component("index", "faiss_flat"), Path(str(folder)))
 
 
 @pytest.mark.parametrize(

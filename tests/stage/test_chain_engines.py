@@ -51,7 +51,7 @@ def test_a_given_index_is_opened_with_the_settings_it_was_built_with(
     assert run(compose, given, ["search"])["search"].status == "made"
     with pytest.raises(UserError, match="lists was 4 and is now 2"):
         run(compose, [*given, "index.lists=2", "index.search.probes=2"], ["search"])
-    with pytest.raises(UserError, match="factory was '.*' and is now 'Flat'"):
+    with pytest.raises(UserError, match=r"factory was '.*' and is now 'Flat'"):
         open_index(component("index", "faiss_flat"), Path(str(folder)))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
+from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.values import select
 
@@ -28,6 +30,8 @@ def warn_of_ignored(plan: Plan) -> None:
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for text in _other_encoders(plan):
+        log.warning("%s", text)
     for key, text in excluded_in_vain(plan):
         if key == "remove_query":  # which options of search for whole benchmarks set
             log.warning("%s; dataset.test.remove_query=true leaves the query's own out of the measures", text)
@@ -63,6 +67,43 @@ def excluded_in_vain(plan: Plan) -> Iterator[tuple[str, str]]:
     for key in ("remove_query", "exclude_path"):
         if value := plan.experiment.values["search"][key]:
             yield key, f"search.{key}={value}: nothing is searched, and the documents of a given run stay in it"
+
+
+def _other_encoders(plan: Plan) -> Iterator[str]:
+    """Warnings of searches of a given index or encoding whose queries another checkpoint encodes."""
+    for step in plan.steps:
+        index, checkpoint = step.inputs.get("index"), step.inputs.get("checkpoint")
+        if step.stage is None or not isinstance(index, Step) or not isinstance(checkpoint, Step):
+            continue
+        documents = index if isinstance(index.artifact, Given) else index.inputs.get("encoding")
+        if not isinstance(documents, Step) or not isinstance(documents.artifact, Given):
+            continue
+        lineage = _lineage(documents)
+        encoder = lineage.get("artifact.encoding", lineage).get("artifact.checkpoint")
+        if encoder is not None and not _may_be_same(encoder, _lineage(checkpoint)):
+            yield (
+                f"{documents.artifact.typed}={documents.artifact.name} holds vectors of another checkpoint than "
+                f"{checkpoint.name}, which encodes the queries: their scores mean nothing, unless both encode documents "
+                f"alike"
+            )
+
+
+def _lineage(step: Step) -> dict[str, Any]:
+    """How an artifact was made; of a given one, as its manifest says."""
+    assert step.artifact is not None
+    given = step.artifact
+    if isinstance(given, Given) and given.path is not None and (given.path / MANIFEST).is_file():
+        lineage: dict[str, Any] = read_manifest(given.path)["lineage"]
+        return lineage
+    return given.lineage
+
+
+def _may_be_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two lineages of checkpoints may be those of the same; a name alone says nothing."""
+    if set(one) == {"name"} or set(other) == {"name"}:
+        return True
+    without = ("name", "revision")  # one checkpoint may lie in two folders; a revision may have been unknown
+    return all(one.get(key) == other.get(key) for key in {*one, *other} - {*without})
 
 
 def _measures_beyond(step: Step) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,26 @@ def test_search_settings_do_not_rebuild_the_index(compose: Compose, tmp_path: Pa
     assert len(runs[0]) < len(runs[1]) == len(exact)
     third = run(compose, [*base[:-1], "index.lists=2", "index.search.probes=2"])
     assert (third["encode"].status, third["index"].status) == ("already done", "made")
+
+
+def test_vectors_of_another_checkpoint_are_named(
+    compose: Compose, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a given index or encoding; nothing is said of their own checkpoint, wherever it lies."""
+    overrides = settings(tmp_path, collection)
+    made = run(compose, overrides, STAGES[:-2])
+    shutil.copytree(Path(str(made["fit"].path)), copied := tmp_path / "copied")
+    own = [[], [f"artifact.checkpoint={made['fit'].path}"], [f"artifact.checkpoint={copied}"]]
+    for kind, stage in (("index", "index"), ("encoding", "encode")):
+        given = [*overrides, f"artifact.{kind}={made[stage].path}"]
+        for checkpoint in own:
+            run(compose, [*given, *checkpoint], [stage, "search"])
+        assert "another checkpoint" not in caplog.text
+    other = [*overrides, "model.pooling=cls"]
+    run(compose, other, ["fit"])
+    identifier = Path(str(made["index"].path)).relative_to(tmp_path / "artifacts")
+    run(compose, [*other, f"artifact.index={identifier}"], ["search"])
+    assert f"artifact.index={identifier} holds vectors of another checkpoint than checkpoint/sbert.toys-" in caplog.text
 
 
 def test_a_given_index_is_opened_with_the_settings_it_was_built_with(

@@ -83,8 +83,8 @@ def _other_encoders(plan: Plan) -> Iterator[str]:
         if encoder is not None and not _may_be_same(encoder, _lineage(checkpoint)):
             yield (
                 f"{documents.artifact.typed}={documents.artifact.name} holds vectors of another checkpoint than "
-                f"{checkpoint.name}, which encodes the queries: their scores mean nothing, unless both encode documents "
-                f"alike"
+                f"{checkpoint.name}, which encodes the queries: the scores mean nothing, unless both encode documents "
+                "alike"
             )
 
 

@@ -117,9 +117,13 @@ class Faiss(DenseIndex):
         return str(settings["factory"]).removeprefix("IDMap,") == "Flat"
 
     def check(self, count: int | None, dim: int) -> None:
-        """Refuse too few documents or an unknown factory string, which faiss would do only after the encoding."""
+        """Refuse an unknown factory string, too few documents or a vain sample; faiss would after the encoding."""
         factory = self._filled(count or 2**20, dim)
         index = make_index(factory, dim)
+        if index.is_trained and self._sample is not None:
+            raise UserError(
+                f"index.sample={self._sample}: index.factory={factory} learns nothing from vectors; set index.sample=null"
+            )
         if count is not None and not index.is_trained:
             self._check_sample(index, factory, count if self._sample is None else min(count, self._sample))
 

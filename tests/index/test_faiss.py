@@ -318,3 +318,11 @@ def test_a_number_without_a_placeholder_is_refused(factory: str, settings: dict[
     with pytest.raises(UserError, match=rf"index\.{name}={settings[name]} is not used: .* no placeholder {{{name}}}"):
         Faiss(factory, **settings)
     Faiss("IVF{lists},PQ{codes}x4,RFlat", lists=4, codes=2)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQfp16"])
+def test_a_sample_for_what_learns_nothing_is_refused(factory: str) -> None:
+    """It had no effect; a structure that learns takes it."""
+    Faiss("IVF4,Flat", sample=1000).check(1000, 8)
+    with pytest.raises(UserError, match=rf"index\.sample=1000: index\.factory={factory} learns nothing from vectors"):
+        Faiss(factory, sample=1000).check(1000, 8)

@@ -122,7 +122,7 @@ class Faiss(DenseIndex):
         index = make_index(factory, dim)
         if index.is_trained and self._sample is not None:
             raise UserError(
-                f"index.sample={self._sample}: index.factory={factory} learns nothing from vectors; set index.sample=null"
+                f"index.sample={self._sample}: index.factory={factory} learns nothing from vectors; leave it out"
             )
         if count is not None and not index.is_trained:
             self._check_sample(index, factory, count if self._sample is None else min(count, self._sample))

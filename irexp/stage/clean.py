@@ -138,5 +138,9 @@ def _rows(folders: Sequence[str]) -> Iterator[str]:
     """The artifacts that the tables in some folders name."""
     for folder in folders:
         for path in _tables_in(folder):
-            for row in json.loads(path.read_text(encoding="utf8")):
-                yield from row["artifacts"]
+            try:
+                rows = json.loads(path.read_text(encoding="utf8"))
+            except ValueError as error:
+                raise UserError(f"{path} is damaged ({error}): remove it, or write its table again") from error
+            for row in rows if isinstance(rows, list) else []:  # other programs' tables are no lists of rows
+                yield from row.get("artifacts", []) if isinstance(row, dict) else []

@@ -21,8 +21,10 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
-#: Overrides that say what to run and where; they do not change an artifact.
-_NOT_CONTENT = ("objective=", "stage=", "stage.", "force=", "dry_run=", "confirm=", "hydra.", "hydra/")
+#: Overrides that say what to run and log, and where; they do not change an artifact.
+_NOT_CONTENT = (
+    *("objective=", "stage=", "stage.", "force=", "dry_run=", "confirm=", "hydra.", "hydra/", "logger=", "logger."),
+)
 
 #: Overrides that say which other experiments are in the same table.
 _TABLE = ("baselines=", "rows=", "columns=", "against=", "mean=")

@@ -20,8 +20,9 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
 
 from irexp.artifact.manifest import MANIFEST
+from irexp.training.mlflow_tracker import allowed_by_mlflow
 from irexp.training.tracked_job import Ending
-from irexp.training.tracking import WandbTracker, allowed_by_mlflow
+from irexp.training.tracking import WandbTracker
 
 if TYPE_CHECKING:
     from irexp.evaluation.measures import Measured
@@ -175,9 +176,10 @@ def _finish_wandb(logger: WandbTracker, ending: Ending) -> None:
 def _write(logger: Logger, path: str, text: str) -> None:
     """Write a file: in MLflow among the files of the run, for csv and TensorBoard in the job's folder."""
     if isinstance(logger, MLFlowLogger):
-        logger.experiment.log_text(logger.run_id, text, allowed_by_mlflow(path))
+        stem, dot, suffix = path.rpartition(".")
+        logger.experiment.log_text(logger.run_id, text, allowed_by_mlflow(stem) + dot + suffix)
     elif logger.save_dir is not None:
-        file = Path(logger.save_dir) / path
+        file = Path(logger.save_dir, *(part if part.strip(".") else "_" for part in path.split("/")))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf8")
 

@@ -1,17 +1,16 @@
 """Experiment trackers, one per job, as conf/logger chooses them; `irexp.training.outcome` writes the results to them.
 
-The configuration holds no secrets: wandb reads its key from its own environment variable or login.
+The configuration holds no secrets: wandb and MLflow read theirs from their own environment variables or login.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
-import re
-import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,11 +18,11 @@ from threading import Thread
 from typing import Any, Literal
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from irexp.artifact.disk import hold_lock
 from irexp.artifact.stages import KINDS
 from irexp.config.installation import install_command
+from irexp.training.mlflow_tracker import MlflowTracker, check_address, opening_store
 from irexp.training.tracked_job import TrackedJob
 from irexp.types import UserError
 
@@ -32,7 +31,11 @@ _LONGEST_TAG = 64
 
 
 def csv_logger(save_dir: Path, job: TrackedJob) -> Logger:
-    """Curves and measures as metrics.csv in the job's output folder."""
+    """Curves and measures as metrics.csv in the job's output folder, where an earlier command's keep another name."""
+    if (written := save_dir / "metrics.csv").exists():
+        free = next(number for number in count(1) if not (save_dir / f"metrics.earlier-{number}.csv").exists())
+        written.rename(save_dir / f"metrics.earlier-{free}.csv")
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")  # Hydra's files are there
     return CSVLogger(save_dir, name=None, version="")
 
 
@@ -128,19 +131,19 @@ def mlflow_logger(
         save_dir: unused, since the runs of all jobs are in one store.
         job: how the job is shown; its id, stage and sweep are tags of the run.
         experiment: MLflow's name for a group of runs.
-        tracking_uri: where the store is.
+        tracking_uri: where the store is, without a password.
         tags: further tags of the run.
 
     Raises:
-        UserError: if its packages are not installed.
+        UserError: if its packages are not installed, the address holds a password, or the store cannot be opened.
     """
     if any(importlib.util.find_spec(name) is None for name in ("mlflow", "sqlalchemy", "alembic")):
         raise UserError(f"logger=mlflow needs the package mlflow-skinny: {install_command('mlflow')}")
-    from mlflow.tracking import MlflowClient
-
-    with _making_store(tracking_uri):
-        client = MlflowClient(tracking_uri)
+    check_address(tracking_uri)
+    with opening_store(tracking_uri, experiment) as client:
         known = client.get_experiment_by_name(experiment)
+        if known and known.lifecycle_stage == "deleted":
+            raise UserError(f"logger.experiment={experiment} was deleted in MLflow: restore it, or choose another name")
         place = known.experiment_id if known else client.create_experiment(experiment)
     runs = client.search_runs([place], f"tags.`irexp.job` = '{job.id}'", max_results=1)
     own = {"irexp.job": job.id, "irexp.stage": job.stage, **({"irexp.sweep": job.group} if job.group else {})}
@@ -150,52 +153,6 @@ def mlflow_logger(
         for name, value in tags.items():
             client.set_tag(runs[0].info.run_id, name, value)
     return MlflowTracker(experiment, job.name, tracking_uri, tags, runs[0].info.run_id if runs else None)
-
-
-@contextmanager
-def _making_store(tracking_uri: str) -> Iterator[None]:
-    """In the block no other process of this machine makes the same store; two that make its tables at once may fail."""
-    digest = hashlib.sha256(f"{Path.cwd()} {tracking_uri}".encode()).hexdigest()[:16]
-    with hold_lock(Path(tempfile.gettempdir()) / f"irexp-mlflow-{digest}.lock", f"the store {tracking_uri}"):
-        yield
-
-
-class MlflowTracker(MLFlowLogger):
-    """Lightning's logger for MLflow, with names that MLflow allows: `test/nDCG_10` for `test/nDCG@10`."""
-
-    def __init__(
-        self, experiment: str, name: str, tracking_uri: str, tags: dict[str, str], resumed: str | None
-    ) -> None:
-        """A new run, or the one with the id `resumed`."""
-        super().__init__(experiment, run_name=name, tracking_uri=tracking_uri, tags=tags, run_id=resumed)
-        self._is_resumed = resumed is not None
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics, with `_` for each character that MLflow does not allow in their names."""
-        super().log_metrics({allowed_by_mlflow(name): value for name, value in metrics.items()}, step)
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any) -> None:
-        """Log the configuration; not again when a run is resumed, since MLflow's parameters cannot change."""
-        if not self._is_resumed:
-            super().log_hyperparams(_renamed(params))
-
-
-def allowed_by_mlflow(name: str) -> str:
-    """A name of a metric, parameter or file with `_` for each character that MLflow does not allow.
-
-    >>> allowed_by_mlflow("test/ours (large)/nDCG@10")
-    'test/ours _large_/nDCG_10'
-    """
-    return re.sub(r"[^\w/. -]", "_", name, flags=re.ASCII)
-
-
-def _renamed(params: Any) -> Any:
-    """The same nested values under keys that MLflow allows, such as those of `rows`, which a user names."""
-    if not isinstance(params, dict):
-        return params
-    return {allowed_by_mlflow(str(key)): _renamed(value) for key, value in params.items()}
 
 
 class _PassingOn(Logger):

@@ -92,12 +92,18 @@ def test_verify_names_a_folder_without_a_manifest(tmp_path: Path, artifacts: Pat
         verify(tmp_path, artifacts=str(artifacts), machine=component("machine", progress=False))
 
 
-def test_clean_removes_nothing_if_a_manifest_is_damaged(tmp_path: Path, artifacts: Path) -> None:
+def test_clean_removes_nothing_if_a_manifest_or_a_table_is_damaged(tmp_path: Path, artifacts: Path) -> None:
     """What that artifact is made from would look as if nothing needed it."""
     (folder,) = artifacts.glob("measures/[!.]*")
     (folder / MANIFEST).write_text("{")
     with pytest.raises(UserError, match=f"{folder / MANIFEST} cannot be read"):
         clean(tmp_path, artifacts=str(artifacts), tables=[], confirm=True)
+    (folder / MANIFEST).unlink()
+    (tmp_path / "written").mkdir()
+    (tmp_path / "written" / "table_of_another_program.json").write_text('{"columns": []}')
+    (tmp_path / "written" / "table.json").write_text('[{"row": "sb')
+    with pytest.raises(UserError, match=r"written/table\.json is damaged"):
+        clean(tmp_path, artifacts=str(artifacts), tables=[str(tmp_path / "written")], confirm=True)
     (tmp_path / "outputs").mkdir()  # as Hydra does for the job itself
     with pytest.raises(UserError, match=r"finds no table in .*outptus, .*outputs; name those that hold them"):
         clean(

@@ -79,6 +79,12 @@ def test_why_lists_every_setting_in_which_two_lineages_differ(
         why(tmp_path, artifacts=root, of=[digests[0], "00000000"])
 
 
+def test_a_command_that_makes_an_artifact_again_names_no_tracker() -> None:
+    """Nor the sweep or the stages; whoever types it would write into another's project."""
+    typed = ["model=bm25", "logger=mlflow", "logger.tracking_uri=http://us", "hydra.sweep.dir=a", "stage=all", "seed=1"]
+    assert content_overrides({"provenance": {"overrides": typed}}) == ["model=bm25", "seed=1"]
+
+
 @pytest.mark.parametrize(
     ("typed", "stages"),
     [

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from irexp.evaluation.measures import Measured
 from irexp.evaluation.table import Result, Table, make_table
+from irexp.training.mlflow_tracker import check_address
 from irexp.training.outcome import (
     Shown,
     TrackedArtifact,
@@ -258,20 +259,76 @@ def test_mlflow_has_the_same_and_resumes(tmp_path: Path, monkeypatch: pytest.Mon
 def test_rows_may_have_names_that_mlflow_forbids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    """In the names of measures, parameters and files each such character becomes an underscore."""
+    """In the names of measures, parameters and files each such character becomes an underscore; two stay two."""
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(tmp_path)
     logger = mlflow_logger(tmp_path, JOB, experiment="forbidden", tracking_uri=database)
-    log_configuration(logger, {"rows": {"ours (large)": ["seed=2"]}})
-    log_measures(logger, {"test/ours (large)/RR@10": 0.5})
+    log_configuration(logger, {"rows": {"ours (large)": ["seed=2"], "ours [large]": ["seed=3"]}})
+    log_measures(logger, {"test/ours (large)/RR@10": 0.5, "test/ours [large]/RR@10": 0.25, "test/甲/RR@10": 1.0})
     log_per_query(logger, "ours (large)", MEASURED)
+    log_per_query(logger, "../ours", MEASURED)
     finish(logger, Shown({}), DONE)
     client = MlflowClient(database)
     (run,) = mlflow_runs(client, "forbidden")
-    assert run.data.metrics == {"test/ours _large_/RR_10": 0.5}
-    assert run.data.params == {"rows/ours _large_": "['seed=2']"}
-    assert [file.path for file in client.list_artifacts(run.info.run_id, "per_query")] == ["per_query/ours _large_.csv"]
+    one, two = "ours _large_ 14f1", "ours _large_ c8af"
+    assert run.data.metrics == {f"test/{one}/RR_10": 0.5, f"test/{two}/RR_10": 0.25, "test/_ 33e3/RR_10": 1.0}
+    assert run.data.params == {f"rows/{one}": "['seed=2']", f"rows/{two}": "['seed=3']"}
+    files = [file.path for file in client.list_artifacts(run.info.run_id, "per_query")]
+    assert files == ["per_query/_ 5ec1", f"per_query/{one}.csv"]
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("foo://bar", "logger.tracking_uri=foo://bar, logger.experiment=irexp: MLflow cannot open it: "),
+        ("http://127.0.0.1:9", "cannot open it: API request .* start the server"),
+        ("mysql://me:mine@host/runs", r"logger.tracking_uri=mysql://me:\*\*\*@host/runs holds a secret"),
+        ("sqlite:///runs.db?password=mine", r"runs.db\?password=\*\*\* holds a secret, .* MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_an_address_that_mlflow_cannot_open_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
+) -> None:
+    """A password in it would be recorded with every artifact, unless it comes from a variable."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=message):
+        mlflow_logger(tmp_path, JOB, tracking_uri=uri)
+    monkeypatch.setenv("ADDRESS", uri)
+    check_address(uri)
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+def test_a_deleted_experiment_is_named(tmp_path: Path, database: str) -> None:
+    """MLflow could not make another of its name."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(database)
+    client.delete_experiment(client.create_experiment("deleted"))
+    with pytest.raises(UserError, match=r"logger\.experiment=deleted was deleted in MLflow: restore it"):
+        mlflow_logger(tmp_path, JOB, experiment="deleted", tracking_uri=database)
+
+
+def test_a_second_command_keeps_the_curves_of_the_first(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """In the same folder; Lightning would delete them."""
+    for _ in range(3):
+        write_job(csv_logger(tmp_path, JOB))
+    names = {path.name for path in tmp_path.glob("metrics*.csv")}
+    assert names == {"metrics.csv", "metrics.earlier-1.csv", "metrics.earlier-2.csv"}
+    assert len({(tmp_path / name).read_text() for name in names}) == 1
+    assert not [str(warning.message) for warning in recwarn if "Experiment logs" in str(warning.message)]
+
+
+def test_a_row_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    """Its file is written below the folder of the job."""
+    logger = csv_logger(tmp_path / "job", JOB)
+    log_per_query(logger, "../../up", MEASURED)
+    finish(logger, Shown({}), DONE)
+    assert (tmp_path / "job" / "per_query" / "_" / "_" / "up.csv").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["job"]
 
 
 def test_each_of_several_trainings_has_curves_of_its_own(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from irexp.config.installation import CONF
 from irexp.stage.clean import clean
 from irexp.stage.execute import execute
 from irexp.stage.explain import tree
-from irexp.stage.show import content_overrides, show
+from irexp.stage.show import config_flags, content_overrides, recorded_command, show
 from irexp.stage.status import status
 from irexp.stage.why import why
 from irexp.types import UserError

@@ -30,6 +30,8 @@ def warn_of_ignored(plan: Plan) -> None:
     for step in plan.steps:
         if isinstance(step.artifact, Given) and (settings := _unused_settings(step.artifact, step.experiment)):
             log.warning("%s: ignored, since the checkpoint %s decides it", ", ".join(settings), step.artifact.name)
+    for text in dict.fromkeys(_not_inherited(plan)):
+        log.warning("%s", text)
     for text in _other_encoders(plan):
         log.warning("%s", text)
     for key, text in excluded_in_vain(plan):
@@ -67,6 +69,21 @@ def excluded_in_vain(plan: Plan) -> Iterator[tuple[str, str]]:
     for key in ("remove_query", "exclude_path"):
         if value := plan.experiment.values["search"][key]:
             yield key, f"search.{key}={value}: nothing is searched, and the documents of a given run stay in it"
+
+
+def _not_inherited(plan: Plan) -> Iterator[str]:
+    """Warnings of a typed backbone or training that another experiment's model, such as a teacher, does not have."""
+    ignored = _not_of_fusion(plan)  # of which other warnings tell
+    typed = [o for o in plan.experiment.overrides if re.match(r"[+~]*(backbone|training)\b", o) and o not in ignored]
+    for step in plan.steps:
+        if not step.trains or step.experiment is plan.experiment:
+            continue
+        own = {override.partition("=")[0] for override in step.experiment.overrides}
+        if without := [override for override in typed if override.partition("=")[0] not in own]:
+            yield (
+                f"{', '.join(without)}: not of {step.name} ({step.reason}), whose experiment has settings of its own; "
+                f"write it into that experiment, too, if it is meant there"
+            )
 
 
 def _other_encoders(plan: Plan) -> Iterator[str]:

@@ -96,6 +96,10 @@ class _Walk:
             for position in range(len(node)):
                 self.visit(node, position, f"{path}[{position}]", roles)
         elif "_target_" not in node:
+            parts = OmegaConf.to_container(node, resolve=False).values()  # type: ignore[union-attr]
+            if roles and any(isinstance(part, dict) and "_target_" in part for part in parts):
+                self.faults.append(f"{path}: there is no _target_; it must be {' or '.join(map(describe, roles))}")
+                return
             for name in map(str, node):
                 self.visit(node, name, f"{path}.{name}", roles_of(f"{path}.{name}"))
         elif wrong := _role_faults(node, path, roles):

@@ -36,6 +36,8 @@ def open_documents(source: DocumentSource) -> Documents:
     """
     if isinstance(source, Documents):
         return source
+    if isinstance(source, Topics | Examples):
+        raise DataError(f"documents are {type(source).__name__}, which are no documents; open them with open_documents")
     if not isinstance(source, str | Path):
         return TextDocuments(source)
     if (path := _path(source)) is None:
@@ -81,6 +83,8 @@ def open_examples(source: ExampleSource) -> Examples:
     """
     if isinstance(source, Examples):
         return source
+    if isinstance(source, Documents):
+        raise DataError(f"examples are {type(source).__name__}, a collection; documents follow the examples")
     if isinstance(source, str | Path):
         path = _path(source)
         if path is not None and not path.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from irexp.artifact.resource import Resource
 from irexp.dataset.collection import Documents, Topics
 from irexp.dataset.irds import IrdsDocuments, IrdsTopics
+from irexp.dataset.local import LocalDocuments, LocalTopics
 
 
 class ValidationSet:
@@ -18,6 +19,33 @@ class ValidationSet:
             documents: their collection; None for that of the dataset.
         """
         self.topics, self.documents = topics, documents
+
+
+class LocalValidationSet(ValidationSet):
+    """A collection in files."""
+
+    def __init__(
+        self,
+        documents_path: str,
+        queries_path: str,
+        qrels_path: str,
+        *,
+        relevance: int | None = None,
+        remove_query: bool | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            documents_path: as of `LocalDocuments`, such as a corpus.jsonl in BEIR's layout.
+            queries_path: as of `LocalTopics`.
+            qrels_path: the judgements; only judged queries are used.
+            relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+            remove_query: whether to drop the document with the query's id from results; None for no.
+        """
+        super().__init__(
+            LocalTopics(queries_path, qrels_path=qrels_path, relevance=relevance, remove_query=remove_query),
+            documents=LocalDocuments(documents_path),
+        )
 
 
 class IrdsValidationSet(ValidationSet):

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ir_measures
@@ -55,7 +55,7 @@ class Measured:
     The last three are None in results that an earlier version of irexp saved.
     """
 
-    per_query: dict[str, dict[str, float]]
+    per_query: dict[str, dict[str, float]] = field(repr=False)
     aggregated: dict[str, float]
     missing_queries: int
     unjudged_queries: int

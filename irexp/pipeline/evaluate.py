@@ -7,6 +7,7 @@ from pathlib import Path
 
 from irexp.dataset.collection import Topics
 from irexp.dataset.in_memory import Judgements, TextTopics
+from irexp.dataset.qrels import read_qrels
 from irexp.dataset.sources import open_topics
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import Measured, parse_measures
@@ -24,8 +25,8 @@ def evaluate(
 
     Args:
         run: what `search` or `re_rank` returned, or a run file.
-        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the relevant documents per query,
-            `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or a list of judgements.
+        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the judgements alone: their file, the
+            relevant documents per query, `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or a list.
         measures: names as in ir_measures, such as "nDCG@10"; None for `component("evaluation").measures`.
 
     Raises:
@@ -103,6 +104,8 @@ def _check_rows(measured: object) -> None:
 
 def _judged(topics: Topics | Judgements | str | Path) -> Topics:
     """Open topics, or wrap bare judgements as topics."""
+    if isinstance(topics, str | Path) and (file := Path(topics).expanduser()).is_file():
+        topics = read_qrels(str(file))
     if isinstance(topics, Topics | str | Path):
         return open_topics(topics)
     return TextTopics({"all": "judgements without their queries"}, topics)

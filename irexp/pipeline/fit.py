@@ -120,6 +120,7 @@ def fit(
         UserError: before the first step, if model, loss, examples and settings are incompatible.
     """
     machine = machine or component("machine")
+    _check_parts(model, loss)
     opened, collection = _data(examples, documents, negatives, skip, is_searched=dev is not None)
     left_out: FalseNegatives = component("false_negatives", **(false_negatives or {}))
     if scores is not None:
@@ -189,6 +190,17 @@ def fine_tune(
         save(model, folder)
         save_learned(setup.loss, folder)
     return measures
+
+
+def _check_parts(model: object, loss: object) -> None:
+    """Refuse what is not a model of irexp, or not a loss."""
+    if not isinstance(model, Model):
+        raise UserError(f"model is a {type(model).__name__}: pass what load(…) or new_model(…) returns")
+    if not isinstance(loss, Loss):
+        raise UserError(
+            f'loss is a {type(loss).__name__}: pass component("loss", "info_nce"), or an object of a class of your '
+            f"own below irexp.loss.loss.Loss"
+        )
 
 
 def _settings(

@@ -1,4 +1,4 @@
-"""A training that has diverged: its loss, or after the last step its weights, are not finite."""
+"""A training that has diverged (loss or final weights are not finite), or whose loss is not one number."""
 
 from __future__ import annotations
 
@@ -38,3 +38,16 @@ def check_weights(module: nn.Module) -> None:
         if parameter.requires_grad and not parameter.isfinite().all():
             place = name.removeprefix("model.")
             raise DivergedError(f"the trained weights {place} are not finite after the last step: {_ADVICE}")
+
+
+def check_number(value: Tensor, loss: nn.Module) -> None:
+    """Stop if a loss is not one number: its mean over the queries would train something.
+
+    Raises:
+        UserError: with the shape that the loss returned.
+    """
+    if value.numel() != 1:
+        raise UserError(
+            f"{type(loss).__qualname__}.forward returned a tensor of the shape {tuple(value.shape)}, but a loss is a "
+            f"single number"
+        )

@@ -28,7 +28,7 @@ from irexp.model.mvr import MVR
 from irexp.regularizer.regularizer import Regularizer, own_mean
 from irexp.training.averaging import WeightAverage
 from irexp.training.batch import Batch, PairBatch
-from irexp.training.diverged import check_loss
+from irexp.training.diverged import check_loss, check_number
 from irexp.training.false_negatives import check_guide, compares_scores, without_false_negatives
 from irexp.training.grad_cache import encode_in_chunks, score_in_chunks
 from irexp.training.objective import Scored
@@ -134,7 +134,9 @@ class RetrievalModule(LightningModule):
             scores, target_BN = scored.of(part.loss)
             if part.loss.compares_queries and self._processes > 1:
                 scores, target_BN = [self._gathered(score_BN) for score_BN in scores], self._gathered(target_BN)
-            value = torch.stack([part.loss(score_BN, target_BN) for score_BN in scores]).mean()
+            values = [part.loss(score_BN, target_BN) for score_BN in scores]
+            check_number(values[0], part.loss)
+            value = torch.stack(values).mean()
             if self._processes > 1:
                 value = value * self._weight(part.loss, target_BN)
             if len(parts) > 1:

@@ -213,7 +213,8 @@ def _keep_best(
     unvalidated = data.steps % data.validate_every
     # a trainer whose processes have ended does not know its last step
     last = trainer.global_step if trainer.world_size == 1 else max(validated, default=0) + unvalidated
-    stopped_early = last < data.steps
+    if stopped_early := last < data.steps:
+        log.info("the training ended at step %d: no better validation followed (training.patience)", last)
     if unvalidated and not stopped_early:
         if trainer.world_size > 1 and validated:
             log.warning(

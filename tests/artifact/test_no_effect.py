@@ -124,6 +124,22 @@ def test_a_typed_value_that_every_column_replaces_is_named(compose: Compose, cap
     assert text.startswith("dataset.query_length=7: ignored, since the table's rows or columns choose dataset=…")
 
 
+def test_a_backbone_that_another_experiments_model_does_not_have_is_named(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A teacher or the model of a first stage has its own; with the override in its own list nothing is said."""
+    typed = ["training.steps=3", "negatives=bm25"]
+    with caplog.at_level("WARNING"):
+        plan_of(compose, *typed, 'negatives.candidates=["model=splade"]', stages=["fit"])
+    (text,) = [record.getMessage() for record in caplog.records]
+    assert text.startswith("training.steps=3: not of checkpoint/splade.aws_howto-") and "negatives.candidates" in text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        plan_of(compose, *typed, 'negatives.candidates=["model=splade","training.steps=4"]', stages=["fit"])
+        plan_of(compose, "training.steps=3", "rows={a:['model=splade'],b:['model=sbert']}", stages=["fit"])
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("method", "ignored", "used"),
     [

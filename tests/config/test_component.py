@@ -123,6 +123,13 @@ def test_a_nested_component_must_fit_its_parameters_annotation() -> None:
     )
 
 
+def test_a_missing_target_is_named() -> None:
+    """Of a validation set, whose parts alone would be refused at their places."""
+    wanted = "irexp.dataset.validation_set.ValidationSet or a class below it"
+    found = faults(validation={"mine": {"topics": TOPICS}})
+    assert found == [f"validation.mine: there is no _target_; it must be {wanted}"]
+
+
 def test_an_interpolation_is_checked_where_it_is_used() -> None:
     """A fault is reported once even if several places use the node, and a resolver's result is checked in full."""
     stage = {"fit": {"_target_": "irexp.stage.fit.fit", "_partial_": True, "loss": "${loss}"}}

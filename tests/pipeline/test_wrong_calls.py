@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
-from irexp import build_index, compare, component, encode, evaluate, fit, new_model, open_topics, search
+from irexp import (
+    build_index,
+    compare,
+    component,
+    encode,
+    evaluate,
+    fit,
+    new_model,
+    open_documents,
+    open_topics,
+    search,
+)
+from irexp.dataset.collection import Topics
 from irexp.evaluation.measures import Measured
 from irexp.loss.info_nce import InfoNCE
+from irexp.loss.loss import Loss
 from irexp.types import ScoredDoc, UserError
 from tests import tiny
 from tests.chains import TEXTS
@@ -59,6 +74,20 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
             ),
             "16-mixed would train in bf16 on a processor",
         ),
+        (lambda model: _fit(model, _topics(), _topics()), "documents are TextTopics, which are no documents"),
+        (lambda model: _fit(model, open_documents(TEXTS), _topics()), "examples are TextDocuments, a collection"),
+        (
+            lambda model: fit("sbert", InfoNCE(), [("a", "b")], steps=1, learning_rate=1.0),  # type: ignore[arg-type]
+            r"model is a str: pass what load\(…\)",
+        ),
+        (
+            lambda model: fit(new_model(backbone=model), nn.MSELoss(), [("a", "b")], steps=1, learning_rate=1.0),  # type: ignore[arg-type]
+            "loss is a MSELoss: .* class of your own below irexp.loss.loss.Loss",
+        ),
+        (
+            lambda model: _fit(model, [("a", "b"), ("c", "d")], loss=PerQuery()),
+            r"PerQuery.forward returned a tensor of the shape \(32,\), but a loss is a single number",
+        ),
         (lambda model: _fit(model, [("a", "b")], training={"stepz": 3}), "training.stepz: .* did you mean steps"),
     ],
 )
@@ -68,9 +97,30 @@ def test_an_error_of_a_wrong_call_says_what_to_do(call: Callable[[str], object],
         call(backbone)
 
 
+class PerQuery(InfoNCE):
+    """A loss that forgets the mean over the queries."""
+
+    def forward(self, score_BN: Tensor, target_BN: Tensor) -> Tensor:
+        """The scores of the first document."""
+        return score_BN[:, 0]
+
+
+def test_judgements_may_be_a_file_and_a_result_prints_in_a_line(tmp_path: Path) -> None:
+    """It printed every query's values."""
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\t1\t1\n")
+    found = evaluate([ScoredDoc("q1", "1", 1.0)], tmp_path / "qrels.tsv", ["RR@10"])
+    assert found.aggregated == evaluate([ScoredDoc("q1", "1", 1.0)], str(tmp_path / "qrels.tsv"), ["RR@10"]).aggregated
+    assert repr(found).startswith("Measured(aggregated={'RR@10': 1.0}, missing_queries=0") and "q1" not in repr(found)
+
+
+def _topics() -> Topics:
+    return open_topics(QUERIES, QRELS)
+
+
 def _measured() -> Measured:
     return evaluate([ScoredDoc("q1", "1", 1.0)], QRELS, ["RR@10"])
 
 
-def _fit(backbone: str, examples: Any, **more: Any) -> None:
-    fit(new_model(backbone=backbone), InfoNCE(), examples, steps=1, learning_rate=1e-3, **more)
+def _fit(backbone: str, examples: Any, documents: Any = None, loss: Loss | None = None, **more: Any) -> None:
+    model = new_model(backbone=backbone)
+    fit(model, loss or InfoNCE(), examples, documents, steps=1, learning_rate=1e-3, **more)

@@ -132,11 +132,16 @@ def test_the_best_weights_are_kept_not_the_last(compose: Compose, tmp_path: Path
     assert measures["validation/nDCG@10"] == pytest.approx(values[best], rel=1e-5)
 
 
-def test_training_stops_early_when_validation_does_not_improve(compose: Compose, tmp_path: Path) -> None:
-    """With patience 1 a ruined model stops before the last step."""
+def test_training_stops_early_when_validation_does_not_improve(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With patience 1 a ruined model stops before the last step, and the log says why."""
     more = ("training.steps=40", "training.learning_rate=1.0", "training.clip_norm=null", "training.patience=1")
-    fit(compose, tmp_path / "run", *more)
-    assert max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv")) < 40
+    with caplog.at_level("INFO"):
+        fit(compose, tmp_path / "run", *more)
+    last = max(int(row["step"]) for row in read_history(tmp_path / "run" / "history.csv"))
+    assert last < 40
+    assert f"the training ended at step {last}: no better validation followed (training.patience)" in caplog.text
 
 
 def test_training_that_stops_early_at_the_last_validation_keeps_the_best(compose: Compose, tmp_path: Path) -> None:

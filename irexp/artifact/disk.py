@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,18 @@ def is_locked(path: Path) -> bool:
 def hold_lock(path: Path, name: str, *, is_shared: bool = False) -> Iterator[None]:
     """Hold a file lock, alone or with others that share it; it is released even if the process is killed."""
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-    with path.open("a+") as file:  # NFS wants to read what is shared, and to write what is held alone
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is making %s: waiting for it", name)
-            fcntl.flock(file, kind)
-        yield
+    is_held = False
+    while not is_held:
+        with path.open("a+") as file:  # NFS wants to read what is shared, and to write what is held alone
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process is making %s: waiting for it", name)
+                fcntl.flock(file, kind)
+            with suppress(FileNotFoundError):  # whoever removed an artifact has removed its lock, too
+                is_held = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if is_held:
+                yield
 
 
 def remove_folder(path: Path) -> None:

@@ -46,7 +46,7 @@ class MlflowTracker(MLFlowLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Log the configuration; not again when a run is resumed, since MLflow's parameters cannot change."""
-        if not self._is_resumed:
+        if not (self._is_resumed and self.experiment.get_run(self.run_id).data.params):
             super().log_hyperparams(_renamed(params))
 
 

@@ -111,7 +111,7 @@ class WandbTracker(WandbLogger):
             entity=entity,
             tags=tags,
             mode=mode,
-            id=os.environ.get("WANDB_RUN_ID", job.id),
+            id=job.id if job.group else os.environ.get("WANDB_RUN_ID", job.id),  # an agent's is of one job
             settings=wandb.Settings(silent=mode != "online"),
         )
         self.upload = upload

@@ -118,10 +118,12 @@ def test_a_resumed_job_continues_its_run_and_another_job_does_not(offline: Path)
 
 @wandb_warns
 def test_the_agent_of_a_wandb_sweep_decides_the_id_of_the_run(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The agent sets WANDB_RUN_ID and waits for the run of this id."""
+    """The agent sets WANDB_RUN_ID and waits for the run of this id; the jobs of a sweep of Hydra never share one."""
     monkeypatch.setenv("WANDB_RUN_ID", "swept")
-    write_job(wandb_logger(offline, JOB))
-    assert run_of(offline)["run"].run_id == "swept"
+    for name, job in (("one", replace(JOB, group=None)), ("of_many", replace(JOB, group="multirun/x"))):
+        (offline / name).mkdir()
+        write_job(wandb_logger(offline / name, job))
+    assert [run_of(offline / name)["run"].run_id for name in ("one", "of_many")] == ["swept", JOB.id]
 
 
 @wandb_warns

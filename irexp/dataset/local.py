@@ -46,8 +46,8 @@ class LocalDocuments(Documents):
             path: the file; a final `.gz` may be omitted.
             format: the file's format; None to infer it from the name.
             text_fields: the fields or SGML tags whose texts, joined by a space, are the document; None for the title
-                and the text under their usual names. For TSV without a header: numbers of columns after the id, from
-                1.
+                and the text under their usual names. A document may lack some of the tags. For TSV without a header:
+                numbers of columns after the id, from 1.
         """
         self._path, self._format, self._text_fields = path, format, text_fields
 
@@ -102,6 +102,8 @@ class LocalDocuments(Documents):
                     bar.update(_TICK)
         if not hashes:
             raise DataError(f"{resolve(self._path)} has no documents")
+        if unseen := self._file.unseen():
+            raise DataError(f"{resolve(self._path)}: no document has an element {', '.join(sorted(unseen))}")
         if empty:
             log.warning("%d documents have no text, the first at %s; they are kept", empty, first_empty)
         hash_N = np.frombuffer(hashes, dtype=np.uint64)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.sgml import contents, elements, plain_text, text_after, untagged, without_elements
+from irexp.dataset.sgml import contents, elements, plain_text, text_after, untagged, without_elements, without_sections
 from irexp.dataset.text_file import Line, Record, check_text, lines_of, read_id, resolve
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ class FileFormat(ABC):
         Raises:
             DataError: if the record is malformed, or lacks an id or a field.
         """
+
+    def unseen(self) -> set[str]:
+        """The chosen fields that no record had, of those read so far; empty where a record may lack none."""
+        return set()
 
     def _chosen(self, place: str) -> list[str] | None:
         if self._fields == []:
@@ -199,14 +203,23 @@ class Csv(FileFormat):
 
 
 class TrecDocuments(FileFormat):
-    """TREC's `<DOC>` elements with their `<DOCNO>`."""
+    """TREC's `<DOC>` elements with their `<DOCNO>`; of the chosen elements a document may lack some."""
 
     def records(self) -> Iterator[Record]:
         """Every element."""
         return elements(self._path, "doc")
 
+    @cached_property
+    def _unseen(self) -> set[str]:
+        return set(self._fields or ())
+
+    def unseen(self) -> set[str]:
+        """The chosen elements that no document had."""
+        return self._unseen
+
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The document's number as its id; the text is everything else, or the chosen elements."""
+        text = without_sections(text)
         found = contents(text, "docno")
         if not found:
             raise DataError(f"{place}: there is no id (<DOCNO>)")
@@ -215,8 +228,8 @@ class TrecDocuments(FileFormat):
         if (fields := self._chosen(place)) is None:
             return read_id(untagged(found[0]), place), plain_text(without_elements(text, "docno"))
         parts = {field: contents(text, re.escape(field)) for field in fields}
-        if absent := [field for field, texts in parts.items() if not texts]:
-            raise DataError(f"{place}: there is no element {', '.join(absent)}")
+        if self._unseen:
+            self._unseen.difference_update(field for field, texts in parts.items() if texts)
         return read_id(untagged(found[0]), place), plain_text(
             " ".join(part for texts in parts.values() for part in texts)
         )
@@ -231,6 +244,7 @@ class TrecTopics(FileFormat):
 
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The topic's number as its id, and its title as its text."""
+        text = without_sections(text)
         attribute = re.match(r"""<topic\s[^>]*?\bnumber\s*=\s*["']?([^"'>]+)""", text, re.IGNORECASE)
         number = text_after(text, "num") or (attribute[1] if attribute else None)
         title = text_after(text, "title|query")

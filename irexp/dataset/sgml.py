@@ -11,9 +11,13 @@ from irexp.dataset.text_file import Line, Record, lines_of
 
 #: A tag, whose attributes all have values; `a < b`, `<3` and `<joe@example.org>` are text.
 _TAG = re.compile(
-    r"""<!--.*?-->|<[!?][^<>]*>|</?[a-z][\w.:-]*(?:\s+[\w.:-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?>""",
+    r"""<[!?][^<>]*>|</?[a-z][\w.:-]*(?:\s+[\w.:-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?>""",
     re.IGNORECASE | re.DOTALL,
 )
+
+#: What begins a comment or a CDATA section, and what ends it.
+_SECTIONS = {"<!--": "-->", "<![CDATA[": "]]>"}
+_BEGIN = re.compile("|".join(map(re.escape, _SECTIONS)))
 
 #: Characters outside of elements that are collected before they are checked to be only tags.
 _MOST_OUTSIDE = 2**16
@@ -61,8 +65,27 @@ def elements(path: str, name: str) -> Iterator[Record]:
 
 
 def _check_outside(text: str, place: str) -> None:
-    if found := _TAG.sub(" ", text).split():
+    if found := _TAG.sub(" ", without_sections(text)).split():
         raise DataError(f"{place}: text outside of any element: {' '.join(found)[:60]!r}")
+
+
+def without_sections(text: str) -> str:
+    """A text without comments, and with each CDATA section as text, in which `<` and `&` are entities.
+
+    A section without an end is text.
+    """
+    if "<!" not in text:
+        return text
+    last = {begin: text.rfind(end) for begin, end in _SECTIONS.items()}  # no search to the end of the text for each
+    parts, done = [], 0
+    for match in _BEGIN.finditer(text):
+        begin, start = match[0], match.end()
+        if match.start() < done or start > last[begin]:
+            continue
+        end = text.index(_SECTIONS[begin], start)
+        parts += [text[done : match.start()], " " if begin == "<!--" else html.escape(text[start:end], quote=False)]
+        done = end + len(_SECTIONS[begin])
+    return "".join([*parts, text[done:]])
 
 
 def contents(text: str, name: str) -> list[str]:

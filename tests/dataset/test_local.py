@@ -262,12 +262,12 @@ def test_faulty_tables_are_named_with_their_line(tmp_path: Path, name: str, text
         ("c.tsv", "a\tx\n", ["9" * 5000], "without a header are column numbers"),
         ("c.tsv", "a\tx\n", ["2"], "there is no column 2 after the id, only 1"),
         ("c.csv", "id,text\na,x\n", ["title"], "there is no title, only id, text"),
-        ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", ["(.*"], r"there is no element \(\.\*"),
+        ("c.trec", "<DOC><DOCNO>a</DOCNO>x</DOC>\n", ["(.*"], r"no document has an element \(\.\*"),
     ],
 )
 def test_unknown_text_fields_are_named(tmp_path: Path, name: str, text: str, fields: list[str], message: str) -> None:
-    """A misspelt field is an error at the first document, not an empty text."""
-    with pytest.raises(DataError, match=rf"{name}:[12]: .*{message}"):
+    """A misspelt field is an error, not an empty text."""
+    with pytest.raises(DataError, match=rf"{name}(:[12])?: .*{message}"):
         LocalDocuments(write(tmp_path / name, text), text_fields=fields).count()
 
 

@@ -38,6 +38,9 @@ def test_sgml_documents_are_read_whatever_their_line_breaks(tmp_path: Path, text
         ("x &lt;b&gt; y <br/> z <F P=105>w</F> <a href='<q>'>v</a>", "x <b> y z w v"),
         ("1 <!-- <b> not this --> 2", "1 2"),
         ("a <- b <= c << d <> e", "a <- b <= c << d <> e"),
+        ("<![CDATA[Hello world]]>", "Hello world"),
+        ("x<![CDATA[AT&amp;T <b>]]> &amp; <b>y</b><![CDATA[ <!-- ]] ]]>", "xAT&amp;T <b> & y <!-- ]]"),
+        ("1 <!-- <![CDATA[ --> 2 ]]> <!-- 3", "1 2 ]]> <!-- 3"),
     ],
 )
 def test_a_less_than_sign_that_begins_no_tag_is_text(tmp_path: Path, text: str, expected: str) -> None:
@@ -55,6 +58,21 @@ def test_text_fields_take_every_element_with_the_name_and_all_within_it(tmp_path
     path = write(tmp_path / "c.trec", text)
     assert [d.text for d in LocalDocuments(path, text_fields=["text"])] == ["one two three"]
     assert [d.text for d in LocalDocuments(path, text_fields=["h", "p"])] == ["no one"]
+
+
+def test_a_document_may_lack_a_chosen_element(tmp_path: Path) -> None:
+    """As headlines in news; an element that no document has is misspelt."""
+    text = "<DOC><DOCNO>a</DOCNO><TEXT>x</TEXT></DOC><DOC><DOCNO>b</DOCNO><H>h</H><TEXT>y</TEXT></DOC>"
+    path = write(tmp_path / "c.trec", text)
+    assert [d.text for d in LocalDocuments(path, text_fields=["H", "TEXT"])] == ["x", "h y"]
+    with pytest.raises(DataError, match=r"c\.trec: no document has an element HL"):
+        LocalDocuments(path, text_fields=["HL", "TEXT"]).count()
+
+
+def test_comments_without_an_end_take_no_longer_than_text(tmp_path: Path) -> None:
+    """Each was searched to the end of the document: 100,000 took minutes."""
+    path = write(tmp_path / "c.trec", f"<DOC><DOCNO>a</DOCNO>{'<!-- ' * 100_000}</DOC>")
+    assert [len(d.text) for d in LocalDocuments(path)] == [499_999]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from irexp.dataset.collection import DataError
+from irexp.dataset.field_names import OF_DOCUMENTS, OF_QUERIES, FieldNames, filled, names_columns, plain_name, usual
 from irexp.dataset.sgml import contents, elements, plain_text, text_after, untagged, without_elements, without_sections
 from irexp.dataset.text_file import Line, Record, check_text, lines_of, read_id, resolve
 
@@ -24,37 +25,22 @@ log = logging.getLogger(__name__)
 
 Format = Literal["jsonl", "tsv", "csv", "trec"]
 
-#: `pid` before `docid`, since a passage of MS MARCO v2 names its document, too.
-_ID_KEYS = ("_id", "id", "doc_id", "docno", "pid", "docid", "query_id", "qid")
-_TITLE_KEYS = ("title", "headline")
-_TEXT_KEYS = (
-    "text",
-    "contents",
-    "body",
-    "passage",
-    "abstract",
-    "query",
-    "document_text",
-    "query_text",
-    "doc_text",
-    "question",
-)
-
-#: Column names by which the header of a table or of a qrels file is recognised.
-_COLUMN_KEYS = {*_ID_KEYS, *_TITLE_KEYS, *_TEXT_KEYS, "topic", "corpus_id", "document"}
+#: What a carriage return within a line means, and what to do.
+_OLD_LINE_ENDS = r"a carriage return (\r) is within the line; if lines end so, as on old Macs, convert them to \n"
 
 
 class FileFormat(ABC):
     """The records of a file in one format."""
 
-    def __init__(self, path: str, fields: list[str] | None = None) -> None:
+    def __init__(self, path: str, *, fields: list[str] | None = None, names: FieldNames = OF_DOCUMENTS) -> None:
         """Reads nothing yet.
 
         Args:
             path: the file.
             fields: the names of the fields that, joined by a space, are the text; None for the usual names.
+            names: the usual names.
         """
-        self._path, self._fields = path, fields
+        self._path, self._fields, self._names = path, fields, names
 
     @abstractmethod
     def records(self) -> Iterator[Record]:
@@ -79,17 +65,18 @@ class FileFormat(ABC):
 
     def _from_fields(self, record: Mapping[str, Any], place: str) -> tuple[str, str]:
         """The id, and the text from the chosen fields or those with the usual names."""
-        found = next((record[key] for key in _ID_KEYS if record.get(key) not in (None, "")), None)
+        names = self._names
+        found = next((record[key] for key in names.ids if record.get(key) not in (None, "")), None)
         if found is None:
-            raise DataError(f"{place}: there is no id ({', '.join(_ID_KEYS[:4])}), only {_names(record)}")
+            raise DataError(f"{place}: there is no id ({', '.join(names.ids[:4])}), only {_shown(record)}")
         if (fields := self._chosen(place)) is not None:
             if absent := [field for field in fields if field not in record]:
-                raise DataError(f"{place}: there is no {', '.join(absent)}, only {_names(record)}")
+                raise DataError(f"{place}: there is no {', '.join(absent)}, only {_shown(record)}")
         else:
-            title = next((key for key in _TITLE_KEYS if record.get(key)), None)
-            text = next((key for key in _TEXT_KEYS if key in record), None)
+            title = filled(record, names.titles)
+            text = usual(record, names.texts) or usual(record, names.other_texts)
             if text is None:
-                raise DataError(f"{place}: there is no text ({', '.join(_TEXT_KEYS[:3])}), only {_names(record)}")
+                raise DataError(f"{place}: there is no text ({', '.join(names.texts[:3])}), only {_shown(record)}")
             fields = [key for key in (title, text) if key is not None]
         parts = [record[field] for field in fields if record[field] is not None]
         for part in parts:
@@ -135,7 +122,7 @@ class Tsv(FileFormat):
 
     def read(self, text: str, place: str) -> tuple[str, str]:
         """The id is the first column; the text is all others, or those chosen by number (from 1) or by name."""
-        columns = _tabbed(text)
+        columns = _tabbed(text, place)
         if self._header is not None:
             return self._from_fields(_by_name(self._header, columns, place), place)
         if len(columns) < 2:
@@ -149,10 +136,26 @@ class Tsv(FileFormat):
     @cached_property
     def _header(self) -> list[str] | None:
         first = next((line for line in lines_of(self._path) if line.text.strip()), None)
-        if first is None or not names_columns(_tabbed(first.text)):
+        if first is None:
             return None
-        log.info("%s: the first line is a header, not a document or query", first.place)
-        return [plain_name(column) for column in _tabbed(first.text)]
+        columns = _tabbed(first.text, first.place)
+        if len(columns) > 1 and all(len(one) > 1 and one[0] == one[-1] == '"' for one in columns):
+            raise DataError(
+                f"{first.place}: the columns are in quotes, which would be part of the ids and texts of a TSV file; "
+                f"write it without quotes (in pandas quoting=csv.QUOTE_NONE), or as a CSV file"
+            )
+        header = [plain_name(column) for column in columns]
+        is_chosen = header[0] in self._names.ids and not set(self._fields or ()).isdisjoint(header)
+        if names_columns(columns) or is_chosen:
+            log.info("%s: the first line is a header, not a document or query", first.place)
+            return header
+        if columns[0].strip().replace("-", "_") in self._names.ids:
+            raise DataError(
+                f"{first.place}: {' '.join(columns)[:60]!r} looks like a header; its text column must be one of "
+                f"{', '.join(self._names.texts)}{', or of text_fields' * (self._names is OF_DOCUMENTS)}; if it is not "
+                f"a header, move it to a later line"
+            )
+        return None
 
 
 class Csv(FileFormat):
@@ -181,9 +184,10 @@ class Csv(FileFormat):
             try:
                 columns = next(rows, None)
             except csv.Error as error:
-                raise DataError(
-                    f"{taken[0].place}: this is not CSV ({error}); double a quote that is within quotes"
-                ) from None
+                fault = f"this is not CSV ({error}); double a quote that is within quotes"
+                if "new-line character" in str(error):
+                    fault = f"{_OLD_LINE_ENDS}, or put the text in quotes"
+                raise DataError(f"{taken[0].place}: {fault}") from None
             if columns is None:
                 return
             if columns:
@@ -195,11 +199,13 @@ class Csv(FileFormat):
     @cached_property
     def _header(self) -> list[str]:
         columns = next((columns for _, columns in self._rows()), [])
-        names = [plain_name(column) for column in columns]
-        if not {*names} & {*_ID_KEYS} or not {*names} & {*_TITLE_KEYS, *_TEXT_KEYS}:
+        header = [plain_name(column) for column in columns]
+        if {*header}.isdisjoint(self._names.ids) or {*header}.isdisjoint(
+            [*self._names.titles, *self._names.texts, *self._names.other_texts, *(self._fields or ())]
+        ):
             first = ",".join(columns)[:60]
             raise DataError(f"{resolve(self._path)}: a CSV file needs a header such as id,title,text, not {first!r}")
-        return names
+        return header
 
 
 class TrecDocuments(FileFormat):
@@ -255,26 +261,17 @@ class TrecTopics(FileFormat):
         return read_id(number, place), title
 
 
+_FORMATS: dict[Format, type[FileFormat]] = {"jsonl": JsonLines, "tsv": Tsv, "csv": Csv, "trec": TrecDocuments}
+
+
 def documents_in(path: str, kind: Format, fields: list[str] | None) -> FileFormat:
     """The documents of a file."""
-    formats: dict[Format, type[FileFormat]] = {"jsonl": JsonLines, "tsv": Tsv, "csv": Csv, "trec": TrecDocuments}
-    return formats[kind](path, fields)
+    return _FORMATS[kind](path, fields=fields)
 
 
 def queries_in(path: str, kind: Format) -> FileFormat:
     """The queries of a file."""
-    return TrecTopics(path) if kind == "trec" else documents_in(path, kind, None)
-
-
-def names_columns(columns: list[str]) -> bool:
-    """Whether a first line is a header: it has usual column names, first of an id, then of another id or a text."""
-    first, *others = map(plain_name, columns)
-    return first in _COLUMN_KEYS and not _COLUMN_KEYS.isdisjoint(others)
-
-
-def plain_name(column: str) -> str:
-    """A column's name in lower case, with underscores."""
-    return column.strip().lower().replace("-", "_")
+    return (TrecTopics if kind == "trec" else _FORMATS[kind])(path, names=OF_QUERIES)
 
 
 def _by_name(header: list[str], columns: list[str], place: str) -> dict[str, str]:
@@ -283,8 +280,11 @@ def _by_name(header: list[str], columns: list[str], place: str) -> dict[str, str
     return dict(zip(header, columns, strict=True))
 
 
-def _tabbed(text: str) -> list[str]:
-    return text.rstrip("\r\n").split("\t")
+def _tabbed(text: str, place: str) -> list[str]:
+    line = text.rstrip("\r\n")
+    if "\r" in line and "\t" in line.partition("\r")[2]:
+        raise DataError(f"{place}: {_OLD_LINE_ENDS}, or remove them from the text")
+    return line.split("\t")
 
 
 def _column_number(field: str, place: str) -> int:
@@ -293,6 +293,6 @@ def _column_number(field: str, place: str) -> int:
     return int(field)
 
 
-def _names(record: Mapping[str, Any]) -> str:
+def _shown(record: Mapping[str, Any]) -> str:
     """The fields of a record, for a message."""
     return ", ".join(record).encode("utf8", "backslashreplace").decode()[:200] or "nothing"

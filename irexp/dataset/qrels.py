@@ -6,7 +6,7 @@ import logging
 import re
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.local_format import names_columns, plain_name
+from irexp.dataset.field_names import names_columns, plain_name
 from irexp.dataset.text_file import lines_of, read_id
 from irexp.types import MOST_RELEVANT, WHITESPACE, Qrel
 

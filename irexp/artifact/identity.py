@@ -26,11 +26,17 @@ from irexp.artifact.values import Values, select
 from irexp.artifact.wiring import Elsewhere, Node
 from irexp.config.packages import is_declared
 
-#: Keys for display or for Hydra, which do not affect content.
+#: Keys for display or for Hydra, which do not affect content; unless a mapping has something of such a name.
 _NOT_CONTENT = {"name", "_partial_", "_convert_", "_recursive_"}
 
 #: Classes of irexp that once made something else of the same settings; raised by hand, as the versions of stages are.
-_VERSIONS = {"FileExamples": 2, "HardNegativeExamples": 2, "RunExamples": 2, "TextFileExamples": 2}
+_VERSIONS = {
+    "FileExamples": 2,
+    "HardNegativeExamples": 2,
+    "MixedExamples": 2,
+    "RunExamples": 2,
+    "TextFileExamples": 2,
+}
 
 #: Characters of each of the two names in the name of a folder, which may have 255.
 _LONGEST = 100
@@ -192,7 +198,7 @@ def canonical(value: Any, *, key: str = "", recorded: Any = None) -> Any:
         kept = {
             k: canonical(v, key=k, recorded=shown.get(k))
             for k, v in value.items()
-            if k not in _NOT_CONTENT and v is not None
+            if (k not in _NOT_CONTENT or isinstance(v, dict)) and v is not None
         }
         if "_target_" in kept:
             target = str(kept["_target_"])

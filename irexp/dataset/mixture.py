@@ -6,6 +6,7 @@ share is therefore two documents; within a batch it may be a negative of the oth
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
@@ -54,7 +55,7 @@ class TrainingSet:
 
 
 class MixedExamples(Examples):
-    """The examples of several sets, one set after the other; `mixture` says how a training mixes them."""
+    """The examples of several sets, one set after the other by name; `mixture` says how a training mixes them."""
 
     def __init__(self, sets: Mapping[str, TrainingSet], *, mixing: Mixing = "proportional") -> None:
         """Reads nothing before the first example is requested.
@@ -66,19 +67,25 @@ class MixedExamples(Examples):
                 round_robin: the sets take turns, a batch each, whatever their sizes.
 
         Raises:
-            DataError: if there is no set, a name has a colon, or round_robin has a weight that is not a whole number.
+            DataError: if there is no set, two have the same name, a name has a colon, or round_robin has a weight that
+                is not a whole number.
         """
         if not sets:
             raise DataError("dataset.train.sets names no training set")
-        if bad := [name for name in sets if _SEPARATOR.strip() in str(name)]:
+        names = sorted(map(str, sets))
+        if twice := [name for name, following in itertools.pairwise(names) if name == following]:
+            raise DataError(f"dataset.train.sets: two sets have the name {twice[0]!r}; rename one")
+        if bad := [name for name in names if _SEPARATOR.strip() in name]:
             raise DataError(f"dataset.train.sets: the name {bad[0]!r} has a colon; rename the set")
-        broken = [name for name, each in sets.items() if not float(each.weight).is_integer()]
+        by_name = {str(name): each for name, each in sets.items()}
+        self._sets = {name: by_name[name] for name in names}  # their order would change batches, but not the identity
+        broken = [name for name, each in self._sets.items() if not float(each.weight).is_integer()]
         if mixing == "round_robin" and broken:
             raise DataError(
-                f"dataset.train.sets.{broken[0]}.weight={sets[broken[0]].weight}: with mixing=round_robin it is the "
-                f"number of batches per turn; set a whole number"
+                f"dataset.train.sets.{broken[0]}.weight={self._sets[broken[0]].weight}: with mixing=round_robin it is "
+                f"the number of batches per turn; set a whole number"
             )
-        self._sets, self._mixing = dict(sets), mixing
+        self._mixing = mixing
         self.is_positive_first = all(each.examples.is_positive_first for each in sets.values())
 
     @property

@@ -219,6 +219,13 @@ def test_canonical_drops_nulls_and_names_and_keeps_the_class_name() -> None:
     assert json.dumps(canonical({"flag": True})) == '{"flag": true}'
 
 
+@pytest.mark.parametrize("name", ["name", "_partial_", "_convert_", "_recursive_"])
+def test_a_set_of_any_name_enters(name: str) -> None:
+    """A training set of a mixture may be called as the key of a name for display."""
+    one, other = ({"sets": {name: {"weight": weight, "name": "shown"}}} for weight in (1, 2))
+    assert canonical(one) == {"sets": {name: {"weight": 1}}} != canonical(other)
+
+
 def test_folder_digests_ignore_hidden_files_and_include_names(tmp_path: Path) -> None:
     """A renamed file changes a folder's digest, a hidden one does not."""
     (tmp_path / "a").write_text("x")

@@ -55,14 +55,24 @@ def test_a_set_with_texts_needs_no_collection() -> None:
 
 
 def test_a_mixture_says_how_it_is_mixed() -> None:
-    """The sizes, weights and prompts of its sets, in their order."""
+    """The sizes, weights and prompts of its sets, by name."""
     mixture = both(mixing="round_robin").mixture
     assert (mixture.mixing, mixture.sizes, mixture.weights) == ("round_robin", (2, 2), (1.0, 1.0))
     assert mixture.prompts == (("find: ", None), (None, None))
 
 
+def test_the_order_of_the_sets_changes_nothing() -> None:
+    """Nor is it in the identity; a name that is a number, as 2019 in Python, is a text like any other."""
+    one, other = TrainingSet(judged("cats", "1")), TrainingSet(judged("dogs", "1"), weight=2.0)
+    numbered: Any = {"b": other, 2019: one}
+    for mixed in (MixedExamples({"2019": one, "b": other}), MixedExamples(numbered)):
+        assert mixed.mixture.weights == (1.0, 2.0)
+        assert [mixed[n].query.query_id for n in range(2)] == ["2019: q", "b: q"]
+        assert mixed.relevant_doc_ids("2019: q") == {"2019: 1"}
+
+
 def test_a_wrong_mixture_is_an_error() -> None:
-    """No set, a weight that visits nothing, a part of a turn, and a name that could not be told from an id."""
+    """No set, a weight that visits nothing, a part of a turn, and names that cannot be told apart."""
     with pytest.raises(DataError, match="names no training set"):
         MixedExamples({})
     with pytest.raises(DataError, match="weight=0 of a training set must be above 0"):
@@ -71,5 +81,8 @@ def test_a_wrong_mixture_is_an_error() -> None:
     assert len(MixedExamples({"a": half})) == 1
     with pytest.raises(DataError, match=r"sets\.a\.weight=0\.5: with mixing=round_robin .* whole number"):
         MixedExamples({"a": half}, mixing="round_robin")
+    twice: Any = {2019: half, "2019": half}
+    with pytest.raises(DataError, match=r"two sets have the name '2019'; rename one"):
+        MixedExamples(twice)
     with pytest.raises(DataError, match=r"the name 'a:b' has a colon; rename the set"):
         MixedExamples({"a:b": half})

@@ -15,13 +15,16 @@ from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.config.check import config_faults
 from irexp.config.installation import CONF
 from irexp.config.schema import Training
-from irexp.dataset.in_memory import TextDocuments, TextTopics
+from irexp.dataset.in_memory import TextDocuments, TextExamples, TextTopics
+from irexp.dataset.validation_set import ValidationSet
+from irexp.loss.info_nce import InfoNCE
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.splade import SPLADE
 from irexp.pipeline.component import component
 from irexp.training.callbacks import read_history
+from irexp.training.setup import TrainingSetup
 from irexp.training.validation import Validated, make_validation
-from irexp.training.validation_sets import Validations
+from irexp.training.validation_sets import Validations, make_validations
 from irexp.types import UserError
 from tests.trainings import SMALL, Compose, fit
 
@@ -76,6 +79,18 @@ def test_a_second_validation_begins_with_nothing_of_the_first(backbones: dict[st
     assert first.values == second.values
     np.testing.assert_array_equal(first.value_Q, second.value_Q)
     assert {"query_terms", "document_terms", "FLOPS", "one/FLOPS", "two/nDCG@10"} < first.values.keys()
+
+
+def test_the_order_of_the_sets_changes_nothing(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """A training that is resumed would compare the values of other queries; the order is not in the identity."""
+    model = DenseBiEncoder(backbones["encoder"])
+    topics = TextTopics({"q1": "red cup"}, {"q1": ["d1"]})
+    parts = [component(name) for name in ("training", "machine", "optimizer", "schedule")]
+    for names in ("ab", "ba"):
+        sets = {name: ValidationSet(topics) for name in names}
+        setup = TrainingSetup(InfoNCE(), TextExamples([("a", "b")]), DOCUMENTS, topics, *parts, 1, validation=sets)
+        made = make_validations(model, setup)
+        assert made is not None and list(made.sets) == ["dev", "a", "b"]
 
 
 def test_a_fit_logs_every_set_and_measure_and_selects_by_the_mean(compose: Compose, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -96,15 +96,24 @@ def config_faults(config: DictConfig, keys: Collection[str] | None = None) -> li
 
 
 def _number_faults(config: DictConfig) -> list[str]:
-    """The rows and columns whose name is not a text, as 2019 or yes without quotes is in a file."""
+    """The keys that are not texts, as 2019 or yes without quotes is in a file, such as the name of a row or a set."""
     return [
-        f"{key}: the name {name!r} is a {'truth value (yes, no, on, off)' if isinstance(name, bool) else 'number'}; "
+        f"{path}: the name {name!r} is a {'truth value (yes, no, on, off)' if isinstance(name, bool) else 'number'}; "
         f"write it in quotes"
-        for key in ("rows", "columns")
-        if OmegaConf.is_dict(config.get(key))
-        for name in config[key]
+        for path, name in _keys_of(_plain(config, resolve=False), "")
         if not isinstance(name, str)
     ]
+
+
+def _keys_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The keys of dictionaries at any depth, each after the dotted path of its dictionary."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield path, key
+            yield from _keys_of(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _keys_of(inner, f"{path}[{place}]")
 
 
 def _empty_faults(config: DictConfig, keys: Collection[str]) -> list[str]:

@@ -218,7 +218,7 @@ def _settings(
 
 def _opened(validation: Mapping[str, tuple[TopicSource, DocumentSource]]) -> dict[str, ValidationSet]:
     return {
-        name: ValidationSet(open_topics(topics, split="dev"), documents=open_documents(documents))
+        str(name): ValidationSet(open_topics(topics, split="dev"), documents=open_documents(documents))
         for name, (topics, documents) in validation.items()
     }
 

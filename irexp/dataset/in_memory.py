@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
+from irexp.dataset.qrels import read_qrels
 from irexp.types import Document, Example, Qrel, Query, as_id
 
 #: Texts by id; a sequence of texts has its positions as ids: "0", "1", …
 Texts = Mapping[str, str] | Sequence[str]
 
-#: The relevant documents of each query by id; a mapping also gives each judged document's grade.
-Judgements = Mapping[str, Mapping[str, int] | Iterable[str]] | Iterable[Qrel]
+#: The relevant documents of each query by id; a mapping also gives each judged document's grade; or a file of them.
+Judgements = Mapping[str, Mapping[str, int] | Iterable[str]] | Iterable[Qrel] | str | Path
+
+_HOW_TO_JUDGE = 'write {"q1": ["d1", "d2"]}, or with grades {"q1": {"d1": 2}}'
 
 
 class TextDocuments(Documents):
@@ -59,8 +63,8 @@ class TextTopics(Topics):
 
         Args:
             queries: texts by id, a sequence of texts, or queries.
-            qrels: the relevant documents of each query, `{"q1": ["d3"]}`, with their grades, `{"q1": {"d3": 2}}`, or
-                judgements one by one; empty without judgements.
+            qrels: the relevant documents of each query, `{"q1": ["d3"]}`, with their grades, `{"q1": {"d3": 2}}`,
+                judgements one by one, or the path of a file of BEIR's or TREC's columns; empty without judgements.
             relevance: the smallest grade that binary measures count where they name none; None for 1.
             remove_query: whether the document with the query's own id is not a result.
 
@@ -68,7 +72,7 @@ class TextTopics(Topics):
             DataError: for an id that occurs twice or that a run file cannot hold, and for what is not a text.
         """
         self._text_of = _by_id(queries, "query")
-        self._qrels = list(_judgements(qrels))
+        self._qrels = list(judgements(qrels))
         self.relevance, self.remove_query = relevance, remove_query
 
     def queries(self) -> Iterator[Query]:
@@ -217,8 +221,24 @@ def _pair(record: object, kind: str) -> tuple[object, object]:
     raise DataError(f"{_shown(record)} is not a {kind}: a text, or an id with a text, is needed")
 
 
-def _judgements(qrels: Judgements) -> Iterator[Qrel]:
-    if not isinstance(qrels, Mapping):
+def judgements(qrels: Judgements) -> Iterator[Qrel]:
+    """The judgements, one by one.
+
+    Raises:
+        DataError: for what is not a judgement, an id that is neither a text nor a whole number, and a broken grade.
+    """
+    if isinstance(qrels, str | Path):
+        yield from read_qrels(str(qrels))
+    elif isinstance(qrels, Mapping):
+        for query_id, judged in qrels.items():
+            if isinstance(judged, str | bytes) or not isinstance(judged, Iterable):
+                raise DataError(
+                    f"the judgements of {query_id!r} are {_shown(judged)}, which is not a list of documents; "
+                    f"{_HOW_TO_JUDGE}"
+                )
+            grades = judged.items() if isinstance(judged, Mapping) else ((doc_id, 1) for doc_id in judged)
+            yield from dict.fromkeys(_judgement(query_id, doc_id, grade) for doc_id, grade in grades)
+    elif isinstance(qrels, Iterable):
         for qrel in qrels:
             if hasattr(qrel, "relevance"):  # a record of ir_datasets or ir_measures, which has an iteration, too
                 yield _judgement(qrel.query_id, qrel.doc_id, qrel.relevance)
@@ -226,26 +246,33 @@ def _judgements(qrels: Judgements) -> Iterator[Qrel]:
             if not (isinstance(qrel, tuple) and len(qrel) == 3):
                 raise DataError(f"{_shown(qrel)} is not a judgement: (query_id, doc_id, relevance)")
             yield _judgement(*qrel)
-        return
-    for query_id, judged in qrels.items():
-        if isinstance(judged, str):
-            raise DataError(f"the judgements of {query_id!r} are one string; name its relevant documents: [{judged!r}]")
-        grades = judged if isinstance(judged, Mapping) else dict.fromkeys(judged, 1)
-        for doc_id, grade in grades.items():
-            yield _judgement(query_id, doc_id, grade)
+    else:
+        raise DataError(f"{_shown(qrels)} is not judgements; {_HOW_TO_JUDGE}")
 
 
 def _judgement(query_id: object, doc_id: object, grade: Any) -> Qrel:
     """A judgement whose ids may be whole numbers, and whose grade may be a float such as 1.0."""
+    ids = _judged_id(query_id, "query"), _judged_id(doc_id, "document")
     try:
         if isinstance(grade, str) or int(grade) != grade:
             raise ValueError("it is not a whole number")
-        return Qrel(str(query_id), str(doc_id), int(grade))
+        return Qrel(*ids, int(grade))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"the relevance of {_shown(doc_id)} to {_shown(query_id)} is {_shown(grade)}: {error}; grades are whole "
             f"numbers, above 0 for what is relevant"
         ) from None
+
+
+def _judged_id(value: object, kind: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | Integral):
+        raise DataError(
+            f"a judgement has the {kind} {_shown(value)}, but an id is a text or a whole number; {_HOW_TO_JUDGE}"
+        )
+    try:
+        return as_id(str(value))
+    except ValueError as error:
+        raise DataError(f"a judgement has the {kind} {_shown(value)}: {error}") from None
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from irexp.artifact.content import exists
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
 from irexp.dataset.examples import QrelExamples
-from irexp.dataset.in_memory import Judgements, TextDocuments, TextExamples, Texts, TextTopics
+from irexp.dataset.in_memory import Judgements, TextDocuments, TextExamples, Texts, TextTopics, judgements
 from irexp.dataset.irds import IrdsDocuments, IrdsTopics
 from irexp.dataset.irds_part import nearest_id
 from irexp.dataset.local import LocalDocuments, LocalTopics
@@ -51,7 +51,8 @@ def open_topics(source: TopicSource, qrels: Judgements | None = None, *, split: 
     Args:
         source: topics; texts by id, or in a sequence; a folder in BEIR's layout; a file of queries; an id of
             ir_datasets.
-        qrels: of texts: the relevant documents of each query, `{"q1": ["d3"]}`, or with grades, `{"q1": {"d3": 2}}`.
+        qrels: of texts or of a file of queries: the relevant documents of each query, `{"q1": ["d3"]}`, with grades
+            `{"q1": {"d3": 2}}`, or the path of a file; of a file of queries only those with judgements are then used.
         split: of a folder, whose judgements are `qrels/<split>.tsv`; an id of ir_datasets names its split itself.
 
     Raises:
@@ -59,16 +60,29 @@ def open_topics(source: TopicSource, qrels: Judgements | None = None, *, split: 
     """
     if not isinstance(source, Topics | str | Path):
         return TextTopics(source, () if qrels is None else qrels)
+    path = None if isinstance(source, Topics) else _path(source)
+    if path is not None and not path.is_dir():
+        return _queries_of(str(path), qrels)
     if qrels is not None:
-        name = source if isinstance(source, str | Path) else type(source).__name__
-        raise DataError(f"{name} has its own judgements; qrels=… are the judgements of texts")
+        name = type(source).__name__ if isinstance(source, Topics) else source
+        raise DataError(f"{name} has its own judgements; qrels=… are the judgements of texts or of a file of queries")
     if isinstance(source, Topics):
         return source
-    if (path := _path(source)) is None:
+    if path is None:
         return IrdsTopics(str(source))
-    if path.is_dir():
-        return LocalTopics(str(path / "queries.jsonl"), qrels_path=str(path / "qrels" / f"{split}.tsv"))
-    return LocalTopics(str(path))
+    return LocalTopics(str(path / "queries.jsonl"), qrels_path=str(path / "qrels" / f"{split}.tsv"))
+
+
+def _queries_of(path: str, qrels: Judgements | None) -> Topics:
+    """The queries of a file, of which only those with judgements, if some are given."""
+    if qrels is None or isinstance(qrels, str | Path):
+        return LocalTopics(path, qrels_path=None if qrels is None else str(qrels))
+    judged = list(judgements(qrels))
+    wanted = {qrel.query_id for qrel in judged}
+    queries = [query for query in LocalTopics(path).queries() if query.query_id in wanted]
+    if not queries:
+        raise DataError(f"{path} has none of the judged queries, such as {min(wanted, default='q1')!r}; check the ids")
+    return TextTopics(queries, judged)
 
 
 def open_examples(source: ExampleSource) -> Examples:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from irexp.artifact.content import existing_file
 from irexp.dataset.collection import Topics
 from irexp.dataset.in_memory import Judgements, TextTopics
-from irexp.dataset.qrels import read_qrels
 from irexp.dataset.sources import open_topics
 from irexp.evaluation.comparison import Significance
 from irexp.evaluation.measures import Measured, parse_measures
@@ -18,15 +18,13 @@ from irexp.pipeline.run_source import RunSource, lines_of_run
 from irexp.types import UserError
 
 
-def evaluate(
-    run: RunSource, topics: Topics | Judgements | str | Path, measures: Sequence[str] | None = None
-) -> Measured:
+def evaluate(run: RunSource, topics: Topics | Judgements, measures: Sequence[str] | None = None) -> Measured:
     """Evaluate a run over all judged queries; a query without results counts 0.
 
     Args:
         run: what `search` or `re_rank` returned, or a run file.
-        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the judgements alone: their file, the
-            relevant documents per query, `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, or a list.
+        topics: topics, a folder in BEIR's layout or an id of ir_datasets; or the relevant documents per query,
+            `{"q1": ["d3"]}`, with grades `{"q1": {"d3": 2}}`, a list of judgements, or a file of them.
         measures: names as in ir_measures, such as "nDCG@10"; None for `component("evaluation").measures`.
 
     Raises:
@@ -102,10 +100,12 @@ def _check_rows(measured: object) -> None:
             raise UserError(f"row {name!r} is not a result of evaluate, but of type {type(found).__name__}; {example}")
 
 
-def _judged(topics: Topics | Judgements | str | Path) -> Topics:
+def _judged(topics: Topics | Judgements) -> Topics:
     """Open topics, or wrap bare judgements as topics."""
-    if isinstance(topics, str | Path) and (file := Path(topics).expanduser()).is_file():
-        topics = read_qrels(str(file))
-    if isinstance(topics, Topics | str | Path):
-        return open_topics(topics)
+    if isinstance(topics, Topics):
+        return topics
+    if isinstance(topics, str | Path):
+        file = existing_file(Path(topics).expanduser())
+        if file is None or not file.is_file():
+            return open_topics(topics)
     return TextTopics({"all": "judgements without their queries"}, topics)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ir_measures
+import numpy as np
 import pytest
 
 from irexp.dataset.collection import DataError
 from irexp.dataset.in_memory import TextDocuments, TextTopics
+from irexp.dataset.sources import open_topics
 from irexp.types import Document, Qrel, Query
+from tests.text_files import write
 
 TEXTS = ["list the cup", "delete a tree"]
 
@@ -57,3 +61,60 @@ def test_judgements_may_be_records_of_ir_measures() -> None:
     judged: Any = [ir_measures.Qrel("0", "d1", 2), ir_measures.Qrel("1", "d1", 0, "Q0")]
     topics = TextTopics(TEXTS, judged)
     assert list(topics.qrels()) == [Qrel("0", "d1", 2), Qrel("1", "d1", 0)]
+
+
+def test_judged_ids_are_texts_or_whole_numbers() -> None:
+    """As ids are in files; a document that is named twice counts once."""
+    judged: Any = {1: [3, "3", np.int64(4)], "q2": {" d1 ": 2}, "q3": np.array(["d1"])}
+    found = [Qrel("1", "3", 1), Qrel("1", "4", 1), Qrel("q2", "d1", 2), Qrel("q3", "d1", 1)]
+    assert list(TextTopics(TEXTS, judged).qrels()) == found
+    assert {type(part) for qrel in found for part in qrel[:2]} == {str}
+
+
+@pytest.mark.parametrize(
+    ("judged", "message"),
+    [
+        (
+            {"q1": [("d1", 2)]},
+            r"the document \('d1', 2\), but an id is a text or a whole number; write .* grades",
+        ),
+        ({"q1": [["d1", 2]]}, r"has the document \['d1', 2\]"),
+        ({"q1": [None]}, "has the document None"),
+        ({"q1": [b"d1"]}, "has the document b'd1'"),
+        ({"q1": [1.0]}, r"has the document 1\.0"),
+        ({"q1": [True]}, "has the document True"),
+        ({"q1": {"": 1}}, "has the document '': the id is empty"),
+        ({None: ["d1"]}, "has the query None"),
+        ([(None, "d1", 1)], "has the query None"),
+        ({"q1": 5}, "the judgements of 'q1' are 5, which is not a list of documents; write"),
+        ({"q1": None}, "the judgements of 'q1' are None"),
+        ({"q1": "d1"}, "the judgements of 'q1' are 'd1'"),
+        ({"q1": b"d1"}, "the judgements of 'q1' are b'd1'"),
+        (5, "5 is not judgements; write"),
+    ],
+)
+def test_wrong_judgements_are_named(judged: Any, message: str) -> None:
+    """An id made of something else would be that of no document."""
+    with pytest.raises(DataError, match=message):
+        TextTopics(TEXTS, judged)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_judgements_may_be_a_file(tmp_path: Path, kind: Any) -> None:
+    """Of texts, and of a file of queries."""
+    qrels = kind(write(tmp_path / "r.tsv", "1\td1\t2\n"))
+    assert list(TextTopics(TEXTS, qrels).qrels()) == [Qrel("1", "d1", 2)]
+    topics = open_topics(kind(write(tmp_path / "q.tsv", "0\tcup\n1\ttree\n")), qrels)
+    assert (list(topics.queries()), list(topics.qrels())) == ([Query("1", "tree")], [Qrel("1", "d1", 2)])
+
+
+def test_a_file_of_queries_may_have_judgements_in_memory(tmp_path: Path) -> None:
+    """Only judged queries are used, as of a folder."""
+    queries = write(tmp_path / "q.tsv", "0\tcup\n1\ttree\n")
+    topics = open_topics(queries, {"1": ["d1"], "2": ["d1"]})
+    assert list(topics.queries()) == [Query("1", "tree")]
+    assert list(topics.qrels()) == [Qrel("1", "d1", 1), Qrel("2", "d1", 1)]
+    with pytest.raises(DataError, match=r"q\.tsv has none of the judged queries, such as 'q1'"):
+        open_topics(queries, {"q1": ["d1"]})
+    with pytest.raises(DataError, match=r"has its own judgements; .* of texts or of a file of queries"):
+        open_topics(tmp_path, {"q1": ["d1"]})

@@ -103,3 +103,11 @@ def test_an_unknown_document_of_a_run_is_named_without_settings_of_another_funct
     with pytest.raises(UserError, match=r"such as 'zz'; check .* that the run is over these documents") as caught:
         score(model, TOPICS, TEXTS, runs=[[ScoredDoc("q1", "zz", 1.0)]])
     assert "re_rank" not in str(caught.value)
+
+
+def test_a_run_is_evaluated_against_a_file_of_judgements(tmp_path: Path) -> None:
+    """As against the same judgements in memory, for a path that is text or not."""
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq1\t3\t1\nq2\t0\t1\n")
+    expected = evaluate(RUN, TOPICS, ["RR@10"]).per_query
+    assert evaluate(RUN, path, ["RR@10"]).per_query == evaluate(RUN, str(path), ["RR@10"]).per_query == expected

@@ -72,6 +72,23 @@ def _tries_all_weights(values: Values) -> bool:
     return is_tuned(values) and len(values["fuse"]["runs"]) > 2
 
 
+def _has_training_grade(values: Values) -> bool:
+    """Whether the smallest relevant grade of training queries is above 1, which earlier versions did not use."""
+    return _has_grade(select(values, "dataset.train"))
+
+
+def _trains_by_grade(values: Values) -> bool:
+    return is_trained(values) and _has_training_grade(values)
+
+
+def _has_grade(value: Any) -> bool:
+    """Whether a key `relevance` at any depth, as in the sets of a mixture, is above 1."""
+    if not isinstance(value, dict):
+        return False
+    grade = value.get("relevance")
+    return (isinstance(grade, int) and grade > 1) or any(map(_has_grade, value.values()))
+
+
 def _ignored_by_method(values: Values) -> dict[str, Any]:
     """The settings of a fusion that its method does not use, with their defaults, which are in all earlier names."""
     is_by_rank = select(values, "fuse.method") == "rrf"
@@ -118,6 +135,7 @@ STAGES: dict[str, StageSpec] = {
                 Setting("false_negatives", without=("guide",), when=is_trained),
             ),
             version=3,
+            is_raised=_trains_by_grade,
             resumes=True,
             shared=True,
             logged=True,
@@ -210,6 +228,7 @@ STAGES: dict[str, StageSpec] = {
                 *(*_settings("model", "dataset.documents", "dataset.train"), Setting("score", _ELSEWHERE)),
                 Setting("score.precision", when=partial(_is_lowered, "score.precision")),
             ),
+            is_raised=_has_training_grade,
             resumes=True,
             divides=True,
             ways=("searched", "re-ranked"),
@@ -233,6 +252,7 @@ STAGES: dict[str, StageSpec] = {
                 Setting("dataset.train"),
                 Setting("negatives", without=("candidates", "scores", "count")),
             ),
+            is_raised=_has_training_grade,
             ways=("searched", "re-ranked"),
             extra_skip_reason=_nothing_mined,
         ),

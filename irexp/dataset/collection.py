@@ -63,7 +63,7 @@ class Topics(ABC):
     """Queries with their relevance judgements, for search and evaluation.
 
     Attributes:
-        relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+        relevance: the smallest relevant grade, for training and binary measures that do not name one; None for 1.
         remove_query: whether to drop the document with the query's id from results, for queries that are documents.
     """
 

@@ -20,7 +20,7 @@ from irexp.dataset.example_lines import OBJECTS, SOME_HAVE_SCORES, Listed, json_
 from irexp.dataset.packed import PackedTexts, first_place
 from irexp.dataset.text_file import check_text, lines_of, read_id, resolve
 from irexp.progress import counted
-from irexp.types import Example, Query
+from irexp.types import Example, Qrel, Query
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +149,8 @@ class ListedExamples(Examples):
         if not query_N:
             raise DataError("there are no training examples; check dataset.train")
         relevant = array("q")
-        for qrel in self._topics.qrels() if self._topics is not None else ():
-            if qrel.relevance > 0 and qrel.query_id in query_number:
+        for qrel in relevant_qrels(self._topics) if self._topics is not None else ():
+            if qrel.query_id in query_number:
                 relevant.append(query_number[qrel.query_id] << 32 | number(qrel.doc_id))
         if self.is_positive_first:
             relevant.extend(query << 32 | numbers[end] for query, end in zip(query_N, ends, strict=False))
@@ -250,10 +250,21 @@ def parsed(text: str, place: str, *, is_json: bool) -> list[Listed]:
         ) from None
 
 
+def relevant_qrels(topics: Topics) -> Iterator[Qrel]:
+    """The judgements of relevant documents: of grade 1 or, if the topics say so, of a higher one.
+
+    Raises:
+        DataError: if the smallest relevant grade is below 1.
+    """
+    least = 1 if topics.relevance is None else topics.relevance
+    if least < 1:
+        raise DataError(f"relevance={least} of training queries: the smallest relevant grade is at least 1")
+    return (qrel for qrel in topics.qrels() if qrel.relevance >= least)
+
+
 def relevant_documents(topics: Topics) -> dict[str, frozenset[str]]:
     """The documents judged relevant, per query."""
     relevant: dict[str, set[str]] = defaultdict(set)
-    for qrel in topics.qrels():
-        if qrel.relevance > 0:
-            relevant[qrel.query_id].add(qrel.doc_id)
+    for qrel in relevant_qrels(topics):
+        relevant[qrel.query_id].add(qrel.doc_id)
     return {query_id: frozenset(doc_ids) for query_id, doc_ids in relevant.items()}

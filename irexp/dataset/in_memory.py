@@ -65,7 +65,7 @@ class TextTopics(Topics):
             queries: texts by id, a sequence of texts, or queries.
             qrels: the relevant documents of each query, `{"q1": ["d3"]}`, with their grades, `{"q1": {"d3": 2}}`,
                 judgements one by one, or the path of a file of BEIR's or TREC's columns; empty without judgements.
-            relevance: the smallest grade that binary measures count where they name none; None for 1.
+            relevance: the smallest relevant grade, for training and binary measures that do not name one; None for 1.
             remove_query: whether the document with the query's own id is not a result.
 
         Raises:

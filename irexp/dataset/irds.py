@@ -67,7 +67,7 @@ class IrdsTopics(Topics):
 
         Args:
             dataset_id: the collection, or a subset of it.
-            relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+            relevance: the smallest relevant grade, for training and binary measures that do not name one; None for 1.
             remove_query: whether to drop the document with the query's id from results; None for no.
         """
         self._dataset_id = dataset_id

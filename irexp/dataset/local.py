@@ -152,7 +152,7 @@ class LocalTopics(Topics):
             qrels_path: BEIR's TSV (`query-id corpus-id score` with a header) or TREC's four columns; None for none.
             judged_only: whether to use only queries that have a judgement; needed for BEIR, whose queries.jsonl holds
                 the queries of all splits.
-            relevance: the smallest relevant grade for binary measures that do not name one; None for 1.
+            relevance: the smallest relevant grade, for training and binary measures that do not name one; None for 1.
             remove_query: whether to drop the document with the query's id from results; None for no.
         """
         self._queries_path, self._qrels_path, self._judged_only = queries_path, qrels_path, judged_only

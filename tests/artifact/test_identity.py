@@ -212,6 +212,17 @@ def test_only_fusions_whose_tuned_weights_may_be_others_have_a_raised_version(
     assert made.made_from["content_version"] == version
 
 
+@pytest.mark.parametrize(("grade", "version"), [(None, 3), (1, 3), (2, 4)])
+def test_only_trainings_from_a_higher_grade_have_a_raised_version(
+    config: DictConfig, grade: int | None, version: int
+) -> None:
+    """Earlier versions learned from grade 1, whatever the training queries said, also within a mixture."""
+    config.dataset.train = {"sets": {"a": {"examples": {"topics": {"relevance": grade}}}}}
+    plan, _ = draft_plan(Experiment((), config), ["fit"])
+    (made,) = [step.artifact for step in plan.own if isinstance(step.artifact, Identity)]
+    assert made.made_from["content_version"] == version
+
+
 def test_canonical_drops_nulls_and_names_and_keeps_the_class_name() -> None:
     """An integer written as a float, a null or a moved module must not change a digest."""
     value = {"_target_": "a.b.C", "_partial_": True, "name": "x", "k": 1.0, "n": None, "l": [1.0, 0.5]}

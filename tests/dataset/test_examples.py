@@ -8,6 +8,7 @@ import pytest
 
 from irexp.dataset.collection import DataError
 from irexp.dataset.examples import FileExamples, QrelExamples
+from irexp.dataset.in_memory import TextTopics
 from irexp.dataset.local import LocalTopics
 from irexp.types import Example, Query
 
@@ -32,6 +33,23 @@ def test_each_relevant_document_makes_an_example(topics: LocalTopics) -> None:
     ]
     assert examples.relevant_doc_ids("q1") == {"d1", "d2"}
     assert examples.doc_ids() == {"d1", "d2", "d3"}
+
+
+@pytest.mark.parametrize(
+    ("relevance", "positives"), [(None, ["d2", "d3"]), (1, ["d2", "d3"]), (2, ["d2"]), (3, None), (0, None), (-1, None)]
+)
+def test_the_smallest_relevant_grade_decides_what_is_learned(
+    relevance: int | None, positives: list[str] | None
+) -> None:
+    """A judged document below it is neither a positive nor left out as a negative."""
+    grades = {"q1": {"d2": 2, "d3": 1, "d4": 0, "d5": -1}}
+    examples = QrelExamples(TextTopics({"q1": "one"}, grades, relevance=relevance))
+    if positives is None:
+        with pytest.raises(DataError, match=r"there are no training examples|grade is at least 1"):
+            len(examples)
+    else:
+        assert [examples[n].doc_ids for n in range(len(examples))] == [(doc_id,) for doc_id in positives]
+        assert examples.relevant_doc_ids("q1") == set(positives)
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,37 @@ import math
 from abc import abstractmethod
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from itertools import islice, pairwise
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Examples, Topics
-from irexp.dataset.example_lines import OBJECTS, SOME_HAVE_SCORES, Listed, json_examples, tsv_example
+from irexp.dataset.example_lines import (
+    NO_GRADE,
+    OBJECTS,
+    SOME_HAVE_SCORES,
+    Listed,
+    json_examples,
+    scores_in,
+    tsv_example,
+)
 from irexp.dataset.packed import PackedTexts, first_place
 from irexp.dataset.text_file import check_text, lines_of, read_id, resolve
 from irexp.progress import counted
 from irexp.types import Example, Qrel, Query
 
 log = logging.getLogger(__name__)
+
+#: How the lines of a file are read: JSON, or columns with a teacher's scores in front or without.
+Layout = Literal["json", "columns", "scores and columns"]
+
+#: The first lines of a file, which decide its layout.
+_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,9 @@ class ListedExamples(Examples):
 
     #: Whether an example whose query has no text is left out instead of being an error.
     skips_unknown_queries: ClassVar[bool] = False
+
+    #: Whether the targets are grades, known when all `lines` are read: documents above 0 are relevant.
+    targets_are_grades: bool = False
 
     def __init__(self, topics: Topics | None) -> None:
         """Reads nothing before the first example is requested.
@@ -154,6 +172,9 @@ class ListedExamples(Examples):
                 relevant.append(query_number[qrel.query_id] << 32 | number(qrel.doc_id))
         if self.is_positive_first:
             relevant.extend(query << 32 | numbers[end] for query, end in zip(query_N, ends, strict=False))
+        if self.targets_are_grades:
+            spans = enumerate(pairwise(ends))
+            relevant.extend(query_N[n] << 32 | numbers[d] for n, span in spans for d in range(*span) if targets[d] > 0)
         pair_R = np.unique(np.frombuffer(relevant, dtype=np.int64))
         query_R, document_R = (pair_R >> 32).astype(np.int32), (pair_R & 0xFFFFFFFF).astype(np.int32)
         return _Rows(queries, texts, documents, query_N, numbers, ends, targets, query_R, document_R)
@@ -178,10 +199,11 @@ class FileExamples(ListedExamples):
 
     With a teacher's scores, each document of a JSON list is a pair `[doc_id, score]` or `[score, doc_id]` (ColBERT),
     and a TSV line begins with the scores, as in the files for MS MARCO (Hofstätter et al. 2020): `score score …
-    query_id positive negative …`; they are recognised by the decimal point of the first. An object has the keys of
+    query_id positive negative …`; see `layout_of`. An object has the keys of
     Tevatron, `query_id`, `query_text`, `positive_document_ids` and `negative_document_ids`, or of PyLate, `query_id`,
     `document_ids` and `scores`, of which the document with the highest is the positive; elsewhere it is the first one.
-    All lines of a file have scores, or none has. Ids are read by `irexp.types.as_id`.
+    If all lines are such lists and all their scores are whole numbers from 0, they are grades, and all documents above
+    0 are relevant. All lines of a file have scores, or none has. Ids are read by `irexp.types.as_id`.
     """
 
     def __init__(self, path: str, *, topics: Topics | None = None) -> None:
@@ -200,48 +222,79 @@ class FileExamples(ListedExamples):
         if self._topics is not None:
             yield from self._topics.queries()
             return
-        for place, found in listed_in(self._path):
+        for place, found in listed_in(self._path, layout_of(self._path)):
             if found.text is None:
                 raise DataError(f"{place}: it has no text of its query; set dataset.train.topics")
             yield Query(read_id(found.query, place), check_text(found.text, place))
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:
         """The lines of the file."""
-        for place, found in listed_in(self._path):
-            ids = [read_id(part, place) for part in found.ids]
-            yield place, ids, found.scores
+        without = None
+        self.targets_are_grades = True
+        for place, found in listed_in(self._path, layout_of(self._path, self._some_are_queries)):
+            relevant = found.relevant if self.targets_are_grades else None
+            self.targets_are_grades = relevant is not None
+            without = place if relevant == 0 and without is None else without
+            yield place, [read_id(part, place) for part in found.ids], found.scores
+        if self.targets_are_grades and without is not None:
+            raise DataError(f"{without}: {NO_GRADE}")
+
+    def _some_are_queries(self, texts: Iterable[str]) -> bool:
+        return not {text.strip() for text in texts}.isdisjoint(query.query_id for query in self.read_queries())
 
 
-def listed_in(path: str) -> Iterator[tuple[str, Listed]]:
+def listed_in(path: str, layout: Layout) -> Iterator[tuple[str, Listed]]:
     """The examples of a file of lists, each with its place.
 
     Raises:
         DataError: naming the line, and what a line should be.
     """
     has_lines = False
-    is_json = is_json_lines(path)
     for line in lines_of(path):
         if line.text.strip():
             has_lines = True
-            for found in parsed(line.text, line.place, is_json=is_json):
+            for found in parsed(line.text, line.place, layout):
                 yield line.place, found
     if not has_lines:
         raise DataError(f"{resolve(path)} has no training examples")
 
 
-def is_json_lines(path: str) -> bool:
-    """Whether a file holds JSON by its name, rather than tab-separated columns."""
-    return resolve(path).name.removesuffix(".gz").endswith((".jsonl", ".json"))
+def layout_of(path: str, are_queries: Callable[[Iterable[str]], bool] = lambda _: False) -> Layout:
+    """How the lines of a file are read: by its name as JSON or as columns.
+
+    A teacher's scores are in front of the columns if most of the first lines begin with a number, and some with one
+    that has a decimal point.
+
+    Args:
+        path: the file.
+        are_queries: whether some of these beginnings, which have the form of scores, are known queries, not scores.
+    """
+    if resolve(path).name.removesuffix(".gz").endswith((".jsonl", ".json")):
+        return "json"
+    looked_at = islice((line.text for line in lines_of(path) if line.text.strip()), _LOOKED_AT)
+    scores = scores_in([text.rstrip("\r\n").split("\t")[0] for text in looked_at])
+    if not scores:
+        return "columns"
+    are_scores = not are_queries(scores)
+    log.info(
+        "%s: numbers in the first column, such as %s, are %s",
+        path,
+        scores[0],
+        "a teacher's scores" if are_scores else "queries",
+    )
+    return "scores and columns" if are_scores else "columns"
 
 
-def parsed(text: str, place: str, *, is_json: bool) -> list[Listed]:
+def parsed(text: str, place: str, layout: Layout) -> list[Listed]:
     """The examples of a line.
 
     Raises:
         DataError: naming the line, and what a line should be.
     """
     try:
-        return json_examples(text) if is_json else [tsv_example(text)]
+        if layout == "json":
+            return json_examples(text)
+        return [tsv_example(text, has_scores=layout == "scores and columns")]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{place}: not a training example ({str(error)[:100]}); a line is query, positive, negative …, "

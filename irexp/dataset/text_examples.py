@@ -2,12 +2,13 @@
 
 Lines are those of sentence-transformers, Tevatron and FlagEmbedding, see `irexp.dataset.example_lines`, or
 tab-separated texts. Equal texts are one document or query, whose id is a digest of the text. The texts stay in the
-file: in memory are 28 bytes per example, 16 per line and 12 per document, and the lines that were used last.
+file: in memory are at most 32 bytes per example, 16 per line and 12 per document, and the lines that were used last.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irexp.dataset.collection import DataError, Documents, Examples
-from irexp.dataset.example_lines import SOME_HAVE_SCORES, Listed, is_header
-from irexp.dataset.examples import is_json_lines, parsed
+from irexp.dataset.example_lines import NO_GRADE, SOME_HAVE_SCORES, Listed, is_header
+from irexp.dataset.examples import Layout, layout_of, parsed
 from irexp.dataset.in_memory import Joined
 from irexp.dataset.packed import first_place
 from irexp.dataset.text_file import RandomAccess, check_text, lines_of, resolve
@@ -29,6 +30,9 @@ from irexp.types import Document, Example, Query
 #: Lines that are kept parsed: a batch looks each of its lines up for the example, and again for its documents.
 _KEPT_LINES = 512
 
+#: The id of a text, in hexadecimal digits, see `id_of`.
+_ID = re.compile("[0-9a-f]{32}")
+
 
 @dataclass(frozen=True)
 class _Places:
@@ -37,8 +41,8 @@ class _Places:
     Attributes:
         starts, ends: where each line begins and ends.
         lines, ranks: the line of each example, and its number among the examples of the line.
-        query_N, positive_N, example_N: the sorted hashes of the examples' queries, then of their positives, and the
-            example of each.
+        query_R, first_R, second_R: the relevant pairs, each once and sorted by query: the hash of the query, and both
+            halves of the document's id.
         document_D, example_D: the sorted hashes of the documents, and an example that has the document.
     """
 
@@ -46,9 +50,9 @@ class _Places:
     ends: array[int]
     lines: array[int]
     ranks: array[int]
-    query_N: NDArray[np.uint64]
-    positive_N: NDArray[np.uint64]
-    example_N: NDArray[np.int32]
+    query_R: NDArray[np.uint64]
+    first_R: NDArray[np.uint64]
+    second_R: NDArray[np.uint64]
     document_D: NDArray[np.uint64]
     example_D: NDArray[np.int32]
 
@@ -56,7 +60,8 @@ class _Places:
 class TextFileExamples(Examples):
     """Examples whose lines hold the texts: `(query, positive, negative, …)`, with a teacher's scores or without.
 
-    Of an object's list with scores or grades, the document with the highest is the positive.
+    Of an object's list with scores or grades, the document with the highest is the positive. If all lines are such
+    lists and all their scores are whole numbers from 0, they are grades, and all documents above 0 are relevant.
     """
 
     def __init__(self, path: str) -> None:
@@ -92,12 +97,13 @@ class TextFileExamples(Examples):
         return {doc_id for position in range(len(self)) for doc_id in self[position].doc_ids}
 
     def relevant_doc_ids(self, query_id: str) -> frozenset[str]:
-        """The positives of all examples of a query, with scores or without."""
-        places, wanted = self._places, np.uint64(_hash(query_id))
-        inside = slice(*(int(np.searchsorted(places.query_N, wanted, side)) for side in ("left", "right")))
-        _, first = np.unique(places.positive_N[inside], return_index=True)  # a query has few, in thousands of triples
-        found = [self[position] for position in places.example_N[inside][first].tolist()]
-        return frozenset(example.doc_ids[0] for example in found if example.query.query_id == query_id)
+        """The positives of all examples of a query, with scores or without; of lists with grades all above 0."""
+        places = self._places
+        if (wanted := _hash(query_id)) is None:
+            return frozenset()
+        start, end = (int(np.searchsorted(places.query_R, np.uint64(wanted), side)) for side in ("left", "right"))
+        pairs = zip(places.first_R[start:end].tolist(), places.second_R[start:end].tolist(), strict=True)
+        return frozenset(f"{first:016x}{second:016x}" for first, second in pairs)
 
     def texts(self, collection: Documents) -> Documents:
         """The texts of the file, then those of the collection."""
@@ -115,8 +121,8 @@ class TextFileExamples(Examples):
     def find(self, doc_id: str) -> str | None:
         """The text of a document; None if no example has it."""
         places = self._places
-        place = first_place(places.document_D, _hash(doc_id))
-        if place == len(places.document_D):
+        wanted = _hash(doc_id)
+        if wanted is None or (place := first_place(places.document_D, wanted)) == len(places.document_D):
             return None
         texts = map(str, self.listed(int(places.example_D[place])).texts[1:])
         return next((text for text in texts if id_of(text) == doc_id), None)
@@ -128,11 +134,11 @@ class TextFileExamples(Examples):
         return self._line(places.starts[line], places.ends[line])[places.ranks[position]]
 
     def _read_line(self, start: int, end: int) -> list[Listed]:
-        return parsed(self._pieces.read(start, end), self._path, is_json=self._is_json)
+        return parsed(self._pieces.read(start, end), self._path, self._layout)
 
     @cached_property
-    def _is_json(self) -> bool:
-        return is_json_lines(self._path)
+    def _layout(self) -> Layout:
+        return layout_of(self._path)
 
     @cached_property
     def _pieces(self) -> RandomAccess:
@@ -141,30 +147,30 @@ class TextFileExamples(Examples):
     @cached_property
     def _places(self) -> _Places:
         starts, ends, lines, ranks = array("q"), array("q"), array("i"), array("i")
-        queries, positives, documents, examples = array("Q"), array("Q"), array("Q"), array("i")
+        documents, examples, relevant, graded = array("Q"), array("i"), array("Q"), array("Q")
         scored: bool | None = None
+        are_grades, without = True, None
         for line in counted(
             lines_of(self._path), unit=" lines", desc=f"check {resolve(self._path).name}", delayed=True
         ):
             if not line.text.strip():
                 continue
-            for rank, found in enumerate(parsed(line.text, line.place, is_json=self._is_json)):
-                query, *texts = found.texts
-                if not starts and not self._is_json and is_header(found.texts):
+            for rank, found in enumerate(parsed(line.text, line.place, self._layout)):
+                if not starts and is_header(found.texts):
                     raise DataError(f"{line.place}: this is a header, {line.text.strip()!r}, not an example; remove it")
-                if query is None:
-                    raise DataError(f'{line.place}: its query has an id and no text; add its text as "query"')
-                if not all(isinstance(text, str) and text.strip() for text in (query, *texts)):
-                    raise DataError(f"{line.place}: the query and its documents must be texts, and not empty")
-                for text in (query, *texts, found.prompt or ""):
-                    check_text(str(text), line.place)
+                query, *texts = _checked(found, line.place)
+                query_id, *ids = map(id_of, (query, *texts) if rank == 0 else (query, texts[0]))  # all share the others
                 if scored not in (None, found.scores is not None):
                     raise DataError(f"{line.place}: {SOME_HAVE_SCORES}")
                 scored = found.scores is not None
-                queries.append(_hash(id_of(str(query))))
-                positives.append(_hash(id_of(str(texts[0]))))
-                for text in texts if rank == 0 else texts[:1]:  # all share their negatives
-                    documents.append(_hash(id_of(str(text))))
+                above_0 = found.relevant if are_grades else None
+                are_grades = above_0 is not None
+                without = line.place if above_0 == 0 and without is None else without
+                relevant.extend(_pair(query_id, ids[0]))
+                for doc_id in ids[1:above_0] if above_0 else ():
+                    graded.extend(_pair(query_id, doc_id))
+                for doc_id in ids:
+                    documents.append(int(doc_id[:16], 16))
                     examples.append(len(lines))
                 lines.append(len(starts))
                 ranks.append(rank)
@@ -172,21 +178,45 @@ class TextFileExamples(Examples):
             ends.append(line.end)
         if not lines:
             raise DataError(f"{resolve(self._path)} has no training examples")
+        if are_grades and without is not None:
+            raise DataError(f"{without}: {NO_GRADE}")
         document_D, first_D = np.unique(np.frombuffer(documents, dtype=np.uint64), return_index=True)
-        query_N, positive_N = np.frombuffer(queries, dtype=np.uint64), np.frombuffer(positives, dtype=np.uint64)
-        order_N = np.lexsort((positive_N, query_N))
         example_D = np.frombuffer(examples, dtype=np.int32)[first_D]
-        return _Places(
-            starts,
-            ends,
-            lines,
-            ranks,
-            query_N[order_N],
-            positive_N[order_N],
-            order_N.astype(np.int32),
-            document_D,
-            example_D,
-        )
+        if are_grades:
+            relevant.extend(graded)
+        return _Places(starts, ends, lines, ranks, *_sorted_pairs(relevant), document_D, example_D)
+
+
+def _pair(query_id: str, doc_id: str) -> tuple[int, int, int]:
+    """The hash of a query, and both halves of a document's id."""
+    return int(query_id[:16], 16), int(doc_id[:16], 16), int(doc_id[16:], 16)
+
+
+def _sorted_pairs(pairs: array[int]) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """The three numbers of each pair, each pair once."""
+    pair_N3 = np.frombuffer(pairs, dtype=np.uint64).reshape(-1, 3)
+    pair_N3 = pair_N3[np.lexsort(pair_N3.T[::-1])]
+    is_new_N = np.ones(len(pair_N3), dtype=bool)
+    is_new_N[1:] = (pair_N3[1:] != pair_N3[:-1]).any(axis=1)
+    query_R, first_R, second_R = np.ascontiguousarray(pair_N3[is_new_N].T)
+    return query_R, first_R, second_R
+
+
+def _checked(found: Listed, place: str) -> list[str]:
+    """The texts of an example, the query's first.
+
+    Raises:
+        DataError: if one of them is not a text.
+    """
+    query, *texts = found.texts
+    if found.are_ids:
+        raise DataError(f"{place}: its documents are ids, not texts; read the file with dataset=triples")
+    if query is None:
+        raise DataError(f'{place}: its query has an id and no text; add its text as "query"')
+    if not all(isinstance(text, str) and text.strip() for text in (query, *texts)):
+        raise DataError(f"{place}: the query and its documents must be texts, and not empty")
+    check_text(found.prompt or "", place)
+    return [check_text(str(text), place) for text in (query, *texts)]
 
 
 class ExampleDocuments(Documents):
@@ -224,8 +254,8 @@ class _DocumentsOf(Documents):
         for position in range(len(self._examples)):
             for text in map(str, self._examples.listed(position).texts[1:]):
                 doc_id = id_of(text)
-                if _hash(doc_id) not in seen:
-                    seen.add(_hash(doc_id))
+                if (number := int(doc_id[:16], 16)) not in seen:
+                    seen.add(number)
                     yield Document(doc_id, text)
 
     def count(self) -> int | None:
@@ -241,9 +271,6 @@ def id_of(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _hash(identifier: str) -> int:
-    """The first 64 bits of an id; 0 for an id that is not a digest."""
-    try:
-        return int(identifier[:16], 16)
-    except ValueError:
-        return 0
+def _hash(identifier: str) -> int | None:
+    """The first 64 bits of an id; None if it is not the id of a text."""
+    return int(identifier[:16], 16) if _ID.fullmatch(identifier) else None

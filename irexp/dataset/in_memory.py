@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
+from irexp.dataset.example_lines import object_examples
 from irexp.dataset.qrels import read_qrels
 from irexp.types import Document, Example, Qrel, Query, as_id
 
@@ -85,29 +86,29 @@ class TextTopics(Topics):
 
 
 class TextExamples(Examples):
-    """Training examples that are texts: `(query, positive)` or `(query, positive, negative, …)`."""
+    """Training examples that are texts: `(query, positive)`, `(query, positive, negative, …)`, or dictionaries."""
 
     has_scores = False
 
-    def __init__(self, examples: Sequence[Sequence[str]]) -> None:
+    def __init__(self, examples: Iterable[Sequence[str] | Mapping[str, Any]]) -> None:
         """Number the texts.
 
         Args:
-            examples: texts; equal queries are one query, whose positives are never each other's negatives.
+            examples: lists or tuples of texts, or dictionaries as `irexp.dataset.example_lines` reads them, such as
+                `{"query": …, "positive": …, "negative": …}`; equal queries are one query, whose positives are never
+                each other's negatives.
 
         Raises:
             DataError: if there is no example, or one is not a query with at least one document.
         """
-        if not examples:
+        _check_kind(examples, "example")
+        rows = [
+            row for number, example in enumerate(() if examples is None else examples) for row in _rows(example, number)
+        ]
+        if not rows:
             raise DataError("there are no training examples")
-        for number, example in enumerate(examples):
-            if isinstance(example, str) or len(example) < 2 or not all(isinstance(text, str) for text in example):
-                raise DataError(
-                    f"training example {number}: {_shown(example)} is not a sequence of texts, (query, positive) or "
-                    f"(query, positive, negative, …)"
-                )
         number_of: dict[str, str] = {}
-        self._rows = [[_number(text, number_of) for text in example] for example in examples]
+        self._rows = [[_number(text, number_of) for text in row] for row in rows]
         self._text_of = {identifier: text for text, identifier in number_of.items()}
         self._relevant: dict[str, set[str]] = {}
         for query_id, positive, *_ in self._rows:
@@ -164,6 +165,29 @@ class Joined(Documents):
         return found | self._collection.get_many(doc_id for doc_id in wanted if doc_id not in found)
 
 
+def _rows(example: object, number: int) -> list[Sequence[str]]:
+    """The texts of an example, the query's first; of a dictionary, for each of its positives."""
+    fault, rows = "", [example]
+    if isinstance(example, Mapping):
+        try:
+            found = object_examples(example)
+        except (ValueError, TypeError, AttributeError) as error:
+            found, fault = [], f" ({error})"
+        if any(one.scores is not None or one.prompt is not None for one in found):
+            raise DataError(
+                f"training example {number}: {_shown(example)} has scores or a prompt, which are read from a file of "
+                f"such JSON lines: irexp.dataset.text_examples.TextFileExamples(path)"
+            )
+        rows = [None if one.are_ids else one.texts for one in found] or [None]
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) < 2 or not all(isinstance(text, str) for text in row):
+            raise DataError(
+                f"training example {number}: {_shown(example)} is not a list or tuple of texts, (query, positive) or "
+                f'(query, positive, negative, …), nor {{"query": …, "positive": …, "negative": …}}{fault}'
+            )
+    return rows  # type: ignore[return-value]
+
+
 def _number(text: str, number_of: dict[str, str]) -> str:
     """The id of a text of an example; the prefix keeps it apart from ids of a collection."""
     return number_of.setdefault(text, f"example text {len(number_of)}")
@@ -203,14 +227,17 @@ def _check_kind(texts: object, kind: str) -> None:
     if isinstance(texts, str):
         raise DataError(f"{_shown(texts)} is one text, where a sequence of texts or texts by id is needed: [text]")
     if isinstance(texts, set | frozenset):
-        raise DataError(
-            f"{_shown(texts)} is a set, whose order gives no ids; pass a list, or a dictionary: {{id: text}}"
-        )
+        or_ids = "" if kind == "example" else ", or a dictionary: {id: text}"
+        raise DataError(f"{_shown(texts)} is a set, whose order gives no ids; pass a list{or_ids}")
     if hasattr(texts, "columns"):
-        name = "doc_id" if kind == "document" else "query_id"
+        needed, way = {
+            "document": ("texts by id", "dict(zip(table['doc_id'], table['text']))"),
+            "query": ("texts by id", "dict(zip(table['query_id'], table['text']))"),
+            "example": ("(query, positive, …)", "list(zip(table['query'], table['positive']))"),
+        }[kind]
         raise DataError(
-            f"a {type(texts).__name__} with columns was given, where texts by id are needed; pass two of its columns, "
-            f"such as dict(zip(table['{name}'], table['text']))"
+            f"a {type(texts).__name__} with columns was given, where {needed} are needed; pass two of its columns, "
+            f"such as {way}"
         )
 
 

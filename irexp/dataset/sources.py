@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from irexp.artifact.content import exists
 from irexp.dataset.collection import DataError, Documents, Examples, Topics
@@ -21,7 +22,7 @@ DocumentSource = Documents | Texts | Iterable[Document] | str | Path
 TopicSource = Topics | Texts | Iterable[Query] | str | Path
 
 #: What `open_examples` opens.
-ExampleSource = Examples | Topics | Sequence[Sequence[str]] | str | Path
+ExampleSource = Examples | Topics | Iterable[Sequence[str] | Mapping[str, Any]] | str | Path
 
 
 def open_documents(source: DocumentSource) -> Documents:
@@ -90,7 +91,8 @@ def open_examples(source: ExampleSource) -> Examples:
 
     Args:
         source: examples; topics, whose relevant documents are the positives; a folder in BEIR's layout or an id of
-            ir_datasets, likewise (of a folder the split "train"); texts, `(query, positive, negative, …)`.
+            ir_datasets, likewise (of a folder the split "train"); texts, `(query, positive, negative, …)` or
+            `{"query": …, "positive": …, "negative": …}`.
 
     Raises:
         DataError: if there are no such examples.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from irexp.dataset.collection import DataError
-from irexp.dataset.in_memory import TextDocuments, TextTopics
+from irexp.dataset.in_memory import TextDocuments, TextExamples, TextTopics
 from irexp.dataset.sources import open_topics
 from irexp.types import Document, Qrel, Query
 from tests.text_files import write
@@ -118,3 +119,49 @@ def test_a_file_of_queries_may_have_judgements_in_memory(tmp_path: Path) -> None
         open_topics(queries, {"q1": ["d1"]})
     with pytest.raises(DataError, match=r"has its own judgements; .* of texts or of a file of queries"):
         open_topics(tmp_path, {"q1": ["d1"]})
+
+
+def texts(examples: TextExamples) -> list[list[str]]:
+    """The texts of all examples, the queries' first."""
+    found = [examples[position] for position in range(len(examples))]
+    document_of = examples.documents.get_many(examples.doc_ids())
+    return [[one.query.text, *(document_of[doc_id].text for doc_id in one.doc_ids)] for one in found]
+
+
+def test_training_examples_may_be_dictionaries_and_come_from_a_generator() -> None:
+    """As the rows of a table of pandas or of Hugging Face's datasets; else their keys would be the texts."""
+    rows = [{"query": "a", "positive": "b"}, {"anchor": "c", "pos": ["d", "e"], "neg": ["f"]}]
+    assert texts(TextExamples(rows)) == [["a", "b"], ["c", "d", "f"], ["c", "e", "f"]]
+    pairs: list[Sequence[str]] = [("a", "b"), ["c", "d"]]
+    assert texts(TextExamples(iter(pairs))) == [["a", "b"], ["c", "d"]]
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([{"a", "b"}], "training example 0: .* is not a list or tuple of texts"),
+        ([("a", "b"), {"query": "a", "answer": "b"}], "training example 1: .*it has no documents, only query, answer"),
+        ([{"query": "a", "positive_document_ids": ["1"]}], "training example 0"),
+        ([{"query": "a", 0: "b"}], "training example 0"),
+        ([{"query": "a", "positive": None}], "training example 0"),
+        ([{"query": "a", "pos": ["b"], "neg": ["c"], "scores": [2, 1]}], "has scores or a prompt, .*TextFileExamples"),
+        ([{"query": "a", "pos": ["b"], "prompt": "find: "}], "has scores or a prompt, .*TextFileExamples"),
+        ({("a", "b"), ("c", "d")}, "is a set, .* pass a list$"),
+        (np.array([["a", "b"], ["c", "d"]]), "training example 0: .* is not a list or tuple of texts"),
+        (iter(()), "there are no training examples"),
+        (None, "there are no training examples"),
+    ],
+)
+def test_what_is_not_a_training_example_is_named(examples: Any, message: str) -> None:
+    """A set has another order in each process, and the truth of an array is ambiguous."""
+    with pytest.raises(DataError, match=message):
+        TextExamples(examples)
+
+
+def test_a_table_of_training_examples_is_refused() -> None:
+    """Its column names would be the examples."""
+    pandas: Any = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"query": ["a"], "positive": ["b"]})
+    with pytest.raises(DataError, match=r"such as list\(zip\(table\['query'\], table\['positive'\]\)\)"):
+        TextExamples(table)
+    assert texts(TextExamples(table.to_dict("records"))) == [["a", "b"]]

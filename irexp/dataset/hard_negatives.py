@@ -93,14 +93,10 @@ class HardNegativeExamples(ListedExamples):
                 f"dataset.train.systems: no line of {self._path} has negatives of {', '.join(unknown)}; it has those "
                 f"of {', '.join(sorted(seen)) or 'none'}"
             )
-        if left_out or without:
-            log.info(
-                "%s: %d negatives have no score or one too near to the positive's, and %d positives have no score; "
-                "they are left out",
-                self._path,
-                left_out,
-                without,
-            )
+        if left_out:
+            log.info("%s: %d negatives have no score or one too near to the positive's", self._path, left_out)
+        if without:
+            log.warning("%s: %d examples are left out, since their positive has no score", self._path, without)
 
     def _parsed(self, text: str, place: str, seen: set[str]) -> tuple[str, list[str], list[str]]:
         """The query, its positives, and the negatives of the chosen systems: all of rank 1, then all of rank 2.
@@ -110,6 +106,8 @@ class HardNegativeExamples(ListedExamples):
         try:
             fields = json.loads(text)
             query_id, by_system = fields["qid"], fields["neg"]
+            if not isinstance(fields["pos"], list):
+                raise TypeError("its positives are not a list")
             positives = [read_id(doc_id, place) for doc_id in fields["pos"]]
             seen.update(by_system)
             chosen = [ids for name, ids in by_system.items() if self._systems is None or name in self._systems]
@@ -148,13 +146,35 @@ def read_scores(path: str) -> Scores:
         if line.text.strip():
             try:
                 query_id, scores = json.loads(line.text)
-                found[read_id(query_id, line.place)] = _as_scores(scores)
+                _add_scores(found, query_id, scores, line.place)
+            except DataError:
+                raise
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
                     f'{line.place}: not the scores of a query ({str(error)[:80]}); a line is [1, {{"2": 0.5}}]: the '
                     f"query, and a score per document"
                 ) from None
     return found
+
+
+def _add_scores(
+    found: dict[str, dict[str, float]], query_id: object, scores: Mapping[object, float], place: str
+) -> None:
+    """Add the scores of a query's documents to those that are found.
+
+    Raises:
+        DataError: if an id is not one, or a document has another score already.
+        ValueError: if a score is not a finite number.
+    """
+    query = read_id(query_id, place)
+    of_query = found.setdefault(query, {})
+    for doc_id, value in scores.items():
+        document = str(doc_id) if type(doc_id) is int else read_id(doc_id, place)
+        score = float(value)
+        if not math.isfinite(score):
+            raise ValueError(f"the score of {document} is not finite")
+        if of_query.setdefault(document, score) != score:
+            raise DataError(f"{place}: the query {query!r} has two scores of the document {document!r}; keep one")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -165,19 +185,16 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _from_pickle(path: str) -> Scores:
+    scores_of: dict[str, dict[str, float]] = {}
     with opened_file(path) as file:
         try:
-            found = _PlainUnpickler(file).load()
-            return {str(query_id): _as_scores(scores) for query_id, scores in found.items()}
+            for query_id, scores in _PlainUnpickler(file).load().items():
+                _add_scores(scores_of, query_id, scores, path)
+        except DataError:
+            raise
         except (pickle.UnpicklingError, AttributeError, ValueError, TypeError, IndexError) as error:
             raise DataError(
                 f"{path}: not a pickle of {{qid: {{doc_id: score}}}} with plain numbers ({str(error)[:80]}); write the "
                 f"scores as JSON lines [qid, {{doc_id: score}}] or as a TREC run"
             ) from None
-
-
-def _as_scores(scores: Mapping[object, float]) -> dict[str, float]:
-    found = {str(doc_id): float(score) for doc_id, score in scores.items()}
-    if bad := [doc_id for doc_id, score in found.items() if not math.isfinite(score)]:
-        raise ValueError(f"the score of {bad[0]} is not finite")
-    return found
+    return scores_of

@@ -11,7 +11,7 @@ import pytest
 
 from irexp.dataset.collection import DataError
 from irexp.dataset.examples import FileExamples
-from irexp.dataset.hard_negatives import HardNegativeExamples
+from irexp.dataset.hard_negatives import HardNegativeExamples, read_scores
 from irexp.dataset.in_memory import TextDocuments, TextTopics
 from irexp.dataset.text_examples import ExampleDocuments, TextFileExamples, id_of
 from irexp.types import Example, Query
@@ -272,6 +272,7 @@ def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
         ('{"qid": 1, "pos": [2]}', "not a query with mined negatives .'neg'"),
         ('{"qid": 1, "pos": [2], "neg": [3]}', "not a query with mined negatives"),
         ('{"qid": 1, "pos": [2], "neg": {"bm25": 3}}', "negatives of a system are not a list"),
+        ('{"qid": 1, "pos": "d12", "neg": {"bm25": [3]}}', "its positives are not a list"),
         ('{"qid": 7, "pos": [2], "neg": {"bm25": [3]}}', "the query '7' is not among"),
     ],
 )
@@ -290,6 +291,31 @@ def test_a_score_that_is_not_finite_is_named(tmp_path: Path, kind: str) -> None:
     path.write_bytes(pickle.dumps({1: scores}) if kind == "pickle" else lines([1, scores]).encode())
     with pytest.raises(DataError, match="the score of 11 is not finite"):
         len(mined(tmp_path, scores_path=str(path)))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "jsonl"])
+def test_scores_of_a_query_in_several_places_are_joined(tmp_path: Path, kind: str) -> None:
+    """Ids with spaces around them are the same ids; two scores of a document are named."""
+
+    def written(*scores: tuple[object, dict[object, float]]) -> str:
+        path = tmp_path / ("s.pkl" if kind == "pickle" else "s.jsonl")
+        path.write_bytes(pickle.dumps(dict(scores)) if kind == "pickle" else lines(*scores).encode())
+        return str(path)
+
+    assert read_scores(written((1, {11: 9.0}), ("1 ", {" 20 ": 1.0, "11": 9.0}))) == {"1": {"11": 9.0, "20": 1.0}}
+    with pytest.raises(DataError, match=r"s\.\w+.*: the query '1' has two scores of the document '11'; keep one"):
+        read_scores(written((1, {11: 9.0}), ("1", {"11": 2.0})))
+
+
+def test_a_positive_without_a_score_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its query is lost."""
+    rows = lines(MINED, {**MINED, "pos": [12]})
+    scores = write(tmp_path / "s.jsonl", lines([1, {11: 9.0, 20: 1.0}]))
+    examples = HardNegativeExamples(write(tmp_path / "m.jsonl", rows), topics=TOPICS, scores_path=scores)
+    assert len(examples) == 1
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        f"{tmp_path / 'm.jsonl'}: 1 examples are left out, since their positive has no score"
+    ]
 
 
 def test_a_margin_without_scores_is_an_error() -> None:

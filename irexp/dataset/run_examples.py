@@ -55,12 +55,14 @@ class RunExamples(ListedExamples):
 
         Args:
             run: the run; queries with a single document are left out.
-            topics: the queries' texts; documents that its judgements call relevant are never negatives.
+            topics: the queries' texts; documents that its judgements call relevant are never negatives. With its
+                `remove_query` the document with the query's own id is left out.
             targets: rank: the rank times -1, so that the best document has the largest target. score: the run's
                 score. relevance: the grade of the judgements, 0 for an unjudged document; the document with the
                 highest grade comes first, then the others in the order of the run, at last the relevant ones that it
                 missed; queries without a relevant document are left out.
-            depth: the documents per query that are used; None for all.
+            depth: the run's documents per query that are used, to which targets=relevance adds the relevant ones that
+                are missing; None for all.
 
         Raises:
             DataError: if the depth is below 2.
@@ -76,8 +78,12 @@ class RunExamples(ListedExamples):
         """One line per query, in the order of the run."""
         grades = self._grades()
         left_out, is_flat = 0, True
+        assert self._topics is not None
         for query_id, score_of in Rankings(self._run).scored():
             judged = grades.get(query_id, {})
+            if self._topics.remove_query:
+                score_of = {doc_id: score for doc_id, score in score_of.items() if doc_id != query_id}
+                judged = {doc_id: grade for doc_id, grade in judged.items() if doc_id != query_id}
             doc_ids = list(score_of)[: self._depth]
             if self._targets == "relevance":
                 doc_ids = list(dict.fromkeys([*list(judged)[:1], *doc_ids, *judged]))

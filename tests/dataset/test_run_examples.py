@@ -50,8 +50,21 @@ def test_judgements_become_graded_targets_with_what_the_run_missed(
 def test_a_depth_cuts_the_lists(run: LocalRun) -> None:
     """To the best documents; a list of one is no list."""
     assert RunExamples(run, TOPICS, depth=2)[0].doc_ids == ("a", "b")
+    added = RunExamples(run, TOPICS, depth=2, targets="relevance")[0]  # the relevant ones that are missing
+    assert added.doc_ids == ("z", "a", "b", "c")
     with pytest.raises(DataError, match=r"dataset.train.depth=1: a list needs at least 2"):
         RunExamples(run, TOPICS, depth=1)
+
+
+@pytest.mark.parametrize("targets", ["rank", "score", "relevance"])
+def test_the_document_with_the_querys_own_id_is_left_out_where_results_lack_it(
+    tmp_path: Path, targets: Literal["rank", "score", "relevance"]
+) -> None:
+    """As in Quora and ArguAna, where it would be the best one, before the depth is cut."""
+    run = LocalRun(write(tmp_path / "a.run", "1 Q0 1 1 9 x\n1 Q0 d2 2 8 x\n1 Q0 d3 3 7 x\n1 Q0 d4 4 6 x\n"))
+    for remove_query, expected in ((True, ("d2", "d3")), (False, ("1", "d2"))):
+        topics = TextTopics({"1": "one"}, {"1": {"1": 2, "d2": 1}}, remove_query=remove_query)
+        assert RunExamples(run, topics, targets=targets, depth=2)[0].doc_ids == expected
 
 
 def test_scores_that_are_all_equal_are_an_error(tmp_path: Path) -> None:

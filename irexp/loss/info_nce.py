@@ -3,8 +3,9 @@
     L = mean over queries of  -log( exp(s+ / T) / (exp(s+ / T) + sum over negatives d of exp(s_d / T)) )
 
 The positive is the document with the largest target. Documents that share it are positives, too: a query's loss is the
-mean over them, and none is a negative of another. Documents known to be relevant are never negatives: those with a
-lower target, such as a lower grade, are left out, unless `min_target_diff` says which targets are low enough.
+mean over them, and none is a negative of another; with in-batch negatives one of them is the positive, and the others
+are left out. Documents known to be relevant are never negatives: those with a lower target, such as a lower grade, are
+left out, unless `min_target_diff` says which targets are low enough.
 
 Shapes: B queries, N documents, P pairs of a query and a positive.
 """

@@ -27,7 +27,7 @@ from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
 from irexp.training.buckets import by_length
 from irexp.training.false_negatives import by_text, same_texts
-from irexp.training.lists import Lists, Member, padded_lists
+from irexp.training.lists import Lists, Member, Text, has_grades, padded_lists, sharing_best, text_columns
 from irexp.training.mixed_order import MixedOrder
 from irexp.training.prompts import padded, padded_pairs
 from irexp.types import Example, Tokens, UserError
@@ -48,7 +48,8 @@ class Batch:
         documents: its share of the documents, without duplicates.
         target_BN: relevance or a teacher's score; documents with NaN are ignored. With in-batch negatives N is the
             number of documents of all processes, in order of their ranks, and the target is 1 for the example's first
-            document, else 0. Without them N is the number of documents of the longest example.
+            document, NaN for others that are as good or known to be relevant, else 0. Without them N is the number of
+            documents of the longest example.
         column_BN: the positions of each query's own documents in `documents`; None with in-batch negatives.
         is_new_N: whether no process of lower rank has the document, so that each counts once; None if all count.
         lists: each query's own documents; None if target_BN and column_BN say all that is known of them.
@@ -190,28 +191,40 @@ class Batches(Dataset[Batch | PairBatch]):
         assert isinstance(self._model, BiEncoder)
         distribute = self._share_with_all if self._in_batch else self._share_own
         mine, earlier, target_BN, lists = distribute(whole, own, relevant)
-        texts = self._documents.get_many(set(mine))
+        texts = self._documents.get_many({doc_id for doc_id, _ in mine})
         queries = [e.query.text for e in own], [e.query_prompt for e in own]
-        prompt_of = {doc_id: example.document_prompt for example in whole for doc_id in example.doc_ids}
-        documents = [texts[d].text for d in mine], [prompt_of.get(d) for d in mine]
+        documents = [texts[doc_id].text for doc_id, _ in mine], [prompt for _, prompt in mine]
         return Batch(
             *_tokenized(self._model, queries, documents),
             target_BN,
             None if self._in_batch else lists.column_BN,
-            torch.tensor([doc_id not in earlier for doc_id in mine]) if self._world_size > 1 else None,
+            torch.tensor([text not in earlier for text in mine]) if self._world_size > 1 else None,
             lists,
             _tokenized(self._guide, (queries[0], []), (documents[0], [])) if self._guide is not None else None,
         )
 
     def _is_usable(self, position: int) -> bool:
         example = self._examples[position]
-        if self._examples.begins_with_positive(position):
-            return example.doc_ids[0] not in self._unknown
-        return sum(doc_id not in self._unknown for doc_id in example.doc_ids) > 1
+        if not self._examples.begins_with_positive(position):
+            return sum(doc_id not in self._unknown for doc_id in example.doc_ids) > 1
+        return example.doc_ids[0] not in self._unknown or bool(self._known(example, position))
+
+    def _known(self, example: Example, position: int) -> list[int]:
+        """The places of an example's documents that have a text, the positive first; empty without any.
+
+        In place of a positive without a text, the relevant document with the next grade is one.
+        """
+        known = [n for n, doc_id in enumerate(example.doc_ids) if doc_id not in self._unknown]
+        if known[:1] == [0] or not self._examples.begins_with_positive(position):
+            return known
+        graded = [n for n in known if example.targets[n] > 0] if has_grades(example) else []
+        relevant = self._examples.relevant_doc_ids(example.query.query_id) if graded else frozenset()
+        best = sorted((n for n in graded if example.doc_ids[n] in relevant), key=lambda n: -example.targets[n])[:1]
+        return [*best, *(n for n in known if n not in best)] if best else []
 
     def _relevant(self, compared: list[Example], own: list[Example]) -> Relevant:
         """By query, the documents known to be relevant, and those that are compared and have the text of one."""
-        known = {e.query.query_id: self._examples.relevant_doc_ids(e.query.query_id) for e in own}
+        known = {query_id: self._examples.relevant_doc_ids(query_id) for query_id in {e.query.query_id for e in own}}
         if not self._same_text:
             return known
         for example in own:
@@ -224,7 +237,7 @@ class Batches(Dataset[Batch | PairBatch]):
         """An example with some of its negatives, a new sample at each step, of documents that have a text."""
         example = self._examples[position]
         if not self._unknown.isdisjoint(example.doc_ids):
-            known = [n for n, doc_id in enumerate(example.doc_ids) if doc_id not in self._unknown]
+            known = self._known(example, position)
             targets = tuple(example.targets[n] for n in known)
             example = example._replace(doc_ids=tuple(example.doc_ids[n] for n in known), targets=targets)
         is_asked = self._negatives.sampler == "single_relevant"
@@ -269,44 +282,51 @@ class Batches(Dataset[Batch | PairBatch]):
 
     def _share_with_all(
         self, whole: list[Example], own: list[Example], relevant: Relevant
-    ) -> tuple[list[str], set[str], Tensor, Lists]:
+    ) -> tuple[list[Text], set[Text], Tensor, Lists]:
         """The documents of this process, those of lower ranks, targets over all documents of the batch, and lists.
 
         The target is 1 for the example's first document, else 0, since a teacher has not scored other queries'
-        documents.
+        documents; those of its own that share the largest target are left out, as relevant ones are.
         """
-        doc_ids = list(dict.fromkeys(d for example in whole for d in example.doc_ids))
-        share = math.ceil(len(doc_ids) / self._world_size)
-        mine = doc_ids[self._rank * share : (self._rank + 1) * share]
-        mine += [doc_ids[0]] * (share - len(mine))  # as many per process; duplicates have no target
+        column = text_columns(whole)
+        documents = list(column)
+        columns_of: dict[str, list[int]] = {}
+        for place, (doc_id, _) in enumerate(documents):
+            columns_of.setdefault(doc_id, []).append(place)
+        share = math.ceil(len(documents) / self._world_size)
+        mine = documents[self._rank * share : (self._rank + 1) * share]
+        mine += [documents[0]] * (share - len(mine))  # as many per process; duplicates have no target
         target_BN = torch.full((len(own), share * self._world_size), torch.nan)
-        target_BN[:, : len(doc_ids)] = 0.0
-        column = {doc_id: position for position, doc_id in enumerate(doc_ids)}
+        target_BN[:, : len(documents)] = 0.0
         for row, example in enumerate(own):
-            others = set() if example.in_batch else column.keys() - set(example.doc_ids)
-            for doc_id in others | (relevant[example.query.query_id] & column.keys()):
-                target_BN[row, column[doc_id]] = torch.nan
-            target_BN[row, column[example.doc_ids[0]]] = 1.0
-        return mine, set(doc_ids[: self._rank * share]), target_BN, self._lists(own, column, relevant)
+            left_out = (columns_of.keys() & relevant[example.query.query_id]) | sharing_best(example)
+            if not example.in_batch:
+                left_out |= columns_of.keys() - set(example.doc_ids)
+            for doc_id in left_out:
+                target_BN[row, columns_of[doc_id]] = torch.nan
+            target_BN[row, column[example.doc_ids[0], example.document_prompt]] = 1.0
+        return mine, set(documents[: self._rank * share]), target_BN, self._lists(own, column, relevant)
 
     def _share_own(
         self, whole: list[Example], own: list[Example], relevant: Relevant
-    ) -> tuple[list[str], set[str], Tensor, Lists]:
+    ) -> tuple[list[Text], set[Text], Tensor, Lists]:
         """The documents of this process, those of lower ranks, and each query's targets, alone and with columns."""
-        mine = list(dict.fromkeys(d for example in own for d in example.doc_ids))
-        lists = self._lists(own, {doc_id: position for position, doc_id in enumerate(mine)}, relevant)
-        earlier = {doc_id for example in whole[: self._rank * len(own)] for doc_id in example.doc_ids}
-        return mine, earlier, lists.target_BN, lists
+        column = text_columns(own)
+        lists = self._lists(own, column, relevant)
+        return list(column), set(text_columns(whole[: self._rank * len(own)])), lists.target_BN, lists
 
-    def _lists(self, own: list[Example], column: Mapping[str, int], relevant: Relevant) -> Lists:
+    def _lists(self, own: list[Example], column: Mapping[Text, int], relevant: Relevant) -> Lists:
         """Each query's own documents, padded to the longest list; `column` is a document's position."""
         kept = [self._targets(example, relevant[example.query.query_id]) for example in own]
-        columns = [[column[doc_id] for doc_id, _, _ in members] for members in kept]
+        columns = [
+            [column[doc_id, example.document_prompt] for doc_id, _, _ in members]
+            for example, members in zip(own, kept, strict=True)
+        ]
         return padded_lists(kept, columns, max(len(example.doc_ids) for example in own))
 
     def _targets(self, example: Example, relevant: Collection[str]) -> list[Member]:
         """An example's documents, less negatives known to be relevant; among a teacher's scores 0 is one as any."""
-        are_grades = all(target >= 0 and float(target).is_integer() for target in example.targets)
+        are_grades = has_grades(example)
         return [
             (doc_id, target, doc_id in relevant)
             for place, (doc_id, target) in enumerate(zip(example.doc_ids, example.targets, strict=True))

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from irexp.types import Example
+
 #: A document of an example: its id, its target, and whether it is known to be relevant.
 Member = tuple[str, float, bool]
+
+#: A document by its id and its prompt, None for the model's own: with two prompts in a batch it is two texts.
+Text = tuple[str, str | None]
 
 
 @dataclass
@@ -56,3 +61,22 @@ def padded_lists(rows: Sequence[Sequence[Member]], columns: Sequence[Sequence[in
         for n, ((_, target, is_relevant), column) in enumerate(zip(members, places, strict=True)):
             target_BN[row, n], column_BN[row, n], is_relevant_BN[row, n] = target, column, is_relevant
     return Lists(target_BN, column_BN, is_relevant_BN)
+
+
+def text_columns(examples: Sequence[Example]) -> dict[Text, int]:
+    """The position of each document among those of the examples, each once."""
+    texts = dict.fromkeys((doc_id, example.document_prompt) for example in examples for doc_id in example.doc_ids)
+    return {text: position for position, text in enumerate(texts)}
+
+
+def has_grades(example: Example) -> bool:
+    """Whether its targets may be grades of relevance: whole numbers from 0."""
+    return all(target >= 0 and float(target).is_integer() for target in example.targets)
+
+
+def sharing_best(example: Example) -> set[str]:
+    """The documents that share the target of the first one, if none has a larger one."""
+    first = example.targets[0]
+    if max(example.targets) > first:
+        return set()
+    return {doc_id for doc_id, target in zip(example.doc_ids, example.targets, strict=True) if target == first}

@@ -12,6 +12,7 @@ from irexp.dataset.mixture import MixedExamples, TrainingSet
 from irexp.model.dense import DenseBiEncoder
 from irexp.model.mono import Mono
 from irexp.training.batch import Batches, PairBatch
+from irexp.types import Example
 from tests.training.eight import BACKBONE, RELEVANT, Eight, Listed, batch_of, batches, first
 
 
@@ -158,3 +159,27 @@ def test_a_cross_encoders_batch_pairs_each_query_with_its_own_documents(model: D
     assert batch.target_BN[q0].isnan().tolist() == [False, False, True]
     assert len(batch.pairs.input_ids_BL) == 5
     assert sorted({*batch.lists.column_BN[q0, :2].tolist(), *batch.lists.column_BN[q3].tolist()}) == [0, 1, 2, 3, 4]
+
+
+class Prompted(Listed):
+    """The documents of the query q0 have a prompt."""
+
+    def __getitem__(self, position: int) -> Example:
+        example = super().__getitem__(position)
+        return example._replace(document_prompt="find " if example.query.query_id == "q0" else None)
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_a_document_with_two_prompts_in_a_batch_is_two_texts(model: DenseBiEncoder, in_batch: bool) -> None:
+    """Each example has it with its own prompt, and neither text is a negative of the other's query."""
+    examples = Prompted(("q0", ("d1", "d6"), (1.0, 0.0)), ("q1", ("d1",), (1.0,)))
+    made = batches(model, examples, size=2, in_batch=in_batch)
+    batch, own = first(made), first(made).own()
+    lengths = (batch.documents.attention_mask_BL.sum(dim=1) - 5).tolist()  # beyond those of the text
+    rows = [examples[position].query.query_id for position in made.positions(0)]
+    assert len(lengths) == 3
+    assert [lengths[own.column_BN[rows.index(query_id), 0]] > 0 for query_id in ("q0", "q1")] == [True, False]
+    if in_batch:
+        for row in range(2):
+            assert batch.target_BN[row, own.column_BN[row, 0]] == 1.0
+            assert batch.target_BN[row, own.column_BN[1 - row, 0]].isnan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from irexp.backbone.hugging_face import HuggingFaceBackbone
 from irexp.dataset.in_memory import TextTopics
 from irexp.dataset.run_examples import LocalRun, RunExamples
+from irexp.dataset.text_examples import TextFileExamples
 from irexp.loss.info_nce import InfoNCE
 from irexp.loss.lambda_loss import LambdaLoss
 from irexp.loss.lce import LCE
@@ -22,6 +24,7 @@ from irexp.model.mono import Mono
 from irexp.training.batch import Batch, Batches, PairBatch
 from irexp.training.lists import Lists
 from irexp.training.objective import Scored
+from tests.text_files import write
 from tests.training.eight import Eight, Listed
 from tests.training.test_losses_and_families import made
 
@@ -101,3 +104,37 @@ def test_a_batch_without_negatives_teaches_nothing(
     torch.autograd.backward(value)
     assert value.item() == 0.0
     assert all(float(p.grad.abs().max()) == 0.0 for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [((2, 2, 0), [1, NAN, 0]), ((2.5, 2.5, 0.5), [1, NAN, 0]), ((2.5, 1.5, 0.5), [1, 0, 0]), ((2, 1, 0), [1, NAN, 0])],
+)
+def test_documents_as_good_as_the_positive_are_not_its_in_batch_negatives(
+    tmp_path: Path, backbones: dict[str, HuggingFaceBackbone], targets: tuple[float, ...], expected: list[float]
+) -> None:
+    """Nor are those of lower grades above 0; lower scores of a teacher are negatives."""
+    line = {"query": "a", "documents": ["p", "p2", "n"], "scores": targets}
+    examples = TextFileExamples(write(tmp_path / "t.jsonl", json.dumps(line) + "\n"))
+    model = DenseBiEncoder(backbones["encoder"])
+    batch = Batches(examples, examples.texts(Eight()), model, size=1, in_batch=True, seed=1)[0]
+    assert isinstance(batch, Batch)
+    torch.testing.assert_close(batch.target_BN, torch.tensor([expected], dtype=torch.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("key", ["scores", "labels"])
+def test_a_lower_grade_in_a_file_of_texts_is_left_out_by_lce(tmp_path: Path, model: Model, key: str) -> None:
+    """As in a run with judgements."""
+    line = {"query": "a", "documents": ["n", "p2", "p"], key: [0, 1, 2]}
+    examples = TextFileExamples(write(tmp_path / "t.jsonl", json.dumps(line) + "\n"))
+    batch = Batches(examples, examples.texts(Eight()), model, size=1, in_batch=False, seed=1)[0]
+    target_BN = lists_of(batch).without_relevant()
+    torch.testing.assert_close(target_BN, torch.tensor([[2.0, NAN, 0.0]]), equal_nan=True)
+
+
+def test_the_next_grade_is_the_positive_if_the_best_document_is_not_in_the_collection(model: Model) -> None:
+    """Of q0 both d0 and d1 are relevant; an example of labels without its positive is left out."""
+    examples = Listed(("q0", ("d0", "d6", "d1"), (2.0, 0.0, 1.0)), ("q0", ("d0", "d6", "d1"), (1.0, 0.0, 0.0)))
+    made = Batches(examples, Eight(), model, size=1, in_batch=False, seed=1, unknown={"d0"})
+    assert made.examples == 1
+    assert lists_of(made[0]).target_BN.tolist() == [[1.0, 0.0]]

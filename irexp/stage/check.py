@@ -26,12 +26,10 @@ from irexp.stage.pivot import Pivoted, pivot
 from irexp.stage.recipe import Measure, Measures, measures_of
 from irexp.stage.recipe_table import write_table
 from irexp.stage.recorded import Cell, cells_of, record, with_means
+from irexp.stage.sweep import MEASURED, RECORD, records
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
-
-#: What a job of a sweep leaves in its folder for the end of the sweep.
-_LATER = "check.json"
 
 #: A claim, how it compares, and the measured value.
 _Found = tuple[Claim, Status, float | None]
@@ -57,7 +55,7 @@ def check(output: Path, rows: Sequence[Placed] | None, experiment: Experiment, *
     measures = measures_of(name, rows or [], experiment, claims.seeds)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         later = {"artifacts": artifacts, "measures": measures.to_dict()}
-        (output / _LATER).write_text(json.dumps(later) + "\n", encoding="utf8")
+        (output / MEASURED).write_text(json.dumps(later) + "\n", encoding="utf8")
         log.info("check: at the end of the sweep, over all of its jobs")
         return
     _compare([measures], claims, artifacts)
@@ -72,11 +70,13 @@ def check_sweep(folder: Path) -> None:
         folder: of the sweep.
     """
     groups: dict[str, list[tuple[Path, str, Measures]]] = {}
-    for path in sorted(folder.glob(f"*/{_LATER}")):
-        later = json.loads(path.read_text(encoding="utf8"))
+    for job in records(folder):
+        if not (job / MEASURED).is_file():
+            continue
+        later = json.loads((job / MEASURED).read_text(encoding="utf8"))
         measures = Measures.from_dict(later["measures"])
         key = json.dumps([measures.name, measures.typed, later["artifacts"]])
-        groups.setdefault(key, []).append((path.parent, later["artifacts"], measures))
+        groups.setdefault(key, []).append((job, later["artifacts"], measures))
     for members in groups.values():
         try:
             _compare([measures for _, _, measures in members], read_claims(members[0][2].name), members[0][1])
@@ -84,7 +84,7 @@ def check_sweep(folder: Path) -> None:
             text = f"{type(error).__name__}: {error}"
             log.error("%s", text if isinstance(error, UserError) else traceback.format_exc())
             for job, _, _ in members:
-                _record_failure(job / "summary.json", text)
+                _record_failure(job / RECORD, text)
 
 
 def _record_failure(path: Path, error: str) -> None:
@@ -106,8 +106,11 @@ def _compare(jobs: Sequence[Measures], claims: Claims, artifacts: str) -> None:
     recipe = [one for one in found if _is_of_recipe(one, every)]
     own = [cell for cell in cells_of(recipe, lineage, has_columns=claims.has_columns) if cell.row in claims.rows]
     record(name, own, jobs[0].mean_of)
-    write_table()
     log.info("check: %s\n%s", name, "\n".join(_line(*result) for result in results))
+    try:
+        write_table()
+    except UserError as error:  # of a recipe, whichever it is, without its README; the values are recorded
+        log.warning("check: the table in experiments/README.md is not written: %s", error)
     if len(recipe) < len(found):
         others = sorted({one.result.label for one in found if one not in recipe})
         log.info("check: compared and not recorded, since %s alone measures others: %s", name, ", ".join(others))

@@ -40,7 +40,8 @@ class Job:
 
     Attributes:
         overrides: as typed.
-        outcome: running, done, failed or stopped.
+        number: of a job of a sweep.
+        outcome: running, done, failed, pruned or stopped.
         error: of a failed job.
         seconds: how long it took.
         stages: the outcomes of its stages.
@@ -48,6 +49,7 @@ class Job:
     """
 
     overrides: list[str]
+    number: int | None = None
     outcome: str = "running"
     error: str | None = None
     seconds: float = 0.0
@@ -79,9 +81,10 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
-    job = Job(overrides=_typed(hydra))
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    job = Job(_typed(hydra), number=OmegaConf.select(hydra.job, "num") if is_sweep else None)
     start = time.perf_counter()
-    if hydra.mode != RunMode.MULTIRUN and (params := hydra.sweeper.get("params")):
+    if not is_sweep and (params := hydra.sweeper.get("params")):
         log.warning("without -m, one job runs; the sweep over %s is ignored", ", ".join(map(str, params)))
     try:
         with planning_tracked(config, job.overrides, output):
@@ -106,9 +109,9 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     finally:
         job.seconds = round(time.perf_counter() - start, 2)
         job.save(output)
-        if job.outcome == "stopped" and hydra.mode == RunMode.MULTIRUN:
+        if job.outcome == "stopped" and is_sweep:
             report_sweep(output.parent)
-    if job.outcome == "failed" and hydra.mode != RunMode.MULTIRUN:
+    if job.outcome == "failed" and not is_sweep:
         sys.exit(1)
     return None
 

@@ -13,7 +13,11 @@ _BEGIN, _END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
 
 
 def write_table() -> None:
-    """Write the tables of all experiments into experiments/README.md."""
+    """Write the tables of all experiments into experiments/README.md.
+
+    Raises:
+        UserError: if the README of one lacks a line that they show.
+    """
     path = claim.EXPERIMENTS / "README.md"
     before, _, rest = path.read_text(encoding="utf8").partition(_BEGIN)
     path.write_text(f"{before}{_BEGIN}{tables()}{_END}{rest.partition(_END)[2]}", encoding="utf8")
@@ -46,9 +50,10 @@ def bullet(name: str, title: str) -> str:
         UserError: if there is none.
     """
     path = claim.EXPERIMENTS / name / "README.md"
-    found = re.search(rf"^- {title}: (.*(?:\n  .*)*)", path.read_text(encoding="utf8"), re.MULTILINE)
+    text = path.read_text(encoding="utf8") if path.is_file() else ""
+    found = re.search(rf"^- {title}: (.*(?:\n  .*)*)", text, re.MULTILINE)
     if found is None:
-        raise UserError(f"{path} has no line `- {title}: …`")
+        raise UserError(f"{path} has no line `- {title}: …`; write it, as in the README of another experiment")
     return " ".join(found.group(1).split())
 
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 #: The record of a job in its folder, and of all jobs in the sweep's; and that of a job of an earlier sweep.
 RECORD, EARLIER = "summary.json", "summary.earlier.json"
 
+#: What a job of a sweep leaves in its folder to be compared with the claims of its experiment when the sweep ends.
+MEASURED = "check.json"
+
 
 class SweepReport(Callback):
     """Makes the table of all jobs of a sweep and lists their outcomes, in the log and in the sweep's folder.
@@ -36,9 +39,11 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Set the records of an earlier sweep in the same folder aside: they are not of this one."""
         if node_rank(config.machine.num_nodes) == 0:
-            for path in _records(Path(config.hydra.sweep.dir)):
+            folder = Path(config.hydra.sweep.dir)
+            for path in folder.glob(f"*/{RECORD}"):
                 os.replace(path, path.with_name(EARLIER))
-            (Path(config.hydra.sweep.dir) / SEARCH).unlink(missing_ok=True)
+            for path in (*folder.glob(f"*/{MEASURED}"), folder / SEARCH):
+                path.unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed, or the table did.
@@ -131,9 +136,13 @@ def report_sweep(folder: Path) -> int:
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:
     """The records of the jobs of a sweep, in their order."""
-    return [json.loads(path.read_text(encoding="utf8")) for path in _records(folder)]
+    return list(records(folder).values())
 
 
-def _records(folder: Path) -> list[Path]:
-    paths = folder.glob(f"*/{RECORD}")
-    return sorted(paths, key=lambda path: (len(path.parent.name), path.parent.name))
+def records(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The record of each job of a sweep by its folder, in the order of the jobs' numbers.
+
+    Records of earlier versions have no number; their folders usually have it for a name.
+    """
+    found = {path.parent: json.loads(path.read_text(encoding="utf8")) for path in folder.glob(f"*/{RECORD}")}
+    return dict(sorted(found.items(), key=lambda job: (job[1].get("number") or 0, len(job[0].name), job[0].name)))

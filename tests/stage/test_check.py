@@ -120,12 +120,8 @@ def grid(value: float, *places: tuple[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-#: Typed, another file of judgements.
-OTHER = "dataset.test.qrels_path=${dataset.path}/qrels/other.tsv"
-
-
-#: The label of the toy recipe's first row; the other one has another b.
-ROW = "bm25 index.b=0.75"
+#: Typed, another file of judgements; and the label of the toy recipe's first row, of which the other has another b.
+OTHER, ROW = "dataset.test.qrels_path=${dataset.path}/qrels/other.tsv", "bm25 index.b=0.75"
 
 
 @pytest.mark.parametrize(
@@ -136,10 +132,15 @@ def test_a_value_within_twice_the_tolerance_is_near(value: float, status: str) -
     assert Claim("row", "", "nDCG@10", 0.5, 0.01, "a test").status(value) == status
 
 
-def test_measures_that_meet_the_claim_are_recorded(compose: Compose, experiments: Path, typed: list[str]) -> None:
-    """Values, date and machine are written into measured.json and into the table, beside paper and command."""
+def test_measures_that_meet_the_claim_are_recorded(
+    compose: Compose, experiments: Path, typed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Values, date and machine are written into measured.json and the table, which needs the README of the recipe."""
     claim(experiments, "toy", toy(ROW, 0, tolerance=2))
+    readme = (experiments / "toy" / "README.md").rename(experiments / "toy" / "elsewhere.md")
     checked(compose, ["experiment=toy", *typed])
+    assert "README.md is not written: " in caplog.text and "toy/README.md has no line `- Run: …`" in caplog.text
+    readme.rename(experiments / "toy" / "README.md")
     (value,) = values("toy").values()
     claim(experiments, "toy", toy(ROW, value + 0.015))
     checked(compose, ["experiment=toy", *typed])

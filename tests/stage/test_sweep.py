@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
-from irexp.stage.sweep import EARLIER, RECORD, SweepReport
+from irexp.stage import check
+from irexp.stage.check import check_sweep
+from irexp.stage.claim import Claims
+from irexp.stage.recipe import Measures
+from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport
+from irexp.types import UserError
 from tests.chains import Compose, run, settings
 
 
@@ -21,9 +27,9 @@ def config(compose: Compose, tmp_path: Path, collection: Path) -> DictConfig:
     return found
 
 
-def record(config: DictConfig, number: int, outcome: str, **more: Any) -> Path:
+def record(config: DictConfig, number: int, outcome: str, /, name: str | None = None, **more: Any) -> Path:
     """Write the record of a job as the job does; returns its path."""
-    folder = Path(config.hydra.sweep.dir) / str(number)
+    folder = Path(config.hydra.sweep.dir) / (name or str(number))
     folder.mkdir(parents=True, exist_ok=True)
     job = {
         "overrides": [f"seed={number}"],
@@ -89,3 +95,39 @@ def test_jobs_of_an_earlier_sweep_in_the_same_folder_are_not_of_this_one(
     report.on_multirun_end(config)
     assert "index.b" not in table.read_text() and jobs_of(config) == ["seed=0"]
     assert "broken" in (before.parents[1] / "1" / EARLIER).read_text()
+
+
+def test_jobs_are_in_the_order_of_their_numbers_whatever_their_folders_are_called(config: DictConfig) -> None:
+    """The first one is the reference of the table's tests: `0-sbert` before `1-bm25`, which is the shorter name."""
+    for number, name in enumerate(("0-sbert", "1-bm25", "2-a")):
+        record(config, number, "done", name=name, number=number)
+    SweepReport().on_multirun_end(config)
+    assert jobs_of(config) == ["seed=0", "seed=1", "seed=2"]
+
+
+def test_only_jobs_of_this_sweep_are_compared_with_claims(
+    config: DictConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An earlier sweep in the folder left two jobs, and a job without a record is of none; failures are recorded."""
+    compared: list[Sequence[str]] = []
+
+    def compare(jobs: Sequence[Measures], *_: object) -> None:
+        compared.append([job.typed[0] for job in jobs])
+        raise UserError("it does not meet its claims")
+
+    def measured(number: int, value: str) -> None:
+        content = {"artifacts": "artifacts", "measures": Measures(value, [value], [], [], [], True).to_dict()}
+        (record(config, number, "done", number=number).parent / MEASURED).write_text(json.dumps(content))
+
+    monkeypatch.setattr(check, "_compare", compare)
+    monkeypatch.setattr(check, "read_claims", lambda name: Claims(()))
+    folder = Path(config.hydra.sweep.dir)
+    for number in (0, 1, 2):
+        measured(number, "earlier")
+    (folder / "2" / RECORD).unlink()
+    SweepReport().on_multirun_start(config)
+    measured(0, "now")
+    record(config, 1, "done", number=1)
+    check_sweep(folder)
+    assert compared == [["now"]] and "Traceback" not in caplog.text
+    assert [json.loads((folder / name / RECORD).read_text())["outcome"] for name in "01"] == ["failed", "done"]

@@ -10,7 +10,8 @@ from irexp.config.command_line import check_arguments
 from irexp.config.installation import CONF
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
-from irexp.training.signals import status_of, stopped_by_sigterm
+from irexp.stage.output import running_sweep
+from irexp.training.signals import is_stop, status_of, stopped_by_sigterm
 
 register_resolvers()
 register_schema()
@@ -33,8 +34,14 @@ def main() -> None:
         with stopped_by_sigterm():
             check_arguments(sys.argv[1:], CONF)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
-    except KeyboardInterrupt as error:
-        sys.exit(status_of(error))
+    except BaseException as error:
+        if (folder := running_sweep()) is not None:  # its callback is not asked after an error of a launcher
+            from irexp.stage.sweep import report_sweep
+
+            report_sweep(folder, ended="stopped" if is_stop(error) else "lost")
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(status_of(error))
+        raise
 
 
 if __name__ == "__main__":

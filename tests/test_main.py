@@ -1,15 +1,18 @@
 """The command line in a clone: `python run.py` and `python -m irexp` are the same."""
 
 import gc
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from irexp.__main__ import run
+from irexp.__main__ import main, run
+from irexp.stage import output
 from tests.chains import write_collection
 
 ROOT = Path(__file__).parents[1]
@@ -65,3 +68,24 @@ def test_garbage_is_collected_during_jobs_and_not_before(monkeypatch: pytest.Mon
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+@pytest.mark.parametrize(("code", "ended"), [(143, "stopped"), (1, "lost")])
+def test_a_sweep_that_ends_early_lists_its_jobs(
+    code: int, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, or by an error of a launcher, whose processes recorded nothing: the command that started them does."""
+    (tmp_path / "0").mkdir()
+    record = {"overrides": [], "outcome": "running", "seconds": 0.0, "error": None}
+    (tmp_path / "0" / "summary.json").write_text(json.dumps(record))
+
+    def hydra_main(**_: object) -> Callable[[object], Callable[[], None]]:
+        return lambda _: lambda: sys.exit(code)
+
+    monkeypatch.setattr("irexp.__main__.hydra.main", hydra_main)
+    monkeypatch.setattr("irexp.__main__.check_arguments", lambda *_: None)
+    monkeypatch.setattr(output, "_sweeps", [tmp_path])
+    with pytest.raises(SystemExit, match=str(code)):
+        main()
+    (job,) = json.loads((tmp_path / "summary.json").read_text())
+    assert job["outcome"] == ended

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,21 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def hold_lock(path: Path, name: str, *, is_shared: bool = False) -> Iterator[None]:
-    """Hold a file lock, alone or with others that share it; it is released even if the process is killed."""
+def hold_lock(path: Path, name: str, *, is_shared: bool = False, waits: bool = True) -> Iterator[TextIO]:
+    """Hold a file lock, alone or with others that share it; it is released even if the process is killed.
+
+    Args:
+        path: of the file.
+        name: of what it protects, for the log.
+        is_shared: whether others may hold it, too.
+        waits: whether to wait until it can be had.
+
+    Yields:
+        The file.
+
+    Raises:
+        BlockingIOError: if another process holds it, and this one does not wait.
+    """
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     is_held = False
     while not is_held:
@@ -50,12 +64,14 @@ def hold_lock(path: Path, name: str, *, is_shared: bool = False) -> Iterator[Non
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not waits:
+                    raise
                 log.info("another process is making %s: waiting for it", name)
                 fcntl.flock(file, kind)
             with suppress(FileNotFoundError):  # whoever removed an artifact has removed its lock, too
                 is_held = os.path.samestat(os.fstat(file.fileno()), path.stat())
             if is_held:
-                yield
+                yield file
 
 
 def remove_folder(path: Path) -> None:

@@ -26,7 +26,7 @@ from irexp.stage.pivot import Pivoted, pivot
 from irexp.stage.recipe import Measure, Measures, measures_of
 from irexp.stage.recipe_table import write_table
 from irexp.stage.recorded import Cell, cells_of, record, with_means
-from irexp.stage.sweep import MEASURED, RECORD, records
+from irexp.stage.sweep import MEASURED, RECORD, records, write_record
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ def check_sweep(folder: Path) -> None:
         folder: of the sweep.
     """
     groups: dict[str, list[tuple[Path, str, Measures]]] = {}
-    for job in records(folder):
+    recorded = records(folder)
+    for job in recorded:
         if not (job / MEASURED).is_file():
             continue
         later = json.loads((job / MEASURED).read_text(encoding="utf8"))
@@ -84,12 +85,7 @@ def check_sweep(folder: Path) -> None:
             text = f"{type(error).__name__}: {error}"
             log.error("%s", text if isinstance(error, UserError) else traceback.format_exc())
             for job, _, _ in members:
-                _record_failure(job / RECORD, text)
-
-
-def _record_failure(path: Path, error: str) -> None:
-    job = json.loads(path.read_text(encoding="utf8"))
-    path.write_text(json.dumps({**job, "outcome": "failed", "error": error}, indent=1) + "\n", encoding="utf8")
+                write_record(job / RECORD, {**recorded[job], "outcome": "failed", "error": text})
 
 
 def _compare(jobs: Sequence[Measures], claims: Claims, artifacts: str) -> None:

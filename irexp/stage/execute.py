@@ -291,6 +291,11 @@ def _help(step: Step, identity: Identity, store: Store, inputs: list[Any]) -> tu
     return _already_done(step, making.found), making.found.measures
 
 
+def says_full(error: Exception) -> bool:
+    """Whether an error tells of a full disk, of whatever type it is."""
+    return any(os.strerror(number) in str(error) for number in _FULL)
+
+
 @contextmanager
 def _reporting_full_disk(root: Path) -> Iterator[None]:
     """Report a full disk as such; libraries raise various errors."""
@@ -299,8 +304,7 @@ def _reporting_full_disk(root: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        is_full = any(os.strerror(number) in str(error) for number in _FULL)
-        if not is_full and shutil.disk_usage(root).free > _SPACE:
+        if not says_full(error) and shutil.disk_usage(root).free > _SPACE:
             raise
         raise UserError(
             f"no space is left on the disk of {root.resolve()}, or in your quota ({error}); free some, or set "

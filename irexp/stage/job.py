@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -22,10 +20,10 @@ from irexp.artifact.objective import objective, objective_names
 from irexp.artifact.plan import Placed, Plan, Step, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
-from irexp.stage.execute import Outcome, execute
+from irexp.stage.execute import Outcome, execute, says_full
 from irexp.stage.explain import tree
 from irexp.stage.resources import require_resources, unknown_commits
-from irexp.stage.sweep import RECORD, report_sweep
+from irexp.stage.sweep import RECORD, write_record
 from irexp.stage.track import StepError, error_text, planning_tracked, tracked
 from irexp.study.trial import RunningTrial, is_pruned, trial_of
 from irexp.training.signals import status_of
@@ -57,10 +55,18 @@ class Job:
     cells: list[Placed] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write the record of the job so far."""
-        partial = folder / f".{RECORD}"
-        partial.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", encoding="utf8")
-        os.replace(partial, folder / RECORD)  # a killed job leaves no half of it, which the sweep could not read
+        """Write the record of the job so far.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        try:
+            write_record(folder / RECORD, asdict(self))
+        except OSError as error:
+            raise UserError(
+                f"no record of the job can be written into {folder} ({error.strerror}); free some space there, or name "
+                f"another folder by hydra.run.dir, of a sweep by hydra.sweep.dir"
+            ) from error
 
 
 def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[float] | None:
@@ -86,7 +92,9 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     start = time.perf_counter()
     if not is_sweep and (params := hydra.sweeper.get("params")):
         log.warning("without -m, one job runs; the sweep over %s is ignored", ", ".join(map(str, params)))
+    found = None
     try:
+        job.save(output)  # running, which it remains if its process is killed
         with planning_tracked(config, job.overrides, output):
             experiment = experiment_of(config, hydra)
         is_searched = _is_searched(hydra)
@@ -94,7 +102,6 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
             experiment, job, output, trial=trial_of(hydra.sweeper), is_searched=is_searched, failure=failure
         )
         job.outcome = "done"
-        return found
     except (KeyboardInterrupt, SystemExit) as error:
         job.outcome = "stopped"
         log.error("stopped; the same command resumes where it was")
@@ -105,15 +112,20 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
             log.info("pruned: %s", error)
             raise
         job.outcome, job.error = "failed", error_text(error)
-        log.error("%s", job.error if isinstance(error, UserError) else traceback.format_exc())
+        is_clear = isinstance(error, UserError) or says_full(error)
+        log.error("%s", job.error if is_clear else traceback.format_exc())
     finally:
         job.seconds = round(time.perf_counter() - start, 2)
-        job.save(output)
-        if job.outcome == "stopped" and is_sweep:
-            report_sweep(output.parent)
+        try:
+            job.save(output)
+        except UserError as error:
+            if job.outcome == "done":
+                job.outcome = "failed"
+            if str(error) not in (job.error or ""):
+                log.error("%s", error)
     if job.outcome == "failed" and not is_sweep:
         sys.exit(1)
-    return None
+    return found
 
 
 def experiment_of(config: DictConfig, hydra: Any) -> Experiment:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation, Machine
+from irexp.stage.output import release
 from irexp.study.results import RECORD as SEARCH
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
@@ -58,15 +59,24 @@ class SweepReport(Callback):
             tabulate_sweep(folder, config)
         except UserError as error:  # the jobs are done
             log.error("no table of all jobs: %s", error)
+        except OSError as error:  # such as a full disk
+            is_broken = True
+            log.error("no table of all jobs: %s", error)
         except Exception:
             is_broken = True
             log.exception("no table of all jobs, by an error in irexp")
         try:
             check_sweep(folder)
+        except OSError as error:
+            is_broken = True
+            log.error("no check of all jobs: %s", error)
         except Exception:
             is_broken = True
             log.exception("no check of all jobs, by an error in irexp")
-        if report_sweep(folder) or is_broken:
+        is_first = node_rank(config.machine.num_nodes) == 0
+        is_broken |= not report_sweep(folder, ended="lost" if is_first else "running")
+        release()
+        if is_broken:
             sys.exit(1)
 
 
@@ -82,7 +92,8 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     Raises:
         UserError: if the jobs have no measure in common.
     """
-    cells = [Placed(Path(c["folder"]), c["row"], c["column"]) for job in _jobs(folder) for c in job.get("cells", [])]
+    jobs = records(folder).values()
+    cells = [Placed(Path(c["folder"]), c["row"], c["column"]) for job in jobs for c in job.get("cells", [])]
     root = Path(config.paths.artifacts)
     placed = [cell for cell in dict.fromkeys(cells) if cell.folder.parent.parent.resolve() == root.resolve()]
     if len(placed) < len(set(cells)):
@@ -118,25 +129,58 @@ def _record(config: DictConfig, type_: type[Record]) -> Record:
     return type_(**{str(key): value for key, value in settings.items()})
 
 
-def report_sweep(folder: Path) -> int:
-    """Log the jobs' outcomes, write them to the sweep's summary.json, and return how many failed or stopped."""
-    jobs = _jobs(folder)
+def report_sweep(folder: Path, *, ended: Literal["lost", "stopped", "running"] = "lost") -> bool:
+    """Log the outcome of each job that began, and write them to the sweep's summary.json.
+
+    Args:
+        folder: of the sweep.
+        ended: what became of a job that is still recorded as running: its process ended without a word, or was stopped
+            with the sweep, or it does run, on another node.
+
+    Returns:
+        Whether all of them are done, and the record is written.
+    """
+    jobs = records(folder)
+    for place, job in jobs.items():
+        if job["outcome"] == "running" != ended:
+            error = "its process ended without recording why" if ended == "lost" else None
+            job |= {"outcome": ended, "error": error}
+            _write(place / RECORD, job)
     lines = [
         f"  {job['outcome']:8} {job['seconds']:8.1f} s  {' '.join(job['overrides'])}"
         + (f"\n           {str(job['error']).splitlines()[0]}" if job["error"] else "")
-        for job in jobs
+        for job in jobs.values()
     ]
     log.info("%d jobs in %s:\n%s", len(jobs), folder, "\n".join(lines))
-    (folder / RECORD).write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf8")
-    failed = len([job for job in jobs if job["outcome"] == "failed"])
-    if failed:
-        log.error("%d of %d jobs failed; the same command again runs only what is missing", failed, len(jobs))
-    return len([job for job in jobs if job["outcome"] not in ("done", "pruned")])
+    is_written = _write(folder / RECORD, list(jobs.values()))
+    outcomes = [job["outcome"] for job in jobs.values()]
+    for outcome in ("failed", "lost", "stopped"):
+        if number := outcomes.count(outcome):
+            log.error("%d of %d jobs %s; the same command again runs only what is missing", number, len(jobs), outcome)
+    return is_written and set(outcomes) <= {"done", "pruned"}
 
 
-def _jobs(folder: Path) -> list[dict[str, Any]]:
-    """The records of the jobs of a sweep, in their order."""
-    return list(records(folder).values())
+def _write(path: Path, content: Any) -> bool:
+    """Write a record; False after an error, which is logged, so that it hides no other one."""
+    try:
+        write_record(path, content)
+    except OSError as error:
+        log.error("%s is not written: %s", path, error)
+        return False
+    return True
+
+
+def write_record(path: Path, content: Any) -> None:
+    """Write a record as a whole: a killed process leaves no half of it, which the sweep could not read."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf8")
+        os.replace(partial, path)
+    except OSError:
+        logging.raiseExceptions = (
+            False  # the log's file is in the same folder: a traceback per line would hide the error
+        )
+        raise
 
 
 def records(folder: Path) -> dict[Path, dict[str, Any]]:

@@ -203,13 +203,18 @@ def track_table(config: DictConfig, table: Table, output: Path) -> None:
 
 @contextmanager
 def _opened(node: DictConfig, output: Path, job: TrackedJob, shown: Shown) -> Iterator[list[Logger]]:
-    """The loggers of a node of the configuration, which are told at the end how it came."""
+    """The loggers of a node of the configuration, which are told at the end how it came.
+
+    What the job made is complete by then, so that one which cannot be closed is only warned of.
+    """
     from irexp.training.outcome import finish, log_configuration
 
     nodes = [node] if "_target_" in node else list(node.values())
-    loggers: list[Logger] = [built(each)(output, job) for each in nodes]
+    loggers: list[Logger] = []
     ending = Ending("failed")
     try:
+        for each in nodes:
+            loggers.append(built(each)(output, job))
         for logger in loggers:
             log_configuration(logger, shown.configuration)
         yield loggers
@@ -219,7 +224,12 @@ def _opened(node: DictConfig, output: Path, job: TrackedJob, shown: Shown) -> It
         raise
     finally:
         for logger in loggers:
-            finish(logger, shown, ending)
+            try:
+                finish(logger, shown, ending)
+            except Exception as error:
+                log.warning(
+                    "%s may lack the end of this job: %s: %s", type(logger).__name__, type(error).__name__, error
+                )
 
 
 def ending_of(error: BaseException) -> Ending:

@@ -43,6 +43,13 @@ def status_of(error: BaseException) -> int | str | None:
     return error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
 
 
+def is_stop(error: BaseException) -> bool:
+    """Whether a program ends because a signal stopped it."""
+    if isinstance(error, SystemExit):
+        return error.code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    return isinstance(error, KeyboardInterrupt)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from omegaconf import DictConfig
@@ -14,7 +17,7 @@ from irexp.stage import check
 from irexp.stage.check import check_sweep
 from irexp.stage.claim import Claims
 from irexp.stage.recipe import Measures
-from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport
+from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport, report_sweep
 from irexp.types import UserError
 from tests.chains import Compose, run, settings
 
@@ -131,3 +134,34 @@ def test_only_jobs_of_this_sweep_are_compared_with_claims(
     check_sweep(folder)
     assert compared == [["now"]] and "Traceback" not in caplog.text
     assert [json.loads((folder / name / RECORD).read_text())["outcome"] for name in "01"] == ["failed", "done"]
+
+
+@pytest.mark.parametrize("ended", ["lost", "stopped", "running"])
+def test_a_job_that_recorded_no_end_is_listed_as_what_became_of_it(
+    config: DictConfig, ended: Literal["lost", "stopped", "running"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its process was killed, or the sweep was stopped; on the further nodes, the first one still works on it."""
+    paths = [record(config, number, outcome) for number, outcome in enumerate(("done", "running"))]
+    with caplog.at_level(logging.INFO):
+        assert not report_sweep(Path(config.hydra.sweep.dir), ended=ended)
+    assert [json.loads(path.read_text())["outcome"] for path in paths] == ["done", ended]
+    assert json.loads((Path(config.hydra.sweep.dir) / RECORD).read_text())[1]["outcome"] == ended
+    assert ("its process ended without recording why" in caplog.text) == (ended == "lost")
+    assert (f"1 of 2 jobs {ended}; the same command again" in caplog.text) == (ended != "running")
+
+
+@pytest.mark.parametrize("function", ["write_record", "tabulate_sweep"])
+def test_a_full_disk_hides_no_job_and_fails_the_sweep_without_a_traceback(
+    config: DictConfig, function: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither records nor the table can be written; all jobs are done, and are listed."""
+    record(config, 0, "done")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"irexp.stage.sweep.{function}", full)
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit, match="1"):
+        SweepReport().on_multirun_end(config)
+    assert "1 jobs in " in caplog.text and "No space left on device" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from irexp.config.schema import register_schema
 from irexp.evaluation.measures import Measured
 from irexp.evaluation.table import Result, make_table
 from irexp.stage.execute import Outcome, execute
-from irexp.stage.track import planning_tracked, shown_measures, track_table, tracked
+from irexp.stage.track import _opened, planning_tracked, shown_measures, track_table, tracked
 from irexp.stage.track_name import curve_title, describe, describe_step, job_type, swept_overrides
+from irexp.training.outcome import Shown
+from irexp.training.tracked_job import Ending, TrackedJob
 from tests.chains import Compose, settings
 from tests.training.wandb_file import run_of
 
@@ -202,6 +205,42 @@ def test_the_table_of_a_sweep_is_a_run_of_its_own(tmp_path: Path, hydra: Compose
     events = EventAccumulator(str(tmp_path)).Reload()
     text = events.Tensors("table/results/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| mine" in text and "| other" in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "closed", "outcome"),
+    [(None, ["one", "two"], "done"), ("job", ["one", "two"], "failed"), ("two", ["one"], "failed")],
+)
+def test_each_tracker_is_closed_whatever_happens_to_another(
+    fault: str | None,
+    closed: list[str],
+    outcome: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One that cannot be closed is warned of and fails no job; one that cannot be opened leaves no other one open."""
+    found: list[tuple[str, str]] = []
+
+    def built(node: DictConfig) -> Callable[..., str]:
+        if node.name == fault:
+            raise RuntimeError(f"{fault} cannot be opened")
+        return lambda output, job: str(node.name)
+
+    def finish(logger: str, shown: Shown, ending: Ending) -> None:
+        found.append((logger, ending.outcome))
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr("irexp.stage.track.built", built)
+    monkeypatch.setattr("irexp.training.outcome.log_configuration", lambda *_: None)
+    monkeypatch.setattr("irexp.training.outcome.finish", finish)
+    node = OmegaConf.create({name: {"name": name} for name in ("one", "two")})
+    with pytest.raises(RuntimeError, match=f"{fault} ") if fault else nullcontext():  # noqa: SIM117
+        with _opened(node, tmp_path, TrackedJob("id", "name", "fit"), Shown({})):
+            if fault == "job":
+                raise RuntimeError("job failed")
+    assert found == [(name, outcome) for name in closed]
+    assert caplog.text.count("may lack the end of this job: ConnectionError: no answer") == len(closed)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")

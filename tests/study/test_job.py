@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -132,6 +134,33 @@ def test_a_job_returns_its_measure_and_none_after_a_failure(
     assert json.loads((tmp_path / "summary.json").read_text())["outcome"] == "failed"
 
 
+def test_a_full_disk_hides_no_error_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job's own error is said first, and then that there is no record of it, each in one line."""
+
+    def full(path: Path, _: object) -> None:
+        if path.is_file():  # the first record fitted
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.touch()
+
+    def failed(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "table.md")
+
+    monkeypatch.setattr(job, "write_record", full)
+    monkeypatch.setattr(job, "run_stages", failed)
+    assert _run(tmp_path, monkeypatch) is None
+    first, second = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert first == "OSError: [Errno 28] No space left on device: 'table.md'"
+    assert second.startswith(
+        f"no record of the job can be written into {tmp_path} (No space left on device); free some"
+    )
+    caplog.clear()
+    assert _run(tmp_path, monkeypatch) is None  # nothing fits: one line
+    (line,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert line.startswith("UserError: no record of the job can be written")
+
+
 def test_a_pruned_job_is_recorded_as_such_and_tells_the_sweeper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +175,7 @@ def test_a_pruned_job_is_recorded_as_such_and_tells_the_sweeper(
     with pytest.raises(optuna.TrialPruned):
         _run(tmp_path / "0", monkeypatch)
     assert json.loads((tmp_path / "0" / "summary.json").read_text())["outcome"] == "pruned"
-    assert report_sweep(tmp_path) == 0
+    assert report_sweep(tmp_path)
 
 
 @pytest.mark.slow

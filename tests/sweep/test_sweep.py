@@ -111,6 +111,27 @@ def test_jobs_that_joblib_runs_side_by_side_share_what_they_need(tmp_path: Path,
     assert statuses.count("made") == sum(KINDS.values()) and len(statuses) == 4 * len(KINDS)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, 1)])
+def test_jobs_that_joblib_kills_are_listed(tmp_path: Path, toys: Path, number: int, status: int) -> None:
+    """The command is stopped, or the process of a job is killed: joblib kills the other jobs, which record nothing."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    endless = ("-m", "stage=fit", "seed=1,2", "training.steps=9999", "training.batch_size=4")
+    records = [tmp_path / "output" / name / "summary.json" for name in "01"]
+    with start(tmp_path, toys, *endless, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2") as job:
+        while not all(record.exists() for record in records):
+            assert job.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.05)
+        workers = [child for child in psutil.Process(job.pid).children() if "popen_loky" in " ".join(child.cmdline())]
+        os.kill(workers[0].pid if number == signal.SIGKILL else job.pid, number)
+        job.wait()
+    text = (tmp_path / "log.txt").read_text()
+    assert job.returncode == status, text
+    ended = "lost" if number == signal.SIGKILL else "stopped"
+    assert f"2 of 2 jobs {ended}; the same command again runs only what is missing" in text
+    jobs = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert [each["outcome"] for each in jobs] == [ended] * 2
+
+
 def test_a_batch_of_jobs_is_a_graph_of_its_own(tmp_path: Path, toys: Path) -> None:
     """With max_batch_size the second graph makes what the first one did not."""
     overrides = ("-m", "model=bm25", "stage=[index,search]", "search.depth=1,2,3", "hydra/launcher=graph")

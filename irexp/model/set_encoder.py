@@ -79,17 +79,19 @@ class SetEncoder(PairEncoder):
         self.extra_token = extra_token
         if extra_token:
             self.add_tokens([INTERACTION])
+        found = self.tokenizer.get_vocab().get(INTERACTION)
+        self._adds_token = extra_token and found not in self.tokenizer("a", "a")["input_ids"]
         self.encoder.set_attn_implementation(ATTENTION)
 
     @property
     def room(self) -> int:
         """The maximum number of tokens of both texts together, special and extra tokens excluded."""
-        return super().room - self.extra_token
+        return super().room - self._adds_token
 
     def tokenize_pairs(self, queries: Sequence[str], documents: Sequence[str]) -> list[PairIds]:
         """Token ids of pairs, with the extra token, if there is one, after the first token."""
         pairs = super().tokenize_pairs(queries, documents)
-        if not self.extra_token:
+        if not self._adds_token:  # Lightning IR's tokenizer adds it by itself
             return pairs
         (token,) = self.tokenizer.encode(INTERACTION, add_special_tokens=False)
         return [

@@ -7,7 +7,7 @@ Each library needs another version of transformers, so each is run in an environ
     pip install torch lightning-ir==0.0.4 transformers==4.51.3 && python make_checkpoints.py set_encoder
     (the same)                                    && python make_checkpoints.py set_encoder_extra_token
     pip install torch lightning-ir==0.0.6 transformers==4.51.3 && python make_checkpoints.py lir_dpr
-    (the same, also for lir_splade_static, lir_col and lir_mono) && python make_checkpoints.py lir_splade
+    (the same, also for the other lir_*)          && python make_checkpoints.py lir_splade
     pip install torch transformers==4.57.1        && python make_checkpoints.py unicoil pyserini-1.6.0
 
 The last is given the unpacked source of pyserini (`pip download --no-deps --no-binary :all: pyserini==1.6.0`), of which
@@ -181,6 +181,65 @@ def make_lightning_ir(kind: str) -> None:
     write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
 
 
+def make_lightning_ir_of(kind: str) -> None:
+    """Lightning IR's DPR over other transformers and tokenizers, whose class it names by the transformer's type."""
+    from importlib.metadata import version
+
+    import torch
+    import transformers
+    from lightning_ir import BiEncoderModule, models
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import BPE, Unigram
+
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    special |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    begin = list(dict.fromkeys(special.values()))
+    start = FOLDER / "start"
+    if kind == "modernbert":
+        fast = transformers.AutoTokenizer.from_pretrained(write_bert(start, "BertModel")).backend_tokenizer
+        special = {f"{word.lower()}_token": f"[{word}]" for word in ("PAD", "UNK", "CLS", "SEP", "MASK")}
+    else:
+        if kind == "unigram":  # as XLM-R's; multilingual-e5-small is a BERT with such a tokenizer
+            words = [*begin, *(f"\u2581{word}" for word in WORDS[7:]), "\u2581", *string.ascii_lowercase]
+            fast = Tokenizer(Unigram([(word, -float(i)) for i, word in enumerate(words)], unk_id=3))
+            fast.normalizer, fast.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+        else:
+            words = [*begin, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+            fast = Tokenizer(BPE({word: i for i, word in enumerate(words)}, []))
+            fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        ids = [("<s>", 0), ("</s>", 2)]
+        fast.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> $B </s>", special_tokens=ids)
+    inputs = ["input_ids", "attention_mask"]
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast, model_max_length=64, model_input_names=inputs, **special
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes |= {"max_position_embeddings": 64, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    more = {"global_attn_every_n_layers": 2, "local_attention": 4, "global_rope_theta": 50.0, "local_rope_theta": 20.0}
+    transformer = {
+        "modernbert": lambda: transformers.ModernBertConfig(**sizes | more | {"num_hidden_layers": 3}),
+        "llama": lambda: transformers.LlamaConfig(**sizes, num_key_value_heads=1, rope_theta=50.0),
+        "unigram": lambda: transformers.BertConfig(**sizes),
+    }[kind]()
+    transformers.AutoModel.from_config(transformer).save_pretrained(start)
+    tokenizer.save_pretrained(start)
+    config = models.DprConfig(query_length=24, doc_length=40, pooling_strategy="mean")
+    model = models.DprModel.from_pretrained(str(start), config=config)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+        else:
+            torch.nn.init.constant_(parameter, float(name.endswith("weight")))
+    module = BiEncoderModule(model=model).eval()
+    folder = FOLDER / f"lir_{kind}"
+    model.save_pretrained(folder)
+    module.tokenizer.save_pretrained(folder)
+    with torch.no_grad():
+        scores = [module.score(query, DOCUMENTS).scores.tolist() for query in QUERIES]
+    write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
+
+
 def make_unicoil() -> None:
     """Pyserini's uniCOIL encoders."""
     import importlib.util
@@ -220,6 +279,7 @@ MAKE = {
     "set_encoder_extra_token": partial(make_set_encoder, extra_token=True),
     "unicoil": make_unicoil,
     **{f"lir_{kind}": partial(make_lightning_ir, kind) for kind in ("dpr", "splade", "splade_static", "col", "mono")},
+    **{f"lir_{kind}": partial(make_lightning_ir_of, kind) for kind in ("modernbert", "llama", "unigram")},
 }
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ FAMILIES: dict[str, type[Any]] = {
     "lir_splade_static": SPLADE,
     "lir_col": ColBERT,
     "lir_mono": LinearMono,
+    "lir_modernbert": DenseBiEncoder,
+    "lir_llama": DenseBiEncoder,
+    "lir_unigram": DenseBiEncoder,
     "set_encoder": SetEncoder,
+    "set_encoder_extra_token": SetEncoder,
 }
 
 
@@ -82,6 +86,8 @@ def test_a_folder_loads_as_its_family_and_keeps_its_scores_when_saved(name: str,
             "Lightning IR's mvr is not supported; supported: lir-dpr, splade, col, mono, set-en",
         ),
         ("set_encoder", {"linear_bias": True}, "linear_bias=True"),
+        ("set_encoder", {"_bert_pool": True}, "_bert_pool=True"),
+        ("set_encoder", {"scoring_strategy": "mono"}, "scoring_strategy='mono' is not supported; supported: 'rank'"),
     ],
 )
 def test_unsupported_settings_are_refused_by_name(

@@ -96,11 +96,11 @@ class _Folder(HuggingFaceBackbone):
     def load_config(self) -> PretrainedConfig:
         """The configuration of the encoder's type."""
         try:
-            config = transformers.AutoConfig.for_model(self.said[_KIND])
+            kind = type(transformers.AutoConfig.for_model(self.said[_KIND]))
         except ValueError as error:
             raise UserError(f"{self.folder}: {str(error).splitlines()[0]}") from None
-        config.update({key: value for key, value in self.said.items() if key not in ("model_type", "architectures")})
-        return config
+        said = {key: value for key, value in self.said.items() if key not in ("model_type", "architectures")}
+        return kind.from_dict(said)  # its constructor derives settings from others, such as each layer's attention
 
     def load_encoder(self) -> PreTrainedModel:
         """The encoder of the type that config.json names."""
@@ -119,12 +119,18 @@ class _Folder(HuggingFaceBackbone):
         return encoder
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the class that its configuration names."""
+        """The tokenizer of tokenizer.json, with the inputs of the class that its configuration names.
+
+        Lightning IR names the class by the transformer's type, and it may belong to another kind of tokenizer.
+        """
         name = read_json(self.folder / "tokenizer_config.json")["backbone_tokenizer_class"]
         kind = getattr(transformers, name, None)
         if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)):
             raise UserError(f"{self.folder}: {name!r} is not a tokenizer of transformers")
-        return kind.from_pretrained(self.folder)  # type: ignore[no-any-return]
+        if not (self.folder / "tokenizer.json").is_file():
+            return kind.from_pretrained(self.folder)  # type: ignore[no-any-return]
+        inputs = list(kind.model_input_names)
+        return transformers.PreTrainedTokenizerFast.from_pretrained(self.folder, model_input_names=inputs)
 
     def require(self, **supported: object) -> None:
         """Refuse settings with unsupported values.
@@ -256,7 +262,8 @@ def _mono(family: type[LinearMono], folder: _Folder, wanted: Wanted) -> LinearMo
 
 
 def _set_encoder(family: type[SetEncoder], folder: _Folder, wanted: Wanted) -> SetEncoder:
-    folder.require(pooling_strategy=("first",), linear_bias=(False,), use_adapter=(False,))
+    folder.require(pooling_strategy=("first",), _bert_pool=(False,), linear_bias=(False,), use_adapter=(False,))
+    folder.require(scoring_strategy=("rank",))
     folder.own_layers = ("linear.",)
     model = family(folder, extra_token=folder.said["add_extra_token"], **folder.read(wanted))
     folder.fill(model.linear, "linear")

@@ -130,7 +130,7 @@ def texts(examples: TextExamples) -> list[list[str]]:
 
 def test_training_examples_may_be_dictionaries_and_come_from_a_generator() -> None:
     """As the rows of a table of pandas or of Hugging Face's datasets; else their keys would be the texts."""
-    rows = [{"query": "a", "positive": "b"}, {"anchor": "c", "pos": ["d", "e"], "neg": ["f"]}]
+    rows: list[dict[str, Any]] = [{"query": "a", "positive": "b"}, {"anchor": "c", "pos": ["d", "e"], "neg": ["f"]}]
     assert texts(TextExamples(rows)) == [["a", "b"], ["c", "d", "f"], ["c", "e", "f"]]
     pairs: list[Sequence[str]] = [("a", "b"), ["c", "d"]]
     assert texts(TextExamples(iter(pairs))) == [["a", "b"], ["c", "d"]]

@@ -8,8 +8,11 @@ al. 2024, arXiv:2411.04403):
 
     mlm      as above: expands a text by words that it does not contain
     lexical  as above, but zero for words that the text does not contain
-    static   a learned weight per word of the text, [UNK] included: no encoder is run
+    static   a learned weight per word of the text: no encoder is run
     binary   weight 1 per word of the text
+
+Words are all tokens of the vocabulary but the special ones; for static also those, [UNK] included, except where the
+tokenizer adds them itself.
 
 Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 """
@@ -17,6 +20,7 @@ Shapes: B texts, L tokens, H hidden dimensions, V vocabulary entries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -112,14 +116,25 @@ class SPLADE(SharedBiEncoder):
         """V."""
         return self.decoder.out_features
 
+    def pad(self, token_ids: Sequence[Sequence[int]], *, is_query: bool) -> Tokens:
+        """A batch; only a query's own tokens have static weights, not those that the tokenizer adds."""
+        tokens = super().pad(token_ids, is_query=is_query)
+        if not is_query or self.query_encoding != "static":
+            return tokens
+        is_added = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        before, after = [*is_added, 0].index(0), [*reversed(is_added), 0].index(0)
+        place_L = torch.arange(tokens.input_ids_BL.shape[1])
+        end_B = torch.tensor([len(ids) - after for ids in token_ids])
+        is_own_BL = (place_L >= before) & (place_L < end_B[:, None])
+        return replace(tokens, pooling_mask_BL=is_own_BL.long())
+
     def encode_queries(self, tokens: Tokens) -> Embeddings:
         """Weights of queries."""
         if self.query_encoding == "binary":
-            return self._finish(self._presence(tokens))
+            return self._finish(self._presence(tokens, excluded=self.tokenizer.all_special_ids))
         if self.query_encoding == "static":
             assert self.static_weights is not None
-            added = self.tokenizer("")["input_ids"]
-            return self._finish(self._presence(tokens, excluded=added) * self.static_weights)
+            return self._finish(self._presence(tokens, excluded=()) * self.static_weights)
         return self._encode(tokens, is_lexical=self.query_encoding == "lexical")
 
     def encode_documents(self, tokens: Tokens) -> Embeddings:
@@ -160,7 +175,9 @@ class SPLADE(SharedBiEncoder):
             weight_BV = sum_activations(
                 hidden_BLH, self.decoder.weight, self.decoder.bias, tokens.pooling_mask_BL, self._activate
             )
-        return self._finish(weight_BV * self._presence(tokens) if is_lexical else weight_BV)
+        if is_lexical:
+            weight_BV = weight_BV * self._presence(tokens, excluded=self.tokenizer.all_special_ids)
+        return self._finish(weight_BV)
 
     def _finish(self, weight_BV: Tensor) -> Embeddings:
         if self.max_active_dims is None or self.training:
@@ -172,10 +189,9 @@ class SPLADE(SharedBiEncoder):
         weight = torch.log1p(torch.relu(logit))
         return torch.log1p(weight) if self.activation == "log1p_log1p" else weight
 
-    def _presence(self, tokens: Tokens, *, excluded: Sequence[int] | None = None) -> Tensor:
-        """1 for each word of a text, else 0, and 0 for special tokens, or for the tokens that are given instead."""
-        ids = self.tokenizer.all_special_ids if excluded is None else excluded
-        is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, ids)
+    def _presence(self, tokens: Tokens, *, excluded: Sequence[int]) -> Tensor:
+        """1 for each word of a text, else 0, and 0 for excluded ones."""
+        is_word_BL = tokens.pooling_mask_BL.bool() & ~is_any_of(tokens.input_ids_BL, excluded)
         presence_BV = torch.zeros(len(is_word_BL), self.embedding_dim, device=is_word_BL.device)
         return presence_BV.scatter_reduce(1, tokens.input_ids_BL, is_word_BL.float(), "amax")
 

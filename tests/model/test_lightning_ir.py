@@ -125,6 +125,20 @@ def test_a_missing_weight_is_named(name: str, tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize("weighting", [None, "static"])
+def test_each_word_of_a_query_without_an_encoder_counts(weighting: str | None, tmp_path: Path) -> None:
+    """Unknown words and typed special tokens, too, as in Lightning IR; without a weighting each counts once."""
+    model = load(copied("lir_splade_static", tmp_path / "folder", query_weighting=weighting))
+    assert isinstance(model, SPLADE) and model.static_weights is not None
+    tokens = model.pad(model.tokenize_documents(["list \u65e5 a"]), is_query=False)
+    (document_V,) = model.eval().encode_documents(tokens).vectors_BH.detach()
+    own = set(model.tokenizer("list \u65e5 [SEP] list buckets", add_special_tokens=False)["input_ids"])
+    assert {1, 3} < own
+    weights = model.static_weights.detach() if weighting else torch.ones(model.embedding_dim)
+    expected = sum(float(weights[word] * document_V[word]) for word in own)
+    assert model.score("list \u65e5 [SEP] list buckets", ["list \u65e5 a"]).item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_length_of_null_or_above_the_maximum_is_the_encoders_maximum(tmp_path: Path) -> None:
     """Lightning IR does not truncate then, while irexp's default would."""
     model = load(copied("lir_dpr", tmp_path / "folder", doc_length=None, query_length=512))

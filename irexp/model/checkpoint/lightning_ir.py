@@ -212,16 +212,16 @@ def _splade(family: type[SPLADE], folder: _Folder, wanted: Wanted) -> SPLADE:
     weighting = folder.said.get("query_weighting", "contextualized")
     if weighting == "contextualized":
         folder.require(query_expansion=(True,))  # without it, Lightning IR counts special tokens as words
-    folder.own_layers = ("query_weights.",)
+    folder.own_layers = ("query_weights.",)  # without a weighting each word, [UNK] included, has the weight 1
     special = folder.load_tokenizer().num_special_tokens_to_add()
     model = family(
         folder,
-        query_encoding={"contextualized": "mlm", "static": "static"}.get(weighting, "binary"),  # type: ignore[arg-type]
+        query_encoding="mlm" if weighting == "contextualized" else "static",
         pooling=folder.said["pooling_strategy"],
         activation=_ACTIVATIONS[folder.said["sparsification_strategy"]],  # type: ignore[arg-type]
         **folder.read(wanted, extra_tokens={} if weighting == "contextualized" else {"query": special}),
     )
-    if model.static_weights is not None:
+    if model.static_weights is not None and weighting == "static":
         model.static_weights.data = folder.state("query_weights")["weight"].flatten().float()
     return model
 

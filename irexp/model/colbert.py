@@ -32,7 +32,15 @@ class ColBERT(SharedBiEncoder, Nested):
     representation = "tokens"
     is_normalized = True
 
-    home: ClassVar[Home | None] = Home("PyLate", "pylate", "models.ColBERT")
+    home: ClassVar[Home | None] = Home(
+        "PyLate",
+        "pylate",
+        "models.ColBERT",
+        calls=(
+            'model.encode(["a query"], is_query=True, prompt_name="query")',
+            'model.encode(["a document"], is_query=False, prompt_name="document")',
+        ),
+    )
     layout: ClassVar[Layout] = pylate
     reads: ClassVar[tuple[Reader, ...]] = (stanford, pylate, lightning_ir.COL)
 
@@ -164,5 +172,5 @@ class ColBERT(SharedBiEncoder, Nested):
     def skip(self, words: Sequence[str]) -> None:
         """Leave some words of documents without vectors; words missing from the vocabulary are ignored, not [UNK]."""
         vocabulary = self.tokenizer.get_vocab()
-        self.skipped = list(words)
-        self._skipped_ids = [vocabulary[word] for word in words if word in vocabulary]
+        self.skipped = [word for word in dict.fromkeys(words) if word in vocabulary]
+        self._skipped_ids = [vocabulary[word] for word in self.skipped]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import string
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,64 @@ def test_query_expansion_to_a_fixed_length_is_read_and_others_are_refused(tmp_pa
         path.write_text(json.dumps(said | {"query_expansion": expansion | change}))
         with pytest.raises(UserError, match=r"the query expansion .* is not supported"):
             load(tmp_path / "saved")
+
+
+def test_each_skipped_word_that_the_vocabulary_lacks_skips_unknown_words(tmp_path: Path) -> None:
+    """As in PyLate 1.6, also where its default list is meant; MultiVectorEncoder ignores such words."""
+    texts, scores = ["\u65e5\u672c list, buckets.", "stop \u65e5"], {}
+    for name, words in {"none": [], "lacking": ["nowhere"], "unknown": ["[UNK]"], "default": None}.items():
+        shutil.copytree(FIXTURES / "pylate", tmp_path / name)
+        path = tmp_path / name / "config_sentence_transformers.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | {"skiplist_words": words}))
+        if name == "default":
+            for file in ("tokenizer.json", "vocab.txt"):
+                path = tmp_path / name / file
+                path.write_text(path.read_text(encoding="utf8").replace("~", "~~~"), encoding="utf8")
+        opened = load(tmp_path / name)
+        scores[name] = opened.score("list buckets", texts)
+        assert ("[UNK]" in opened.skipped) == (name != "none")
+        save(opened, tmp_path / name / "again")
+        assert_equal_but_for_rounding(load(tmp_path / name / "again").score("list buckets", texts), scores[name])
+    assert_equal_but_for_rounding(scores["lacking"], scores["unknown"])
+    assert (scores["none"] - scores["lacking"]).abs().min() > 0.01
+
+
+def test_skipped_words_that_the_vocabulary_lacks_are_not_saved(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path
+) -> None:
+    """New models skip only signs that the vocabulary has, while PyLate would skip [UNK] for the others."""
+    model = ColBERT(backbones["encoder"], dim=4)
+    model.skip(["list", "nowhere"])
+    save(model, tmp_path)
+    said = json.loads((tmp_path / "config_sentence_transformers.json").read_text(encoding="utf8"))
+    assert said["skiplist_words"] == load(tmp_path).skipped == ["list"]
+
+
+def test_a_sign_that_stanfords_vocabulary_lacks_skips_unknown_words(tmp_path: Path) -> None:
+    """Stanford's ColBERT skips the first token of each sign, as the tokenizer encodes it."""
+    shutil.copytree(FIXTURES / "stanford", tmp_path / "saved")
+    assert sorted(load(tmp_path / "saved").skipped) == sorted(string.punctuation)
+    for file in ("tokenizer.json", "vocab.txt"):
+        path = tmp_path / "saved" / file
+        path.write_text(path.read_text(encoding="utf8").replace("~", "~~~"), encoding="utf8")
+    assert sorted(load(tmp_path / "saved").skipped) == sorted([*string.punctuation.replace("~", ""), "[UNK]"])
+
+
+def test_prompts_that_pylate_adds_only_if_told_to_are_warned_of(
+    backbones: dict[str, HuggingFaceBackbone], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On saving, and on loading a folder that PyLate saved; without prompts there is no warning."""
+    warning = "puts the prompts 'list all ' and '' in front of queries and documents, PyLate only with prompt_name="
+    save(ColBERT(backbones["encoder"], dim=4), tmp_path / "none")
+    load(FIXTURES / "pylate")
+    assert "PyLate only with" not in caplog.text
+    save(ColBERT(backbones["encoder"], dim=4, query_prompt="list all "), tmp_path / "prompt")
+    assert caplog.text.count(warning) == 1
+    load(tmp_path / "prompt")
+    assert caplog.text.count(warning) == 1
+    (tmp_path / "prompt" / "irexp.json").unlink()
+    load(tmp_path / "prompt")
+    assert caplog.text.count(warning) == 2
 
 
 @pytest.mark.parametrize("name", ["pylate", "stanford"])

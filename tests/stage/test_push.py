@@ -31,7 +31,10 @@ Compose = Callable[..., DictConfig]
         ("sbert", 'SentenceTransformer("me/model")'),
         ("splade", 'SparseEncoder("me/model")'),
         ("mono", 'CrossEncoder("me/model")'),
-        ("colbert", 'models.ColBERT("me/model")'),
+        (
+            "colbert",
+            'model = models.ColBERT("me/model")\nmodel.encode(["a query"], is_query=True, prompt_name="query")',
+        ),
         ("xtr", 'models.ColBERT("me/model")'),
         ("coil", 'load("me/model")'),
     ],

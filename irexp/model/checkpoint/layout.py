@@ -37,12 +37,16 @@ class Home(NamedTuple):
         library: its name.
         package: the package to import.
         opener: the class of the package that is called with the checkpoint's name.
+        calls: lines that encode texts with `model`, where the library's plain call would give other vectors.
     """
 
     library: str
     package: str
     opener: str
+    calls: tuple[str, ...] = ()
 
     def lines(self, name: str) -> list[str]:
-        """The Python lines that load a checkpoint with this library."""
-        return [f"from {self.package} import {self.opener.partition('.')[0]}", f'{self.opener}("{name}")']
+        """The Python lines that load and call a checkpoint with this library."""
+        opened = f'{self.opener}("{name}")'
+        imported = f"from {self.package} import {self.opener.partition('.')[0]}"
+        return [imported, f"model = {opened}", *self.calls] if self.calls else [imported, opened]

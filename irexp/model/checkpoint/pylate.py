@@ -70,6 +70,7 @@ def recognises(content: Content) -> bool:
 def save(model: ColBERT, folder: Path) -> None:
     """Write a model in PyLate's layout; a warning says whether MultiVectorEncoder would read other scores from it."""
     _warn_about_markers(model)
+    _warn_about_prompts(model)
     markers = {key: getattr(model, key) for key in _MARKERS}
     write_settings(folder, model, **(markers | model.settings(except_for=_SAID)))
     model.encoder.save_pretrained(folder)
@@ -126,6 +127,18 @@ def _warn_about_markers(model: ColBERT) -> None:
             return
 
 
+def _warn_about_prompts(model: ColBERT) -> None:
+    """Warn of prompts, which PyLate adds only where it is told to; MultiVectorEncoder adds them by itself."""
+    if model.query_prompt or model.document_prompt:
+        log.warning(
+            "%s: irexp puts the prompts %r and %r in front of queries and documents, PyLate only with "
+            "prompt_name='query' and prompt_name='document' in its calls of encode; without them its scores differ",
+            model.name,
+            model.query_prompt,
+            model.document_prompt,
+        )
+
+
 def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     """Load a folder in the layout of PyLate or of sentence-transformers.
 
@@ -161,6 +174,10 @@ def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
     values = {"mask_punctuation": False} | more | own | markers
     taken = inspect.signature(family).parameters  # XTR is a ColBERT without some of its settings
     model = family(backbone, **{key: value for key, value in values.items() if key in taken}, **read)
+    if not settings and not is_new:  # saved by PyLate, which skips [UNK] for each word that the vocabulary lacks
+        vocabulary = model.tokenizer.get_vocab()
+        skipped = [word if word in vocabulary else str(model.tokenizer.unk_token) for word in skipped]
+        _warn_about_prompts(model)
     model.skip(skipped)
     model.projections = nn.ModuleList(load_projection(module.folder) for module in route if module.kind == "Dense")
     return model

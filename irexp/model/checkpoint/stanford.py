@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,13 @@ def load(family: type[ColBERT], folder: Path, wanted: Wanted) -> ColBERT:
         query_marker=said.get("query_token_id", "[unused0]"),
         document_marker=said.get("doc_token_id", "[unused1]"),
         attend_to_expansion=bool(said.get("attend_to_mask_tokens")),
-        mask_punctuation=said.get("mask_punctuation", True),
+        mask_punctuation=False,
         dim=len(state["linear.weight"]),
         **wanted.name_and_lengths(folder, lengths),
     )
+    if said.get("mask_punctuation", True):  # the first token of each sign: [UNK] if the vocabulary lacks it
+        encoded = (model.tokenizer.encode(sign, add_special_tokens=False) for sign in string.punctuation)
+        model.skip(model.tokenizer.convert_ids_to_tokens([ids[0] for ids in encoded if ids]))
     (projection,) = model.projections
     assert isinstance(projection, Projection)
     fill(projection.linear, {name.removeprefix("linear."): value for name, value in state.items()}, folder)

@@ -77,6 +77,14 @@ def existing_file(path: Path) -> Path | None:
     return next((found for found in (path, path.with_name(f"{path.name}.gz")) if exists(found)), None)
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed by gzip, by its name or else its first bytes, which no UTF-8 text has."""
+    if path.suffix == ".gz" or not path.is_file():
+        return path.suffix == ".gz"
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def _file_digest(path: Path) -> str:
     status = path.stat()
     state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -21,6 +21,7 @@ from typing import TextIO, cast
 
 import numpy as np
 
+from irexp.artifact.content import is_gzip
 from irexp.artifact.ir_metadata import END, START
 from irexp.types import WHITESPACE, ScoredDoc, UserError, as_id
 
@@ -98,7 +99,7 @@ class Rankings:
 
 
 def read_run(path: Path) -> Iterator[ScoredDoc]:
-    """Stream the lines of a run file, in the order of the file; `.gz` is decompressed.
+    """Stream the lines of a run file, in the order of the file; gzip is decompressed.
 
     The first line decides for the whole file: six columns or three; with five tabs or two, single tabs separate them,
     else whitespace. Duplicate documents are detected after the last line, from eight bytes held per line.
@@ -247,5 +248,5 @@ def _separation(line: str) -> tuple[bool, int]:
 
 def _open(path: Path) -> TextIO:
     """The file's text; files of other programs may begin with a byte order mark."""
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = gzip.open if is_gzip(path) else open
     return cast(TextIO, opener(path, "rt", encoding="utf-8-sig"))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from irexp.artifact.content import existing_file, exists
+from irexp.artifact.content import existing_file, exists, is_gzip
 from irexp.dataset.collection import DataError
 from irexp.types import as_id
 
@@ -87,7 +87,7 @@ def lines_of(path: str) -> Iterator[Line]:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file}:{number}: this is not UTF-8 ({error.reason} at byte {error.start}); convert it with iconv, or "
-                f"give a compressed file the suffix .gz"
+                f"unpack it if it is compressed"
             ) from None
 
 
@@ -120,7 +120,7 @@ def read_id(text: object, place: str) -> str:
 
 
 def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file) if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
+    return gzip.open(file) if is_gzip(file) else open(file, "rb")  # type: ignore[return-value]
 
 
 @contextmanager
@@ -146,7 +146,8 @@ def _as_data_error(file: Path) -> Iterator[None]:
                 f"{file} cannot be unpacked: the temporary folder {tempfile.gettempdir()} is full; free space there, "
                 f"or name a folder on another disk by the environment variable TMPDIR"
             ) from None
-        damage = " is damaged" if file.suffix == ".gz" else " cannot be read"
+        is_damaged = isinstance(error, EOFError | zlib.error | gzip.BadGzipFile)
+        damage = " is damaged" if is_damaged else " cannot be read"
         raise DataError(f"{file}{damage} ({error}); download or create it again") from None
 
 
@@ -157,7 +158,7 @@ class RandomAccess:
         """Open the file, unpacking it if it is compressed."""
         self._path = path
         file = resolve(path)
-        if file.suffix == ".gz":
+        if is_gzip(file):
             self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by the finalizer
             weakref.finalize(self, self._file.close)
             with _as_data_error(file), gzip.open(file) as packed:

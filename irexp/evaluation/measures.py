@@ -99,6 +99,7 @@ def evaluate(
     *,
     relevance: int | None = None,
     remove_query: bool = False,
+    run_name: str = "the run",
 ) -> Measured:
     """Measure a run, ranked by score descending, then document id; the order of its lines does not matter.
 
@@ -109,6 +110,7 @@ def evaluate(
         relevance: the smallest relevant grade for binary measures that do not name one, as the collection's authors
             define it; None for 1.
         remove_query: whether to drop the document with the query's id from every ranking.
+        run_name: the run's file, for messages.
 
     Raises:
         UserError: if the run and the qrels have no query in common, no document is relevant (at the grade of a
@@ -119,10 +121,10 @@ def evaluate(
     lines = _Lines(run, relevance_of, remove_query=remove_query)
     rankings = Rankings(lines)
     if not lines.judged and not lines.unjudged:
-        raise UserError("the run is empty: it has no results of any query; check its file, or make it again")
+        raise UserError(f"{run_name} is empty: it has no results of any query; check its file, or make it again")
     if not lines.judged:
         raise UserError(
-            f"run and qrels have no query in common: of {len(lines.unjudged)} queries in the run, such as "
+            f"{run_name} and the qrels have no query in common: of {len(lines.unjudged)} queries in the run, such as "
             f"{_sample(lines.unjudged)}, none is among the {len(relevance_of)} of the qrels, such as "
             f"{_sample(relevance_of)}; evaluate the run with the qrels of its own collection"
         )

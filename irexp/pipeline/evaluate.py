@@ -37,6 +37,7 @@ def evaluate(run: RunSource, topics: Topics | Judgements, measures: Sequence[str
         parse_measures(component("evaluation").measures if measures is None else measures),
         relevance=opened.relevance,
         remove_query=opened.remove_query,
+        run_name=str(run) if isinstance(run, str | Path) else "the run",
     )
 
 

@@ -92,6 +92,18 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, name: str, text: str, me
         next(documents)
 
 
+def test_compressed_documents_are_read_whatever_their_name(tmp_path: Path) -> None:
+    """Gzip is recognised by its first bytes, too; a damaged file is named."""
+    packed = gzip.compress(TSV.encode())
+    (tmp_path / "c.tsv").write_bytes(packed)
+    documents = LocalDocuments(str(tmp_path / "c.tsv"))
+    assert list(documents) == EXPECTED
+    assert documents.get_many(["β/2 x"]) == {"β/2 x": EXPECTED[1]}
+    (tmp_path / "d.tsv").write_bytes(packed[:-12])
+    with pytest.raises(DataError, match=r"d\.tsv is damaged"):
+        LocalDocuments(str(tmp_path / "d.tsv")).count()
+
+
 def test_files_in_another_encoding_and_truncated_archives_are_named(tmp_path: Path) -> None:
     """Latin-1 text and a truncated gzip file raise errors of their own."""
     (tmp_path / "c.tsv").write_bytes("a\tfirst\nb\tgrö\n".encode("latin-1"))

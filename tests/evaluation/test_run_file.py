@@ -21,6 +21,12 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "a.run.gz").read_bytes()) == (tmp_path / "a.run").read_bytes()
 
 
+def test_a_compressed_run_is_read_whatever_its_name(tmp_path: Path) -> None:
+    """Gzip is recognised by its first bytes, too, since tools rename files."""
+    (tmp_path / "a.run").write_bytes(gzip.compress(b"1 Q0 d1 1 2.5 tag\n"))
+    assert list(read_run(tmp_path / "a.run")) == [ScoredDoc("1", "d1", 2.5)]
+
+
 def test_the_columns_are_those_of_trec(tmp_path: Path) -> None:
     """A line holds query_id, Q0, doc_id, rank from 1 within its query, score and tag, separated by tabs."""
     write_run(

@@ -113,6 +113,14 @@ def test_judgements_may_be_a_file_and_a_result_prints_in_a_line(tmp_path: Path) 
     assert repr(found).startswith("Measured(aggregated={'RR@10': 1.0}, missing_queries=0") and "q1" not in repr(found)
 
 
+@pytest.mark.parametrize(("lines", "message"), [("", " is empty: "), ("x Q0 a 1 1.0 t\n", " and the qrels have no q")])
+def test_a_file_without_results_of_judged_queries_is_named(tmp_path: Path, lines: str, message: str) -> None:
+    """The message has the path of the run."""
+    (tmp_path / "my.run").write_text(lines)
+    with pytest.raises(UserError, match=rf"my\.run{message}"):
+        evaluate(tmp_path / "my.run", QRELS)
+
+
 def _topics() -> Topics:
     return open_topics(QUERIES, QRELS)
 

@@ -57,11 +57,11 @@ class TrainingSet:
 class MixedExamples(Examples):
     """The examples of several sets, one set after the other by name; `mixture` says how a training mixes them."""
 
-    def __init__(self, sets: Mapping[str, TrainingSet], *, mixing: Mixing = "proportional") -> None:
+    def __init__(self, sets: Mapping[str, TrainingSet | None], *, mixing: Mixing = "proportional") -> None:
         """Reads nothing before the first example is requested.
 
         Args:
-            sets: the sets by name.
+            sets: the sets by name; null leaves one out.
             mixing: proportional: all examples are shuffled together, and each is visited once per epoch, times its
                 set's weight. proportional_batches: the same shares, but all examples of a batch are of one set.
                 round_robin: the sets take turns, a batch each, whatever their sizes.
@@ -70,15 +70,16 @@ class MixedExamples(Examples):
             DataError: if there is no set, two have the same name, a name has a colon, or round_robin has a weight that
                 is not a whole number.
         """
-        if not sets:
+        by_name = {name: each for name, each in sets.items() if each is not None}
+        if not by_name:
             raise DataError("dataset.train.sets names no training set")
-        names = sorted(map(str, sets))
+        names = sorted(map(str, by_name))
         if twice := [name for name, following in itertools.pairwise(names) if name == following]:
             raise DataError(f"dataset.train.sets: two sets have the name {twice[0]!r}; rename one")
         if bad := [name for name in names if _SEPARATOR.strip() in name]:
             raise DataError(f"dataset.train.sets: the name {bad[0]!r} has a colon; rename the set")
-        by_name = {str(name): each for name, each in sets.items()}
-        self._sets = {name: by_name[name] for name in names}  # their order would change batches, but not the identity
+        # their order would change batches, but not the identity
+        self._sets = dict(sorted((str(name), each) for name, each in by_name.items()))
         broken = [name for name, each in self._sets.items() if not float(each.weight).is_integer()]
         if mixing == "round_robin" and broken:
             raise DataError(
@@ -86,7 +87,7 @@ class MixedExamples(Examples):
                 f"the number of batches per turn; set a whole number"
             )
         self._mixing = mixing
-        self.is_positive_first = all(each.examples.is_positive_first for each in sets.values())
+        self.is_positive_first = all(each.examples.is_positive_first for each in self._sets.values())
 
     @property
     def mixture(self) -> Mixture:

@@ -76,7 +76,8 @@ def make_validations(model: Model, setup: TrainingSetup) -> Validations | None:
     """
     if setup.training.validate_every is None:
         return None
-    named = {name: setup.validation[name] for name in sorted(setup.validation)}  # as in the identity
+    # sorted and without null, as in the identity
+    named = {name: each for name, each in sorted(setup.validation.items()) if each is not None}
     if OWN in named and setup.dev is not None:
         raise UserError(f"validation.{OWN}: this is the name of dataset.dev; rename the set")
     if slashed := [name for name in named if "/" in name]:

@@ -64,7 +64,7 @@ def test_a_mixture_says_how_it_is_mixed() -> None:
 def test_the_order_of_the_sets_changes_nothing() -> None:
     """Nor is it in the identity; a name that is a number, as 2019 in Python, is a text like any other."""
     one, other = TrainingSet(judged("cats", "1")), TrainingSet(judged("dogs", "1"), weight=2.0)
-    numbered: Any = {"b": other, 2019: one}
+    numbered: Any = {"b": other, 2019: one, "left out": None}
     for mixed in (MixedExamples({"2019": one, "b": other}), MixedExamples(numbered)):
         assert mixed.mixture.weights == (1.0, 2.0)
         assert [mixed[n].query.query_id for n in range(2)] == ["2019: q", "b: q"]
@@ -73,8 +73,9 @@ def test_the_order_of_the_sets_changes_nothing() -> None:
 
 def test_a_wrong_mixture_is_an_error() -> None:
     """No set, a weight that visits nothing, a part of a turn, and names that cannot be told apart."""
-    with pytest.raises(DataError, match="names no training set"):
-        MixedExamples({})
+    for nothing in ({}, {"a": None}):
+        with pytest.raises(DataError, match="names no training set"):
+            MixedExamples(nothing)
     with pytest.raises(DataError, match="weight=0 of a training set must be above 0"):
         TrainingSet(judged("cats", "1"), weight=0)
     half = TrainingSet(judged("cats", "1"), weight=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,13 +83,17 @@ def test_a_second_validation_begins_with_nothing_of_the_first(backbones: dict[st
 
 
 def test_the_order_of_the_sets_changes_nothing(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """A training that is resumed would compare the values of other queries; the order is not in the identity."""
+    """A training that is resumed would compare other queries; neither the order nor a null is in the identity."""
     model = DenseBiEncoder(backbones["encoder"])
     topics = TextTopics({"q1": "red cup"}, {"q1": ["d1"]})
-    parts = [component(name) for name in ("training", "machine", "optimizer", "schedule")]
-    for names in ("ab", "ba"):
-        sets = {name: ValidationSet(topics) for name in names}
-        setup = TrainingSetup(InfoNCE(), TextExamples([("a", "b")]), DOCUMENTS, topics, *parts, 1, validation=sets)
+    training, machine = component("training"), component("machine")
+    optimizer, schedule = component("optimizer"), component("schedule")
+    examples = TextExamples([("a", "b")])
+    for names in ("ab", "bca"):
+        sets: Any = {name: ValidationSet(topics) if name != "c" else None for name in names}
+        setup = TrainingSetup(
+            InfoNCE(), examples, DOCUMENTS, topics, training, machine, optimizer, schedule, 1, validation=sets
+        )
         made = make_validations(model, setup)
         assert made is not None and list(made.sets) == ["dev", "a", "b"]
 

@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.utils import env_override
@@ -31,6 +31,7 @@ class Place:
 
     Attributes:
         output: the sweep's folder, for logs.
+        directory: that of the command, which relative paths begin in.
         command: the program and its arguments, for the record of each artifact.
         threads: the threads of each process if `machine.threads` is not set; None for the default of that.
         group: what trackers call the sweep.
@@ -38,6 +39,7 @@ class Place:
 
     output: Path
     command: tuple[str, ...]
+    directory: Path = field(default_factory=Path.cwd)
     threads: int | None = None
     group: str | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the tasks.
 _SECONDS = 1.0
+
+#: What Ray says of a wrong or missing token; the type of the error depends on where it is noticed.
+_REFUSED = re.compile(r"AuthToken|[Uu]nauth|[Aa]uthenticat")
 
 
 def start_tasks(
@@ -132,15 +136,29 @@ def _attempt(task: Task, place: Place) -> tuple[float, str | None]:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     set_up_logging()
-    seconds, error = attempt(task, place)
+    fault = _enter(place.directory, task.plan.experiment.root)
+    seconds, error = (0.0, fault) if fault else attempt(task, place)
     return seconds, error and f"{error}\nits log is {log.name}"
+
+
+def _enter(directory: Path, artifacts: Path) -> str | None:
+    """Begin relative paths where the command does, not where Ray was started; returns what is wrong with that."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        if not artifacts.is_absolute():
+            return (
+                f"paths.artifacts={artifacts} is relative to {directory}, which this node does not have "
+                f"({error.strerror}); name a folder that all nodes share, by its absolute path"
+            )
+    return None
 
 
 def _connect(address: str | None) -> None:
     """Start Ray on this machine, or join a cluster.
 
     Raises:
-        ConfigError: if no cluster answers.
+        ConfigError: if no cluster answers, or it refuses this process.
     """
     import ray
 
@@ -156,14 +174,19 @@ def _connect(address: str | None) -> None:
             logging_level=logging.WARNING,
             runtime_env={"env_vars": {"PYTHONPATH": path}},
         )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        message = str(error).partition("\n")[0]
-        raise ConfigError(
-            [
-                f"hydra.launcher.address={address}: no Ray cluster answers ({message}); start one with `ray start "
-                f"--head`, or leave it null to run Ray on this machine"
-            ]
-        ) from None
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        refused = next((line.strip() for line in lines if _REFUSED.search(line)), None)
+        fault = (
+            f"no Ray cluster answers ({lines[0]}); start one with `ray start --head`, or leave it null to run Ray on "
+            f"this machine"
+        )
+        if refused is not None:
+            fault = (
+                f"the Ray cluster refuses the authentication of this command ({refused}); give the cluster's token in "
+                f"the variable RAY_AUTH_TOKEN, or in the file ~/.ray/auth_token, with RAY_AUTH_MODE=token"
+            )
+        raise ConfigError([f"hydra.launcher.address={address}: {fault}"]) from None
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's own would end the sweep without a word
 

@@ -25,7 +25,7 @@ from irexp.sweep.ray_tasks import start_tasks
 from irexp.sweep.runner import Runner, run_graph
 from tests.chains import Compose, planned, settings
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +119,41 @@ def test_ray_on_this_machine_has_the_processors_that_this_process_may_use(monkey
     for address in (None, "auto"):
         ray_tasks._connect(address)
     assert found == {"local": 8, "auto": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("cannot connect\nInvalidAuthToken: the token is incorrect"), "authentication of .*incorrect"),
+        (ray.exceptions.RayError("Unauthenticated: no token"), "refuses the authentication .*no token.*RAY_AUTH_TOKEN"),
+        (ConnectionError("Could not find any running Ray instance"), "no Ray cluster answers .*running Ray instance"),
+    ],
+)
+def test_a_cluster_that_refuses_a_token_is_not_one_that_is_missing(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting another one would not help."""
+
+    def init(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.address=auto: .*{words}"):
+        ray_tasks._connect("auto")
+
+
+def test_relative_paths_of_a_task_begin_where_those_of_the_command_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes start where Ray was started; a node without that folder can use absolute paths only."""
+    monkeypatch.chdir(tmp_path)
+    place = Place(tmp_path / "output", ("run.py",))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert ray_tasks._enter(place.directory, Path("artifacts")) is None and Path.cwd() == tmp_path
+    fault = ray_tasks._enter(tmp_path / "absent", Path("artifacts"))
+    assert fault is not None and fault.startswith(f"paths.artifacts=artifacts is relative to {tmp_path / 'absent'}, ")
+    assert ray_tasks._enter(tmp_path / "absent", tmp_path / "artifacts") is None
 
 
 def _killer(output: Path, task: Task) -> threading.Thread:

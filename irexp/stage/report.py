@@ -23,11 +23,14 @@ from irexp.evaluation.table import Table, make_table
 from irexp.report_page.study import Study
 from irexp.stage.conventions import conventions
 from irexp.stage.costs import report_costs, search_costs
-from irexp.stage.page import write_page
+from irexp.stage.page import PAGE, write_page
 from irexp.stage.pivot import Pivoted, by_run, measured, pivot
 from irexp.types import UserError
 
 log = logging.getLogger(__name__)
+
+#: What only some tables have beside them: removed where it is of an earlier table in the same folder.
+_SOMETIMES = ("table.comparisons.md", "table.*speed.md", "table.*speed.png", PAGE)
 
 
 def report(
@@ -114,6 +117,8 @@ def tabulate(
     pivoted = pivot(placed, lineage)
     notes = conventions({one.folder: one.result for one in pivoted}, lineage)
     table = _table(pivoted, measures, evaluation, against, mean=mean, notes=notes)
+    for path in [path for pattern in _SOMETIMES for path in output.glob(pattern)]:
+        path.unlink()
     _write_table(table, output)
     if html:
         write_page(table, pivoted, lineage, output, study=study, machine=machine)

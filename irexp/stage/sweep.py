@@ -16,7 +16,7 @@ from irexp.artifact.plan import Placed
 from irexp.artifact.store import Store
 from irexp.config.schema import Evaluation, Machine
 from irexp.stage.output import release
-from irexp.study.results import RECORD as SEARCH
+from irexp.study.results import remove_results
 from irexp.training.nodes import node_rank
 from irexp.types import UserError
 
@@ -43,8 +43,9 @@ class SweepReport(Callback):
             folder = Path(config.hydra.sweep.dir)
             for path in folder.glob(f"*/{RECORD}"):
                 os.replace(path, path.with_name(EARLIER))
-            for path in (*folder.glob(f"*/{MEASURED}"), folder / SEARCH):
-                path.unlink(missing_ok=True)
+            for path in folder.glob(f"*/{MEASURED}"):
+                path.unlink()
+            remove_results(folder)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the table of all jobs and the outcome of each; the exit status is 1 if one failed, or the table did.

@@ -24,6 +24,15 @@ log = logging.getLogger(__name__)
 #: What the page of the sweep shows, in the sweep's folder.
 RECORD = "search.json"
 
+#: The other files, of which some are written only for some searches.
+TRIALS, BEST, PLOTS = "trials.csv", "best.txt", ("history", "slice", "pareto_front", "validations")
+
+
+def remove_results(folder: Path) -> None:
+    """Remove what an earlier search wrote into a sweep's folder."""
+    for name in (RECORD, TRIALS, BEST, *(f"{plot}.png" for plot in PLOTS)):
+        (folder / name).unlink(missing_ok=True)
+
 
 def write_results(study: Study, search: Search, folder: Path) -> list[list[float]]:
     """Write trials.csv, best.txt and plots, and log the best trials with their commands.
@@ -34,7 +43,7 @@ def write_results(study: Study, search: Search, folder: Path) -> list[list[float
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
-    _write_table(trials, search, folder / "trials.csv")
+    _write_table(trials, search, folder / TRIALS)
     states = ", ".join(
         f"{number} {state.name.lower()}"
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -45,12 +54,12 @@ def write_results(study: Study, search: Search, folder: Path) -> list[list[float
     importance = _importance(study, complete, search)
     _write_record(study, trials, best, importance, search, folder / RECORD)
     if not complete:
-        log.error("no trial is complete (%s); the table of trials is %s", states, folder / "trials.csv")
+        log.error("no trial is complete (%s); the table of trials is %s", states, folder / TRIALS)
         return []
     lines = [line for trial in best for line in (f"# {_described(trial, search)}", _command(trial, search))]
-    (folder / "best.txt").write_text("\n".join(lines) + "\n", encoding="utf8")
+    (folder / BEST).write_text("\n".join(lines) + "\n", encoding="utf8")
     plots = _plot(study, search, folder)
-    log.info("trials: %s; %s", states, ", ".join(map(str, [folder / "trials.csv", folder / "best.txt", *plots])))
+    log.info("trials: %s; %s", states, ", ".join(map(str, [folder / TRIALS, folder / BEST, *plots])))
     log.info("the best of %d trials:\n\n%s\n", len(trials), "\n".join(lines))
     return [trial.values for trial in best]
 

@@ -77,6 +77,21 @@ def test_a_run_that_was_measured_twice_has_one_row(compose: Compose, tmp_path: P
     assert all(len(row.results[0].artifacts["measures"].split()) == 2 for row in both.rows)
 
 
+def test_nothing_of_an_earlier_table_in_the_folder_stays_beside_a_new_one(
+    compose: Compose, tmp_path: Path, collection: Path
+) -> None:
+    """Comparisons, costs and the page, which this table of one row lacks; other files are not its own."""
+    output = tmp_path / "output"
+    output.mkdir()
+    stale = ("table.comparisons.md", "table.speed.md", "table.speed.png", "table.toys.speed.md", "report.html")
+    for name in (*stale, "table.xlsx"):
+        (output / name).touch()
+    run(compose, settings(tmp_path, collection, "model=bm25"))
+    report(output, None, artifacts=str(tmp_path / "artifacts"), evaluation=evaluation("RR@10"))
+    expected = {"table.csv", "table.json", "table.md", "table.tex", "table.xlsx"}
+    assert {path.name for path in output.iterdir()} == expected
+
+
 def test_the_foot_of_a_table_says_what_the_collection_counts(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:

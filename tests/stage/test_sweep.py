@@ -136,6 +136,16 @@ def test_only_jobs_of_this_sweep_are_compared_with_claims(
     assert [json.loads((folder / name / RECORD).read_text())["outcome"] for name in "01"] == ["failed", "done"]
 
 
+def test_a_sweep_starts_without_the_results_of_an_earlier_search(config: DictConfig) -> None:
+    """Its trials, plots and best command would stand beside the table of other jobs."""
+    folder = Path(config.hydra.sweep.dir)
+    folder.mkdir()
+    for name in ("search.json", "trials.csv", "best.txt", "history.png", "pareto_front.png", "table.md"):
+        (folder / name).touch()
+    SweepReport().on_multirun_start(config)
+    assert [path.name for path in folder.iterdir()] == ["table.md"]
+
+
 @pytest.mark.parametrize("ended", ["lost", "stopped", "running"])
 def test_a_job_that_recorded_no_end_is_listed_as_what_became_of_it(
     config: DictConfig, ended: Literal["lost", "stopped", "running"], caplog: pytest.LogCaptureFixture

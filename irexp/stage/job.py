@@ -85,7 +85,7 @@ def run_job(config: DictConfig, *, failure: str | None = None) -> float | list[f
     Raises:
         TrialPruned: Optuna's exception, if the sweeper prunes this job.
     """
-    hydra = HydraConfig.get()
+    hydra: Any = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
     is_sweep = hydra.mode == RunMode.MULTIRUN
     job = Job(_typed(hydra), number=OmegaConf.select(hydra.job, "num") if is_sweep else None)

@@ -72,9 +72,8 @@ def _hold(config: DictConfig, key: str) -> Path | None:
         return None
     before = HydraConfig.instance().cfg
     try:
-        HydraConfig.instance().cfg = OmegaConf.masked_copy(
-            config, "hydra"
-        )  # for a folder with `${hydra:…}` in its name
+        # which a name with `${hydra:…}` asks for
+        HydraConfig.instance().cfg = OmegaConf.masked_copy(config, "hydra")  # type: ignore[assignment]
         folder = Path(str(OmegaConf.select(config, key)))
     finally:
         HydraConfig.instance().cfg = before

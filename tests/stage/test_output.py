@@ -57,23 +57,29 @@ def test_a_second_command_in_the_same_folder_is_refused(
 def test_what_a_command_leaves_behind_blocks_nobody(tmp_path: Path) -> None:
     """A process that it has forked would hold its lock as long as it lives."""
     start("hydra.run.dir", tmp_path)
-    reader, writer = os.pipe()
+    (heard, says), (waits, ends) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(writer)
-        os.read(reader, 1)  # until the parent closes its end
+        os.close(ends)
+        os.write(says, b"!")
+        os.read(waits, 1)  # until the parent closes its end
         os._exit(0)
+    os.read(heard, 1)
     release()
     start("hydra.run.dir", tmp_path)
-    os.close(writer)
-    os.close(reader)
+    for end in (heard, says, waits, ends):
+        os.close(end)
     os.waitpid(child, 0)
 
 
 def test_commands_that_start_together_have_folders_of_their_own() -> None:
     """Within the same second, too."""
     setup_globals()
-    folders = [OmegaConf.load(CONF / "hydra" / "default.yaml")[key].dir for key in ("run", "sweep") for _ in range(5)]
+    folders = [
+        OmegaConf.select(OmegaConf.load(CONF / "hydra" / "default.yaml"), key)
+        for key in ("run.dir", "sweep.dir")
+        for _ in range(5)
+    ]
     assert len({*folders}) == 10
 
 

@@ -232,6 +232,13 @@ def _engine_faults(values: Values) -> Iterator[str]:
         takes: Representation | None = constant(target, "takes")
         if takes is not None and made is not None and (fault := engine_fault(target.rpartition(".")[2], takes, made)):
             yield f"index: {fault}"
+        matching = made == "tokens" and bool(constant(model, "matches_tokens"))
+        if takes == made == "tokens" and matching != bool(constant(target, "matches_tokens")):
+            others = "only those of the same token" if matching else "those of all tokens"
+            yield (
+                f"index: {target.rpartition('.')[2]} does not compare a vector with {others}, as the model does; use "
+                f"index={'coil' if matching else 'maxsim'}"
+            )
         engine = engine.get("engine") if takes is None else None  # an engine over other engines takes what they take
 
 

@@ -14,7 +14,7 @@ H dimensions, K results per query.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class CoilIndex(StreamedIndex):
     """Scores every document that shares a token with the query."""
 
     takes = "tokens"
+    matches_tokens: ClassVar[bool] = True
 
     def __init__(self) -> None:
         """An empty index."""

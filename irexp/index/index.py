@@ -15,7 +15,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,12 @@ class Index(ABC):
 
     Attributes:
         takes: the input, one kind of vectors or text.
+        matches_tokens: whether it compares vectors of tokens only with those of the same token.
         build_settings: the name of the class, as "class", and the constructor's arguments that decide what is built.
     """
 
     takes: Representation
+    matches_tokens: ClassVar[bool] = False
     build_settings: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **settings: Any) -> Self:

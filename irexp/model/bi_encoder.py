@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
@@ -31,10 +32,12 @@ class BiEncoder(Model):
 
     Attributes:
         representation: one dense vector per text, one sparse vector per text, or one vector per token.
+        matches_tokens: whether vectors of tokens are compared only with those of the same token.
         embedding_dim: H.
     """
 
     representation: Representation
+    matches_tokens: ClassVar[bool] = False
     embedding_dim: int
 
     @abstractmethod

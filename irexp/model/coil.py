@@ -31,6 +31,7 @@ class COIL(SharedBiEncoder):
     """A token vector per word, compared with equal words only, and one vector for the whole text."""
 
     representation = "tokens"
+    matches_tokens: ClassVar[bool] = True
     without_matryoshka_dims: ClassVar[str] = "the vector of its [CLS] is stored in pieces of token_dim dimensions"
 
     layout: ClassVar[Layout] = coil

@@ -35,7 +35,7 @@ from irexp.stage.checkpoint import open_encoder
 from irexp.stage.export_files import complete, make_folder, write_lines, write_parts
 from irexp.stage.export_terms import check_impacts, term_names, write_terms
 from irexp.stage.files import Format, check_kind, check_scale, check_target
-from irexp.types import Query, UserError
+from irexp.types import Query
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +68,7 @@ def export(
     check_scale(scale)
     files = check_target(target, format)
     encoded = EncodedDocuments(encoding)
-    check_kind(format, encoded.representation, f"{encoding} holds")
-    if encoded.has_token_ids:
-        raise UserError(
-            "this model compares only vectors of the same token, which no other engine does: use index=coil"
-        )
+    check_kind(format, encoded.representation, f"{encoding} holds", matches_tokens=encoded.has_token_ids)
     prepare(machine)
     encoder = open_encoder(checkpoint, model)
     queries = list(topics.queries())

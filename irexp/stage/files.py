@@ -57,10 +57,13 @@ def require_files(steps: Iterable[Step]) -> None:
             settings = step.experiment.values["stage"]["export"]
             check_scale(settings["scale"])
             check_target(Path(settings["folder"]), settings["format"])
-            model = str(step.experiment.values["model"].get("_target_", ""))
+            configured = step.experiment.values["model"]
+            model = str(configured.get("_target_", ""))
             made: Representation | None = constant(model, "representation") if model else None
             if made is not None and not is_given(step.experiment.values, "checkpoint"):
-                check_kind(settings["format"], made, "the model makes")
+                matching = bool(constant(model, "matches_tokens"))
+                what = f"the model {configured['name']} makes"
+                check_kind(settings["format"], made, what, matches_tokens=matching)
     listed = [(step, key) for step in steps for key in _read(step)]
     if faults := [fault for step, key in listed for fault in _absent(step, key)]:
         raise ConfigError(faults)
@@ -145,17 +148,23 @@ def _hint(name: str) -> str:
     return ""
 
 
-def check_kind(format: Format, made: Representation, what: str) -> None:
+def check_kind(format: Format, made: Representation, what: str, *, matches_tokens: bool) -> None:
     """Refuse vectors that an export does not hold.
 
     Args:
         format: the export's.
         made: the kind of vectors.
         what: what has them, with its verb.
+        matches_tokens: whether vectors of tokens are compared only with those of the same token.
 
     Raises:
         UserError: saying which formats take them.
     """
+    if matches_tokens:
+        raise UserError(
+            f"stage.export.format={format}: {what} vectors of tokens that are compared only with those of the same "
+            f"token, which no other engine does; leave out stage=export, index=coil searches them"
+        )
     if format not in ("opensearch", "vespa", "milvus") and made != "sparse":
         raise UserError(
             f"stage.export.format={format} writes sparse vectors, but {what} {made} ones; opensearch, vespa and milvus "

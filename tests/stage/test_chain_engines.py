@@ -89,6 +89,11 @@ def test_a_given_index_is_opened_with_the_settings_it_was_built_with(
         (["index=milvus", "index.partition=a/b"], "index.partition='a/b' is not a name for a partition of Milvus"),
         (["index=milvus", "index.structure=HNSW", "index.links=1"], "links=1 is out of range: Milvus takes 2 to 2,048"),
         (["index=plaid"], "the model makes dense vectors and Plaid takes vectors for each token"),
+        (
+            ["model=coil", "index=plaid"],
+            "Plaid does not compare a vector with only those of the same token, .*index=coil",
+        ),
+        (["model=colbert", "index=coil"], "CoilIndex does not compare a vector with those of all tokens, .*=maxsim"),
         (["model=sbert", "index=bm25"], "makes dense vectors and BM25Index takes texts; index=faiss_flat is an exact"),
         (["model=colbert", "index=bm25"], "makes vectors for each token and BM25Index takes texts; index=maxsim is"),
         (["model=bm25", "index=faiss_flat"], "makes no vectors and Faiss takes dense vectors; index=bm25 is an exact"),

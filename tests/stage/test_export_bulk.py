@@ -303,13 +303,18 @@ def test_negative_weights_are_refused(format: BulkFormat) -> None:
     assert len(list(document_entries("vespa", texts))) == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "format", "message"),
+    [
+        ("sbert", "ciff", "format=ciff writes sparse vectors, but the model sbert makes dense ones; opensearch"),
+        ("coil", "vespa", "format=vespa: the model coil makes vectors of tokens that are compared only with those of"),
+    ],
+)
 def test_a_format_that_does_not_hold_the_vectors_is_refused_before_anything_is_made(
-    compose: Compose, settings: list[str], tmp_path: Path
+    compose: Compose, settings: list[str], tmp_path: Path, model: str, format: str, message: str
 ) -> None:
     """The encoding may take hours; the error names the formats that take them."""
-    options = ["stage=[fit,encode,export]", "stage.export.format=ciff", f"stage.export.folder={tmp_path / 'out'}"]
-    with pytest.raises(
-        UserError, match="format=ciff writes sparse vectors, but the model makes dense ones; opensearch"
-    ):
-        run(compose, ["model=sbert", *settings, *options], ["fit", "encode", "export"])
+    options = ["stage=[fit,encode,export]", f"stage.export.format={format}", f"stage.export.folder={tmp_path / 'out'}"]
+    with pytest.raises(UserError, match=message):
+        run(compose, [f"model={model}", *settings, *options], ["fit", "encode", "export"])
     assert not list((tmp_path / "artifacts").rglob("manifest.json"))

@@ -16,6 +16,9 @@ from irexp.types import UserError
 #: The least finite score: a masked logit has the probability 0, and the gradient 0 instead of NaN.
 LEAST = torch.finfo(torch.float32).min
 
+#: The highest grade whose gain, summed over a list, is far from the end of float32.
+HIGHEST_GRADE = 100
+
 
 class ListLoss(Loss):
     """A loss of each query's own documents, averaged over the queries with documents of different targets."""
@@ -114,7 +117,9 @@ def gains(target_BN: Tensor, is_present_BN: Tensor, max_grade: float | None) -> 
         lowest_B1 = target_BN.masked_fill(~is_present_BN, torch.inf).amin(dim=1, keepdim=True)
         highest_B1 = target_BN.masked_fill(~is_present_BN, -torch.inf).amax(dim=1, keepdim=True)
         grade_BN = max_grade * (target_BN - lowest_B1) / (highest_B1 - lowest_B1)
-    gain_BN = (2.0 ** grade_BN.clamp(min=0.0) - 1.0).masked_fill(~is_present_BN, 0.0)
+    grade_BN = grade_BN.clamp(min=0.0).masked_fill(~is_present_BN, 0.0)
+    shift_B1 = (grade_BN.amax(dim=1, keepdim=True) - HIGHEST_GRADE).clamp(min=0.0)  # a factor that cancels out below
+    gain_BN = (2.0 ** (grade_BN - shift_B1) - 2.0**-shift_B1).masked_fill(~is_present_BN, 0.0)
     ideal_BN = gain_BN.sort(dim=1, descending=True).values / discount(torch.arange(1, gain_BN.shape[1] + 1).to(gain_BN))
     return gain_BN / ideal_BN.sum(dim=1, keepdim=True).clamp(min=1e-10)
 

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from irexp.dataset.collection import Examples, is_labelled
 from irexp.loss.loss import Loss
+from irexp.loss.ranking import HIGHEST_GRADE
 from irexp.loss.scale import Scale
 from irexp.model.cross_encoder import CrossEncoder
 from irexp.model.model import Model
@@ -15,9 +16,6 @@ from irexp.model.mvr import MVR
 from irexp.types import Example, UserError
 
 log = logging.getLogger(__name__)
-
-#: The highest grade whose gain, summed over a list, is far from the end of float32.
-HIGHEST_GRADE = 100
 
 #: The first examples, which are taken to be like the others.
 _LOOKED_AT = 100

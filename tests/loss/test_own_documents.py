@@ -192,6 +192,15 @@ def test_max_grade_maps_a_teachers_scores_to_grades(make: Callable[..., Loss]) -
         make(max_grade=0)
 
 
+@pytest.mark.parametrize("name", ["LambdaLoss", "ApproxNDCG", "NeuralNDCG"])
+def test_gains_above_the_end_of_float32_are_compared(name: str) -> None:
+    """2^200 is infinite there, while gains over the ideal DCG are at most 1."""
+    loss, formula = NAIVE[name]
+    scores, targets = [[2.0, 0.5, -1.0, 0.1], [0.3, 0.7, -0.4, 9.0]], [[200.0, 199.0, 0.0, 3.0], [1.0, 0.0, 3.0, NAN]]
+    found = loss(torch.tensor(scores), torch.tensor(targets))
+    assert found.item() == pytest.approx(formula(scores, targets), rel=1e-4)
+
+
 @pytest.mark.parametrize("make", [KLDivergence, ListNet, MarginMSE])
 def test_the_scale_multiplies_the_students_scores_alone_and_is_trained_on_request(make: Callable[..., Loss]) -> None:
     """A learned scale begins at its value, and its gradient is that of the loss; a scale of 0 is an error."""

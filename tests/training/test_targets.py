@@ -78,8 +78,8 @@ def test_a_loss_over_an_order_takes_relevance_and_scores(
     assert not caplog.records
 
 
-def test_grades_that_overflow_are_refused(backbones: dict[str, HuggingFaceBackbone]) -> None:
-    """2^g of 200 is infinite in float32, and every loss after it NaN; percentages are such grades."""
+def test_scores_that_are_taken_for_grades_are_refused(backbones: dict[str, HuggingFaceBackbone]) -> None:
+    """Of a gain of 2^200 no other document's is a part that counts; percentages are such targets."""
     model = DenseBiEncoder(backbones["encoder"])
     percentages = Targets((100.0, 50.0), (1.0, 200.0, 0.0))
     with pytest.raises(UserError, match=r"ApproxNDCG weighs .* the target 200, above 100; set loss\.max_grade=4"):

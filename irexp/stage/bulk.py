@@ -32,6 +32,9 @@ from irexp.types import UserError
 
 BulkFormat = Literal["opensearch", "vespa", "milvus"]
 
+#: The bytes of the longest `_id` that OpenSearch takes.
+_LONGEST_ID = 512
+
 #: One text's vector: values, the weights of terms, or the values of each token.
 Plain = list[float] | dict[str, float] | list[list[float]]
 
@@ -63,7 +66,8 @@ def document_entries(format: BulkFormat, documents: Iterable[tuple[str, Plain]])
     """What must not be divided between files: a row of Milvus, without the brackets around all; a document otherwise.
 
     Raises:
-        UserError: if a vector has a negative weight of a term, which OpenSearch and Milvus do not take.
+        UserError: if a vector has a negative weight of a term, which OpenSearch and Milvus do not take, or an id is too
+            long for OpenSearch.
     """
     row = 0
     for doc_id, vector in documents:
@@ -73,6 +77,11 @@ def document_entries(format: BulkFormat, documents: Iterable[tuple[str, Plain]])
                 f"stage.export.format=vespa"
             )
         if format == "opensearch":
+            if len(doc_id.encode()) > _LONGEST_ID:
+                raise UserError(
+                    f"document {doc_id!r} has an id of {len(doc_id.encode())} bytes, and OpenSearch takes at most "
+                    f"{_LONGEST_ID}; use stage.export.format=vespa or milvus"
+                )
             source = {"vector": [{"values": each} for each in vector] if _is_tokens(vector) else vector}
             yield _json({"index": {"_id": doc_id}}) + "\n" + _json(source)
         elif format == "vespa":

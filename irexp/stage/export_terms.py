@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from irexp.progress import progress
 from irexp.stage.export_files import complete, write_lines
 from irexp.stage.files import TermFormat
 from irexp.types import Query, UserError
+
+log = logging.getLogger(__name__)
 
 #: The largest term frequency and the largest length of a text, 32-bit integers in CIFF and in Lucene.
 _MOST = 2**31 - 1
@@ -136,9 +139,20 @@ def _as_seismic(queries: Sequence[Query], weights: scipy.sparse.csr_array, terms
 def _as_bags(
     queries: Sequence[Query], weights: scipy.sparse.csr_array, terms: Sequence[str], scale: float
 ) -> Iterator[str]:
+    empty: list[str] = []
     for row, query in enumerate(queries):
         vector = _vector(weights, row, terms, scale)
-        yield query.query_id + "\t" + " ".join(term for term, impact in vector.items() for _ in range(int(impact)))
+        if vector:
+            yield query.query_id + "\t" + " ".join(term for term, impact in vector.items() for _ in range(int(impact)))
+        else:
+            empty.append(query.query_id)
+    if empty:
+        log.warning(
+            "%d queries have no impact above 0, such as %s, and are not written, since Anserini stops at a query "
+            "without terms; they have no results",
+            len(empty),
+            empty[0],
+        )
 
 
 def _vector(weights: scipy.sparse.csr_array, row: int, terms: Sequence[str], scale: float | None) -> dict[str, float]:

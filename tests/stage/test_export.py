@@ -226,6 +226,16 @@ def test_queries_and_documents_have_the_same_terms(tmp_path: Path, format: TermF
     np.testing.assert_array_equal(products, compare(weights, weights))
 
 
+def test_a_query_without_an_impact_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Anserini's reader of topics stops at an id without a text; such a query has no results anyway."""
+    weights = scipy.sparse.csr_array(np.array([[1, 2], [0.2, 0], [0, 0]], np.float32))
+    queries, files = [Query(f"q{number}", "") for number in range(3)], check_target(tmp_path, "anserini")
+    encoding, terms = encode(tmp_path / "encoding", weights), ["a", "b"]
+    write_terms("anserini", files, encoding, queries, weights, terms=terms, scale=1, machine=component("machine"))
+    assert files[1].read_text() == "q0\ta b b\n"
+    assert "2 queries have no impact above 0, such as q1, and are not written" in caplog.text
+
+
 def ciff_documents(path: Path) -> list[dict[str, int]]:
     """The impacts of each document's terms."""
     _, postings, records = read_ciff(path)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from irexp.config.command_line import check_arguments
 from irexp.config.installation import CONF
+from irexp.config.override import flags_first
 from irexp.config.resolvers import register_resolvers
 from irexp.config.schema import register_schema
 from irexp.stage.output import running_sweep
@@ -32,6 +33,7 @@ def main() -> None:
     gc.disable()  # until a job runs: the collector would walk again and again through what is composed, for nothing
     try:
         with stopped_by_sigterm():
+            sys.argv[1:] = flags_first(sys.argv[1:])
             check_arguments(sys.argv[1:], CONF)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
     except BaseException as error:

@@ -24,6 +24,7 @@ from irexp.artifact.spec import StageSpec
 from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.values import Values, is_given, select
 from irexp.config.check import ConfigError, check
+from irexp.config.command_line import override_faults
 from irexp.config.composition import composed_config, copied
 from irexp.config.installation import CONF
 from irexp.config.override import overruled_faults, single_option_faults
@@ -122,13 +123,13 @@ class Experiment:
             topics: the configuration path of the queries that its run answers; None for the test queries.
             more: further overrides, of keys and groups that `entry` does not set.
         """
-        typed_keys = {_key(override) for override in entry}
-        added = [o for o in more if _key(o) not in typed_keys and _group(o) not in typed_keys]
+        typed_keys = {key_of(override) for override in entry}
+        added = [o for o in more if key_of(o) not in typed_keys and group_of(o) not in typed_keys]
         entry = [*search_path(self.overrides), *entry, *added]
         own, options = compose_experiment(tuple(entry))
         config = copied(own)
         OmegaConf.set_struct(config, False)
-        decided = [_key(override) for override in entry]
+        decided = [key_of(override) for override in entry]
         shared = _SHARED_WITH_AN_EXPERIMENT if "experiment" in decided else _SHARED
         for key in shared:
             if key not in decided:
@@ -139,7 +140,9 @@ class Experiment:
         if topics is not None:
             config.dataset.test = copy.deepcopy(OmegaConf.select(self.config, topics))
         kept = [
-            o for o in self.overrides if _group(o) in shared and _key(o) not in decided and _group(o) not in decided
+            o
+            for o in self.overrides
+            if group_of(o) in shared and key_of(o) not in decided and group_of(o) not in decided
         ]
         typed = [f"dataset.test=${{{topics}}}"] if topics is not None else []
         taken = {group: self.options[group] for group in shared if group not in decided and group in self.options}
@@ -148,20 +151,22 @@ class Experiment:
 
 def baseline_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
     """The overrides of a baseline: the changes, and those of the experiment that the changes do not replace or void."""
-    changes_model = any(_key(change) == "model" for change in changes)
-    kept = [override for override in overrides if not (changes_model and _group(override) in _RESET_WITH_MODEL)]
+    changes_model = any(key_of(change) == "model" for change in changes)
+    kept = [override for override in overrides if not (changes_model and group_of(override) in _RESET_WITH_MODEL)]
     return changed_overrides(kept, changes)
 
 
 def changed_overrides(overrides: Iterable[str], changes: Sequence[str]) -> list[str]:
     """The overrides less those of groups that the changes replace, and then the changes."""
-    replaced = {_key(change) for change in changes if "." not in _key(change) and "@" not in change.partition("=")[0]}
-    return [override for override in overrides if _group(override) not in replaced] + list(changes)
+    replaced = {
+        key_of(change) for change in changes if "." not in key_of(change) and "@" not in change.partition("=")[0]
+    }
+    return [override for override in overrides if group_of(override) not in replaced] + list(changes)
 
 
 def search_path(overrides: Iterable[str]) -> list[str]:
     """What of some overrides says where option files are, besides conf/."""
-    return [override for override in overrides if _key(override) == "hydra.searchpath"]
+    return [override for override in overrides if key_of(override) == "hydra.searchpath"]
 
 
 def composed(overrides: Iterable[str]) -> Experiment:
@@ -184,6 +189,8 @@ def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str
     try:
         config, options = composed_config(overrides, str(CONF))
     except HydraException as error:
+        if faults := override_faults(overrides):
+            raise ConfigError(faults) from error
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the overrides {' '.join(overrides)} do not compose: {reason}") from error
     if faults := [*single_option_faults(options, config, overrides), *overruled_faults(config, overrides)]:
@@ -191,11 +198,11 @@ def compose_experiment(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str
     return config, {group: option for group, option in options.items() if not group.startswith("hydra")}
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
     """The key of an override, without its package."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def _group(override: str) -> str:
+def group_of(override: str) -> str:
     """The first part of an override's key."""
-    return _key(override).partition(".")[0]
+    return key_of(override).partition(".")[0]

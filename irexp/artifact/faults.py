@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from irexp.artifact.experiment import Experiment
+from irexp.artifact.experiment import Experiment, key_of
 from irexp.artifact.identity import Given
 from irexp.artifact.ignored import excluded_in_vain, run_depth, warn_of_ignored
 from irexp.artifact.plan import Plan, Step
+from irexp.artifact.scoring import other_scoring
 from irexp.artifact.spec import Other, StageSpec
 from irexp.artifact.stages import STAGES
 from irexp.artifact.values import (
@@ -42,13 +43,17 @@ def refuse(plan: Plan, stages: Sequence[str], faults: Sequence[str]) -> None:
         ConfigError: naming every fault.
     """
     found = [*_stage_faults(stages, plan.experiment.values), *faults]
-    for step in plan.steps:
+    own: set[str] = set()
+    for step in sorted(plan.steps, key=lambda step: step.experiment is not plan.experiment):
         if isinstance(step.artifact, Given):
             found += _absent(step.artifact, step.experiment)
         elif step.stage is not None:
-            prefix = "" if step.experiment is plan.experiment else f"{step.reason}: "
-            found += [f"{prefix}{fault}" for fault in _faults_of(step.stage, step.experiment.values)]
-            found += [f"{prefix}{fault}" for fault in _depth_faults(step)]
+            wrong = [*_faults_of(step.stage, step.experiment.values), *_depth_faults(step), *_family_faults(step)]
+            if step.experiment is plan.experiment:
+                own.update(wrong)
+                found += wrong
+            else:  # what a baseline or a row takes over from the experiment is said once
+                found += [f"{step.reason}: {fault}" for fault in wrong if fault not in own]
     found += [f"{text}; set search=default" for key, text in excluded_in_vain(plan) if key == "exclude_path"]
     if not found and not plan.own:
         reasons = "; ".join(f"stage={name}: {reason}" for name, reason in plan.skipped.items())
@@ -71,6 +76,16 @@ def _depth_faults(step: Step) -> Iterator[str]:
                     f"{key}={wanted}: the run of {source.setting} holds {held[1]} documents per query; add "
                     f"{held[0]}={wanted} to {source.setting}, or lower {key}"
                 )
+
+
+def _family_faults(step: Step) -> Iterator[str]:
+    """Given checkpoints that score in another way than the typed model, whose name their results would bear."""
+    if not any(key_of(override) == "model" for override in step.experiment.overrides):
+        return
+    for given in [before.artifact for _, before in step.before if isinstance(before.artifact, Given)]:
+        folder = given.path if given.kind == "checkpoint" else None
+        if folder is not None and (differing := other_scoring(folder, step.experiment.values)):
+            yield f"{given.typed}={given.name}: {differing}"
 
 
 def _further(plan: Plan) -> str:

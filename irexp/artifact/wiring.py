@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from irexp.artifact.experiment import Experiment
+from irexp.artifact.experiment import Experiment, group_of
 from irexp.artifact.spec import Other, Own, Rows, StageSpec
 from irexp.artifact.stages import STAGES
 from irexp.artifact.values import OWN, Values, runs_of, select
@@ -114,13 +114,17 @@ class Wiring:
         if named := recorded.get("rows"):
             rows = [(name, list(changes), f"row {name}") for name, changes in named.items()]
         else:
-            baselines = recorded["baselines"] if is_compared else []
+            baselines = [each for each in recorded["baselines"] if self._is_other(each)] if is_compared else []
             rows = [(None, list(changes), f"baseline {' '.join(changes)}") for changes in baselines]
             rows.append((None, [], OWN_REASON))
         for row, changes, reason in rows:
             for column, more in (recorded.get("columns") or {None: []}).items():
                 where = f"{reason}, column {column}" if column is not None else reason
                 yield row, column, [*changes, *more], where
+
+    def _is_other(self, changes: Sequence[str]) -> bool:
+        """Whether a baseline may differ from the experiment: its training does not where nothing is trained."""
+        return "fit" not in self.experiment.skipped or not all(group_of(change) == "training" for change in changes)
 
     def _goals(
         self, experiment: Experiment, stages: Sequence[StageSpec], reason: str, skipped: dict[str, str]

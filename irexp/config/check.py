@@ -23,7 +23,7 @@ from irexp.config.schema import RECORDS, Config
 from irexp.types import UserError
 
 #: The top-level keys of a configuration that hold plain values.
-_TOP = ("seed", "baselines", "mean", "objective")
+_TOP = ("seed", "baselines", "mean", "objective", "force", "dry_run", "confirm")
 
 
 class ConfigError(UserError):

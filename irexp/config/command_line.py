@@ -21,6 +21,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -32,8 +33,16 @@ from yaml import YAMLError
 
 from irexp.config.check import ConfigError, config_faults, near
 from irexp.config.hydra_node import hydra_faults, place_faults
-from irexp.config.installation import install_command
-from irexp.config.override import choices, combinations, overruled_faults, parse, single_option_faults, values
+from irexp.config.installation import CONF, install_command
+from irexp.config.override import (
+    choices,
+    combinations,
+    list_fault,
+    overruled_faults,
+    parse,
+    single_option_faults,
+    values,
+)
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
 from irexp.config.schema import register_schema
 
@@ -76,6 +85,20 @@ def check_command_line(arguments: Sequence[str], config_dir: str | Path) -> None
         register_schema(typed=True)
     if faults:
         raise ConfigError(faults)
+
+
+def override_faults(overrides: Sequence[str]) -> list[str]:
+    """What is wrong with overrides of another experiment, which are named in a file or in an override."""
+    typed = get_args_parser().parse_args(list(overrides))
+    register_schema(typed=False)
+    try:
+        if GlobalHydra.instance().is_initialized():
+            search = [override for override in overrides if override.startswith("hydra.searchpath=")]
+            return _faults(typed, _Files(GlobalHydra.instance().config_loader(), "config", search))
+        with _files(typed, CONF) as files:
+            return _faults(typed, files)
+    finally:
+        register_schema(typed=True)
 
 
 @dataclass(frozen=True)
@@ -207,6 +230,9 @@ def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], l
         name = override.key_or_group
         is_group = name.partition("/")[0] in folders
         wrong = _option_faults(override, files.options(name)) if is_group and not override.is_delete() else []
+        if (several := list_fault(str(override.input_line))) and not wrong:
+            groups += [[f"{override.get_key_element()}={first}"] for first in values(override)[0][:1]]
+            wrong = [several]  # and with the first of them the rest is checked
         faults += wrong
         if is_group and not wrong:  # the default replaces a wrong option, so that the rest is checked
             groups.append(choices(override))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from antlr4 import CommonTokenStream, InputStream
+from hydra._internal.grammar.functions import Functions
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import OverrideLexer
+from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf
 
 from irexp.config.installation import CONF
@@ -32,7 +39,9 @@ def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override
     for argument in arguments:
         try:
             (override,) = OverridesParser.create(loader).parse_overrides([argument])  # `create` passes the loader on
-            if values(override):
+            if twice := _keys_twice(argument):
+                faults += [f"{override.key_or_group}: {key!r} is there twice; give each its own name" for key in twice]
+            elif values(override):
                 overrides.append(override)
             else:
                 faults.append(f"{argument}: this chooses no value")
@@ -42,6 +51,38 @@ def parse(arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[Override
         except ValueError as error:  # range with a step of 0
             faults.append(f"{argument}: {error}")
     return overrides, faults
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the flags before the overrides: Hydra's parser takes no flag between two overrides."""
+    flags, overrides = list(arguments), get_args_parser().parse_intermixed_args(list(arguments)).overrides
+    for override in overrides:
+        flags.remove(override)
+    return [*flags, *overrides]
+
+
+def _keys_twice(argument: str) -> list[str]:
+    """The keys that a dictionary of a right override holds twice, of which Hydra keeps the last."""
+    if argument.count(":") < 2:
+        return []
+    visitor = _Keys(create_functions())
+    parser: Any = OverrideParser(CommonTokenStream(OverrideLexer(InputStream(argument))))
+    visitor.visit(parser.override())
+    return visitor.twice
+
+
+class _Keys(HydraOverrideVisitor):
+    """Collects the keys that a dictionary holds twice."""
+
+    def __init__(self, functions: Functions) -> None:
+        super().__init__(functions)
+        self.twice: list[str] = []
+
+    def visitDictContainer(self, ctx: OverrideParser.DictContainerContext) -> dict[str, Any]:
+        pairs = [self.visitDictKeyValuePair(ctx.getChild(i)) for i in range(1, ctx.getChildCount() - 1, 2)]
+        counted = Counter(key for key, _ in pairs)
+        self.twice += [str(key) for key, number in counted.items() if number > 1]
+        return dict(pairs)
 
 
 def as_typed(value: Any) -> str:
@@ -88,16 +129,26 @@ def single_option_faults(chosen: Mapping[str, Any], config: DictConfig, override
     """
     typed = {override.partition("=")[0].lstrip("+").partition("@")[0]: override for override in overrides}
     faults = []
-    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in _LISTS):
-        override = typed.get(group, "")
-        if "=[" in override:
-            options = override.partition("=")[2].strip("[]").replace(" ", "")
-            faults.append(
-                f"{override}: a job takes one option of {group}; sweep over several with -m {group}={options}"
-            )
+    for group in _groups_of_one():
+        if fault := list_fault(typed.get(group, "")):
+            faults.append(fault)
         elif group not in chosen and isinstance(config.get(group), DictConfig) and f"~{group}" not in typed:
             faults.append(f"{group}: a file lists several options, of which a job takes one; keep one in its defaults")
     return faults
+
+
+def list_fault(override: str) -> str | None:
+    """That an override gives a list of options to a group of which a job takes one; None if it does not."""
+    group = override.partition("=")[0].lstrip("+").partition("@")[0]
+    if "=[" not in override or group not in _groups_of_one():
+        return None
+    options = override.partition("=")[2].strip("[]").replace(" ", "")
+    return f"{override}: a job takes one option of {group}; sweep over several with -m {group}={options}"
+
+
+def _groups_of_one() -> list[str]:
+    """The groups of which a job takes one option."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in _LISTS)
 
 
 def overruled_faults(config: DictConfig, overrides: Iterable[str]) -> list[str]:

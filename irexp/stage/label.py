@@ -26,6 +26,15 @@ PARTS = (
 #: Parts whose option the first words of a label name already.
 _IN_NAME = {"model", "re_rank", "fuse"}
 
+#: Parts that decide nothing about a run without a checkpoint, such as one of BM25.
+_OF_TRAINING = {
+    *("backbone", "loss", "regularizer", "negatives", "teacher", "adapter", "training", "false_negatives"),
+    *("optimizer", "schedule", "validation", "encoding"),
+}
+
+#: Characters of a number that is long.
+_LONG = 8
+
 #: The settings of a model that a collection may set.
 _LENGTHS = ("query_length", "document_length")
 
@@ -45,13 +54,16 @@ class _Row:
     settings: Mapping[str, Any]
 
 
-def labels(names: Sequence[str], lineage: Lineage, *, without: Collection[str] = ()) -> list[str]:
+def labels(
+    names: Sequence[str], lineage: Lineage, *, without: Collection[str] = (), swept: Collection[str] = ()
+) -> list[str]:
     """Labels for measures, each different from all others.
 
     Args:
         names: the names of the measures' artifacts.
         lineage: the store's; re-ranked and fused runs are looked up in it.
         without: keys that no label names.
+        swept: keys that a label names wherever they differ, even if fewer would distinguish all rows.
     """
     rows = [_without(_row(name, lineage), without) for name in names]
     ends = shortest_ends(str(word) for row in rows for word in row.words if isinstance(word, Path))
@@ -61,7 +73,7 @@ def labels(names: Sequence[str], lineage: Lineage, *, without: Collection[str] =
             position: words
             for text in dict.fromkeys(zip(texts, (row.ending for row in rows), strict=True))
             for position, words in differing(
-                {n: row for n, row in enumerate(rows) if (texts[n], row.ending) == text}
+                {n: row for n, row in enumerate(rows) if (texts[n], row.ending) == text}, swept
             ).items()
         }
         texts = [" ".join([text, *added.get(position, [])]) for position, text in enumerate(texts)]
@@ -124,13 +136,20 @@ def _row(name: str, lineage: Lineage) -> _Row:
         provenance = lineage.manifests[run]["provenance"]
     configuration = provenance["configuration"]
     words, ending = _description(configuration, lineage)
+    is_untrainable = configuration["artifact"].get("checkpoint") is None
     settings = {
         path: value
         for part in PARTS
+        if not (is_untrainable and part in _OF_TRAINING)
         for path, value in sorted(flatten(_part(configuration, part), part).items(), key=lambda item: _depth(item[0]))
         if not path.endswith((".name", "._partial_"))
     }
-    return _Row(words, ending, provenance.get("options", {}), settings)
+    options = {
+        group: option
+        for group, option in provenance.get("options", {}).items()
+        if not (is_untrainable and group in _OF_TRAINING)
+    }
+    return _Row(words, ending, options, settings)
 
 
 def _description(configuration: Mapping[str, Any], lineage: Lineage) -> tuple[_Words, str]:
@@ -179,32 +198,47 @@ def _depth(path: str) -> int:
     return path.count(".")
 
 
-def _options(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
+def _options(rows: Mapping[int, _Row], swept: Collection[str]) -> dict[int, list[str]]:
     """The options of configuration groups in which rows of the same name differ."""
     groups = [group for group in PARTS if group not in _IN_NAME and any(group in row.options for row in rows.values())]
     return _distinguishing(
-        {position: {group: row.options.get(group) for group in groups} for position, row in rows.items()}
+        {position: {group: row.options.get(group) for group in groups} for position, row in rows.items()}, swept
     )
 
 
-def _settings(rows: Mapping[int, _Row]) -> dict[int, list[str]]:
+def _settings(rows: Mapping[int, _Row], swept: Collection[str]) -> dict[int, list[str]]:
     """The values in which rows of the same name and options differ."""
-    return _distinguishing({position: row.settings for position, row in rows.items()})
+    return _distinguishing({position: row.settings for position, row in rows.items()}, swept)
 
 
-def _distinguishing(values: Mapping[int, Mapping[str, Any]]) -> dict[int, list[str]]:
-    """The first key that distinguishes all rows, else a few keys, with their values."""
+def _distinguishing(values: Mapping[int, Mapping[str, Any]], swept: Collection[str]) -> dict[int, list[str]]:
+    """The swept keys that differ; then the first key that distinguishes all rows, else a few keys, with their values.
+
+    An artifact that irexp made is named by a digest, which tells a reader nothing: it comes after all other keys.
+    """
     keys = list(dict.fromkeys(key for row in values.values() for key in row))
     spelt_of = {key: _spelt(key, {position: row.get(key) for position, row in values.items()}) for key in keys}
-    alone = next((key for key in keys if _count(spelt_of[key]) == len(values)), None)
+    typed = [key for key in keys if not _is_made(key, values.values())]
     chosen: dict[int, list[str]] = {position: [] for position in values}
-    for key in keys if alone is None else [alone]:
-        if _count(chosen) == len(values):
-            break
-        with_key = {position: [*chosen[position], *spelt_of[key][position]] for position in values}
-        if _count(with_key) > _count(chosen):
-            chosen = with_key
+    for key in typed:
+        if key in swept and _count(spelt_of[key]) > 1:
+            chosen = _joined(chosen, spelt_of[key])
+    for several in (typed, [key for key in keys if key not in typed]):
+        alone = next((key for key in several if _count(_joined(chosen, spelt_of[key])) == len(values)), None)
+        for key in several if alone is None else [alone]:
+            with_key = _joined(chosen, spelt_of[key])
+            if _count(chosen) < _count(with_key):
+                chosen = with_key
     return chosen
+
+
+def _joined(first: Mapping[int, list[str]], second: Mapping[int, list[str]]) -> dict[int, list[str]]:
+    return {position: [*words, *second[position]] for position, words in first.items()}
+
+
+def _is_made(key: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a key names an artifact that irexp made in one of the rows."""
+    return key.startswith("artifact.") and any(digest_in(str(row.get(key))) is not None for row in rows)
 
 
 def _count(words_of: Mapping[int, list[str]]) -> int:
@@ -213,10 +247,18 @@ def _count(words_of: Mapping[int, list[str]]) -> int:
 
 def _spelt(key: str, values: Mapping[int, Any]) -> dict[int, list[str]]:
     """The key with each row's value, if it has one; a class is shown by its name, a path by its end."""
-    shown = {position: str(value) for position, value in values.items() if value is not None}
+    shown = _texts({position: value for position, value in values.items() if value is not None})
     if key.endswith("._target_"):
         key, shown = key.removesuffix("._target_"), {n: text.rpartition(".")[2] for n, text in shown.items()}
     elif key.startswith("artifact.") or key.endswith("path"):
         ends = shortest_ends(shown.values())
         shown = {position: ends[text] for position, text in shown.items()}
     return {position: [f"{key}={shown[position]}"] if position in shown else [] for position in values}
+
+
+def _texts(values: Mapping[int, Any]) -> dict[int, str]:
+    """The values as texts; long numbers are rounded to four digits if they stay distinct."""
+    exact = {position: str(value) for position, value in values.items()}
+    is_long = {n: isinstance(value, float) and len(exact[n]) > _LONG for n, value in values.items()}
+    rounded = {n: str(float(f"{values[n]:.4g}")) if is_long[n] else text for n, text in exact.items()}
+    return rounded if len(set(rounded.values())) == len(set(exact.values())) else exact

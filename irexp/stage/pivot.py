@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,13 @@ class Pivoted:
     folder: Path
 
 
-def pivot(placed: Iterable[Placed], lineage: Lineage) -> list[Pivoted]:
+def pivot(placed: Iterable[Placed], lineage: Lineage, *, swept: Collection[str] = ()) -> list[Pivoted]:
     """Give every run that was measured its row and column; measures of the same run are taken once.
 
     Args:
         placed: measures; names of rows and columns that are given are kept.
         lineage: of the store that holds them.
+        swept: keys that a row's label names wherever they differ.
 
     Raises:
         UserError: if a named column holds several collections, or a named row several experiments.
@@ -46,7 +47,7 @@ def pivot(placed: Iterable[Placed], lineage: Lineage) -> list[Pivoted]:
     runs = by_run(list(placed))
     found = [measures[0] for measures in runs]
     columns = _columns(found, lineage)
-    rows = _rows(found, columns, lineage)
+    rows = _rows(found, columns, lineage, swept)
     return [
         Pivoted(
             Result(row, measured(same), _artifacts(same), column, _seed(same[0].folder)),
@@ -127,7 +128,7 @@ def _check_named(placed: Sequence[Placed], keys: Sequence[str], titles: dict[str
             )
 
 
-def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) -> list[str]:
+def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage, swept: Collection[str]) -> list[str]:
     """The label of each one's row."""
     names = [f"measures/{one.folder.name}" for one in placed]
     keys = [one.row or same_row(name, lineage) for one, name in zip(placed, names, strict=True)]
@@ -152,7 +153,8 @@ def _rows(placed: Sequence[Placed], columns: Sequence[str], lineage: Lineage) ->
     for one, key, name in zip(placed, keys, names, strict=True):
         if one.row is None:
             first_of.setdefault(key, name)
-    automatic = dict(zip(first_of, labels(list(first_of.values()), lineage, without=("seed",)), strict=True))
+    found = labels(list(first_of.values()), lineage, without=("seed",), swept=swept)
+    automatic = dict(zip(first_of, found, strict=True))
     return [automatic.get(key, key) if one.row is None else one.row for one, key in zip(placed, keys, strict=True)]
 
 

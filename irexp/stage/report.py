@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -98,6 +98,7 @@ def tabulate(
     html: bool,
     study: Study | None = None,
     machine: Machine | None = None,
+    swept: Collection[str] = (),
 ) -> tuple[Table, list[Pivoted]]:
     """Write the table of some measures, and its page; returns the table and its results. Arguments as of `report`.
 
@@ -112,9 +113,10 @@ def tabulate(
         html: see `report`.
         study: the search that a sweep made, if it made one, for its page.
         machine: see `report`.
+        swept: the keys that differ between the jobs of a sweep, which labels name.
     """
     lineage = Lineage(store)
-    pivoted = pivot(placed, lineage)
+    pivoted = pivot(placed, lineage, swept=swept)
     notes = conventions({one.folder: one.result for one in pivoted}, lineage)
     table = _table(pivoted, measures, evaluation, against, mean=mean, notes=notes)
     for path in [path for pattern in _SOMETIMES for path in output.glob(pattern)]:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -93,7 +94,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
     Raises:
         UserError: if the jobs have no measure in common.
     """
-    jobs = records(folder).values()
+    jobs = list(records(folder).values())
     cells = [Placed(Path(c["folder"]), c["row"], c["column"]) for job in jobs for c in job.get("cells", [])]
     root = Path(config.paths.artifacts)
     placed = [cell for cell in dict.fromkeys(cells) if cell.folder.parent.parent.resolve() == root.resolve()]
@@ -118,9 +119,17 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         html=html,
         study=find_study(folder) if html else None,
         machine=machine,
+        swept=_swept([job["overrides"] for job in jobs]),
     )
     log_table(table, folder, str(root))
     track_table(config, table, folder)
+
+
+def _swept(overrides: Sequence[Sequence[str]]) -> set[str]:
+    """The keys in which the overrides of jobs differ, without the collection, of which a table has a column."""
+    values = [dict(override.lstrip("+").partition("=")[::2] for override in each) for each in overrides]
+    keys = {key for each in values for key in each}
+    return {key for key in keys if key != "dataset" and len({each.get(key) for each in values}) > 1}
 
 
 def _record(config: DictConfig, type_: type[Record]) -> Record:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The overrides that measure on the development queries.
+_ON_DEVELOPMENT = ("dataset.test=${dataset.dev}", "dataset.test='${dataset.dev}'", 'dataset.test="${dataset.dev}"')
+
 #: What the page of the sweep shows, in the sweep's folder.
 RECORD = "search.json"
 
@@ -56,7 +59,7 @@ def write_results(study: Study, search: Search, folder: Path) -> list[list[float
     if not complete:
         log.error("no trial is complete (%s); the table of trials is %s", states, folder / TRIALS)
         return []
-    lines = [line for trial in best for line in (f"# {_described(trial, search)}", _command(trial, search))]
+    lines = [line for trial in best for words, command in _commands(trial, search) for line in (f"# {words}", command)]
     (folder / BEST).write_text("\n".join(lines) + "\n", encoding="utf8")
     plots = _plot(study, search, folder)
     log.info("trials: %s; %s", states, ", ".join(map(str, [folder / TRIALS, folder / BEST, *plots])))
@@ -70,9 +73,14 @@ def _described(trial: FrozenTrial, search: Search) -> str:
     return f"trial {trial.number}: " + "  ".join(f"{name} {value:.4f}" for name, value in measured)
 
 
-def _command(trial: FrozenTrial, search: Search) -> str:
-    """The command that runs a trial's job by itself."""
-    return shlex.join([*search.command, *search.space.overrides(trial.params)])
+def _commands(trial: FrozenTrial, search: Search) -> list[tuple[str, str]]:
+    """The command that runs a trial's job by itself; if it measures on development queries, also that on test ones."""
+    overrides = search.space.overrides(trial.params)
+    on_test = [each for each in overrides if each.replace(" ", "") not in _ON_DEVELOPMENT]
+    found = [(_described(trial, search), shlex.join([*search.command, *overrides]))]
+    if on_test != overrides:
+        found.append((f"trial {trial.number}, on the test queries", shlex.join([*search.command, *on_test])))
+    return found
 
 
 def _write_table(trials: list[FrozenTrial], search: Search, path: Path) -> None:
@@ -112,7 +120,9 @@ def _write_record(
             for trial in trials
         ],
         "importance": importance,
-        "best": [{"values": _described(trial, search), "command": _command(trial, search)} for trial in best],
+        "best": [
+            {"values": words, "command": command} for trial in best for words, command in _commands(trial, search)
+        ],
     }
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
 

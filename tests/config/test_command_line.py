@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from irexp.config.check import ConfigError
 from irexp.config.command_line import _package_faults, check_arguments, check_command_line
+from irexp.config.override import flags_first
 from irexp.config.resolvers import register_resolvers
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -57,6 +58,9 @@ def test_one_message_lists_every_fault() -> None:
         ("+model.nothing=1", "has no 'nothing'"),
         ("dataset=local", "dataset.path: needs a value"),
         ("evaluation.measures=[RR(rel=2)@10]", "quote a value with brackets"),
+        ("force=search", "force: search is not a list; write force=[search]"),
+        ('rows={a: ["model=bm25"], b: [], a: []}', "rows: 'a' is there twice; give each its own name"),
+        ("columns={a b: [], a b: []}", "columns: 'a b' is there twice"),
         ("~search.deep", "~search.deep: there is no such key"),
         ("~search.depth", "search.depth: Search needs it"),
         ("~model", "model: needs a value"),
@@ -97,7 +101,7 @@ def test_a_list_of_options_is_refused_with_the_sweep_that_was_meant(argument: st
     """Hydra would lay the options over one another, so that the last one wins without a word."""
     group = sweep.removeprefix("-m ").partition("=")[0]
     expected = f"{argument}: a job takes one option of {group}; sweep over several with {sweep}"
-    assert expected in _faults(argument)
+    assert _faults(argument) == [expected]
 
 
 def test_a_list_of_options_in_a_file_is_refused(tmp_path: Path) -> None:
@@ -253,6 +257,13 @@ def test_a_right_command_line_has_no_fault(arguments: tuple[str, ...]) -> None:
     """There is no false alarm, and after adding one fault, it is the only one."""
     check_command_line(arguments, CONF)
     assert _faults(*arguments, "seeed=1") == ["seeed: there is no such key; did you mean seed?"]
+
+
+def test_flags_may_stand_between_overrides() -> None:
+    """Hydra's parser takes them before or after all overrides, and answers with its usage."""
+    typed = ["model=bm25", "--config-dir=mine", "seed=1,2", "-m", "--config-name", "other", "search.depth=5"]
+    flags = ["--config-dir=mine", "-m", "--config-name", "other"]
+    assert flags_first(typed) == [*flags, "model=bm25", "seed=1,2", "search.depth=5"]
 
 
 def test_a_recipe_that_trains_is_not_silently_untrained() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -122,3 +125,45 @@ def test_one_setting_that_distinguishes_all_rows_is_enough(compose: Compose, tmp
         names.append(f"measures/{Path(str(run(compose, typed)['evaluate'].path)).name}")
     found = labels(names, Lineage(Store(tmp_path / "artifacts")))
     assert found == ["bm25 index.b=0.5", "bm25 index.b=0.6", "bm25 index.b=0.7"]
+
+
+def _labels(rows: list[dict[str, Any]], *, checkpoint: bool = True, swept: tuple[str, ...] = ()) -> list[str]:
+    """The labels of rows that differ in some settings and the artifacts that are made with them."""
+
+    def manifest(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+        groups: dict[str, Any] = {"training": {"steps": 2}, "re_rank": {"candidates": None}, "model": {"name": "m"}}
+        for path, value in row.items():
+            group, _, key = path.partition(".")
+            groups.setdefault(group, {})[key] = value
+        made = f"checkpoint/m.d-{number:08}" if checkpoint else None
+        groups["artifact"] = {"checkpoint": made, "index": f"index/m.d-{number:08}", **groups.get("artifact", {})}
+        return {"provenance": {"configuration": groups, "options": {"training": f"option{number % 2}"}}}
+
+    manifests = {str(number): manifest(number, row) for number, row in enumerate(rows)}
+    return labels(list(manifests), cast(Lineage, SimpleNamespace(manifests=manifests)), swept=swept)
+
+
+_GRID = [{"index.k1": k1, "index.b": b} for k1 in (0.5, 0.9) for b in (0.3, 0.4)]
+
+
+def test_a_grid_is_labelled_by_each_setting_that_varies() -> None:
+    """The digest of an artifact distinguishes all rows, too, and tells a reader nothing."""
+    expected = ["m b=0.3 k1=0.5", "m b=0.4 k1=0.5", "m b=0.3 k1=0.9", "m b=0.4 k1=0.9"]
+    assert _labels(_GRID, checkpoint=False) == [each.replace(" ", " index.") for each in expected]
+
+
+def test_artifacts_are_named_where_no_setting_differs() -> None:
+    """As where a file's content has changed; what was typed comes before what irexp made."""
+    assert _labels([{}, {}], checkpoint=False) == [f"m artifact.index=m.d-{number:08}" for number in range(2)]
+    rows = [{"artifact.initial": each} for each in ("one/model", "two/model")]
+    assert _labels(rows, checkpoint=False) == [f"m artifact.initial={each}/model" for each in ("one", "two")]
+
+
+def test_swept_settings_are_all_named() -> None:
+    """One of them, such as a number that is drawn, may distinguish all rows alone; long numbers are rounded."""
+    rows = [{"index.k1": 0.9367182020405163, "index.b": 0.1}, {"index.k1": 1.5443897010793888, "index.b": 0.2}]
+    assert _labels(rows, checkpoint=False) == ["m index.b=0.1", "m index.b=0.2"]
+    found = _labels(rows, checkpoint=False, swept=("index.k1", "index.b"))
+    assert found == ["m index.b=0.1 index.k1=0.9367", "m index.b=0.2 index.k1=1.544"]
+    close = [{"index.k1": 0.93671820204}, {"index.k1": 0.93671820205}]
+    assert _labels(close, checkpoint=False) == ["m index.k1=0.93671820204", "m index.k1=0.93671820205"]

@@ -145,6 +145,16 @@ def test_other_content_in_any_choice_is_another_study(sweeping: Sweep, tmp_path:
     assert len(list(studies.iterdir())) == 4
 
 
+def test_the_best_of_development_queries_is_also_a_command_on_test_queries(sweeping: Sweep, collection: Path) -> None:
+    """Settings are chosen on the former, and what is reported is measured on the latter."""
+    on_dev = "dataset.test=${dataset.dev}"
+    sweeping(lambda value: value, "dataset=local", f"dataset.path={collection}", on_dev, trials=1)
+    _, command, comment, other = (sweeping.folder / "sweep" / "best.txt").read_text().splitlines()
+    assert comment == "# trial 0, on the test queries"
+    assert on_dev in shlex.split(command)
+    assert shlex.split(other) == [word for word in shlex.split(command) if word != on_dev]
+
+
 def test_the_best_trial_is_printed_as_a_command(sweeping: Sweep) -> None:
     """Its overrides are those of the sweep with the drawn values; the table lists every trial."""
     assert sweeping(lambda value: -abs(value - 0.5)) == [[max(-abs(value - 0.5) for value in sweeping.asked)]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +19,6 @@ from irexp.artifact.plan import Plan, make_plan
 from irexp.artifact.spec import Other, Own, StageSpec
 from irexp.artifact.stages import KINDS, STAGES, maker
 from irexp.artifact.wiring import Node
-from irexp.config.check import ConfigError
 from irexp.types import UserError
 from tests.chains import Compose, planned, run, settings
 
@@ -182,64 +179,6 @@ def test_one_message_lists_the_faults_of_all_experiments(compose: Compose) -> No
     with pytest.raises(UserError) as error:
         plan_of(compose, "model=mono", "re_rank.depth=0", "negatives.depth=0")
     assert "re_rank.depth: 0" in str(error.value) and "negatives.depth: 0" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "overrides", [["model=sbert", "index=sparse"], ["model=fusion", "fuse.method=wsum", "fuse.weights=[1]"]]
-)
-def test_a_fault_of_the_experiment_is_not_repeated_for_its_baseline(compose: Compose, overrides: list[str]) -> None:
-    """A baseline takes over what was typed, and with it the fault."""
-    with pytest.raises(ConfigError) as error:
-        plan_of(compose, *overrides)
-    (fault,) = error.value.faults
-    assert "baseline" not in fault
-
-
-@pytest.mark.parametrize(("model", "rows"), [("bm25", 1), ("fusion", 1), ("sbert", 2)])
-def test_a_baseline_without_training_is_left_out_where_nothing_is_trained(
-    compose: Compose, model: str, rows: int
-) -> None:
-    """It would be the same artifact as the experiment, and give its row the name training=none."""
-    reasons = {step.reason for step in plan_of(compose, f"model={model}", "baselines=[[training=none]]").goals}
-    assert len([each for each in reasons if each in ("this experiment", "baseline training=none")]) == rows
-
-
-@pytest.mark.parametrize(
-    ("files", "model", "message"),
-    [
-        ({"irexp.json": {"family": "splade"}}, "mono", r"SPLADE \(one sparse.*model=mono is Mono.*set model=splade$"),
-        (
-            {"irexp.json": {"family": "dense"}},
-            "colbert",
-            r"model=colbert is ColBERT \(one vector per token\); set.*sbert",
-        ),
-        ({"irexp.json": {"family": "mono"}}, "sbert", "set model=mono$"),
-        ({"modules.json": [{"type": "a.SpladePooling"}]}, "sbert", "set model=splade$"),
-        ({"modules.json": [{"type": "pylate.models.Dense"}]}, "sbert", "set model=colbert$"),
-        ({"modules.json": [{"type": "a.Pooling"}]}, "splade", "set model=sbert$"),
-        ({"irexp.json": {"family": "dense"}}, "dpr", None),
-        ({"irexp.json": {"family": "mono"}}, "set_encoder", None),
-        ({"irexp.json": {"family": "other.package.Dense"}}, "mono", None),
-        ({"config.json": {}}, "splade", None),
-        ({"modules.json": 3}, "splade", None),
-        ({"irexp.json": {"family": "splade"}}, None, None),
-    ],
-)
-def test_a_checkpoint_that_scores_in_another_way_than_the_typed_model_is_a_fault(
-    compose: Compose, tmp_path: Path, files: dict[str, Any], model: str | None, message: str | None
-) -> None:
-    """Its run would bear the name of another model, or fail once encoding has begun."""
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    typed = [*([f"model={model}"] if model else []), f"artifact.checkpoint={tmp_path}"]
-    stages = ["re_rank", "evaluate"] if model in ("mono", "set_encoder") else ["encode"]
-    if message is None:
-        plan_of(compose, *typed, stages=stages)
-        return
-    with pytest.raises(ConfigError) as error:
-        plan_of(compose, *typed, stages=stages)
-    (fault,) = error.value.faults
-    assert re.search(message, fault)
 
 
 def test_a_skip_of_all_ranks_is_a_fault(compose: Compose) -> None:

@@ -231,7 +231,7 @@ def _split(overrides: list[Override], files: _Files) -> tuple[list[list[str]], l
         is_group = name.partition("/")[0] in folders
         wrong = _option_faults(override, files.options(name)) if is_group and not override.is_delete() else []
         if (several := list_fault(str(override.input_line))) and not wrong:
-            groups += [[f"{override.get_key_element()}={first}"] for first in values(override)[0][:1]]
+            groups += [[f"{override.get_key_element().lstrip('+')}={first}"] for first in values(override)[0][:1]]
             wrong = [several]  # and with the first of them the rest is checked
         faults += wrong
         if is_group and not wrong:  # the default replaces a wrong option, so that the rest is checked

@@ -130,7 +130,10 @@ class _Folder(HuggingFaceBackbone):
         if not (self.folder / "tokenizer.json").is_file():
             return kind.from_pretrained(self.folder)  # type: ignore[no-any-return]
         inputs = list(kind.model_input_names)
-        return transformers.PreTrainedTokenizerFast.from_pretrained(self.folder, model_input_names=inputs)
+        tokenizer: PreTrainedTokenizerBase = transformers.PreTrainedTokenizerFast.from_pretrained(
+            self.folder, model_input_names=inputs
+        )
+        return tokenizer
 
     def require(self, **supported: object) -> None:
         """Refuse settings with unsupported values.

@@ -16,13 +16,34 @@ from omegaconf.errors import OmegaConfBaseException
 
 from irexp.config.annotation import Annotation, allowed, classes, fits, nearest_word, spell
 from irexp.config.packages import HOW_TO_DECLARE, is_in, packages_of_targets
-from irexp.config.target import NoTargetError, Target, constant, describe, fills, functions_of, roles_of, target_of
+from irexp.config.target import (
+    ROLES,
+    NoTargetError,
+    Target,
+    constant,
+    describe,
+    fills,
+    functions_of,
+    roles_of,
+    target_of,
+)
 
 #: Keys that Hydra removes from a node before it calls the target; `_args_` is refused, since values need names.
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 #: What the published sweeper for Optuna builds from such a part.
 _SAMPLER = "optuna.samplers.BaseSampler"
+
+#: Where a component may stand, and a text as well: the name of a run, or overrides of the experiment that makes one.
+_ALSO_TEXTS = ("re_rank.candidates",)
+
+#: What is meant by a text in the place of a component, by the component's role.
+_MEANT = {
+    "irexp.dataset.collection.Topics": "to evaluate on the development queries write 'dataset.test=${{dataset.dev}}', "
+    "and files are named by {path}.queries_path=… and {path}.qrels_path=…",
+    "irexp.dataset.collection.Documents": "a file is named by {path}.path={value}, with dataset=files or dataset=local",
+    "irexp.dataset.collection.Examples": "a file is named by dataset=triples {path}.path={value}",
+}
 
 _UNNAMED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 
@@ -73,6 +94,10 @@ class _Walk:
                 self.faults.append(f"{path}: {str(error).splitlines()[0]}")
             return
         if not isinstance(node, DictConfig | ListConfig):
+            is_known = roles_of(path) or all(is_in(role, ["irexp"]) for role in roles)  # not torch's float or tensor
+            is_own = not OmegaConf.is_interpolation(parent, key)  # what it leads to has a fault at its own path
+            if node is not None and roles and is_known and is_own and path.partition("[")[0] not in _ALSO_TEXTS:
+                self.faults.append(_plain_fault(node, path, roles))
             return
         if OmegaConf.is_interpolation(parent, key):
             self.references.append((path, node, roles))
@@ -97,7 +122,8 @@ class _Walk:
                 self.visit(node, position, f"{path}[{position}]", roles)
         elif "_target_" not in node:
             parts = OmegaConf.to_container(node, resolve=False).values()  # type: ignore[union-attr]
-            if roles and any(isinstance(part, dict) and "_target_" in part for part in parts):
+            is_several = f"{path}.*" in ROLES  # components by name: losses, loggers
+            if roles and not is_several and any(isinstance(part, dict) and "_target_" in part for part in parts):
                 self.faults.append(f"{path}: there is no _target_; it must be {' or '.join(map(describe, roles))}")
                 return
             for name in map(str, node):
@@ -163,6 +189,16 @@ def _bind(node: DictConfig, target: Target, path: str) -> list[str]:
             continue  # what a stage receives is checked at its own path
         faults += _value_faults(node, key, path, named[key].annotation)
     return faults
+
+
+def _plain_fault(value: Any, path: str, roles: Sequence[str]) -> str:
+    """What is wrong with a plain value in the place of a component."""
+    group, _, key = path.partition(".")
+    meant = next((_MEANT[role] for role in roles if role in _MEANT), None)
+    if meant is None and not key:
+        meant = f"choose an option of conf/{group}, in a file by 'override /{group}: …' in its defaults"
+    how = f"; {meant.format(path=path, value=value)}" if meant else ""
+    return f"{path}: {value!r} stands where a node with _target_ belongs, {' or '.join(map(describe, roles))}{how}"
 
 
 def _hint(target: Target, key: str, names: Iterable[str]) -> str:

@@ -50,6 +50,31 @@ def test_a_component_must_fit_its_constructor(config: dict[str, Any], words: str
     assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"dataset": {"test": "dev"}}, "dataset.test: 'dev' stands where"),
+        ({"dataset": {"test": "dev"}}, "write 'dataset.test=${dataset.dev}'"),
+        ({"dataset": {"documents": "c.jsonl"}}, "a file is named by dataset.documents.path=c.jsonl"),
+        (
+            {"dataset": {"train": {"_target_": "irexp.dataset.examples.QrelExamples", "topics": "q"}}},
+            "train.topics: 'q'",
+        ),
+        ({"loss": "lce"}, "choose an option of conf/loss"),
+        ({"index": 3}, "index: 3 stands where"),
+        ({"dataset": {"test": "${dataset.dev}", "dev": TOPICS}}, None),
+        ({"re_rank": {"candidates": ["model=bm25"]}}, None),
+        ({"re_rank": {"candidates": "their.run"}}, None),
+        ({"loss": None}, None),
+        ({"optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "betas": [0.9, 0.99]}}, None),
+    ],
+)
+def test_a_text_or_number_in_the_place_of_a_component_is_a_fault(config: dict[str, Any], words: str | None) -> None:
+    """It was accepted, and failed hours later where the component was used; a run may be a text, and null is none."""
+    found = faults(**config)
+    assert (found == []) if words is None else (len(found) == 1 and words in found[0]), found
+
+
 DENSE = {"_target_": "irexp.model.dense.DenseBiEncoder", "_partial_": True}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 from irexp.artifact.identity import Given, Identity
@@ -9,6 +10,7 @@ from irexp.artifact.lineage import nearest
 from irexp.artifact.plan import Plan, Step
 from irexp.artifact.stages import STAGES
 from irexp.artifact.store import Store
+from irexp.config.installation import program
 
 #: The stages that make the run of any experiment; those that do not apply to it are skipped.
 _MAKE_A_RUN = "stage=[fit,index,search,re_rank,fuse]"
@@ -29,7 +31,8 @@ def missing(plan: Plan, step: Step, store: Store) -> str:
     if step.experiment is plan.experiment:
         how = f"the same command and stage={step.stage.name}"
     else:
-        how = f"{' '.join(step.experiment.overrides)} {_MAKE_A_RUN}, or all with stage=all"
+        command = shlex.join([*program().split(), *step.experiment.overrides, _MAKE_A_RUN])
+        how = f"{command}, or all with stage=all"
     message = f"there is no {step.name} in {root} ({step.reason}); make it with {how}"
     other = nearest(step.artifact, store.manifests(step.artifact.kind))
     if other is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,9 +56,11 @@ def test_a_fusion_makes_its_runs_once(compose: Compose, settings: list[str], met
 def test_a_fusion_trains_only_within_a_whole_pipeline(compose: Compose, settings: list[str]) -> None:
     """`stage=fuse` makes untrained runs automatically, but never fine-tunes."""
     trained = [*settings, 'fuse.runs=[["model=bm25"],["model=sbert"]]']
-    command = r"make it with (.*) model=sbert stage=\[fit,index,search,re_rank,fuse\]"
-    with pytest.raises(MissingArtifactError, match=command):
+    command = r"make it with (.*) model=sbert 'stage=\[fit,index,search,re_rank,fuse\]'"
+    with pytest.raises(MissingArtifactError, match=command) as error:
         run(compose, trained, ["fuse"])
+    how = shlex.split(str(error.value).partition("make it with ")[2].partition(", or all")[0])
+    assert how[:2] == ["python", "run.py"] and how[-1] == "stage=[fit,index,search,re_rank,fuse]"  # as a shell reads it
     assert run(compose, settings, ["fuse"])["fuse"].status == "made"
 
 

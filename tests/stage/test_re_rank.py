@@ -163,7 +163,7 @@ def test_what_is_missing_is_named_with_the_command(compose: Compose, settings: l
     run(compose, [*settings, "model=mono", "training=none"], ["fit"])
     sbert = 're_rank.candidates=["model=sbert","training.validate_every=null","training.steps=2"]'
     overrides = [*settings, "model=mono", "training=none", sbert]
-    with pytest.raises(MissingArtifactError, match=r"make it with .* training.steps=2 stage=\[fit,index"):
+    with pytest.raises(MissingArtifactError, match=r"make it with .* training.steps=2 'stage=\[fit,index"):
         run(compose, overrides, ["re_rank"])
     with pytest.raises(UserError, match=r"re_rank.candidates=nowhere.run: there is nothing at"):
         planned(compose, [*settings, "model=mono", "re_rank.candidates=nowhere.run"], ["re_rank"])

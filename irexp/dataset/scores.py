@@ -87,9 +87,20 @@ class ScoredExamples(DerivedExamples):
                 f"negative; score with stage=score on this collection, or set negatives=bm25 for negatives"
             )
         if dropped:
-            log.warning("%d of %d training examples have no teacher's score of their positive", dropped, len(examples))
+            log.warning(
+                "%d of %d training examples have no teacher's score of their positive and are left out; score these "
+                "pairs, too, with stage=score on this collection",
+                dropped,
+                len(examples),
+            )
         if single:
-            log.warning("%d of %d training examples have no negative with a teacher's score", single, len(examples))
+            log.warning(
+                "%d of %d training examples have no negative with a teacher's score and teach nothing of it; score "
+                "these pairs, too, or take the negatives from the scored ones with "
+                "negatives.candidates=<the file of the scores> and negatives.depth",
+                single,
+                len(examples),
+            )
         self._kept = kept
 
     def __len__(self) -> int:

@@ -226,5 +226,6 @@ def test_a_teachers_scores_become_the_targets(caplog: pytest.LogCaptureFixture) 
     ]
     assert "1 of 3 training examples have no teacher's score of their positive" in caplog.text
     assert "1 of 3 training examples have no negative with a teacher's score" in caplog.text
+    assert "negatives.candidates=<the file of the scores>" in caplog.text
     with pytest.raises(DataError, match="none of the 3 training examples has a score of its positive and of a"):
         ScoredExamples(base, PairScores(scores[:1]))

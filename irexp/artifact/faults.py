@@ -172,6 +172,7 @@ def _fit_faults(values: Values) -> Iterator[str]:
     if values["loss"] is None:
         yield "there is no loss to minimise; choose one, or skip fine-tuning with training=none"
     yield from _target_faults(values)
+    yield from _own_negatives_faults(values)
     negatives = values["negatives"]
     if negatives["candidates"] is not None and negatives["depth"] is None:
         yield "negatives.depth is not set: give the number of documents per ranking that negatives are drawn from"
@@ -187,7 +188,9 @@ def _fit_faults(values: Values) -> Iterator[str]:
 
 def _schedule_faults(values: Values) -> Iterator[str]:
     """Numbers with which a training learns nothing, or ends before it has begun."""
-    steps = values["training"]["steps"]
+    steps, epochs = values["training"]["steps"], values["training"]["epochs"]
+    if (steps is None) == (epochs is None):
+        yield f"training.steps={steps} and training.epochs={epochs}: set one of them, and the other to null"
     for name, key in (("schedule", "warmup"), ("regularizer", "ramp")):
         number = values[name].get(key) if isinstance(values[name], Mapping) else None
         if steps and isinstance(number, int | float) and number > 1 and number >= steps:
@@ -228,6 +231,49 @@ def _target_faults(values: Values) -> Iterator[str]:
             f"loss: {name} learns a teacher's scores, which negatives from a run lack; set negatives=none, or "
             f"a teacher: teacher=mono"
         )
+
+
+def _own_negatives_faults(values: Values) -> Iterator[str]:
+    """What needs or chooses an example's own negatives where there are none, as far as the classes declare it."""
+    train = str((values["dataset"]["train"] or {}).get("_target_", ""))
+    negatives, training = values["negatives"], values["training"]
+    if not train or constant(train, "has_negatives") is not False or negatives["candidates"] is not None:
+        return
+    if negatives["count"] is not None:
+        yield (
+            f"negatives.count={negatives['count']} has no effect: an example of dataset.train, "
+            f"{train.rpartition('.')[2]}, has no negative of its own to draw; set negatives=bm25, or "
+            f"negatives.count=null"
+        )
+    losses = [node for node in _losses(values["loss"] or {}) if "_target_" in node]
+    needs_own = [node for node in losses if _is_in_batch(node) is False and not _constant(node, "compares_viewers")]
+    if needs_own:
+        yield (
+            f"loss: {_name(needs_own[0])} compares a query's own documents, and no training example has a negative of "
+            f"its own; set negatives=bm25, dataset=triples with a file of negatives, or a loss of in-batch negatives "
+            f"alone, such as loss=info_nce"
+        )
+    size = training["batch_size"] // max(training["accumulate_batches"], 1)
+    if size == 1 and any(_is_in_batch(node) for node in losses):
+        divided = f" / training.accumulate_batches={training['accumulate_batches']}" * (training["batch_size"] > 1)
+        yield (
+            f"training.batch_size={training['batch_size']}{divided}: a batch of one example has no in-batch negatives, "
+            f"and no training example has a negative of its own; set a larger batch, or negatives=bm25"
+        )
+
+
+def _is_in_batch(loss: Mapping[str, Any]) -> bool | None:
+    """Whether a loss compares a query with the documents of others; None if neither setting nor class tells."""
+    found: bool | None = loss["in_batch"] if "in_batch" in loss else _constant(loss, "in_batch")
+    return found
+
+
+def _constant(node: Mapping[str, Any], name: str) -> Any:
+    return constant(str(node["_target_"]), name)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
 
 
 def _losses(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -92,10 +92,12 @@ class Examples(ABC):
 
     Attributes:
         has_scores: whether the targets are a teacher's scores rather than relevance; None if only the examples tell.
+        has_negatives: whether an example has documents beside its positive; None if only the examples tell.
         is_positive_first: whether the first document of each example is relevant; if not, nothing is known of it.
     """
 
     has_scores: bool | None = None
+    has_negatives: bool | None = None
     is_positive_first: bool = True
 
     @abstractmethod

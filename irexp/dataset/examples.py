@@ -184,6 +184,7 @@ class QrelExamples(ListedExamples):
     """One example per relevant document of each query; the negatives are in-batch negatives."""
 
     has_scores = False
+    has_negatives = False
     skips_unknown_queries = True
 
     def lines(self) -> Iterator[tuple[str, list[str], list[float] | None]]:

@@ -23,6 +23,8 @@ from irexp.types import UserError
 class InfoNCE(Loss):
     """Cross-entropy of the positive among all documents, with a temperature."""
 
+    in_batch = True  # unless the setting says otherwise; a plan reads it without importing torch
+
     def __init__(
         self, *, temperature: float = 0.05, in_batch: bool = True, min_target_diff: float | None = None
     ) -> None:

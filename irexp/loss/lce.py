@@ -15,6 +15,8 @@ from irexp.loss.info_nce import InfoNCE
 class LCE(InfoNCE):
     """InfoNCE over the query's own documents."""
 
+    in_batch = False
+
     def __init__(self, *, temperature: float = 1.0, min_target_diff: float | None = None) -> None:
         """A loss without weights.
 

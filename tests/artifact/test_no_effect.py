@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irexp.types import UserError
+from tests.artifact.test_plan import _TRIPLES as TRIPLES
 from tests.artifact.test_plan import plan_of
 from tests.chains import Compose
 
@@ -30,6 +31,15 @@ from tests.chains import Compose
             r"negatives\.depth=200: the run .* add search\.depth=200",
         ),
         (["negatives.sampler=top"], r"negatives\.sampler=top draws negatives\.count documents, which is not set"),
+        (["training.epochs=1"], r"training\.steps=500 and training\.epochs=1: set one of them"),
+        (["loss=lce"], r"LCE compares a query's own documents, and no training example has a negative of its own"),
+        (["loss=[info_nce,kl_divergence]"], r"KLDivergence compares a query's own documents"),
+        (["training.batch_size=1"], r"training\.batch_size=1: a batch of one example has no in-batch negatives"),
+        (
+            ["training.batch_size=4", "training.accumulate_batches=4"],
+            r"batch_size=4 / training\.accumulate_batches=4: a batch of one example has no",
+        ),
+        (["negatives.count=5"], r"negatives\.count=5 has no effect: an example of dataset\.train"),
         (["training.quantization=8bit", "adapter=lora"], r"training\.quantization: '8bit' is not a choice"),
     ],
 )
@@ -37,6 +47,22 @@ def test_what_would_have_no_effect_is_a_fault(compose: Compose, overrides: list[
     """Each was accepted, and ignored or trained nothing."""
     with pytest.raises(UserError, match=fault):
         plan_of(compose, *overrides, stages=["fuse"] if "model=fusion" in overrides else ["fit"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=lce", "negatives=bm25", "training.batch_size=1"],
+        ["loss=lce", "negatives.count=5", *TRIPLES],
+        ["loss=lce", "negatives.count=5", "training=none"],
+        ["loss=info_nce", "loss.in_batch=false", "negatives=bm25"],
+    ],
+)
+def test_a_loss_of_own_documents_is_allowed_where_examples_have_negatives(
+    compose: Compose, overrides: list[str]
+) -> None:
+    """From a run, or from a file, which only its content tells; without training nothing is compared."""
+    plan_of(compose, *overrides, stages=["fit"])
 
 
 def test_a_run_is_not_read_further_down_than_it_goes(compose: Compose) -> None:

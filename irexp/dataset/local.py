@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Literal
 
@@ -76,6 +76,17 @@ class LocalDocuments(Documents):
                     break
                 position += 1
         return found
+
+    def first_of(self, doc_ids: Collection[str] | None) -> str | None:
+        """The first id of some, or of any, in the file, which is not read further; None if there is none."""
+        record = None
+        for record in self._file.records():
+            doc_id, _ = self._file.read(record.text, record.place)
+            if doc_ids is None or doc_id in doc_ids:
+                return doc_id
+        if record is None:
+            raise DataError(f"{resolve(self._path)} has no documents")
+        return None
 
     @cached_property
     def _file(self) -> FileFormat:

@@ -79,19 +79,7 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
         DamagedArtifactError: if the files of a needed artifact have changed since it was made.
         MissingArtifactError: if an artifact is missing that this job may not make; names the stage that makes it.
     """
-    wanted: set[Step] = set()
-    found: dict[Step, Found] = {}
-    waiting = list(plan.goals)
-    while waiting:
-        step = waiting.pop()
-        if step in found:
-            continue
-        found[step] = store.look(step.artifact)
-        if found[step].state in ("complete", "given") and step not in plan.forced:
-            continue
-        wanted.add(step)
-        # below a step that may not be made, the error names the first missing one of its experiment
-        waiting += [s for s in step.needs if step in plan.makes or s.experiment is step.experiment]
+    wanted, found = missing_steps(plan, store)
     for step in wanted:  # optional inputs are passed on if they exist
         found |= {before: store.look(before.artifact) for _, before in step.before if before not in found}
     for step in plan.steps:
@@ -106,6 +94,24 @@ def steps_to_run(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found
     return [step for step in plan.steps if step in wanted], found
 
 
+def missing_steps(plan: Plan, store: Store) -> tuple[set[Step], dict[Step, Found]]:
+    """The steps without which a job cannot make what was asked for, and the state of all that were looked up."""
+    wanted: set[Step] = set()
+    found: dict[Step, Found] = {}
+    waiting = list(plan.goals)
+    while waiting:
+        step = waiting.pop()
+        if step in found:
+            continue
+        found[step] = store.look(step.artifact)
+        if found[step].state in ("complete", "given") and step not in plan.forced:
+            continue
+        wanted.add(step)
+        # below a step that may not be made, the error names the first missing one of its experiment
+        waiting += [s for s in step.needs if step in plan.makes or s.experiment is step.experiment]
+    return wanted, found
+
+
 def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Found]]:
     """The same as `steps_to_run`, after a check of what these steps need: settings, packages, files, where they write.
 
@@ -113,9 +119,9 @@ def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Foun
         UserError: naming what is wrong or missing.
     """
     wanted, found = steps_to_run(plan, store)
+    require_files(wanted)  # before torch is imported
     require_settings(wanted)
     require_packages(wanted)
-    require_files(wanted)
     require_resources(wanted)
     return wanted, found
 

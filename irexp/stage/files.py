@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +17,17 @@ from irexp.config.built import built
 from irexp.config.check import ConfigError
 from irexp.config.target import constant
 from irexp.dataset.collection import DataError, Topics
+from irexp.dataset.local import LocalDocuments
 from irexp.dataset.text_file import resolve
 from irexp.types import Representation, UserError
 
 #: The package of the collections whose settings `path` and `…_path` name files that are read.
 _COLLECTIONS = "irexp.dataset."
 
-#: The queries and judgements of local files.
+#: The queries and judgements of local files, documents of one, and training examples of such judgements.
 _LOCAL_TOPICS = "irexp.dataset.local.LocalTopics"
+_LOCAL_DOCUMENTS = "irexp.dataset.local.LocalDocuments"
+_JUDGED = "irexp.dataset.examples.QrelExamples"
 
 #: The stages that train; those besides fit look at the losses of a few steps, without validation.
 _TRAINS = ("fit", "find_lr", "overfit")
@@ -49,8 +53,9 @@ def require_files(steps: Iterable[Step]) -> None:
 
     Raises:
         ConfigError: naming each setting whose file does not exist.
-        UserError: if local queries or judgements cannot be read or evaluated, if a file that stage=export writes
-            exists, if its format does not take the model's vectors, or if its scale is not above 0.
+        UserError: if local queries or judgements cannot be read, evaluated or learnt from, if a local file has no
+            documents, if a file that stage=export writes exists, if its format does not take the model's vectors, or
+            if its scale is not above 0.
     """
     for step in steps:
         if step.stage is not None and step.stage.name == "export":
@@ -69,7 +74,9 @@ def require_files(steps: Iterable[Step]) -> None:
         raise ConfigError(faults)
     checked: set[str] = set()
     for step, key in listed:
+        _check_documents(step, key, checked)
         _check_topics(step, key, checked)
+        _check_examples(step, key, checked)
 
 
 def _check_topics(step: Step, key: str, checked: set[str]) -> None:
@@ -87,18 +94,74 @@ def _check_topics(step: Step, key: str, checked: set[str]) -> None:
         return
     checked.add(made)
     topics: Topics = built(dict(node))
-    logger = logging.getLogger(_LOCAL_TOPICS.rpartition(".")[0])
-    logger.disabled = True  # the stage itself warns of the same
-    try:
+    with _without_warnings():
         queries = sum(1 for _ in topics.queries())
-    finally:
-        logger.disabled = False
     if not queries:
         raise UserError(f"{key}: no query of {node['queries_path']} is judged in {node.get('qrels_path')}")
     if evaluation is not None:
         from irexp.evaluation.measures import check_judgements, parse_measures
 
         check_judgements(topics.qrels(), parse_measures(evaluation), topics.relevance)
+
+
+def _check_documents(step: Step, key: str, checked: set[str]) -> None:
+    """Read the first document of a local file.
+
+    Raises:
+        DataError: if there is none, or it is malformed.
+    """
+    node = select(step.experiment.values, key)
+    if isinstance(node, Mapping) and node.get("_target_") == _LOCAL_DOCUMENTS and repr(node) not in checked:
+        checked.add(repr(node))
+        documents: LocalDocuments = built(dict(node))
+        documents.first_of(None)
+
+
+def _check_examples(step: Step, key: str, checked: set[str]) -> None:
+    """Find a training example among local judgements, and its document in the local file; reads no further.
+
+    Raises:
+        UserError: naming the files that do not go together.
+    """
+    node, documents = (select(step.experiment.values, name) for name in (key, "dataset.documents"))
+    topics = node.get("topics") if isinstance(node, Mapping) and node.get("_target_") == _JUDGED else None
+    is_local = isinstance(topics, Mapping) and topics.get("_target_") == _LOCAL_TOPICS
+    if not is_local or repr((topics, documents)) in checked:
+        return
+    checked.add(repr((topics, documents)))
+    read: Topics = built(dict(topics))
+    with _without_warnings():
+        judged: dict[str, list[str]] = {}
+        for qrel in read.qrels():
+            if qrel.relevance > 0:
+                judged.setdefault(qrel.query_id, []).append(qrel.doc_id)
+        if not any(query.query_id in judged for query in read.queries()):
+            raise UserError(
+                f"{key}: there is no training example: no query of {topics['queries_path']} has a relevant document in "
+                f"{topics.get('qrels_path')}"
+            )
+    if not isinstance(documents, Mapping) or documents.get("_target_") != _LOCAL_DOCUMENTS:
+        return
+    relevant = {doc_id for doc_ids in judged.values() for doc_id in doc_ids}
+    collection: LocalDocuments = built(dict(documents))
+    if collection.first_of(relevant) is None:
+        raise UserError(
+            f"{key}: no training example has its relevant document in the collection: none of the {len(relevant):,} "
+            f"documents of {topics.get('qrels_path')}, such as {min(relevant)!r}, is in {documents['path']}"
+        )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep quiet what the stage itself warns of."""
+    loggers = [logging.getLogger(f"irexp.dataset.{name}") for name in ("local", "qrels")]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.disabled = False
 
 
 def _read(step: Step) -> list[str]:

@@ -20,8 +20,9 @@ from irexp.artifact.objective import objective, objective_names
 from irexp.artifact.plan import Placed, Plan, Step, make_plan
 from irexp.artifact.store import Store
 from irexp.config.built import built
-from irexp.stage.execute import Outcome, execute, says_full
+from irexp.stage.execute import Outcome, execute, missing_steps, says_full
 from irexp.stage.explain import tree
+from irexp.stage.files import require_files
 from irexp.stage.resources import require_resources, unknown_commits
 from irexp.stage.sweep import RECORD, write_record
 from irexp.stage.track import StepError, error_text, planning_tracked, tracked
@@ -211,8 +212,14 @@ def run_stages(
 
 
 def _preview(plan: Plan, store: Store, output: Path) -> None:
-    """Log the plan, and what its stages say that they would do; nothing is made or fetched."""
+    """Log the plan, and what its stages say that they would do; nothing is made or fetched.
+
+    Raises:
+        UserError: if a file that the command would read is missing, or of no use.
+    """
     require_resources(plan.steps, package="irexp.dataset.")  # without torch, for which a plan does not wait
+    missing, _ = missing_steps(plan, store)
+    require_files([step for step in plan.steps if step in missing and step in plan.makes])
     steps = [step for step in plan.own if step.stage is not None and step.stage.previews]
     for step in steps:
         assert step.stage is not None

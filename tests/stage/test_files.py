@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from irexp.artifact.store import Store
+from irexp.stage.execute import execute
+from irexp.stage.job import _preview
 from irexp.types import UserError
-from tests.chains import STAGES, Compose, run, settings
+from tests.chains import STAGES, Compose, planned, run, settings
 
 #: A short training without validation.
-TRAINED = ["training=default", "training.steps=1", "training.batch_size=1", "training.validate_every=null"]
+TRAINED = ["training=default", "training.steps=1", "training.batch_size=2", "training.validate_every=null"]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,40 @@ def test_judgements_that_cannot_be_used_are_found_before_the_first_stage(
     with pytest.raises(UserError, match=message):
         run(compose, settings(tmp_path, collection, f"evaluation.measures={measures}"), STAGES)
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("qrels/train.tsv", "", r"train\.tsv has no judgements"),
+        ("qrels/train.tsv", "query-id\tcorpus-id\tscore\n", r"train\.tsv has no judgements"),
+        ("qrels/train.tsv", "d0\tzz\t1\n", r"no training example has its relevant document in the collection.* 'zz'"),
+        ("qrels/train.tsv", "nobody\td0\t1\nd0\td0\t0\n", r"there is no training example: no query of .*queries"),
+        ("corpus.jsonl", "", r"corpus\.jsonl has no documents"),
+    ],
+)
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_a_training_that_has_nothing_to_learn_from_is_found_before_the_baselines(
+    compose: Compose, tmp_path: Path, collection: Path, file: str, text: str, message: str, is_dry: bool
+) -> None:
+    """Else BM25 and the untrained model would be indexed, searched and evaluated first; a dry run finds it, too."""
+    (collection / "qrels" / "train.tsv").write_text("d0\td0\t1\n")
+    (collection / file).write_text(text)
+    overrides = settings(tmp_path, collection, *TRAINED)
+    plan = planned(compose, overrides, [*STAGES, "report"])
+    store = Store(plan.experiment.root)
+    with pytest.raises(UserError, match=message):
+        _preview(plan, store, tmp_path) if is_dry else list(execute(plan, store, tmp_path))
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_dry_run_of_what_is_done_reads_no_file(compose: Compose, tmp_path: Path, collection: Path) -> None:
+    """As the command itself does."""
+    base = settings(tmp_path, collection, "model=bm25")
+    run(compose, base, ["index"])
+    plan = planned(compose, base, ["index"])
+    (collection / "corpus.jsonl").unlink()
+    _preview(plan, Store(plan.experiment.root), tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["find_lr", "overfit"])

@@ -307,7 +307,7 @@ def test_an_id_that_opensearch_does_not_take_is_refused() -> None:
     """It takes 512 bytes, and would refuse the document while the files are loaded."""
     vector = next(plain_vectors(np.ones((1, 2), np.float32)))
     assert len(list(document_entries("opensearch", [("\u00e9" * 256, vector)]))) == 1
-    with pytest.raises(UserError, match="has an id of 513 bytes, and OpenSearch takes at most 512; use stage.export"):
+    with pytest.raises(UserError, match=r"has an id of 513 bytes, and OpenSearch takes at most 512; use stage\.export"):
         list(document_entries("opensearch", [("\u00e9" * 256 + "x", vector)]))
     assert len(list(document_entries("vespa", [("\u00e9" * 300, vector)]))) == 1
 

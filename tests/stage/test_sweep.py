@@ -13,12 +13,16 @@ from typing import Any, Literal
 import pytest
 from omegaconf import DictConfig
 
+<<<<<<< HEAD
 from irexp.stage import check
 from irexp.stage.check import check_sweep
 from irexp.stage.claim import Claims
 from irexp.stage.recipe import Measures
 from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport, report_sweep
 from irexp.types import UserError
+=======
+from irexp.stage.sweep import EARLIER, RECORD, SweepReport, _swept
+>>>>>>> 843e196 (The README says that a contradicting model= is refused; a test of swept keys)
 from tests.chains import Compose, run, settings
 
 
@@ -63,6 +67,13 @@ def test_a_sweep_fails_if_one_of_its_jobs_did(config: DictConfig, outcome: str, 
     else:
         SweepReport().on_multirun_end(config)
     assert jobs_of(config) == ["seed=9", "seed=10", "seed=11"]
+
+
+def test_swept_keys_are_those_in_which_jobs_differ() -> None:
+    """Labels name them; a collection is a column, and a key that only some jobs have differs, too."""
+    jobs = [["model=bm25", "dataset=a", "+index.k1=1", "seed=1"], ["model=bm25", "dataset=b", "+index.k1=2", "seed=1"]]
+    assert _swept(jobs) == {"index.k1"}
+    assert _swept([*jobs, ["model=bm25", "dataset=b", "seed=1"]]) == {"index.k1"}
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])

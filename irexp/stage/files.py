@@ -128,6 +128,7 @@ def _check_examples(step: Step, key: str, checked: set[str]) -> None:
     is_local = isinstance(topics, Mapping) and topics.get("_target_") == _LOCAL_TOPICS
     if not is_local or repr((topics, documents)) in checked:
         return
+    assert isinstance(topics, Mapping)
     checked.add(repr((topics, documents)))
     read: Topics = built(dict(topics))
     with _without_warnings():

@@ -13,16 +13,12 @@ from typing import Any, Literal
 import pytest
 from omegaconf import DictConfig
 
-<<<<<<< HEAD
 from irexp.stage import check
 from irexp.stage.check import check_sweep
 from irexp.stage.claim import Claims
 from irexp.stage.recipe import Measures
-from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport, report_sweep
+from irexp.stage.sweep import EARLIER, MEASURED, RECORD, SweepReport, _swept, report_sweep
 from irexp.types import UserError
-=======
-from irexp.stage.sweep import EARLIER, RECORD, SweepReport, _swept
->>>>>>> 843e196 (The README says that a contradicting model= is refused; a test of swept keys)
 from tests.chains import Compose, run, settings
 
 

@@ -17,6 +17,9 @@ from irexp.types import UserError
 
 log = logging.getLogger(__name__)
 
+#: The beginning of an identifier of a checkpoint, which is never asked for on the hub, even if it is mistyped.
+_CHECKPOINTS = "checkpoint/"
+
 #: The characters that the hub allows in a name.
 _LONGEST_HUB_NAME = 96
 
@@ -109,10 +112,10 @@ def hub_revision(name: object) -> str | None:
 
 
 def is_hub_name(name: object) -> TypeGuard[str]:
-    """Whether a value can be the name of a hub model, `name` or `owner/name`, rather than a path."""
+    """Whether a value can be the name of a hub model, `name` or `owner/name`, not a path or an identifier."""
     if not isinstance(name, str) or len(name) > _LONGEST_HUB_NAME:
         return False
-    return name.count("/") <= 1 and not name.startswith((".", "/", "~"))
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~", _CHECKPOINTS))
 
 
 def fetch_revision(name: object, *, root: Path) -> None:

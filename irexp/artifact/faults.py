@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irexp.artifact.experiment import Experiment, key_of
+from irexp.artifact.given import nearest_names
 from irexp.artifact.identity import Given
 from irexp.artifact.ignored import excluded_in_vain, run_depth, warn_of_ignored
 from irexp.artifact.plan import Plan, Step
@@ -103,7 +104,8 @@ def _absent(given: Given, experiment: Experiment) -> Iterator[str]:
     if given.is_missing:
         value = given.name  # as written: an error goes into the log, too
         looked = dict.fromkeys([str(experiment.root / value), str(Path(value).expanduser().absolute())])
-        yield f"{given.typed}={given.name}: there is nothing at {' nor at '.join(looked)}"
+        near = nearest_names(value, experiment.root)
+        yield f"{given.typed}={given.name}: there is nothing at {' nor at '.join(looked)}{near}"
 
 
 def _stage_faults(stages: Sequence[str], values: Values) -> Iterator[str]:

@@ -36,7 +36,7 @@ from irexp.stage.conventions import is_exact
 from irexp.stage.explain import missing
 from irexp.stage.files import require_files
 from irexp.stage.packages import require_packages
-from irexp.stage.resources import require_resources
+from irexp.stage.resources import require_models, require_resources
 from irexp.stage.settings import require_settings
 from irexp.study.trial import RunningTrial
 from irexp.types import UserError
@@ -123,6 +123,7 @@ def checked_steps(plan: Plan, store: Store) -> tuple[list[Step], dict[Step, Foun
     require_settings(wanted)
     require_packages(wanted)
     require_resources(wanted)
+    require_models(wanted)
     return wanted, found
 
 

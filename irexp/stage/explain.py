@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 
+from irexp.artifact.given import nearest_names
 from irexp.artifact.identity import Given, Identity
 from irexp.artifact.lineage import nearest
 from irexp.artifact.plan import Plan, Step
@@ -25,7 +26,7 @@ def missing(plan: Plan, step: Step, store: Store) -> str:
     if isinstance(step.artifact, Given):
         return (
             f"{step.artifact.typed}={step.artifact.name}: there is no such artifact in {root}, which is needed to make "
-            f"another one ({step.reason})"
+            f"another one ({step.reason}){nearest_names(step.artifact.name, root)}"
         )
     assert isinstance(step.artifact, Identity) and step.stage is not None
     if step.experiment is plan.experiment:

@@ -44,6 +44,19 @@ def require_resources(steps: Sequence[Step], *, package: str = "") -> None:
         part.require()
 
 
+def require_models(steps: Sequence[Step]) -> None:
+    """Fetch the models of the hub that steps read and of which this machine knows nothing, such as a misspelt name.
+
+    Raises:
+        UserError: if the hub has no such model, cannot be reached, or refuses.
+    """
+    given = [before.artifact for step in steps for before in step.needs if isinstance(before.artifact, Given)]
+    models = [HubModel(one.value) for one in given if _is_on_hub(one)]
+    for model in dict.fromkeys([*models, *(part for part in resources_of(steps) if isinstance(part, HubModel))]):
+        if not model.is_commit_known():
+            model.fetch()
+
+
 def unknown_commits(steps: Sequence[Step]) -> list[str]:
     """The hub models of steps whose commits are not known on this machine, so that names may still change."""
     models = [

@@ -7,10 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from irexp.artifact.experiment import Experiment
 from irexp.artifact.identity import Given
 from irexp.artifact.manifest import MANIFEST, read_manifest
 from irexp.artifact.plan import Plan, Step
+from irexp.artifact.spec import Other
+from irexp.artifact.stages import STAGES
 from irexp.artifact.values import select
 
 log = logging.getLogger(__name__)
@@ -21,6 +26,12 @@ _SELF_DESCRIBING = ("irexp.json", "modules.json", "artifact.metadata")
 #: The groups that say how a model is made or searched with; the runs of a fusion do not inherit them.
 _NOT_OF_FUSION = {
     *("adapter", "backbone", "false_negatives", "index", "loss", "negatives", "optimizer", "regularizer", "schedule"),
+    *("score", "teacher", "training", "validation"),
+}
+
+#: The groups that only some experiments use.
+_OF_SOME = {
+    *("adapter", "false_negatives", "fuse", "loss", "negatives", "optimizer", "re_rank", "regularizer", "schedule"),
     *("score", "teacher", "training", "validation"),
 }
 
@@ -45,6 +56,8 @@ def warn_of_ignored(plan: Plan) -> None:
             "fuse.runs",
             override,
         )
+    if unused := _of_no_stage(plan):
+        log.warning("%s: ignored, since no stage of this experiment uses it", ", ".join(unused))
     for override in _replaced(plan):
         group = override.lstrip("+~").partition(".")[0]
         log.warning("%s: ignored, since the table's rows or columns choose %s=…; write it into these", override, group)
@@ -156,6 +169,37 @@ def _not_of_fusion(plan: Plan) -> list[str]:
     """The typed settings of models and trainings, of which a fusion has none."""
     typed = [override for step in plan.steps if _is_fusion(step) for override in step.experiment.overrides]
     return [each for each in dict.fromkeys(typed) if re.match(r"[+~]*(\w+)", each)[1] in _NOT_OF_FUSION]  # type: ignore[index]
+
+
+def _of_no_stage(plan: Plan) -> list[str]:
+    """The typed settings of re-rankings, fusions and scores that no experiment of the plan makes.
+
+    Which stages were asked for does not matter, except for stage=score, which an experiment needs only if it is in the
+    plan. The jobs of a sweep have settings in common, of which each uses some.
+    """
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return []
+    told = _not_of_fusion(plan)
+    experiments = {plan.experiment, *(step.experiment for step in plan.steps)}
+    used = {group for experiment in experiments for group in _used(experiment)}
+    used |= {"score" for step in plan.steps if step.stage is not None and step.stage.name == "score"}
+    found = []
+    for override in plan.experiment.overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        is_off = override.startswith("~") or value in ("none", "null", "default") or override == "training.steps=0"
+        if key.partition(".")[0] in _OF_SOME - used and not is_off and override not in told:
+            found.append(override)
+    return found
+
+
+def _used(experiment: Experiment) -> Iterator[str]:
+    """The groups whose settings the stages of an experiment use, without those of stage=score."""
+    for stage in STAGES.values():
+        if stage.makes is None or stage.name == "score" or stage.name in experiment.skipped:
+            continue
+        yield from (each.path.partition(".")[0] for each in stage.settings if each.when(experiment.values))
+        others = (source for source in stage.inputs.values() if isinstance(source, Other))
+        yield from (each.setting.partition(".")[0] for each in others if each.when(experiment.values))
 
 
 def _is_fusion(step: Step) -> bool:

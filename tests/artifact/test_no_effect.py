@@ -167,6 +167,27 @@ def test_a_backbone_that_another_experiments_model_does_not_have_is_named(
 
 
 @pytest.mark.parametrize(
+    ("typed", "ignored"),
+    [
+        ("fuse.method=sum re_rank.depth=30 score.depth=7", "fuse.method=sum, re_rank.depth=30, score.depth=7"),
+        ("model=bm25 loss=lce training.steps=7", "loss=lce, training.steps=7"),
+        ("training=none training.steps=0 loss=margin_mse", "loss=margin_mse"),
+        ("training.steps=7 loss=margin_mse negatives=bm25 teacher=mono negatives.count=2", None),
+        ("training=none training.steps=0 negatives=none", None),
+        ("training.steps=7 rows={a:['model=bm25'],b:['model=sbert']}", None),
+    ],
+)
+def test_typed_settings_that_no_stage_of_the_experiment_uses_are_named(
+    compose: Compose, caplog: pytest.LogCaptureFixture, typed: str, ignored: str | None
+) -> None:
+    """In one line; training.steps with stage=search is used, since it names the checkpoint."""
+    with caplog.at_level("WARNING"):
+        plan_of(compose, *typed.split(), stages=["search"])
+    found = [record.getMessage() for record in caplog.records if "no stage of this experiment" in record.getMessage()]
+    assert found == ([f"{ignored}: ignored, since no stage of this experiment uses it"] if ignored else [])
+
+
+@pytest.mark.parametrize(
     ("method", "ignored", "used"),
     [
         ("rrf", ["norm=zmuv", "norm=none", "measure=AP", "step=0.5"], ["k=10", "depth=9"]),

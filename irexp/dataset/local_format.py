@@ -76,7 +76,8 @@ class FileFormat(ABC):
             title = filled(record, names.titles)
             text = usual(record, names.texts) or usual(record, names.other_texts)
             if text is None:
-                raise DataError(f"{place}: there is no text ({', '.join(names.texts[:3])}), only {_shown(record)}")
+                known = ", ".join([*names.texts, *names.other_texts][:4])
+                raise DataError(f"{place}: there is no text ({known}), only {_shown(record)}")
             fields = [key for key in (title, text) if key is not None]
         parts = [record[field] for field in fields if record[field] is not None]
         for part in parts:
@@ -152,8 +153,8 @@ class Tsv(FileFormat):
         if columns[0].strip().replace("-", "_") in self._names.ids:
             raise DataError(
                 f"{first.place}: {' '.join(columns)[:60]!r} looks like a header; its text column must be one of "
-                f"{', '.join(self._names.texts)}{', or of text_fields' * (self._names is OF_DOCUMENTS)}; if it is not "
-                f"a header, move it to a later line"
+                f"{', '.join([*self._names.texts, *self._names.other_texts])}"
+                f"{', or of text_fields' * (self._names is OF_DOCUMENTS)}; if it is not a header, move it down"
             )
         return None
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from irexp.artifact.run_lines import Rankings, read_run
 from irexp.dataset.collection import DataError, ScoredDocs, Topics
-from irexp.dataset.examples import ListedExamples
+from irexp.dataset.examples import ListedExamples, relevant_qrels
 from irexp.dataset.text_file import resolve
 from irexp.types import ScoredDoc
 
@@ -111,9 +111,8 @@ class RunExamples(ListedExamples):
         grades: dict[str, dict[str, int]] = {}
         if self._targets == "relevance":
             assert self._topics is not None
-            for qrel in self._topics.qrels():
-                if qrel.relevance > 0:
-                    grades.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+            for qrel in relevant_qrels(self._topics):
+                grades.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
         return {
             query_id: dict(sorted(judged.items(), key=lambda pair: (-pair[1], pair[0])))
             for query_id, judged in grades.items()

@@ -101,7 +101,7 @@ def test_each_skipped_word_that_the_vocabulary_lacks_skips_unknown_words(tmp_pat
             for file in ("tokenizer.json", "vocab.txt"):
                 path = tmp_path / name / file
                 path.write_text(path.read_text(encoding="utf8").replace("~", "~~~"), encoding="utf8")
-        opened = load(tmp_path / name)
+        opened: Any = load(tmp_path / name)
         scores[name] = opened.score("list buckets", texts)
         assert ("[UNK]" in opened.skipped) == (name != "none")
         save(opened, tmp_path / name / "again")
@@ -124,11 +124,13 @@ def test_skipped_words_that_the_vocabulary_lacks_are_not_saved(
 def test_a_sign_that_stanfords_vocabulary_lacks_skips_unknown_words(tmp_path: Path) -> None:
     """Stanford's ColBERT skips the first token of each sign, as the tokenizer encodes it."""
     shutil.copytree(FIXTURES / "stanford", tmp_path / "saved")
-    assert sorted(load(tmp_path / "saved").skipped) == sorted(string.punctuation)
+    opened: Any = load(tmp_path / "saved")
+    assert sorted(opened.skipped) == sorted(string.punctuation)
     for file in ("tokenizer.json", "vocab.txt"):
         path = tmp_path / "saved" / file
         path.write_text(path.read_text(encoding="utf8").replace("~", "~~~"), encoding="utf8")
-    assert sorted(load(tmp_path / "saved").skipped) == sorted([*string.punctuation.replace("~", ""), "[UNK]"])
+    opened = load(tmp_path / "saved")
+    assert sorted(opened.skipped) == sorted([*string.punctuation.replace("~", ""), "[UNK]"])
 
 
 def test_prompts_that_pylate_adds_only_if_told_to_are_warned_of(

@@ -119,7 +119,7 @@ def tabulate_sweep(folder: Path, config: DictConfig) -> None:
         html=html,
         study=find_study(folder) if html else None,
         machine=machine,
-        swept=_swept([job["overrides"] for job in jobs]),
+        swept=_swept([job.get("overrides", []) for job in jobs]),
     )
     log_table(table, folder, str(root))
     track_table(config, table, folder)

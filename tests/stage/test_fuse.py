@@ -91,5 +91,8 @@ def test_a_fusion_with_wrong_settings_is_refused(compose: Compose, settings: lis
         "dataset.dev=null": "no development queries",
     }.items():
         refused(message, *twins, setting)
-    refused(r"the overrides model=nosuch do not compose", 'fuse.runs=[["model=nosuch"],["model=bm25"]]')
+    refused(
+        r"fuse\.runs=\[model=nosuch\]: model=nosuch: there is no such option",
+        'fuse.runs=[["model=nosuch"],["model=bm25"]]',
+    )
     refused(r"fuse\.runs=\[model=bm25, index\.k9=1\]", 'fuse.runs=[["model=bm25","index.k9=1"],["model=bm25"]]')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,10 +57,17 @@ def test_the_engine_is_looked_for_before_the_training(
     assert install_command("seismic") in text and "Python 3.11 on Linux x86_64" in text
 
 
+def _add_training_queries(collection: Path) -> None:
+    """Training and development queries, which are looked into before settings."""
+    for split in ("train", "dev"):
+        shutil.copy(collection / "qrels" / "test.tsv", collection / "qrels" / f"{split}.tsv")
+
+
 def test_settings_of_engine_and_loss_are_checked_before_the_training(
     compose: Compose, tmp_path: Path, collection: Path
 ) -> None:
     """All that are refused are named at once; before, an engine was only made after hours of training."""
+    _add_training_queries(collection)
     wrong = ["index.search.terms=0", "loss.temperature=0"]
     overrides = settings(tmp_path, collection, "model=splade", "training.steps=2", *wrong)
     with pytest.raises(UserError) as error:
@@ -94,6 +102,7 @@ def test_a_re_ranker_in_int8_is_refused_before_the_training(
     compose: Compose, tmp_path: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """One that has no copy in int8, and any without the packages."""
+    _add_training_queries(collection)
     typed = ["re_rank=bm25", "training.steps=2", f"{stage}.precision=int8", "machine.accelerator=cpu"]
     overrides = settings(tmp_path, collection, "model=set_encoder", *typed)
     text = refused(compose, overrides, ["fit", stage])

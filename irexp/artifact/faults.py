@@ -241,12 +241,6 @@ def _own_negatives_faults(values: Values) -> Iterator[str]:
     negatives, training = values["negatives"], values["training"]
     if not train or constant(train, "has_negatives") is not False or negatives["candidates"] is not None:
         return
-    if negatives["count"] is not None:
-        yield (
-            f"negatives.count={negatives['count']} has no effect: an example of dataset.train, "
-            f"{train.rpartition('.')[2]}, has no negative of its own to draw; set negatives=bm25, or "
-            f"negatives.count=null"
-        )
     losses = [node for node in _losses(values["loss"] or {}) if "_target_" in node]
     needs_own = [node for node in losses if _is_in_batch(node) is False and not _constant(node, "compares_viewers")]
     if needs_own:

@@ -39,7 +39,6 @@ from tests.chains import Compose
             ["training.batch_size=4", "training.accumulate_batches=4"],
             r"batch_size=4 / training\.accumulate_batches=4: a batch of one example has no",
         ),
-        (["negatives.count=5"], r"negatives\.count=5 has no effect: an example of dataset\.train"),
         (["training.quantization=8bit", "adapter=lora"], r"training\.quantization: '8bit' is not a choice"),
     ],
 )

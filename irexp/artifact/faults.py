@@ -236,7 +236,7 @@ def _target_faults(values: Values) -> Iterator[str]:
 
 
 def _own_negatives_faults(values: Values) -> Iterator[str]:
-    """What needs or chooses an example's own negatives where there are none, as far as the classes declare it."""
+    """What needs an example's own negatives where there are none, as far as the classes declare it."""
     train = str((values["dataset"]["train"] or {}).get("_target_", ""))
     negatives, training = values["negatives"], values["training"]
     if not train or constant(train, "has_negatives") is not False or negatives["candidates"] is not None:

@@ -38,7 +38,7 @@ def open_documents(source: DocumentSource) -> Documents:
     if isinstance(source, Documents):
         return source
     if isinstance(source, Topics | Examples):
-        raise DataError(f"documents are {type(source).__name__}, which are no documents; open them with open_documents")
+        raise DataError(f"documents are {type(source).__name__}, not a collection; open that with open_documents")
     if not isinstance(source, str | Path):
         return TextDocuments(source)
     if (path := _path(source)) is None:

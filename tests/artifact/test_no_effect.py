@@ -61,7 +61,7 @@ def test_a_loss_of_own_documents_is_allowed_where_examples_have_negatives(
     compose: Compose, overrides: list[str]
 ) -> None:
     """From a run, or from a file, which only its content tells; without training nothing is compared."""
-    plan_of(compose, *overrides, stages=["fit"])
+    assert plan_of(compose, *overrides, stages=["fit"]).own[-1].name.startswith("checkpoint/")
 
 
 def test_a_run_is_not_read_further_down_than_it_goes(compose: Compose) -> None:

@@ -74,7 +74,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
             ),
             "16-mixed would train in bf16 on a processor",
         ),
-        (lambda model: _fit(model, _topics(), _topics()), "documents are TextTopics, which are no documents"),
+        (lambda model: _fit(model, _topics(), _topics()), "documents are TextTopics, not a collection"),
         (lambda model: _fit(model, open_documents(TEXTS), _topics()), "examples are TextDocuments, a collection"),
         (
             lambda model: fit("sbert", InfoNCE(), [("a", "b")], steps=1, learning_rate=1.0),  # type: ignore[arg-type]

@@ -140,8 +140,6 @@ def make_set_encoder(*, extra_token: bool = False) -> None:
 
 def make_lightning_ir(kind: str) -> None:
     """Lightning IR's other models, of its last release; a projection of as many dimensions as the encoder."""
-    from importlib.metadata import version
-
     import torch
     from lightning_ir import BiEncoderModule, CrossEncoderModule, models
 
@@ -173,6 +171,15 @@ def make_lightning_ir(kind: str) -> None:
     for name, parameter in model.named_parameters():
         if name.startswith(("projection.bias", "linear.bias", "query_weights.")):
             torch.nn.init.uniform_(parameter)
+    save_lightning_ir(model, module, kind)
+
+
+def save_lightning_ir(model: Any, module: Any, kind: str) -> None:
+    """Save a model of Lightning IR and its scores."""
+    from importlib.metadata import version
+
+    import torch
+
     folder = FOLDER / f"lir_{kind}"
     model.save_pretrained(folder)
     module.tokenizer.save_pretrained(folder)
@@ -183,8 +190,6 @@ def make_lightning_ir(kind: str) -> None:
 
 def make_lightning_ir_of(kind: str) -> None:
     """Lightning IR's DPR over other transformers and tokenizers, whose class it names by the transformer's type."""
-    from importlib.metadata import version
-
     import torch
     import transformers
     from lightning_ir import BiEncoderModule, models
@@ -232,12 +237,7 @@ def make_lightning_ir_of(kind: str) -> None:
         else:
             torch.nn.init.constant_(parameter, float(name.endswith("weight")))
     module = BiEncoderModule(model=model).eval()
-    folder = FOLDER / f"lir_{kind}"
-    model.save_pretrained(folder)
-    module.tokenizer.save_pretrained(folder)
-    with torch.no_grad():
-        scores = [module.score(query, DOCUMENTS).scores.tolist() for query in QUERIES]
-    write_scores(folder, f"lightning-ir {version('lightning-ir')}", scores)
+    save_lightning_ir(model, module, kind)
 
 
 def make_unicoil() -> None:
